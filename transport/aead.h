@@ -1,0 +1,26 @@
+/* aead.h - ChaCha20-Poly1305 (RFC 8439) from the fastest library present. Value.
+ * An engine holds the library's scratch state, so that a session needs only its key; one engine a node.
+ * libcrypto is used where it works, libsodium otherwise. */
+#ifndef WR_AEAD_H
+#define WR_AEAD_H
+
+#include "transport/bytes.h"
+
+#define WR_AEAD_KEY   32
+#define WR_AEAD_TAG   16
+#define WR_AEAD_NONCE 12
+
+struct wr_aead;    /* engine */
+
+struct wr_aead *wr_aead_create(void);    /* NULL: out of memory */
+void wr_aead_destroy(struct wr_aead *engine);
+/* In place (out == in) or apart: writes len + WR_AEAD_TAG bytes to out. 0, WR_ELIMIT. */
+int wr_aead_seal(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
+                 const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, const uint8_t *in,
+                 size_t len, uint8_t *out);
+/* len counts the tag; writes len - WR_AEAD_TAG bytes. 0, WR_EAUTH, WR_ELIMIT. */
+int wr_aead_open(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
+                 const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, const uint8_t *in,
+                 size_t len, uint8_t *out);
+
+#endif

@@ -1,0 +1,57 @@
+/* limits.h - every ceiling of the node, derived from one knob. Value.
+ * Whoever creates something that a stranger can make grow takes from a counter first and gives back when
+ * it is gone. A refusal is counted, and `warren limits` shows it with the ceiling's name. */
+#ifndef WR_LIMITS_H
+#define WR_LIMITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WR_KIB ((size_t)1024)
+#define WR_MIB (1024 * WR_KIB)
+#define WR_GIB (1024 * WR_MIB)
+
+/* name, text, small (32 MiB), home (128 MiB), server (1 GiB), unit. A size in bytes between two columns
+ * interpolates. */
+#define WR_LIMIT_MAP(X)                                                                            \
+    X(CONNS, "connections", 192, 512, 8192, "connections")                                         \
+    X(CONNS_INBOUND, "connections-inbound", 128, 384, 6144, "connections")                         \
+    X(CONNS_HALF_OPEN, "connections-half-open", 32, 128, 1024, "connections")                      \
+    X(CONNS_PER_PEER, "connections-per-peer", 4, 8, 8, "connections")                              \
+    X(CONNS_PER_NET, "connections-per-network", 8, 16, 64, "connections")                          \
+    X(DIALS, "dials", 32, 96, 512, "dials")                                                        \
+    X(STREAMS, "streams", 1024, 4096, 65536, "streams")                                            \
+    X(STREAMS_PER_CONN, "streams-per-connection", 256, 256, 1024, "streams")                       \
+    X(MEMORY, "memory", 16 * WR_MIB, 96 * WR_MIB, 896 * WR_MIB, "bytes")                           \
+    X(WINDOW_EXTRA, "window-growth", 6 * WR_MIB, 64 * WR_MIB, 512 * WR_MIB, "bytes")               \
+    X(PEERSTORE, "peerstore", 1000, 4000, 50000, "peers")                                          \
+    X(TABLE, "routing-table", 1000, 2000, 10000, "peers")                                          \
+    X(QUERIES, "queries", 16, 64, 512, "queries")                                                  \
+    X(PROVIDERS, "provider-records", 20000, 200000, 2000000, "records")                            \
+    X(VALUES, "value-records", 500, 2000, 20000, "records")                                        \
+    X(CLIENTS, "control-clients", 16, 32, 64, "connections")
+
+#define WR_LIMIT_ENUM(name, text, small, home, server, unit) WR_LIMIT_##name,
+enum wr_limit { WR_LIMIT_MAP(WR_LIMIT_ENUM) WR_LIMIT_COUNT };
+#undef WR_LIMIT_ENUM
+
+struct wr_limits {
+    struct {
+        uint64_t max, used, peak, refused;
+    } of[WR_LIMIT_COUNT];
+};
+
+/* "small", "home", "server" or a memory size ("64M", "1G"; at least 16 MiB). 0, WR_EINVAL. */
+int wr_limits_init(struct wr_limits *limits, const char *knob);
+/* Sets new ceilings, keeping what is in use (it may be over for a while). 0, WR_EINVAL. */
+int wr_limits_change(struct wr_limits *limits, const char *knob);
+/* Takes n or counts a refusal. */
+bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
+void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
+/* A refusal under a limit that is counted elsewhere (per peer, per network). */
+void wr_limits_refuse(struct wr_limits *limits, enum wr_limit limit);
+const char *wr_limit_name(enum wr_limit limit);
+const char *wr_limit_unit(enum wr_limit limit);
+
+#endif

@@ -1,0 +1,96 @@
+/* yamux.h - yamux 1.0: many streams over one byte stream. Machine.
+ * Spec: libp2p yamux/README.md. Frames, stream table, windows, pings. The owner feeds received plaintext
+ * to input and takes events one by one; what is to be sent is taken from the machine frame by frame, so
+ * that the owner can put many frames into one encrypted record and one system call.
+ *
+ *   for (;;) { rc = wr_yamux_input(y, &in, now, &event); if (rc <= 0) break; ...event... }
+ *   while (room) wr_yamux_output(y, buf, room, now)
+ */
+#ifndef WR_YAMUX_H
+#define WR_YAMUX_H
+
+#include "transport/bytes.h"
+#include "transport/env.h"    /* wr_time, lists */
+#include "transport/limits.h"
+
+#define WR_YAMUX_HEADER         12                  /* bytes */
+#define WR_YAMUX_WINDOW         (256 * 1024)        /* bytes; both sides start with it, spec */
+#define WR_YAMUX_WINDOW_MAX     (16 * 1024 * 1024)  /* bytes a stream's window may grow to; go, js */
+#define WR_YAMUX_BODY_MAX       65507               /* bytes of data per frame sent: one Noise frame */
+#define WR_YAMUX_ACK_BACKLOG    256                 /* opened streams not acknowledged yet; spec */
+#define WR_YAMUX_SEND_QUEUE     (128 * 1024)        /* bytes queued per stream; ours: two Noise frames */
+#define WR_YAMUX_CONTROL_MAX    1024                /* queued control frames before input refuses to go on */
+#define WR_YAMUX_EARLY_MAX      9                   /* streams opened before the peer sent any frame: js
+                                                       aborts the connection at the tenth */
+
+struct wr_yamux;          /* a session; heap */
+struct wr_yamux_stream;   /* one stream; owned by the session until wr_yamux_forget */
+
+struct wr_yamux_config {
+    bool dialer;                  /* odd ids */
+    uint32_t streams_max;         /* inbound at once; one more is reset */
+    uint32_t outbound_max;        /* opened by us at once; open says WR_ELIMIT beyond */
+    struct wr_limits *limits;     /* node-wide window growth (WINDOW_EXTRA), streams; borrowed, or NULL */
+};
+
+enum wr_yamux_event_type {
+    WR_YAMUX_OPENED,      /* the peer opened stream */
+    WR_YAMUX_DATA,        /* data for stream: in wr_yamux_event.data, valid until the next input call */
+    WR_YAMUX_EOF,         /* the peer will send no more on stream */
+    WR_YAMUX_RESET,       /* the peer reset stream with code; it is closed */
+    WR_YAMUX_WRITABLE,    /* the peer granted window after write came up short */
+    WR_YAMUX_ACKED,       /* the peer took a stream of ours: room for more opens */
+    WR_YAMUX_PONG,        /* our ping came back: rtt */
+    WR_YAMUX_GOAWAY,      /* the peer ends the session with code */
+};
+
+struct wr_yamux_event {
+    enum wr_yamux_event_type type;
+    struct wr_yamux_stream *stream;
+    struct wr_bytes data;
+    uint32_t code;
+    wr_time rtt;
+};
+
+struct wr_yamux *wr_yamux_create(const struct wr_yamux_config *config);    /* NULL: out of memory */
+void wr_yamux_destroy(struct wr_yamux *y);
+
+/* Takes bytes, advancing *in. 1: *event is set, call again. 0: wants more bytes. <0, over (send what
+ * output has, then close): WR_EPROTO, WR_ELIMIT. */
+int wr_yamux_input(struct wr_yamux *y, struct wr_bytes *in, wr_time now, struct wr_yamux_event *event);
+/* Puts whole frames into buf: control first, then data of the streams in turn. Returns bytes written, 0
+ * when there is nothing to send. A frame is never cut. room >= WR_YAMUX_HEADER + 1. */
+size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time now);
+bool wr_yamux_wants_output(const struct wr_yamux *y);
+
+/* ---- streams. arg is the owner's. */
+/* NULL with *err: WR_ELIMIT (too many, try again after ACKED or a close), WR_ECLOSED (going away, ids
+ * used up). */
+struct wr_yamux_stream *wr_yamux_open(struct wr_yamux *y, void *arg, int *err);
+void *wr_yamux_arg(const struct wr_yamux_stream *s);
+void wr_yamux_set_arg(struct wr_yamux_stream *s, void *arg);
+uint32_t wr_yamux_id(const struct wr_yamux_stream *s);
+/* Queues up to len bytes (copied) and returns how many were taken: bounded by the peer's window and by
+ * WR_YAMUX_SEND_QUEUE. WRITABLE follows when less than len was taken; room also opens as output drains,
+ * see wr_yamux_space. WR_ELIMIT out of memory. */
+
+int wr_yamux_write(struct wr_yamux_stream *s, const uint8_t *data, size_t len);
+size_t wr_yamux_space(const struct wr_yamux_stream *s);
+size_t wr_yamux_queued(const struct wr_yamux_stream *s);
+void wr_yamux_shut(struct wr_yamux_stream *s);    /* FIN behind what is queued */
+void wr_yamux_reset(struct wr_yamux_stream *s, uint32_t code);    /* both ways at once, queue dropped */
+/* The owner has consumed n received bytes: they may be granted again. */
+void wr_yamux_consumed(struct wr_yamux_stream *s, size_t n, wr_time now);
+/* The owner drops the stream: the session frees it as soon as the wire allows (late frames are ignored).
+ * A stream that is not closed both ways must be reset or shut and read to its end first. */
+void wr_yamux_forget(struct wr_yamux_stream *s);
+bool wr_yamux_stream_done(const struct wr_yamux_stream *s);    /* closed both ways, queue sent */
+
+/* ---- session */
+/* Sends a ping unless one is on its way; PONG follows. Returns false when one is. */
+bool wr_yamux_ping(struct wr_yamux *y, wr_time now);
+void wr_yamux_goaway(struct wr_yamux *y, uint32_t code);
+size_t wr_yamux_stream_count(const struct wr_yamux *y);
+wr_time wr_yamux_rtt(const struct wr_yamux *y);    /* smallest recent one; 0: unknown */
+
+#endif
