@@ -1,0 +1,104 @@
+/* conn.h - one connection to one peer, whatever carries it. Service.
+ * A connection is handed to the swarm once the peer has proved its identity and streams can be opened.
+ * channel.c makes one from a socket (multistream, Noise, yamux); another transport does it its own way
+ * behind struct wr_mux_ops. */
+#ifndef WR_CONN_H
+#define WR_CONN_H
+
+#include "transport/limits.h"
+#include "transport/maddr.h"
+#include "transport/noise.h"
+#include "transport/protocols.h"
+#include "transport/stream.h"
+
+struct wr_conn;
+
+/* What every connection of a node shares; owned by the swarm. */
+struct wr_conn_ctx {
+    struct wr_env *env;
+    struct wr_limits *limits;
+    const struct wr_key *identity;
+    struct wr_peerid self;
+    struct wr_noise_static noise;
+    struct wr_aead *aead;
+    const uint8_t *psk;              /* WR_PNET_KEY bytes, or NULL */
+    struct wr_protocols protocols;
+    uint8_t *scratch;                /* outgoing frames are sealed here, WR_CONN_SCRATCH bytes */
+    const struct wr_conn_events *events;
+    void *events_arg;
+};
+
+#define WR_CONN_SCRATCH (2 * (WR_NOISE_HEADER + WR_NOISE_FRAME_MAX))    /* bytes: two full frames a write */
+
+/* Connection error codes: libp2p error code registry (go core/network/conn.go). */
+#define WR_CONN_OK         0x0
+#define WR_CONN_LIMIT      0x1001
+#define WR_CONN_RATE       0x1002
+#define WR_CONN_VIOLATION  0x1003
+#define WR_CONN_TRIMMED    0x1005
+#define WR_CONN_SHUTDOWN   0x1006
+#define WR_CONN_GATED      0x1007
+
+/* Told to the swarm. */
+struct wr_conn_events {
+    /* Peer known, streams possible. The swarm may refuse by closing it inside. */
+    void (*on_open)(void *arg, struct wr_conn *c);
+    /* The last word about a connection: after on_open, or instead of it (then the peer may be unknown).
+     * Its streams have been told. Also after wr_conn_close. */
+    void (*on_close)(void *arg, struct wr_conn *c, int err);
+};
+
+enum wr_conn_state { WR_CONN_OPENING, WR_CONN_OPEN, WR_CONN_CLOSED };
+
+/* How a carrier moves stream bytes; `s->mux` is its own handle. */
+struct wr_mux_ops {
+    const char *transport, *security, *muxer;    /* "tcp", "/noise", "/yamux/1.0.0" */
+    /* 0; WR_ELIMIT: not now, wr_conn_retry_opens is called when it may go; WR_ECLOSED. */
+    int (*open)(struct wr_conn *c, struct wr_stream *s);
+    int (*write)(struct wr_stream *s, const uint8_t *data, size_t len);
+    size_t (*space)(const struct wr_stream *s);
+    size_t (*queued)(const struct wr_stream *s);
+    void (*shut)(struct wr_stream *s);
+    void (*reset)(struct wr_stream *s, uint32_t code);
+    void (*consumed)(struct wr_stream *s, size_t len);
+    void (*forget)(struct wr_stream *s);
+    void (*close)(struct wr_conn *c, uint32_t code);    /* start to end the connection */
+    void (*release)(struct wr_conn *c);                 /* free the carrier; c is freed after it */
+    wr_time (*rtt)(const struct wr_conn *c);
+};
+
+struct wr_conn {
+    struct wr_list node;               /* swarm: all connections */
+    struct wr_list peer_node;          /* swarm: connections of one peer */
+    struct wr_conn_ctx *ctx;
+    const struct wr_mux_ops *mux;
+    enum wr_conn_state state;
+    bool outbound;                     /* we dialled */
+    bool limited;                      /* relayed: few bytes, opt-in protocols only */
+    bool port_reused;                  /* left from a listening port, or was accepted on one */
+    bool identified;                   /* identify finished (set by wr_swarm_identified) */
+    struct wr_peerid peer;
+    struct wr_addr local, remote;      /* of the socket */
+    uint64_t id;                       /* unique in this node's life */
+    wr_time opened_at, used_at;        /* used: last time a stream other than upkeep was opened */
+    struct wr_list streams;            /* struct wr_stream.node */
+    struct wr_list waiting;            /* opened by us, not yet taken by the carrier */
+    uint32_t stream_count;
+    uint64_t bytes_in, bytes_out;      /* on the wire */
+    void *owner;                       /* the swarm's note: the dial it belongs to */
+    struct wr_task dispose;
+};
+
+/* ---- for users */
+/* Opens a stream offering these names (NULL-ended, best first, kept alive by the caller until on_open or
+ * on_close). With one name the caller may write at once. NULL with *err: WR_ELIMIT, WR_ECLOSED. */
+struct wr_stream *wr_conn_open_stream(struct wr_conn *c, const char *const *offer,
+                                      const struct wr_stream_ops *ops, void *arg, int *err);
+/* Ends it: streams get on_close(WR_ECLOSED) at the end of the turn. */
+void wr_conn_close(struct wr_conn *c, uint32_t code);
+wr_time wr_conn_rtt(const struct wr_conn *c);    /* smallest recent, 0 unknown */
+/* Remote or local address as a multiaddr, without /p2p. */
+void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out);
+void wr_conn_local(const struct wr_conn *c, struct wr_maddr *out);
+
+#endif

@@ -1,0 +1,68 @@
+/* dial.h - which address next, and when: ranking, staggered starts, back-off. Machine: no I/O.
+ * Delays as go-libp2p's dial ranker (transport sheet 12.1): the best address at once, the other family
+ * 250 ms later (30 ms on private addresses), and at once when nothing is in flight any more.
+ *
+ *   wr_dial_plan(...) once; then, until wr_dial_done:
+ *     while ((i = wr_dial_next(d, now)) >= 0) start d->addrs[i];   timer at wr_dial_wait(d)
+ *     wr_dial_failed(d, i) when that one failed */
+#ifndef WR_DIAL_H
+#define WR_DIAL_H
+
+#include "transport/env.h"
+#include "transport/maddr.h"
+#include "transport/map.h"
+
+#define WR_DIAL_ADDRS_MAX    32                  /* addresses tried for one peer; ours, js 25 */
+#define WR_DIAL_PARALLEL     8                   /* at once for one peer; go, rust */
+#define WR_DIAL_STAGGER      (250 * WR_MSEC)     /* public; go dial_ranker.go */
+#define WR_DIAL_STAGGER_LAN  (30 * WR_MSEC)      /* private; go */
+#define WR_DIAL_TIMEOUT      (60 * WR_SEC)       /* whole dial of a peer; go */
+#define WR_DIAL_ADDR_TIMEOUT (5 * WR_SEC)        /* TCP connect of one address; go */
+#define WR_DIAL_UPGRADE      (15 * WR_SEC)       /* handshake after the connect; go */
+
+enum wr_dial_state { WR_DIAL_PENDING, WR_DIAL_RUNNING, WR_DIAL_FAILED };
+
+struct wr_dial_addr {
+    struct wr_maddr addr;       /* resolved: ip and port; without /p2p */
+    wr_time start_at;           /* relative to the plan's start until begun */
+    enum wr_dial_state state;
+    int err;                    /* why it failed */
+    bool lan;
+};
+
+struct wr_dial {
+    struct wr_dial_addr addrs[WR_DIAL_ADDRS_MAX];    /* in order of start */
+    size_t count, running;
+    wr_time started_at;
+};
+
+/* Ranks (duplicates dropped, beyond the maximum the worst dropped). */
+void wr_dial_plan(struct wr_dial *d, const struct wr_maddr *addrs, size_t count, wr_time now);
+/* Adds an address that turned up later (a name resolved); it is ranked among those not begun. */
+void wr_dial_add(struct wr_dial *d, struct wr_bytes addr, wr_time now);
+/* Index to start now (marked running), or -1. */
+int wr_dial_next(struct wr_dial *d, wr_time now);
+wr_time wr_dial_wait(const struct wr_dial *d);    /* when next may say more; 0: only after a failure */
+void wr_dial_failed(struct wr_dial *d, int index, int err);
+bool wr_dial_done(const struct wr_dial *d);       /* nothing runs, nothing is left */
+int wr_dial_error(const struct wr_dial *d);       /* the most telling error of all tries */
+
+/* ---- back-off: (peer, address) pairs that failed lately; bounded, seeded hash. */
+#define WR_BACKOFF_BASE (5 * WR_SEC)     /* go: 5 s + tries^2 x 1 s */
+#define WR_BACKOFF_MAX  (5 * WR_MIN)     /* go */
+#define WR_BACKOFF_ENTRIES 4096          /* ours; beyond it the oldest goes */
+
+struct wr_backoff {
+    struct wr_map map;
+    struct wr_list order;
+};
+
+void wr_backoff_init(struct wr_backoff *b, const uint8_t seed[static WR_MAP_SEED]);
+void wr_backoff_clear(struct wr_backoff *b);
+bool wr_backoff_waits(const struct wr_backoff *b, const struct wr_peerid *peer, struct wr_bytes addr,
+                      wr_time now);
+void wr_backoff_failed(struct wr_backoff *b, const struct wr_peerid *peer, struct wr_bytes addr,
+                       wr_time now);
+void wr_backoff_forget(struct wr_backoff *b, const struct wr_peerid *peer, struct wr_bytes addr);
+
+#endif

@@ -1,0 +1,47 @@
+/* msg.h - length-prefixed messages over a stream, with a size cap and a deadline. Service.
+ * Each message: unsigned varint length, then the body. Embedded in the conversation that uses it. */
+#ifndef WR_MSG_H
+#define WR_MSG_H
+
+#include "transport/stream.h"
+
+struct wr_msg;
+
+struct wr_msg_ops {
+    /* One whole message; body valid during the call, and only until the conversation is closed. */
+    void (*on_message)(struct wr_msg *m, struct wr_bytes body);
+    /* The peer finished writing at a message boundary; more may still be sent. NULL: closes in order. */
+    void (*on_eof)(struct wr_msg *m);
+    /* The end, also by deadline (WR_ETIMEOUT), oversize or a cut message (WR_EPROTO). Not after
+     * wr_msg_close or wr_msg_reset. */
+    void (*on_close)(struct wr_msg *m, int err);
+};
+
+struct wr_msg {
+    struct wr_env *env;
+    struct wr_stream *stream;    /* NULL once over */
+    const struct wr_msg_ops *ops;
+    struct wr_buf in, out;
+    struct wr_timer deadline;
+    size_t in_max;
+    bool shut;                   /* we finished writing; sent behind out */
+    bool busy;                   /* inside on_message: more bytes wait */
+};
+
+/* Takes over the stream's handlers. in_max: bytes of the largest body accepted. */
+void wr_msg_start(struct wr_msg *m, struct wr_env *env, struct wr_stream *s, size_t in_max,
+                  const struct wr_msg_ops *ops);
+/* Queues one message. 0, WR_ELIMIT (the conversation is reset then and on_close does not follow),
+ * WR_ECLOSED. */
+int wr_msg_send(struct wr_msg *m, struct wr_bytes body);
+void wr_msg_shut(struct wr_msg *m);
+/* on_close(WR_ETIMEOUT) at this time unless moved; 0: no deadline. */
+void wr_msg_deadline(struct wr_msg *m, wr_time at);
+void wr_msg_close(struct wr_msg *m);    /* in order; what is queued still goes out */
+void wr_msg_reset(struct wr_msg *m, uint32_t code);
+static inline bool wr_msg_open(const struct wr_msg *m)
+{
+    return m->stream != NULL;
+}
+
+#endif

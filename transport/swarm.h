@@ -1,0 +1,135 @@
+/* swarm.h - all connections of a node: listen, dial, accept, limits, protocols, events. Service.
+ * The services (identify, DHT, ...) talk to peers only through this header and stream.h, and to each other
+ * only through its events. */
+#ifndef WR_SWARM_H
+#define WR_SWARM_H
+
+#include "transport/addrbook.h"
+#include "transport/conn.h"
+#include "transport/dial.h"
+#include "transport/peerstore.h"
+#include "transport/policy.h"
+
+struct wr_swarm;
+
+struct wr_swarm_options {
+    struct wr_env *env;
+    struct wr_limits *limits;         /* borrowed for the swarm's life */
+    const struct wr_key *identity;    /* borrowed */
+    const uint8_t *psk;               /* WR_PNET_KEY bytes, borrowed, or NULL */
+};
+
+struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options);    /* NULL: out of memory */
+/* Closes every connection and listener at once; on_close calls of streams are made before it returns. */
+void wr_swarm_destroy(struct wr_swarm *sw);
+
+/* ---- what it holds, for the services to read and (peerstore, addrbook) to fill */
+struct wr_env *wr_swarm_env(const struct wr_swarm *sw);
+struct wr_limits *wr_swarm_limits(const struct wr_swarm *sw);
+const struct wr_key *wr_swarm_key(const struct wr_swarm *sw);
+const struct wr_peerid *wr_swarm_self(const struct wr_swarm *sw);
+struct wr_peerstore *wr_swarm_peerstore(const struct wr_swarm *sw);
+struct wr_addrbook *wr_swarm_addrbook(const struct wr_swarm *sw);
+struct wr_policy *wr_swarm_policy(const struct wr_swarm *sw);
+const struct wr_protocols *wr_swarm_protocols(const struct wr_swarm *sw);
+
+/* ---- listening. The multiaddr says transport, address and port (0: any). */
+/* 0; WR_EUNSUPPORTED (no transport for it); errors of wr_env_listen. */
+int wr_swarm_listen(struct wr_swarm *sw, struct wr_bytes addr);
+/* Bound addresses, real ports, in the order they were asked for. */
+size_t wr_swarm_listening(const struct wr_swarm *sw, struct wr_maddr *out, size_t max);
+/* Looks at the interfaces again: expands wildcard listeners into the address book. */
+void wr_swarm_refresh_links(struct wr_swarm *sw);
+
+/* ---- protocols that we answer. Changing them raises WR_SWARM_PROTOCOLS. As wr_protocols_add. */
+int wr_swarm_handle(struct wr_swarm *sw, const struct wr_protocol *protocol);
+void wr_swarm_unhandle(struct wr_swarm *sw, const char *name);
+
+/* ---- dialling */
+struct wr_connect;    /* a request under way */
+
+typedef void (*wr_connect_fn)(void *arg, int err, struct wr_conn *conn);
+
+#define WR_CONNECT_FRESH 1u    /* a new connection even when one is open */
+
+/* Connects to a peer, joining a dial under way. addrs (may be 0) are tried beside what the peerstore knows;
+ * with none at all the router (below) is asked. fn is called once, in a later turn, or never after
+ * wr_connect_cancel. 0 with *out (may be NULL) set, WR_ELIMIT, WR_ESELF, WR_EGATED. */
+int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_maddr *addrs,
+                     size_t count, enum wr_addr_origin origin, unsigned flags, wr_connect_fn fn,
+                     void *arg, struct wr_connect **out);
+void wr_connect_cancel(struct wr_connect *request);
+/* A connection to whoever answers at addr (no peer id known). As above. */
+int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_fn fn, void *arg,
+                          struct wr_connect **out);
+/* A stream to a peer over the best open connection, or over one that is dialled now. See stream.h. */
+struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *peer,
+                                const char *const *offer, const struct wr_stream_ops *ops, void *arg,
+                                int *err);
+/* Per address: how the last dials of a peer went, newest last, for `why` and errors. */
+struct wr_dial_report {
+    struct wr_maddr addr;
+    int err;             /* 0 succeeded */
+    wr_time took;
+};
+size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *peer,
+                            struct wr_dial_report *out, size_t max);
+
+/* Finds addresses of a peer that has none: set by the node, answered by the DHT. The router calls done
+ * once, in a later turn; it puts what it found into the peerstore. */
+typedef void (*wr_route_done)(void *arg, int err);
+struct wr_router {
+    void *(*find)(void *router_arg, const struct wr_peerid *peer, wr_route_done done, void *arg);
+    void (*cancel)(void *router_arg, void *search);
+    void *arg;
+};
+void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router);
+
+/* ---- connections */
+struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer);    /* best, or NULL */
+/* Visits every open connection; visit may close the one it is given. */
+void wr_swarm_each(struct wr_swarm *sw, void (*visit)(struct wr_conn *c, void *arg), void *arg);
+size_t wr_swarm_conn_count(const struct wr_swarm *sw);
+void wr_swarm_disconnect(struct wr_swarm *sw, const struct wr_peerid *peer, uint32_t code);
+/* Connections of a protected peer are never trimmed; weight decides among the rest (higher stays). The
+ * tag names who says so: the same tag replaces itself. */
+#define WR_TAGS_MAX 8    /* per peer */
+void wr_swarm_tag(struct wr_swarm *sw, const struct wr_peerid *peer, const char *tag, int weight,
+                  bool protect);
+void wr_swarm_untag(struct wr_swarm *sw, const struct wr_peerid *peer, const char *tag);
+/* The owner's rules changed: close what is now blocked. */
+void wr_swarm_apply_policy(struct wr_swarm *sw);
+
+/* ---- events */
+enum wr_swarm_event_type {
+    WR_SWARM_OPENED,         /* a connection: conn */
+    WR_SWARM_CLOSED,         /* a connection: conn (its last moment), err */
+    WR_SWARM_CONNECTED,      /* a peer's first connection */
+    WR_SWARM_DISCONNECTED,   /* a peer's last one went */
+    WR_SWARM_IDENTIFIED,     /* identify finished on conn: protocols and addresses are in the peerstore */
+    WR_SWARM_PEER_CHANGED,   /* a push changed a peer's protocols or addresses */
+    WR_SWARM_ADDRS,          /* our own addresses changed (addrbook) */
+    WR_SWARM_PROTOCOLS,      /* our own protocols changed */
+    WR_SWARM_DIAL_FAILED,    /* a dial of peer failed: err */
+};
+
+struct wr_swarm_event {
+    enum wr_swarm_event_type type;
+    const struct wr_peerid *peer;    /* borrowed during the call */
+    struct wr_conn *conn;            /* or NULL */
+    int err;
+};
+
+struct wr_swarm_watch {
+    struct wr_list node;
+    void (*on_event)(struct wr_swarm_watch *watch, const struct wr_swarm_event *event);
+};
+void wr_swarm_watch(struct wr_swarm *sw, struct wr_swarm_watch *watch);
+void wr_swarm_unwatch(struct wr_swarm_watch *watch);
+/* identify tells the swarm, which tells everybody. */
+void wr_swarm_identified(struct wr_swarm *sw, struct wr_conn *conn);
+void wr_swarm_peer_changed(struct wr_swarm *sw, const struct wr_peerid *peer);
+/* Whoever changed the address book says so; raised once at the end of the turn. */
+void wr_swarm_addrs_changed(struct wr_swarm *sw);
+
+#endif
