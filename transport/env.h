@@ -45,15 +45,15 @@ const struct wr_log *wr_env_log(const struct wr_env *env);
 
 /* ---- timers: intrusive, cost nothing while stopped ---------------------------------------------- */
 struct wr_timer {
-    wr_time at;      /* 0: stopped */
-    size_t slot;     /* place in the environment's heap */
-    uint64_t order;  /* ties fire in the order they were started */
+    wr_time at;    /* 0: stopped */
     void (*on_timer)(struct wr_timer *timer);
+    uint64_t order;                          /* ties fire in the order they were started */
+    struct wr_timer *child, *next, *prev;    /* the environment's heap runs through the timers */
 };
 
 /* on_timer is called once, at or after `at`; starting again moves it. A timer that lies in the past
  * fires in the next turn. The struct belongs to the caller: zero it before first use, stop before
- * freeing. Starting never fails: the heap grows when environments' objects are created. */
+ * freeing. Starting allocates nothing and cannot fail. */
 void wr_timer_start(struct wr_env *env, struct wr_timer *timer, wr_time at,
                     void (*on_timer)(struct wr_timer *timer));
 void wr_timer_stop(struct wr_env *env, struct wr_timer *timer);
