@@ -4,8 +4,7 @@
 #ifndef WR_ADDRBOOK_H
 #define WR_ADDRBOOK_H
 
-#include "transport/env.h"
-#include "transport/maddr.h"
+#include "transport/policy.h"
 
 #define WR_ADDRBOOK_MAX 64    /* addresses; ours */
 
@@ -30,10 +29,11 @@ struct wr_addrbook {
     struct wr_own_addr of[WR_ADDRBOOK_MAX];
     size_t count;
     uint64_t generation;
+    const struct wr_policy *policy;    /* borrowed, may be NULL: which addresses count as public */
 };
 
 void wr_addrbook_init(struct wr_addrbook *b);
-/* Adds or refreshes. Returns true when the set changed (generation grew). Full: false. */
+/* One address may stand there from several sources; they share a verdict. Adds or refreshes. Returns true when the set changed (generation grew). Full: false. */
 bool wr_addrbook_put(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_source source,
                      wr_time now);
 bool wr_addrbook_del(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_source source);
@@ -41,9 +41,9 @@ bool wr_addrbook_del(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_s
 bool wr_addrbook_clear_source(struct wr_addrbook *b, enum wr_addr_source source);
 bool wr_addrbook_judge(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_verdict verdict,
                        wr_time now);
-/* The addresses to announce to a peer that is connected from `to` (NULL: to anybody, as in the DHT):
- * loopback only to loopback, private only to private or local peers, unreachable ones never; sorted best
- * first. Returns how many of at most max. */
+/* The addresses to announce to a peer that is connected from `to` (NULL: to anybody, as in the DHT:
+ * public ones only): loopback only to loopback, private only to private or local peers, link-local only
+ * to link-local ones, unreachable ones never; sorted best first. Returns how many of at most max. */
 size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to, struct wr_maddr *out,
                             size_t max);
 bool wr_addrbook_has(const struct wr_addrbook *b, struct wr_bytes addr);    /* one of ours? */

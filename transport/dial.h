@@ -24,16 +24,17 @@ enum wr_dial_state { WR_DIAL_PENDING, WR_DIAL_RUNNING, WR_DIAL_FAILED };
 
 struct wr_dial_addr {
     struct wr_maddr addr;       /* resolved: ip and port; without /p2p */
-    wr_time start_at;           /* relative to the plan's start until begun */
+    wr_time start_at;           /* when it is due; earlier when nothing runs any more */
     enum wr_dial_state state;
     int err;                    /* why it failed */
     bool lan;
 };
 
 struct wr_dial {
-    struct wr_dial_addr addrs[WR_DIAL_ADDRS_MAX];    /* in order of start */
+    struct wr_dial_addr addrs[WR_DIAL_ADDRS_MAX];    /* an index stays good for the dial's life */
     size_t count, running;
     wr_time started_at;
+    wr_time hold_until;         /* a socket connected: give its handshake time */
 };
 
 /* Ranks (duplicates dropped, beyond the maximum the worst dropped). */
@@ -44,6 +45,8 @@ void wr_dial_add(struct wr_dial *d, struct wr_bytes addr, wr_time now);
 int wr_dial_next(struct wr_dial *d, wr_time now);
 wr_time wr_dial_wait(const struct wr_dial *d);    /* when next may say more; 0: only after a failure */
 void wr_dial_failed(struct wr_dial *d, int index, int err);
+/* Optional: the socket of index is connected and its handshake runs; nothing new starts for one stagger. */
+void wr_dial_connected(struct wr_dial *d, int index, wr_time now);
 bool wr_dial_done(const struct wr_dial *d);       /* nothing runs, nothing is left */
 int wr_dial_error(const struct wr_dial *d);       /* the most telling error of all tries */
 
