@@ -1,6 +1,6 @@
 /* aead.h - ChaCha20-Poly1305 (RFC 8439) from the fastest library present. Value.
  * An engine holds the library's scratch state, so that a session needs only its key; one engine a node.
- * libcrypto is used where it works, libsodium otherwise. */
+ * libcrypto is used where it works, libsodium otherwise and for short messages. */
 #ifndef WR_AEAD_H
 #define WR_AEAD_H
 
@@ -9,16 +9,23 @@
 #define WR_AEAD_KEY   32
 #define WR_AEAD_TAG   16
 #define WR_AEAD_NONCE 12
+#define WR_AEAD_LEN_MAX ((size_t)1 << 30)    /* bytes of one message; libcrypto counts in int */
 
 struct wr_aead;    /* engine */
 
+enum wr_aead_library { WR_AEAD_LIBCRYPTO, WR_AEAD_LIBSODIUM };
+
 struct wr_aead *wr_aead_create(void);    /* NULL: out of memory */
+/* With a stated library, for tests and comparisons. NULL also when it has no such cipher. */
+struct wr_aead *wr_aead_create_with(enum wr_aead_library library);
 void wr_aead_destroy(struct wr_aead *engine);
-/* In place (out == in) or apart: writes len + WR_AEAD_TAG bytes to out. 0, WR_ELIMIT. */
+/* In place (out == in) or apart: writes len + WR_AEAD_TAG bytes to out. 0; WR_ELIMIT when len is above
+ * WR_AEAD_LEN_MAX or the library fails. */
 int wr_aead_seal(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
                  const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, const uint8_t *in,
                  size_t len, uint8_t *out);
-/* len counts the tag; writes len - WR_AEAD_TAG bytes. 0, WR_EAUTH, WR_ELIMIT. */
+/* len counts the tag; writes len - WR_AEAD_TAG bytes, zeros when the tag is wrong.
+ * 0, WR_EAUTH (also for len < WR_AEAD_TAG), WR_ELIMIT. */
 int wr_aead_open(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
                  const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, const uint8_t *in,
                  size_t len, uint8_t *out);

@@ -1,0 +1,142 @@
+/* ChaCha20-Poly1305: published vector, both libraries alike, damage found. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "transport/aead.h"
+#include "transport/err.h"
+
+#include <string.h>
+
+static const enum wr_aead_library libraries[] = {WR_AEAD_LIBCRYPTO, WR_AEAD_LIBSODIUM};
+
+/* RFC 8439, section 2.8.2 */
+static const char text[] = "Ladies and Gentlemen of the class of '99: If I could offer you only one tip "
+                           "for the future, sunscreen would be it.";
+static const uint8_t ad[] = {0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7};
+static const uint8_t nonce[] = {0x07, 0, 0, 0, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47};
+static const uint8_t sealed[] = {
+    0xd3, 0x1a, 0x8d, 0x34, 0x64, 0x8e, 0x60, 0xdb, 0x7b, 0x86, 0xaf, 0xbc, 0x53, 0xef, 0x7e,
+    0xc2, 0xa4, 0xad, 0xed, 0x51, 0x29, 0x6e, 0x08, 0xfe, 0xa9, 0xe2, 0xb5, 0xa7, 0x36, 0xee,
+    0x62, 0xd6, 0x3d, 0xbe, 0xa4, 0x5e, 0x8c, 0xa9, 0x67, 0x12, 0x82, 0xfa, 0xfb, 0x69, 0xda,
+    0x92, 0x72, 0x8b, 0x1a, 0x71, 0xde, 0x0a, 0x9e, 0x06, 0x0b, 0x29, 0x05, 0xd6, 0xa5, 0xb6,
+    0x7e, 0xcd, 0x3b, 0x36, 0x92, 0xdd, 0xbd, 0x7f, 0x2d, 0x77, 0x8b, 0x8c, 0x98, 0x03, 0xae,
+    0xe3, 0x28, 0x09, 0x1b, 0x58, 0xfa, 0xb3, 0x24, 0xe4, 0xfa, 0xd6, 0x75, 0x94, 0x55, 0x85,
+    0x80, 0x8b, 0x48, 0x31, 0xd7, 0xbc, 0x3f, 0xf4, 0xde, 0xf0, 0x8e, 0x4b, 0x7a, 0x9d, 0xe5,
+    0x76, 0xd2, 0x65, 0x86, 0xce, 0xc6, 0x4b, 0x61, 0x16, 0x1a, 0xe1, 0x0b, 0x59, 0x4f, 0x09,
+    0xe2, 0x6a, 0x7e, 0x90, 0x2e, 0xcb, 0xd0, 0x60, 0x06, 0x91};
+
+#define TEXT_LEN (sizeof(text) - 1)
+
+static void vector_key(uint8_t key[static WR_AEAD_KEY])
+{
+    for (unsigned i = 0; i < WR_AEAD_KEY; i++)
+        key[i] = (uint8_t)(0x80 + i);
+}
+
+static void test_rfc8439_vector(void **state)
+{
+    (void)state;
+    for (size_t l = 0; l < 2; l++) {
+        struct wr_aead *engine = wr_aead_create_with(libraries[l]);
+        uint8_t key[WR_AEAD_KEY], out[sizeof(sealed)];
+        assert_non_null(engine);
+        vector_key(key);
+        assert_int_equal(sizeof(sealed), TEXT_LEN + WR_AEAD_TAG);
+        assert_int_equal(wr_aead_seal(engine, key, nonce, WR_BYTES(ad, sizeof(ad)),
+                                      (const uint8_t *)text, TEXT_LEN, out), 0);
+        assert_memory_equal(out, sealed, sizeof(sealed));
+        assert_int_equal(wr_aead_open(engine, key, nonce, WR_BYTES(ad, sizeof(ad)), out,
+                                      sizeof(out), out), 0);
+        assert_memory_equal(out, text, TEXT_LEN);
+        wr_aead_destroy(engine);
+    }
+}
+
+/* Every one-bit flip and every truncation of a sealed message is refused and leaves no plaintext. */
+static void test_damage_is_found(void **state)
+{
+    (void)state;
+    for (size_t l = 0; l < 2; l++) {
+        struct wr_aead *engine = wr_aead_create_with(libraries[l]);
+        uint8_t key[WR_AEAD_KEY], in[sizeof(sealed)], out[sizeof(sealed)];
+        const uint8_t zeros[sizeof(sealed)] = {0};
+        struct wr_bytes with = WR_BYTES(ad, sizeof(ad));
+        vector_key(key);
+        for (size_t bit = 0; bit < sizeof(sealed) * 8; bit++) {
+            memcpy(in, sealed, sizeof(in));
+            in[bit / 8] ^= (uint8_t)(1 << bit % 8);
+            assert_int_equal(wr_aead_open(engine, key, nonce, with, in, sizeof(in), out), WR_EAUTH);
+            assert_memory_equal(out, zeros, TEXT_LEN);
+        }
+        for (size_t len = 0; len < sizeof(sealed); len++)
+            assert_int_equal(wr_aead_open(engine, key, nonce, with, sealed, len, out), WR_EAUTH);
+        assert_int_equal(wr_aead_open(engine, key, nonce, WR_BYTES(ad, sizeof(ad) - 1), sealed,
+                                      sizeof(sealed), out), WR_EAUTH);
+        /* and the engine still works */
+        assert_int_equal(wr_aead_open(engine, key, nonce, with, sealed, sizeof(sealed), out), 0);
+        wr_aead_destroy(engine);
+    }
+}
+
+/* All engines give the same bytes for every short length, in place and apart, whichever key was
+ * used just before. */
+static void test_libraries_agree_while_keys_alternate(void **state)
+{
+    (void)state;
+    struct wr_aead *a = wr_aead_create_with(WR_AEAD_LIBCRYPTO);
+    struct wr_aead *b = wr_aead_create_with(WR_AEAD_LIBSODIUM);
+    struct wr_aead *both = wr_aead_create();
+    uint8_t keys[2][WR_AEAD_KEY] = {{1}, {1}}, from_a[400], from_b[400], plain[400];
+    keys[1][31] = 1;    /* differs in its last byte alone */
+    for (size_t i = 0; i < sizeof(plain); i++)
+        plain[i] = (uint8_t)(i * 7);
+    for (size_t len = 0; len <= 300; len++) {
+        const uint8_t *key = keys[len / 2 % 2];
+        const uint8_t count[WR_AEAD_NONCE] = {0, 0, 0, 0, (uint8_t)len, (uint8_t)(len >> 8)};
+        struct wr_bytes with = WR_BYTES(plain, len % 33);
+        memcpy(from_a, plain, len);
+        assert_int_equal(wr_aead_seal(a, key, count, with, from_a, len, from_a), 0);
+        assert_int_equal(wr_aead_seal(b, key, count, with, plain, len, from_b), 0);
+        assert_memory_equal(from_a, from_b, len + WR_AEAD_TAG);
+        assert_int_equal(wr_aead_open(a, keys[(len / 2 + 1) % 2], count, with, from_b,
+                                      len + WR_AEAD_TAG, from_a), WR_EAUTH);
+        assert_int_equal(wr_aead_seal(both, key, count, with, plain, len, from_a), 0);
+        assert_memory_equal(from_a, from_b, len + WR_AEAD_TAG);
+        assert_int_equal(wr_aead_open(both, key, count, with, from_a, len + WR_AEAD_TAG, from_a), 0);
+        assert_memory_equal(from_a, plain, len);
+        assert_int_equal(wr_aead_open(a, key, count, with, from_b, len + WR_AEAD_TAG, from_b), 0);
+        assert_memory_equal(from_b, plain, len);
+    }
+    wr_aead_destroy(a);
+    wr_aead_destroy(b);
+    wr_aead_destroy(both);
+}
+
+static void test_too_long_is_a_limit(void **state)
+{
+    (void)state;
+    struct wr_aead *engine = wr_aead_create();
+    uint8_t key[WR_AEAD_KEY] = {0}, out[WR_AEAD_TAG];
+    assert_non_null(engine);
+    assert_int_equal(wr_aead_seal(engine, key, nonce, WR_BYTES_NONE, out, WR_AEAD_LEN_MAX + 1, out),
+                     WR_ELIMIT);
+    assert_int_equal(wr_aead_open(engine, key, nonce, WR_BYTES_NONE, out, WR_AEAD_LEN_MAX + 1, out),
+                     WR_ELIMIT);
+    wr_aead_destroy(engine);
+    wr_aead_destroy(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rfc8439_vector),
+        cmocka_unit_test(test_damage_is_found),
+        cmocka_unit_test(test_libraries_agree_while_keys_alternate),
+        cmocka_unit_test(test_too_long_is_a_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
