@@ -1,0 +1,151 @@
+// One libp2p host of this process.
+
+import crypto from 'node:crypto'
+import fs from 'node:fs'
+import { generateKeyPair, generateKeyPairFromSeed, privateKeyFromProtobuf } from '@libp2p/crypto/keys'
+import { identify, identifyPush } from '@libp2p/identify'
+import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { mdns } from '@libp2p/mdns'
+import { noise } from '@libp2p/noise'
+import { peerIdFromString } from '@libp2p/peer-id'
+import { ping } from '@libp2p/ping'
+import { preSharedKey } from '@libp2p/pnet'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+import { serve } from './serve.mjs'
+
+export class Unsupported extends Error {
+  name = 'Unsupported'
+}
+
+const MANY = 1_000_000
+const DAY_MS = 24 * 3600 * 1000
+
+async function makeKey (o, i) {
+  const seed = o.seed === null
+    ? crypto.randomBytes(32)
+    : crypto.createHash('sha256').update(`warren-test-key:${o.seed}:${i}`).digest()
+  switch (o.key) {
+    case 'ed25519': return generateKeyPairFromSeed('Ed25519', seed)
+    case 'secp256k1': return privateKeyFromProtobuf(Buffer.concat([Buffer.from([0x08, 0x02, 0x12, 0x20]), seed]))
+    case 'rsa': return generateKeyPair('RSA', 2048)
+    default: throw new Unsupported(`js-libp2p has no peer ids of ${o.key} keys`)
+  }
+}
+
+// Everything that bounds connections, streams, rates or idle time, as wide as it goes.
+const lifted = {
+  streams: { maxInboundStreams: MANY, maxOutboundStreams: MANY },
+  muxer: {
+    maxInboundStreams: MANY,
+    maxOutboundStreams: MANY,
+    maxEarlyStreams: MANY,
+    // a paused stream buffers what its window still lets in: the window grows to 16 MiB, the default buffer is 4
+    streamOptions: { inactivityTimeout: DAY_MS, maxReadBufferLength: 32 << 20 }
+  },
+  tcp: { inboundSocketInactivityTimeout: DAY_MS, outboundSocketInactivityTimeout: DAY_MS, backlog: 4096 },
+  connectionManager: {
+    maxConnections: MANY,
+    inboundConnectionThreshold: MANY,
+    maxIncomingPendingConnections: MANY,
+    maxParallelDials: 1000,
+    maxDialQueueLength: MANY,
+    dialTimeout: 30_000,
+    addressDialTimeout: 30_000,
+    inboundUpgradeTimeout: 30_000
+  },
+  connectionMonitor: { enabled: false },
+  ping: { maxInboundStreams: MANY, maxOutboundStreams: MANY, timeout: 600_000 }
+}
+const untouched = { streams: {}, muxer: {}, tcp: {}, connectionManager: {}, connectionMonitor: {}, ping: {} }
+
+export async function makeHost (o, i) {
+  if (o.transport !== 'tcp') throw new Unsupported(`this peer is built without the ${o.transport} transport`)
+  if (o.security !== 'noise') throw new Unsupported(`this peer is built without ${o.security}`)
+  const limits = o.limits === 'lifted' ? lifted : untouched
+  const config = {
+    privateKey: await makeKey(o, i),
+    addresses: {
+      listen: o.listen.map(a => a.replaceAll('{h}', 1 + Math.floor(i / 250)).replaceAll('{l}', 1 + i % 250))
+    },
+    transports: [tcp(limits.tcp)],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux(limits.muxer)],
+    connectionGater: { denyDialMultiaddr: () => false },
+    connectionManager: limits.connectionManager,
+    connectionMonitor: limits.connectionMonitor,
+    services: { identify: identify(), identifyPush: identifyPush(), ping: ping(limits.ping) }
+  }
+  if (o.agent !== null) config.nodeInfo = { userAgent: o.agent }
+  if (o.psk !== null) config.connectionProtector = preSharedKey({ psk: new Uint8Array(fs.readFileSync(o.psk)) })
+  if (o.mdns) config.peerDiscovery = [mdns()]
+  if (o.dht !== 'off') {
+    config.services.dht = kadDHT({
+      protocol: `${o.dhtPrefix}/kad/1.0.0`,
+      clientMode: o.dht === 'client',
+      peerInfoMapper: passthroughMapper,
+      allowQueryWithZeroPeers: true,
+      ...limits.streams
+    })
+  }
+  const host = new Host(await createLibp2p(config), limits)
+  await serve(host)
+  return host
+}
+
+export class Host {
+  constructor (libp2p, limits) {
+    this.libp2p = libp2p
+    this.streamLimits = limits.streams
+    this.id = libp2p.peerId.toString()
+    this.dht = libp2p.services.dht ?? null
+    this.heard = new Set() // by multicast
+    this.identified = new Map() // connection id to what its identify round gave
+    this.counters = {
+      connsOpened: 0, connsClosed: 0, echo: 0, sink: 0, source: 0, reset: 0, perf: 0,
+      resetsSeen: 0, resetEofs: 0, handlerErrors: 0, bytesIn: 0, bytesOut: 0
+    }
+    libp2p.addEventListener('connection:open', () => { this.counters.connsOpened++ })
+    libp2p.addEventListener('connection:close', evt => {
+      this.counters.connsClosed++
+      this.identified.delete(evt.detail.id)
+    })
+    libp2p.addEventListener('peer:identify', evt => this.identified.set(evt.detail.connection.id, evt.detail))
+    libp2p.addEventListener('peer:discovery', evt => this.heard.add(evt.detail.id.toString()))
+  }
+
+  listenAddrs () {
+    return this.libp2p.getMultiaddrs().map(a => a.toString().replace(/\/p2p\/[^/]+$/, ''))
+  }
+
+  connection (peer) {
+    const c = this.libp2p.getConnections(peerIdFromString(peer)).find(c => c.status === 'open')
+    if (c === undefined) throw new Error(`not connected to ${peer}`)
+    return c
+  }
+
+  dial (addr, signal) {
+    return this.libp2p.dial(multiaddr(addr), { signal })
+  }
+
+  open (connection, protocol, signal) {
+    return connection.newStream(protocol, { signal, ...this.streamLimits })
+  }
+
+  async bootstrap (addrs) {
+    for (const addr of addrs) {
+      for (let attempt = 0; attempt < 60; attempt++) {
+        try {
+          await this.dial(addr, AbortSignal.timeout(10_000))
+          break
+        } catch (err) {
+          console.error(`bootstrap ${addr}: ${err.message}`)
+          await new Promise(resolve => setTimeout(resolve, 1000))
+        }
+      }
+    }
+    if (this.dht !== null && addrs.length > 0) await this.dht.refreshRoutingTable()
+  }
+}
