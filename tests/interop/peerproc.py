@@ -1,0 +1,192 @@
+"""Test peers as Python objects: start one, call its commands, stop it. The contract is peers/README.md.
+
+    with Peer("go", ["--limits", "default"]) as a, Peer("rust") as b:
+        a.call("connect", addr=b.addr())
+        print(a.call("ping", peer=b.id(), count=3)["rtts"])
+
+call() raises PeerError when the reply says ok:false, Unsupported when it also says unsupported, PeerGone when the
+process ended. A Peer keeps its log in memory (tail) and ends with its standard input.
+"""
+
+import collections
+import itertools
+import json
+import os
+import subprocess
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FOREIGN = ("go", "rust", "js")
+IMPLS = ("warren",) + FOREIGN
+
+
+class PeerError(Exception):
+    """A command answered ok:false; the whole reply is in .reply."""
+
+    def __init__(self, text, reply=None):
+        super().__init__(text)
+        self.reply = reply or {}
+
+
+class Unsupported(PeerError):
+    """This implementation cannot do it."""
+
+
+class PeerGone(PeerError):
+    """The process ended or does not answer."""
+
+
+_found = None
+
+
+def programs():
+    """{implementation: path or None}, {implementation: reason}; builds the foreign peers if need be."""
+    global _found
+    if _found is None:
+        build = subprocess.run([os.path.join(HERE, "peers", "build.sh")], stdout=subprocess.PIPE, text=True)
+        paths, reasons = {}, {}
+        for line in build.stdout.splitlines():
+            impl, state, rest = (line.split(" ", 2) + ["", ""])[:3]
+            if state == "ready":
+                paths[impl] = rest
+            elif state == "unavailable":
+                reasons[impl] = rest
+        warren = os.environ.get("WARREN_PEER")
+        if warren and os.access(warren, os.X_OK):
+            paths["warren"] = warren
+        else:
+            reasons["warren"] = "WARREN_PEER does not name a program"
+        _found = paths, reasons
+    return _found
+
+
+class Call:
+    """An answer to come."""
+
+    def __init__(self, peer, cmd, args):
+        self.peer, self.cmd, self.args = peer, cmd, args
+        self.done = threading.Event()
+        self.reply = None
+
+    def wait(self, timeout=None):
+        if timeout is None:
+            timeout = self.args.get("timeout", 30000) / 1000 + 10
+        if not self.done.wait(timeout):
+            raise PeerGone(f"{self.peer.name}: {self.cmd} not answered in {timeout:.0f} s")
+        if self.reply is None:
+            raise PeerGone(f"{self.peer.name}: ended during {self.cmd}")
+        if self.reply.get("ok"):
+            return self.reply
+        kind = Unsupported if self.reply.get("unsupported") else PeerError
+        raise kind(f"{self.peer.name}: {self.cmd}: {self.reply.get('error')}", self.reply)
+
+
+class Peer:
+    def __init__(self, impl, args=(), path=None, name=None, ready_timeout=60, env=None):
+        self.impl, self.name = impl, name or impl
+        self.path = path or programs()[0][impl]
+        self.args = [str(a) for a in args]
+        self.log = collections.deque(maxlen=400)
+        self._calls, self._lock, self._numbers = {}, threading.Lock(), itertools.count(1)
+        self._ready = threading.Event()
+        self.ready = None
+        self.proc = subprocess.Popen([self.path] + self.args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, env=env)
+        self._threads = [threading.Thread(target=f, daemon=True) for f in (self._read, self._drain)]
+        for t in self._threads:
+            t.start()
+        if not self._ready.wait(ready_timeout) or self.ready is None:
+            code = self.stop()
+            raise PeerGone(f"{self.name}: no ready line (exit {code}): {self.tail(5)}", {"exit": code})
+
+    def _read(self):
+        for line in self.proc.stdout:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                self.log.append("not JSON on stdout: " + line.decode(errors="replace").rstrip())
+                continue
+            if message.get("event") == "ready":
+                self.ready = message
+                self._ready.set()
+            elif "n" in message and "event" not in message:
+                with self._lock:
+                    call = self._calls.pop(message["n"], None)
+                if call:
+                    call.reply = message
+                    call.done.set()
+        self._ready.set()
+        with self._lock:
+            left, self._calls = self._calls, {}
+        for call in left.values():
+            call.done.set()
+
+    def _drain(self):
+        for line in self.proc.stderr:
+            self.log.append(line.decode(errors="replace").rstrip())
+
+    def tail(self, lines=20):
+        return "\n".join(list(self.log)[-lines:])
+
+    def start(self, cmd, **args):
+        """Sends a command; the answer comes from .wait()."""
+        call = Call(self, cmd, args)
+        n = next(self._numbers)
+        line = json.dumps(dict(args, n=n, cmd=cmd)) + "\n"
+        with self._lock:
+            if self.proc.poll() is not None:
+                raise PeerGone(f"{self.name}: has ended with {self.proc.returncode}")
+            self._calls[n] = call
+            try:
+                self.proc.stdin.write(line.encode())
+                self.proc.stdin.flush()
+            except OSError as e:
+                raise PeerGone(f"{self.name}: {e}") from e
+        return call
+
+    def call(self, cmd, **args):
+        return self.start(cmd, **args).wait()
+
+    def id(self, host=0):
+        return self.ready["hosts"][host]["id"]
+
+    def addr(self, host=0, index=0):
+        entry = self.ready["hosts"][host]
+        return entry["addrs"][index] + "/p2p/" + entry["id"]
+
+    def counters(self, host=0):
+        return self.call("counters", host=host)["counters"]
+
+    def stop(self, patience=5):
+        """Ends the process by closing its input; the exit code, negative for a signal that had to be sent."""
+        try:
+            self.proc.stdin.close()
+        except OSError:
+            pass
+        try:
+            code = self.proc.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.proc.kill()
+            code = self.proc.wait()
+        for t in self._threads:
+            t.join(2)
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def eventually(check, timeout=10, step=0.05):
+    """Calls check until it returns something true; returns that, or raises."""
+    end = time.monotonic() + timeout
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"did not come true within {timeout} s")
+        time.sleep(step)
