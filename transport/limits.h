@@ -12,8 +12,10 @@
 #define WR_MIB (1024 * WR_KIB)
 #define WR_GIB (1024 * WR_MIB)
 
-/* name, text, small (32 MiB), home (128 MiB), server (1 GiB), unit. A size in bytes between two columns
- * interpolates. */
+/* name, text, small (32 MiB), home (128 MiB), server (1 GiB), unit. A column keeps the process within its
+ * memory. A size of one's own derives every ceiling from the columns, rounded down: below small in
+ * proportion to the memory (at least 1), between two columns on the straight line between them, above
+ * server on the line from home through server. */
 #define WR_LIMIT_MAP(X)                                                                            \
     X(CONNS, "connections", 192, 512, 8192, "connections")                                         \
     X(CONNS_INBOUND, "connections-inbound", 128, 384, 6144, "connections")                         \
@@ -42,9 +44,11 @@ struct wr_limits {
     } of[WR_LIMIT_COUNT];
 };
 
-/* "small", "home", "server" or a memory size ("64M", "1G"; at least 16 MiB). 0, WR_EINVAL. */
+/* "small", "home", "server" or a memory size: digits and K, M, G or nothing for bytes, from 16 MiB to
+ * 1 TiB; parts of a MiB do not count. 0, WR_EINVAL (all ceilings are 0 then). */
 int wr_limits_init(struct wr_limits *limits, const char *knob);
-/* Sets new ceilings, keeping what is in use (it may be over for a while). 0, WR_EINVAL. */
+/* Sets new ceilings, keeping what is in use (it may be over for a while). 0, WR_EINVAL (nothing
+ * changed). */
 int wr_limits_change(struct wr_limits *limits, const char *knob);
 /* Takes n or counts a refusal. */
 bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n);

@@ -1,0 +1,126 @@
+#include "transport/limits.h"
+
+#include "transport/err.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <string.h>
+
+/* The columns' memory and the bounds of a size, in MiB: the arithmetic below then fits 64 bits. */
+#define SMALL_MIB   32
+#define HOME_MIB    128
+#define SERVER_MIB  1024
+#define LOWEST_MIB  16
+#define HIGHEST_MIB (1024 * 1024)
+
+struct column {
+    const char *name, *unit;
+    uint64_t small, home, server;
+};
+
+static const struct column COLUMNS[WR_LIMIT_COUNT] = {
+#define LIMIT_ROW(name, text, small, home, server, unit) {text, unit, small, home, server},
+    WR_LIMIT_MAP(LIMIT_ROW)
+#undef LIMIT_ROW
+};
+
+/* "64M", "1G", "16384K" or bytes. Returns whole MiB, 0 when it is no size of ours. */
+static uint64_t parse_size(const char *text)
+{
+    uint64_t v = 0;
+    if (!isdigit((unsigned char)*text))
+        return 0;
+    for (; isdigit((unsigned char)*text); text++) {
+        if (v > UINT64_MAX / 100)
+            return 0;
+        v = v * 10 + (uint64_t)(*text - '0');
+    }
+    unsigned shift = 0;
+    if (*text) {
+        const char *at = strchr("KMG", toupper((unsigned char)*text));
+        if (!at || text[1])
+            return 0;
+        shift = *at == 'K' ? 10 : *at == 'M' ? 20 : 30;
+    }
+    if (v > UINT64_MAX >> shift)
+        return 0;
+    uint64_t mib = (v << shift) / WR_MIB;
+    return mib >= LOWEST_MIB && mib <= HIGHEST_MIB ? mib : 0;
+}
+
+static uint64_t parse_knob(const char *knob)
+{
+    if (!knob)
+        return 0;
+    if (strcmp(knob, "small") == 0)
+        return SMALL_MIB;
+    if (strcmp(knob, "home") == 0)
+        return HOME_MIB;
+    if (strcmp(knob, "server") == 0)
+        return SERVER_MIB;
+    return parse_size(knob);
+}
+
+static uint64_t ceiling(const struct column *c, uint64_t mib)
+{
+    if (mib < SMALL_MIB) {
+        uint64_t max = c->small * mib / SMALL_MIB;
+        return max ? max : 1;
+    }
+    if (mib < HOME_MIB)
+        return c->small + (c->home - c->small) * (mib - SMALL_MIB) / (HOME_MIB - SMALL_MIB);
+    return c->home + (c->server - c->home) * (mib - HOME_MIB) / (SERVER_MIB - HOME_MIB);
+}
+
+int wr_limits_init(struct wr_limits *limits, const char *knob)
+{
+    memset(limits, 0, sizeof(*limits));
+    return wr_limits_change(limits, knob);
+}
+
+int wr_limits_change(struct wr_limits *limits, const char *knob)
+{
+    uint64_t mib = parse_knob(knob);
+    if (!mib)
+        return WR_EINVAL;
+    for (size_t i = 0; i < WR_LIMIT_COUNT; i++) {
+        assert(COLUMNS[i].small <= COLUMNS[i].home && COLUMNS[i].home <= COLUMNS[i].server);
+        limits->of[i].max = ceiling(&COLUMNS[i], mib);
+    }
+    return 0;
+}
+
+bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
+{
+    uint64_t used = limits->of[limit].used;
+    uint64_t max = limits->of[limit].max;
+    if (used > max || n > max - used) {
+        limits->of[limit].refused++;
+        return false;
+    }
+    limits->of[limit].used = used += n;
+    if (used > limits->of[limit].peak)
+        limits->of[limit].peak = used;
+    return true;
+}
+
+void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
+{
+    assert(n <= limits->of[limit].used);
+    limits->of[limit].used -= n;
+}
+
+void wr_limits_refuse(struct wr_limits *limits, enum wr_limit limit)
+{
+    limits->of[limit].refused++;
+}
+
+const char *wr_limit_name(enum wr_limit limit)
+{
+    return COLUMNS[limit].name;
+}
+
+const char *wr_limit_unit(enum wr_limit limit)
+{
+    return COLUMNS[limit].unit;
+}
