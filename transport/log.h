@@ -8,7 +8,8 @@
 
 enum wr_log_level { WR_LOG_ERROR, WR_LOG_WARN, WR_LOG_INFO, WR_LOG_DEBUG, WR_LOG_TRACE };
 
-#define WR_LOG_MODULES_MAX 16    /* per-module levels */
+#define WR_LOG_MODULES_MAX 16      /* per-module levels */
+#define WR_LOG_LINE_MAX    2048    /* bytes of a line and NUL; longer ones are cut. Ours */
 
 struct wr_log {
     /* Called with one line without a newline. */
@@ -22,10 +23,12 @@ struct wr_log {
     unsigned module_count;
 };
 
-/* "info", or "info,dht=debug,swarm=trace". 0, WR_EINVAL (log unchanged). */
+/* "info", or "info,dht=debug,swarm=trace"; earlier per-module levels are forgotten. 0, WR_EINVAL (log
+ * unchanged). */
 int wr_log_configure(struct wr_log *log, const char *text);
 bool wr_log_wants(const struct wr_log *log, enum wr_log_level level, const char *module);
 const char *wr_log_level_name(enum wr_log_level level);
+/* The words before the first key=value become msg="..."; bytes outside printable ASCII become '?'. */
 void wr_log_write(const struct wr_log *log, enum wr_log_level level, const char *module,
                   const char *format, ...) __attribute__((format(printf, 4, 5)));
 
