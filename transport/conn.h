@@ -77,16 +77,20 @@ struct wr_conn {
     bool limited;                      /* relayed: few bytes, opt-in protocols only */
     bool port_reused;                  /* left from a listening port, or was accepted on one */
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
+    bool counted;                      /* swarm: stands in the peerstore entry's connections */
     struct wr_peerid peer;
     struct wr_addr local, remote;      /* of the socket */
     uint64_t id;                       /* unique in this node's life */
     wr_time opened_at, used_at;        /* used: last time a stream other than upkeep was opened */
     struct wr_list streams;            /* struct wr_stream.node */
     struct wr_list waiting;            /* opened by us, not yet taken by the carrier */
+    struct wr_list writers;            /* struct wr_stream.write_node: told when there is room */
     uint32_t stream_count;
     uint64_t bytes_in, bytes_out;      /* on the wire */
     void *owner;                       /* the swarm's note: the dial it belongs to */
-    struct wr_task dispose;
+    uint32_t close_code;
+    bool closing;
+    struct wr_task task;               /* the close that was asked for; then disposal */
 };
 
 /* ---- for users */

@@ -8,6 +8,7 @@
 
 struct wr_stream {
     struct wr_list node;               /* conn->streams or conn->waiting */
+    struct wr_list write_node;         /* conn->writers, while a write is owed */
     struct wr_conn *conn;              /* NULL while dialling */
     struct wr_env *env;
     struct wr_limits *limits;
@@ -22,11 +23,11 @@ struct wr_stream {
     struct wr_timer timer;             /* negotiation, then linger */
     struct wr_task task;               /* delivery after resume; then disposal */
     uint32_t reset_code;
-    bool outbound, paused, let_go;
-    bool shut_wanted, shut_done;       /* our direction */
+    bool outbound, paused;
+    bool let_go;                       /* the owner closed it: no more calls */
+    bool shut_wanted, shut_done;       /* our direction: asked for, handed to the carrier */
     bool eof_seen, eof_told;           /* theirs */
-    bool want_write;                   /* a write came up short */
-    bool open_told, finished;
+    bool finished;
 };
 
 /* ---- connections */
@@ -35,8 +36,12 @@ void wr_conn_init(struct wr_conn *c, struct wr_conn_ctx *ctx, const struct wr_mu
 void wr_conn_opened(struct wr_conn *c);
 /* Carrier: it is over. Ends every stream with err and tells the swarm; release follows at settle. */
 void wr_conn_ended(struct wr_conn *c, int err);
-/* Carrier: there is room for streams that wait. */
+/* Carrier: there may be room for streams that wait to be opened. */
 void wr_conn_retry_opens(struct wr_conn *c);
+/* Carrier: there may be room for writes that came up short. */
+void wr_conn_writable(struct wr_conn *c);
+/* Resets the inbound streams of a protocol that is no longer answered. */
+void wr_conn_drop_protocol(struct wr_conn *c, const char *name);
 /* Carrier: the peer opened a stream; NULL (reset it) when refused. */
 struct wr_stream *wr_conn_inbound_stream(struct wr_conn *c, void *mux);
 
@@ -44,14 +49,21 @@ struct wr_stream *wr_conn_inbound_stream(struct wr_conn *c, void *mux);
 void wr_stream_input(struct wr_stream *s, struct wr_bytes data);
 void wr_stream_input_eof(struct wr_stream *s);
 void wr_stream_input_reset(struct wr_stream *s, uint32_t code);
-void wr_stream_input_writable(struct wr_stream *s);
+/* Sends what was written early; true when room is left for the owner. */
+bool wr_stream_flush(struct wr_stream *s);
+void wr_stream_tell_writable(struct wr_stream *s);
 
 /* ---- streams, from conn.c and the swarm */
-/* A stream without a connection yet; WR_ELIMIT leaves NULL. */
-struct wr_stream *wr_stream_create(struct wr_env *env, struct wr_limits *limits);
-int wr_stream_offer(struct wr_stream *s, const char *const *offer);
-/* Puts a dialling stream on its connection. */
-void wr_stream_attach(struct wr_stream *s, struct wr_conn *c);
+/* A stream of ours that offers these names and has no connection yet, or NULL (a limit). */
+struct wr_stream *wr_stream_create_dial(struct wr_env *env, struct wr_limits *limits,
+                                        const char *const *offer, const struct wr_stream_ops *ops,
+                                        void *arg);
+/* A stream that the peer opened on c. */
+struct wr_stream *wr_stream_create_accept(struct wr_conn *c, void *mux);
+/* Puts a stream on its connection. 0; WR_ELIMIT: it waits in conn->waiting; WR_ECLOSED: not attached. */
+int wr_stream_attach(struct wr_stream *s, struct wr_conn *c);
+/* Hands a waiting stream to the carrier: as attach. */
+int wr_stream_put(struct wr_stream *s);
 void wr_stream_fail(struct wr_stream *s, int err);    /* the connection or the dial is gone */
 
 #endif

@@ -7,6 +7,9 @@
 
 struct wr_msg;
 
+#define WR_MSG_READ_AHEAD (256 * 1024)    /* bytes held beyond one message while it is taken apart; ours:
+                                             what one read can bring */
+
 struct wr_msg_ops {
     /* One whole message; body valid during the call, and only until the conversation is closed. */
     void (*on_message)(struct wr_msg *m, struct wr_bytes body);
@@ -25,7 +28,6 @@ struct wr_msg {
     struct wr_timer deadline;
     size_t in_max;
     bool shut;                   /* we finished writing; sent behind out */
-    bool busy;                   /* inside on_message: more bytes wait */
 };
 
 /* Takes over the stream's handlers. in_max: bytes of the largest body accepted. */

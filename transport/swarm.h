@@ -28,9 +28,9 @@ struct wr_env *wr_swarm_env(const struct wr_swarm *sw);
 struct wr_limits *wr_swarm_limits(const struct wr_swarm *sw);
 const struct wr_key *wr_swarm_key(const struct wr_swarm *sw);
 const struct wr_peerid *wr_swarm_self(const struct wr_swarm *sw);
-struct wr_peerstore *wr_swarm_peerstore(const struct wr_swarm *sw);
-struct wr_addrbook *wr_swarm_addrbook(const struct wr_swarm *sw);
-struct wr_policy *wr_swarm_policy(const struct wr_swarm *sw);
+struct wr_peerstore *wr_swarm_peerstore(struct wr_swarm *sw);
+struct wr_addrbook *wr_swarm_addrbook(struct wr_swarm *sw);
+struct wr_policy *wr_swarm_policy(struct wr_swarm *sw);
 const struct wr_protocols *wr_swarm_protocols(const struct wr_swarm *sw);
 
 /* ---- listening. The multiaddr says transport, address and port (0: any). */
@@ -51,9 +51,10 @@ struct wr_connect;    /* a request under way */
 typedef void (*wr_connect_fn)(void *arg, int err, struct wr_conn *conn);
 
 #define WR_CONNECT_FRESH 1u    /* a new connection even when one is open */
+#define WR_CONNECT_ROUTE 2u    /* ask the router when the peer has no address that answers */
 
 /* Connects to a peer, joining a dial under way. addrs (may be 0) are tried beside what the peerstore knows;
- * with none at all the router (below) is asked. fn is called once, in a later turn, or never after
+ * when none answers and the flag says so, the router (below) is asked. fn is called once, in a later turn, or never after
  * wr_connect_cancel. 0 with *out (may be NULL) set, WR_ELIMIT, WR_ESELF, WR_EGATED. */
 int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_maddr *addrs,
                      size_t count, enum wr_addr_origin origin, unsigned flags, wr_connect_fn fn,
@@ -62,7 +63,9 @@ void wr_connect_cancel(struct wr_connect *request);
 /* A connection to whoever answers at addr (no peer id known). As above. */
 int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_fn fn, void *arg,
                           struct wr_connect **out);
-/* A stream to a peer over the best open connection, or over one that is dialled now. See stream.h. */
+/* A stream to a peer over the best open connection, or over one that is dialled now to the addresses in
+ * the peerstore (the router is not asked). See stream.h. NULL with *err: WR_ELIMIT, WR_ESELF, WR_EGATED,
+ * WR_EUNREACH (no address), WR_EBACKOFF. */
 struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *peer,
                                 const char *const *offer, const struct wr_stream_ops *ops, void *arg,
                                 int *err);

@@ -1,0 +1,698 @@
+#include "transport/channel.h"
+
+#include "transport/conn_impl.h"
+#include "transport/mss.h"
+#include "transport/pnet.h"
+#include "transport/yamux.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <string.h>
+
+/* Bytes sent in one turn before others get theirs; ours: a dozen full writes. */
+#define FLUSH_TURN_MAX (12 * WR_CONN_SCRATCH)
+
+#define HANDSHAKE_OUT_MAX (16 * 1024)    /* bytes queued in clear while shaking hands; ours */
+#define OUTBOUND_MAX      128            /* streams of ours at once; go resets the 65th of one protocol, rust
+                                            closes above 512 in all */
+
+enum phase {
+    CONNECTING,    /* dialler: TCP under way */
+    SECURITY,      /* multistream for /noise */
+    HANDSHAKE,     /* Noise messages */
+    MUXER,         /* multistream for yamux inside Noise, unless inlined */
+    MUXED,
+};
+
+struct channel {
+    struct wr_conn conn;
+    struct wr_sock *sock;          /* NULL once it is gone */
+    struct wr_pnet *pnet;          /* owned, or NULL */
+    struct wr_mss *mss;            /* owned, while negotiating */
+    struct wr_noise *noise;        /* owned, while shaking hands */
+    struct wr_peerid *expect;      /* owned, or NULL; dialler until the handshake is done */
+    struct wr_yamux *yamux;        /* owned, from the peer's proof on */
+    struct wr_noise_session session;
+    struct wr_buf partial;         /* start of a frame that is not complete */
+    struct wr_buf early;           /* muxer negotiation to send before yamux frames */
+    struct wr_task flush;
+    struct wr_timer timer;         /* connect, handshake, then keepalive */
+    struct wr_timer more;          /* output left over for the next turn */
+    uint64_t bytes_in_last;        /* at the last keepalive tick */
+    uint8_t silent_ticks;
+    enum phase phase;
+    bool secured;
+};
+
+static const char *const security_offer[] = {"/noise", NULL};
+static const char *const muxer_offer[] = {"/yamux/1.0.0", NULL};
+static const struct wr_mux_ops mux_ops;
+
+static void flush_task(struct wr_task *task);
+
+static struct channel *of_conn(const struct wr_conn *c)
+{
+    return (struct channel *)((uintptr_t)c - offsetof(struct channel, conn));
+}
+
+static void end(struct channel *ch, int err)
+{
+    if (ch->sock) {
+        wr_sock_close(ch->sock, true);
+        ch->sock = NULL;
+    }
+    wr_conn_ended(&ch->conn, err);
+}
+
+static const char *match_one(void *arg, struct wr_bytes name)
+{
+    const char *const *offer = arg;
+    return wr_bytes_equal(name, wr_bytes_cstr(offer[0])) ? offer[0] : NULL;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------ */
+
+static void want_flush(struct channel *ch)
+{
+    if (ch->sock)
+        wr_env_defer(ch->conn.ctx->env, &ch->flush, flush_task);
+}
+
+/* Bytes below the encryption of Noise. */
+static int send_clear(struct channel *ch, struct wr_buf *out)
+{
+    int rc = out->full ? WR_ELIMIT : 0;
+    if (rc == 0 && out->len && ch->sock) {
+        if (ch->pnet)
+            wr_pnet_encrypt(ch->pnet, out->data, out->len);
+        ch->conn.bytes_out += out->len;
+        rc = wr_sock_write(ch->sock, out->data, out->len);
+    }
+    wr_buf_clear(out);
+    return rc;
+}
+
+/* Seals one frame at `frame` out of what waits; returns its size, 0 when nothing does. */
+static int seal_next(struct channel *ch, uint8_t *frame, size_t room)
+{
+    struct wr_conn_ctx *ctx = ch->conn.ctx;
+    size_t len = 0;
+    room -= WR_NOISE_HEADER + WR_AEAD_TAG;
+    if (room > WR_NOISE_PAYLOAD_MAX)
+        room = WR_NOISE_PAYLOAD_MAX;
+    if (ch->early.len) {
+        len = ch->early.len;
+        memcpy(frame + WR_NOISE_HEADER, ch->early.data, len);
+        wr_buf_clear(&ch->early);
+    }
+    /* A listener must not go on before it heard which muxer the dialler takes. */
+    if (ch->phase == MUXED || ch->conn.outbound)
+        len += wr_yamux_output(ch->yamux, frame + WR_NOISE_HEADER + len, room - len,
+                               wr_env_now(ctx->env));
+    return len ? wr_noise_seal(ctx->aead, &ch->session, frame, len) : 0;
+}
+
+/* Fills one write; returns bytes sent, 0 when nothing waits, <0 on failure. */
+static int send_batch(struct channel *ch)
+{
+    /* A frame is begun only where a useful one fits. */
+    const size_t frame_min = WR_NOISE_HEADER + WR_AEAD_TAG + HANDSHAKE_OUT_MAX;
+    struct wr_conn_ctx *ctx = ch->conn.ctx;
+    size_t used = 0;
+    while (WR_CONN_SCRATCH - used >= frame_min) {
+        int size = seal_next(ch, ctx->scratch + used, WR_CONN_SCRATCH - used);
+        if (size < 0)
+            return size;
+        if (size == 0)
+            break;
+        used += (size_t)size;
+    }
+    if (used == 0)
+        return 0;
+    if (ch->pnet)
+        wr_pnet_encrypt(ch->pnet, ctx->scratch, used);
+    ch->conn.bytes_out += used;
+    int rc = wr_sock_write(ch->sock, ctx->scratch, used);
+    return rc < 0 ? rc : (int)used;
+}
+
+static void on_more(struct wr_timer *timer)
+{
+    struct channel *ch = wr_list_entry(timer, struct channel, more);
+    wr_conn_retry_opens(&ch->conn);
+    want_flush(ch);
+}
+
+static void flush_task(struct wr_task *task)
+{
+    struct channel *ch = wr_list_entry(task, struct channel, flush);
+    size_t sent = 0;
+    while (ch->sock && ch->secured && wr_sock_backlog(ch->sock) == 0) {
+        if (sent >= FLUSH_TURN_MAX) {
+            wr_timer_start(ch->conn.ctx->env, &ch->more, wr_env_now(ch->conn.ctx->env), on_more);
+            return;
+        }
+        int n = send_batch(ch);
+        if (n < 0) {
+            end(ch, n);
+            return;
+        }
+        sent += (size_t)n;
+        if (ch->phase == MUXED || ch->conn.outbound)
+            wr_conn_writable(&ch->conn);
+        if (n == 0 && !wr_yamux_wants_output(ch->yamux))
+            return;
+    }
+}
+
+/* ---- becoming a connection ----------------------------------------------------------------------- */
+
+static struct wr_noise *start_noise(struct channel *ch, struct wr_buf *out)
+{
+    struct wr_conn_ctx *ctx = ch->conn.ctx;
+    struct wr_noise_config config = {
+        .engine = ctx->aead,
+        .identity = ctx->identity,
+        .static_key = &ctx->noise,
+        .expect = ch->expect,
+        .muxer = muxer_offer[0],
+    };
+    wr_env_random(ctx->env, config.ephemeral, sizeof(config.ephemeral));
+    struct wr_noise *noise = wr_noise_create(&config, ch->conn.outbound, out);
+    sodium_memzero(&config, sizeof(config));
+    return noise;
+}
+
+static void on_keepalive(struct wr_timer *timer);
+
+static void muxed(struct channel *ch)
+{
+    struct wr_env *env = ch->conn.ctx->env;
+    ch->phase = MUXED;
+    wr_free(ch->mss);
+    ch->mss = NULL;
+    /* Ticks on a common grid, so that many quiet connections share one wake-up. */
+    wr_time now = wr_env_now(env);
+    wr_timer_start(env, &ch->timer, now - now % WR_CHANNEL_KEEPALIVE + 2 * WR_CHANNEL_KEEPALIVE,
+                   on_keepalive);
+    want_flush(ch);
+}
+
+/* The peer has proved who it is. */
+static int secured(struct channel *ch, const struct wr_noise_result *result)
+{
+    struct wr_conn_ctx *ctx = ch->conn.ctx;
+    struct wr_yamux_config config = {
+        .dialer = ch->conn.outbound,
+        .streams_max = (uint32_t)ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max,
+        .outbound_max = OUTBOUND_MAX,
+        .limits = ctx->limits,
+    };
+    ch->session = result->session;
+    ch->conn.peer = result->peer;
+    ch->secured = true;
+    wr_noise_destroy(ch->noise);
+    ch->noise = NULL;
+    wr_free(ch->expect);
+    ch->expect = NULL;
+    ch->yamux = wr_yamux_create(&config);
+    if (!ch->yamux)
+        return WR_ELIMIT;
+    ch->phase = MUXER;
+    if (result->muxer_agreed) {
+        muxed(ch);
+    } else {
+        ch->mss = wr_alloc(sizeof(*ch->mss));
+        if (!ch->mss)
+            return WR_ELIMIT;
+        if (ch->conn.outbound)
+            wr_mss_dial(ch->mss, muxer_offer, &ch->early);
+        else
+            wr_mss_listen(ch->mss, match_one, (void *)(uintptr_t)muxer_offer);
+    }
+    if (ch->conn.outbound || ch->phase == MUXED) {
+        wr_yamux_ping(ch->yamux, wr_env_now(ctx->env));
+        wr_conn_opened(&ch->conn);
+    }
+    want_flush(ch);
+    return 0;
+}
+
+/* Multistream and Noise messages. 0 wants more; 1 the rest of *in is frames. */
+static int handshake_input(struct channel *ch, struct wr_bytes *in, struct wr_buf *out)
+{
+    if (ch->phase == SECURITY) {
+        int rc = wr_mss_input(ch->mss, in, out);
+        if (rc <= 0)
+            return rc;
+        wr_free(ch->mss);
+        ch->mss = NULL;
+        ch->phase = HANDSHAKE;
+        if (!ch->conn.outbound) {
+            ch->noise = start_noise(ch, out);
+            if (!ch->noise)
+                return WR_ELIMIT;
+        }
+    }
+    struct wr_noise_result result;
+    int rc = wr_noise_input(ch->noise, in, out, &result);
+    if (rc != 1)
+        return rc;
+    rc = send_clear(ch, out);
+    if (rc == 0)
+        rc = secured(ch, &result);
+    sodium_memzero(&result, sizeof(result));
+    return rc < 0 ? rc : 1;
+}
+
+/* ---- receiving ----------------------------------------------------------------------------------- */
+
+static void on_yamux_event(struct channel *ch, const struct wr_yamux_event *event)
+{
+    struct wr_stream *s = event->stream ? wr_yamux_arg(event->stream) : NULL;
+    switch (event->type) {
+    case WR_YAMUX_OPENED:
+        s = wr_conn_inbound_stream(&ch->conn, event->stream);
+        if (s) {
+            wr_yamux_set_arg(event->stream, s);
+            return;
+        }
+        wr_yamux_reset(event->stream, WR_STREAM_LIMIT);
+        wr_yamux_forget(event->stream);
+        return;
+    case WR_YAMUX_DATA:
+        if (s)
+            wr_stream_input(s, event->data);
+        return;
+    case WR_YAMUX_EOF:
+        if (s)
+            wr_stream_input_eof(s);
+        return;
+    case WR_YAMUX_RESET:
+        if (s)
+            wr_stream_input_reset(s, event->code);
+        return;
+    case WR_YAMUX_WRITABLE:
+        wr_conn_writable(&ch->conn);
+        return;
+    case WR_YAMUX_ACKED:
+        wr_conn_retry_opens(&ch->conn);
+        return;
+    case WR_YAMUX_PONG:
+        return;
+    case WR_YAMUX_GOAWAY:
+        end(ch, WR_ECLOSED);
+        return;
+    }
+}
+
+/* Decrypted bytes: the muxer's negotiation, then yamux. */
+static int plain_input(struct channel *ch, struct wr_bytes in)
+{
+    if (ch->phase == MUXER) {
+        int rc = wr_mss_input(ch->mss, &in, &ch->early);
+        if (rc < 0)
+            return rc;
+        want_flush(ch);
+        if (rc == 0)
+            return 0;
+        muxed(ch);
+        if (!ch->conn.outbound)
+            wr_conn_opened(&ch->conn);
+    }
+    while (ch->sock) {
+        struct wr_yamux_event event;
+        int rc = wr_yamux_input(ch->yamux, &in, wr_env_now(ch->conn.ctx->env), &event);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
+            break;
+        on_yamux_event(ch, &event);
+    }
+    if (ch->sock && wr_yamux_wants_output(ch->yamux))
+        want_flush(ch);
+    return 0;
+}
+
+/* Opens one whole frame at `body` in place. */
+static int frame_input(struct channel *ch, uint8_t *body, size_t len)
+{
+    int n = wr_noise_open(ch->conn.ctx->aead, &ch->session, body, len);
+    return n <= 0 ? n : plain_input(ch, WR_BYTES(body, (size_t)n));
+}
+
+static size_t frame_len(const uint8_t *header)
+{
+    return (size_t)header[0] << 8 | header[1];
+}
+
+/* Completes the frame that is held in part; advances *data. */
+static int complete_partial(struct channel *ch, uint8_t **data, size_t *len)
+{
+    while (ch->partial.len && *len && ch->sock) {
+        size_t want = WR_NOISE_HEADER;
+        if (ch->partial.len >= WR_NOISE_HEADER)
+            want += frame_len(ch->partial.data);
+        size_t take = want - ch->partial.len;
+        take = take < *len ? take : *len;
+        wr_buf_put(&ch->partial, *data, take);
+        if (ch->partial.full)
+            return WR_ELIMIT;
+        *data += take;
+        *len -= take;
+        if (ch->partial.len < WR_NOISE_HEADER ||
+            ch->partial.len < WR_NOISE_HEADER + frame_len(ch->partial.data))
+            continue;
+        struct wr_buf whole = ch->partial;
+        wr_buf_init(&ch->partial, whole.max);
+        int rc = frame_input(ch, whole.data + WR_NOISE_HEADER, whole.len - WR_NOISE_HEADER);
+        wr_buf_clear(&whole);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int frames_input(struct channel *ch, uint8_t *data, size_t len)
+{
+    int rc = complete_partial(ch, &data, &len);
+    while (rc >= 0 && ch->sock && len >= WR_NOISE_HEADER) {
+        size_t body = frame_len(data);
+        if (len - WR_NOISE_HEADER < body)
+            break;
+        rc = frame_input(ch, data + WR_NOISE_HEADER, body);
+        data += WR_NOISE_HEADER + body;
+        len -= WR_NOISE_HEADER + body;
+    }
+    if (rc < 0 || !ch->sock || len == 0)
+        return rc;
+    wr_buf_put(&ch->partial, data, len);
+    return ch->partial.full ? WR_ELIMIT : 0;
+}
+
+static int input(struct channel *ch, uint8_t *data, size_t len)
+{
+    if (!ch->secured) {
+        struct wr_bytes in = {data, len};
+        struct wr_buf out;
+        wr_buf_init(&out, HANDSHAKE_OUT_MAX);
+        int rc = handshake_input(ch, &in, &out);
+        int sent = send_clear(ch, &out);
+        if (rc < 0 || sent < 0)
+            return rc < 0 ? rc : sent;
+        data += len - in.len;
+        len = in.len;
+        if (rc == 0)
+            return 0;
+    }
+    return frames_input(ch, data, len);
+}
+
+static void on_read(void *arg, uint8_t *data, size_t len)
+{
+    struct channel *ch = arg;
+    if (ch->conn.closing)
+        return;
+    ch->conn.bytes_in += len;
+    if (ch->pnet) {
+        size_t skip = wr_pnet_decrypt(ch->pnet, data, len);
+        data += skip;
+        len -= skip;
+    }
+    int rc = len ? input(ch, data, len) : 0;
+    if (rc >= 0 || !ch->sock)
+        return;
+    wr_log(wr_env_log(ch->conn.ctx->env), WR_LOG_DEBUG, "conn", "broken phase=%d err=%s",
+           (int)ch->phase, wr_err_name(rc));
+    if (ch->yamux && ch->secured && rc == WR_EPROTO)
+        flush_task(&ch->flush);
+    end(ch, rc);
+}
+
+/* ---- the socket ---------------------------------------------------------------------------------- */
+
+static void on_handshake_timeout(struct wr_timer *timer)
+{
+    end(wr_list_entry(timer, struct channel, timer), WR_ETIMEOUT);
+}
+
+static void on_keepalive(struct wr_timer *timer)
+{
+    struct channel *ch = wr_list_entry(timer, struct channel, timer);
+    struct wr_env *env = ch->conn.ctx->env;
+    if (ch->conn.bytes_in != ch->bytes_in_last)
+        ch->silent_ticks = 0;
+    else if (++ch->silent_ticks > 1) {
+        end(ch, WR_ETIMEOUT);
+        return;
+    }
+    ch->bytes_in_last = ch->conn.bytes_in;
+    if (ch->silent_ticks) {
+        wr_yamux_ping(ch->yamux, wr_env_now(env));
+        want_flush(ch);
+    }
+    wr_timer_start(env, &ch->timer, wr_env_now(env) + WR_CHANNEL_KEEPALIVE, on_keepalive);
+}
+
+/* Our nonce goes out at once; the rest of the first flight is the dialler's. */
+static int start(struct channel *ch)
+{
+    struct wr_conn_ctx *ctx = ch->conn.ctx;
+    struct wr_buf nonce, out;
+    wr_buf_init(&nonce, WR_PNET_NONCE);
+    wr_buf_init(&out, HANDSHAKE_OUT_MAX);
+    wr_sock_local(ch->sock, &ch->conn.local);
+    wr_sock_remote(ch->sock, &ch->conn.remote);
+    ch->phase = SECURITY;
+    wr_timer_start(ctx->env, &ch->timer, wr_env_now(ctx->env) + WR_CHANNEL_HANDSHAKE,
+                   on_handshake_timeout);
+    ch->mss = wr_alloc(sizeof(*ch->mss));
+    if (!ch->mss)
+        return WR_ELIMIT;
+    if (ctx->psk) {
+        uint8_t random[WR_PNET_NONCE];
+        ch->pnet = wr_alloc(sizeof(*ch->pnet));
+        if (!ch->pnet)
+            return WR_ELIMIT;
+        wr_env_random(ctx->env, random, sizeof(random));
+        wr_pnet_start(ch->pnet, ctx->psk, random, &nonce);
+    }
+    if (ch->conn.outbound) {
+        wr_mss_dial(ch->mss, security_offer, &out);
+        ch->noise = start_noise(ch, &out);
+        if (!ch->noise) {
+            wr_buf_clear(&nonce);
+            wr_buf_clear(&out);
+            return WR_ELIMIT;
+        }
+    } else {
+        wr_mss_listen(ch->mss, match_one, (void *)(uintptr_t)security_offer);
+    }
+    int rc = 0;
+    if (nonce.len)
+        rc = wr_sock_write(ch->sock, nonce.data, nonce.len);
+    wr_buf_clear(&nonce);
+    int sent = send_clear(ch, &out);
+    return rc < 0 ? rc : sent;
+}
+
+static void on_connected(void *arg)
+{
+    struct channel *ch = arg;
+    ch->conn.port_reused = wr_sock_reused(ch->sock);
+    int rc = start(ch);
+    if (rc < 0)
+        end(ch, rc);
+}
+
+static void on_drain(void *arg)
+{
+    want_flush(arg);
+}
+
+static void on_sock_close(void *arg, int err)
+{
+    struct channel *ch = arg;
+    ch->sock = NULL;
+    wr_conn_ended(&ch->conn, err == 0 ? WR_ECLOSED : err);
+}
+
+static const struct wr_sock_ops sock_ops = {
+    .on_open = on_connected,
+    .on_read = on_read,
+    .on_drain = on_drain,
+    .on_close = on_sock_close,
+};
+
+static struct channel *create(struct wr_conn_ctx *ctx, bool outbound)
+{
+    struct channel *ch = wr_alloc(sizeof(*ch));
+    if (!ch)
+        return NULL;
+    wr_conn_init(&ch->conn, ctx, &mux_ops);
+    ch->conn.outbound = outbound;
+    wr_buf_init(&ch->partial, WR_NOISE_HEADER + WR_NOISE_FRAME_MAX);
+    wr_buf_init(&ch->early, HANDSHAKE_OUT_MAX);
+    return ch;
+}
+
+struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *to,
+                                const struct wr_addr *from, const struct wr_peerid *expect, void *owner,
+                                int *err)
+{
+    struct channel *ch = create(ctx, true);
+    *err = WR_ELIMIT;
+    if (ch && expect)
+        ch->expect = wr_memdup(expect, sizeof(*expect));
+    if (!ch || (expect && !ch->expect)) {
+        wr_free(ch);
+        return NULL;
+    }
+    ch->conn.owner = owner;
+    ch->conn.remote = *to;
+    *err = wr_env_connect(ctx->env, to, from, &sock_ops, ch, &ch->sock);
+    if (*err != 0) {
+        wr_free(ch->expect);
+        wr_free(ch);
+        return NULL;
+    }
+    wr_timer_start(ctx->env, &ch->timer, wr_env_now(ctx->env) + WR_CHANNEL_CONNECT,
+                   on_handshake_timeout);
+    return &ch->conn;
+}
+
+struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock)
+{
+    struct channel *ch = create(ctx, false);
+    if (!ch) {
+        wr_sock_close(sock, true);
+        return NULL;
+    }
+    ch->sock = sock;
+    ch->conn.port_reused = true;
+    wr_sock_attach(sock, &sock_ops, ch);
+    int rc = start(ch);
+    if (rc < 0) {
+        end(ch, rc);
+        return NULL;
+    }
+    return &ch->conn;
+}
+
+/* ---- what the connection asks of its carrier ----------------------------------------------------- */
+
+static int mux_open(struct wr_conn *c, struct wr_stream *s)
+{
+    struct channel *ch = of_conn(c);
+    int err = 0;
+    s->mux = wr_yamux_open(ch->yamux, s, &err);
+    if (!s->mux)
+        return err;
+    want_flush(ch);
+    return 0;
+}
+
+static int mux_write(struct wr_stream *s, const uint8_t *data, size_t len)
+{
+    int n = wr_yamux_write(s->mux, data, len);
+    if (n > 0)
+        want_flush(of_conn(s->conn));
+    return n;
+}
+
+static size_t mux_space(const struct wr_stream *s)
+{
+    return wr_yamux_space(s->mux);
+}
+
+static size_t mux_queued(const struct wr_stream *s)
+{
+    return wr_yamux_queued(s->mux);
+}
+
+static void mux_shut(struct wr_stream *s)
+{
+    wr_yamux_shut(s->mux);
+    want_flush(of_conn(s->conn));
+}
+
+static void mux_reset(struct wr_stream *s, uint32_t code)
+{
+    wr_yamux_reset(s->mux, code);
+    want_flush(of_conn(s->conn));
+}
+
+static void mux_consumed(struct wr_stream *s, size_t len)
+{
+    struct channel *ch = of_conn(s->conn);
+    wr_yamux_consumed(s->mux, len, wr_env_now(s->env));
+    if (wr_yamux_wants_output(ch->yamux))
+        want_flush(ch);
+}
+
+static void mux_forget(struct wr_stream *s)
+{
+    struct channel *ch = of_conn(s->conn);
+    wr_yamux_forget(s->mux);
+    want_flush(ch);
+    if (!wr_list_empty(&ch->conn.waiting))
+        wr_timer_start(s->env, &ch->more, wr_env_now(s->env), on_more);
+}
+
+static void mux_close(struct wr_conn *c, uint32_t code)
+{
+    struct channel *ch = of_conn(c);
+    if (!ch->sock)
+        return;
+    if (ch->yamux && ch->phase == MUXED) {
+        wr_yamux_goaway(ch->yamux, code);
+        flush_task(&ch->flush);
+    }
+    if (ch->sock)
+        wr_sock_close(ch->sock, true);
+    ch->sock = NULL;
+}
+
+static void mux_release(struct wr_conn *c)
+{
+    struct channel *ch = of_conn(c);
+    struct wr_env *env = c->ctx->env;
+    wr_timer_stop(env, &ch->timer);
+    wr_timer_stop(env, &ch->more);
+    wr_task_cancel(&ch->flush);
+    if (ch->pnet)
+        wr_pnet_clear(ch->pnet);
+    wr_free(ch->pnet);
+    wr_free(ch->mss);
+    wr_noise_destroy(ch->noise);
+    wr_yamux_destroy(ch->yamux);
+    wr_free(ch->expect);
+    wr_buf_clear(&ch->partial);
+    wr_buf_clear(&ch->early);
+    sodium_memzero(ch, sizeof(*ch));
+    wr_free(ch);
+}
+
+static wr_time mux_rtt(const struct wr_conn *c)
+{
+    const struct channel *ch = of_conn(c);
+    wr_time rtt = ch->yamux ? wr_yamux_rtt(ch->yamux) : 0;
+    return rtt || !ch->sock ? rtt : wr_sock_rtt(ch->sock);
+}
+
+static const struct wr_mux_ops mux_ops = {
+    .transport = "tcp",
+    .security = "/noise",
+    .muxer = "/yamux/1.0.0",
+    .open = mux_open,
+    .write = mux_write,
+    .space = mux_space,
+    .queued = mux_queued,
+    .shut = mux_shut,
+    .reset = mux_reset,
+    .consumed = mux_consumed,
+    .forget = mux_forget,
+    .close = mux_close,
+    .release = mux_release,
+    .rtt = mux_rtt,
+};

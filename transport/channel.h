@@ -1,0 +1,28 @@
+/* channel.h - a connection made from a socket: [pnet,] multistream, Noise, yamux. Service.
+ * Spec: libp2p connections/README.md. Everything is optimistic: the dialler's first flight carries the
+ * security proposal and Noise message 1, its second Noise message 3, the muxer's proposal (unless inlined)
+ * and whatever streams were opened when the peer became known; so a request is answered three round trips
+ * after the first SYN.
+ *
+ *   dialler  connect | mss+noise 1 >      < mss+noise 2 | noise 3 [mss] yamux SYN, stream mss, data >
+ */
+#ifndef WR_CHANNEL_H
+#define WR_CHANNEL_H
+
+#include "transport/conn.h"
+
+#define WR_CHANNEL_KEEPALIVE (30 * WR_SEC)    /* tick; a silent one sends a ping, a second ends it; go
+                                                 and js ping every 30 s */
+#define WR_CHANNEL_HANDSHAKE (15 * WR_SEC)    /* after the connect; go */
+#define WR_CHANNEL_CONNECT   (5 * WR_SEC)     /* TCP connect; go */
+
+/* Connects and dials; the outcome comes as the context's on_open or on_close. `from`: the listening
+ * address to leave from, or NULL. `expect`: the peer that must answer, or NULL for anybody. NULL with
+ * *err: WR_ELIMIT and the errors of wr_env_connect. */
+struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *to,
+                                const struct wr_addr *from, const struct wr_peerid *expect, void *owner,
+                                int *err);
+/* Takes an accepted socket over. NULL (socket closed) when out of memory. */
+struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock);
+
+#endif

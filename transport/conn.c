@@ -1,0 +1,150 @@
+#include "transport/conn_impl.h"
+
+void wr_conn_init(struct wr_conn *c, struct wr_conn_ctx *ctx, const struct wr_mux_ops *mux)
+{
+    c->ctx = ctx;
+    c->mux = mux;
+    c->state = WR_CONN_OPENING;
+    wr_list_init(&c->node);
+    wr_list_init(&c->peer_node);
+    wr_list_init(&c->streams);
+    wr_list_init(&c->waiting);
+    wr_list_init(&c->writers);
+    c->opened_at = c->used_at = wr_env_now(ctx->env);
+}
+
+void wr_conn_opened(struct wr_conn *c)
+{
+    c->state = WR_CONN_OPEN;
+    c->opened_at = c->used_at = wr_env_now(c->ctx->env);
+    c->ctx->events->on_open(c->ctx->events_arg, c);
+}
+
+static void dispose(struct wr_task *task)
+{
+    struct wr_conn *c = wr_list_entry(task, struct wr_conn, task);
+    c->mux->release(c);
+}
+
+static void fail_all(struct wr_list *streams, int err)
+{
+    while (!wr_list_empty(streams))
+        wr_stream_fail(wr_list_entry(streams->next, struct wr_stream, node), err);
+}
+
+void wr_conn_ended(struct wr_conn *c, int err)
+{
+    if (c->state == WR_CONN_CLOSED)
+        return;
+    c->state = WR_CONN_CLOSED;
+    c->closing = true;
+    wr_task_cancel(&c->task);
+    fail_all(&c->streams, err);
+    fail_all(&c->waiting, err);
+    c->ctx->events->on_close(c->ctx->events_arg, c, err);
+    wr_env_dispose(c->ctx->env, &c->task, dispose);
+}
+
+static void close_now(struct wr_task *task)
+{
+    struct wr_conn *c = wr_list_entry(task, struct wr_conn, task);
+    c->mux->close(c, c->close_code);
+    wr_conn_ended(c, WR_ECLOSED);
+}
+
+void wr_conn_close(struct wr_conn *c, uint32_t code)
+{
+    if (c->closing)
+        return;
+    c->closing = true;
+    c->close_code = code;
+    wr_env_defer(c->ctx->env, &c->task, close_now);
+}
+
+void wr_conn_retry_opens(struct wr_conn *c)
+{
+    wr_list_each(it, &c->waiting)
+    {
+        struct wr_stream *s = wr_list_entry(it, struct wr_stream, node);
+        int rc = wr_stream_put(s);
+        if (rc == WR_ELIMIT)
+            return;
+        if (rc != 0)
+            wr_stream_fail(s, rc);
+    }
+}
+
+void wr_conn_writable(struct wr_conn *c)
+{
+    /* A writer that comes up short again joins a fresh round, not this one. */
+    struct wr_list round;
+    wr_list_init(&round);
+    while (!wr_list_empty(&c->writers))
+        wr_list_append(&round, wr_list_pop(&c->writers));
+    for (struct wr_list *it; (it = wr_list_pop(&round));) {
+        struct wr_stream *s = wr_list_entry(it, struct wr_stream, write_node);
+        if (!s->mux || !wr_stream_flush(s)) {
+            if (!s->finished && wr_list_empty(&s->write_node))
+                wr_list_append(&c->writers, &s->write_node);
+            continue;
+        }
+        wr_stream_tell_writable(s);
+    }
+}
+
+void wr_conn_drop_protocol(struct wr_conn *c, const char *name)
+{
+    wr_list_each(it, &c->streams)
+    {
+        struct wr_stream *s = wr_list_entry(it, struct wr_stream, node);
+        if (s->outbound || s->protocol != name)
+            continue;
+        c->mux->reset(s, WR_STREAM_UNKNOWN);
+        wr_stream_fail(s, WR_ECLOSED);
+    }
+}
+
+struct wr_stream *wr_conn_inbound_stream(struct wr_conn *c, void *mux)
+{
+    if (c->state != WR_CONN_OPEN || c->closing)
+        return NULL;
+    return wr_stream_create_accept(c, mux);
+}
+
+struct wr_stream *wr_conn_open_stream(struct wr_conn *c, const char *const *offer,
+                                      const struct wr_stream_ops *ops, void *arg, int *err)
+{
+    if (c->state != WR_CONN_OPEN || c->closing) {
+        *err = WR_ECLOSED;
+        return NULL;
+    }
+    struct wr_stream *s = wr_stream_create_dial(c->ctx->env, c->ctx->limits, offer, ops, arg);
+    if (!s) {
+        *err = WR_ELIMIT;
+        return NULL;
+    }
+    int rc = wr_stream_attach(s, c);
+    if (rc == WR_ECLOSED) {
+        wr_stream_reset(s, WR_STREAM_OK);
+        *err = rc;
+        return NULL;
+    }
+    return s;
+}
+
+wr_time wr_conn_rtt(const struct wr_conn *c)
+{
+    return c->state == WR_CONN_OPEN ? c->mux->rtt(c) : 0;
+}
+
+void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out)
+{
+    if (wr_maddr_from_addr(&c->remote, false, out) != 0)
+        out->len = 0;
+}
+
+void wr_conn_local(const struct wr_conn *c, struct wr_maddr *out)
+{
+    if (wr_maddr_from_addr(&c->local, false, out) != 0)
+        out->len = 0;
+}

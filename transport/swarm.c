@@ -1,0 +1,679 @@
+#include "transport/swarm.h"
+
+#include "transport/channel.h"
+#include "transport/swarm_impl.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#define UPKEEP_EVERY       (30 * WR_SEC)    /* peerstore sweep, trim, interfaces; ours */
+#define SWEEP_BUDGET       256              /* peerstore entries a sweep; ours */
+#define TRIM_GRACE         (20 * WR_SEC)    /* a new connection is not trimmed; kubo */
+#define TRIM_EVERY         (10 * WR_SEC)    /* at most; go */
+#define HALF_OPEN_PATIENCE (1 * WR_SEC)     /* with the table full, an older handshake makes room; ours */
+#define PEERS_MAX          131072           /* peers with connections, dials or tags; ours */
+
+/* ---- events --------------------------------------------------------------------------------------- */
+
+void wr_swarm_raise(struct wr_swarm *sw, enum wr_swarm_event_type type, const struct wr_peerid *peer,
+                    struct wr_conn *conn, int err)
+{
+    struct wr_swarm_event event = {.type = type, .peer = peer, .conn = conn, .err = err};
+    wr_list_each(it, &sw->watches)
+    {
+        struct wr_swarm_watch *watch = wr_list_entry(it, struct wr_swarm_watch, node);
+        watch->on_event(watch, &event);
+    }
+}
+
+void wr_swarm_watch(struct wr_swarm *sw, struct wr_swarm_watch *watch)
+{
+    wr_list_append(&sw->watches, &watch->node);
+}
+
+void wr_swarm_unwatch(struct wr_swarm_watch *watch)
+{
+    wr_list_remove(&watch->node);
+}
+
+void wr_swarm_identified(struct wr_swarm *sw, struct wr_conn *conn)
+{
+    conn->identified = true;
+    wr_swarm_raise(sw, WR_SWARM_IDENTIFIED, &conn->peer, conn, 0);
+}
+
+void wr_swarm_peer_changed(struct wr_swarm *sw, const struct wr_peerid *peer)
+{
+    wr_swarm_raise(sw, WR_SWARM_PEER_CHANGED, peer, NULL, 0);
+}
+
+static void raise_addrs(struct wr_task *task)
+{
+    wr_swarm_raise(wr_list_entry(task, struct wr_swarm, addrs_task), WR_SWARM_ADDRS, NULL, NULL, 0);
+}
+
+void wr_swarm_addrs_changed(struct wr_swarm *sw)
+{
+    wr_env_defer(sw->env, &sw->addrs_task, raise_addrs);
+}
+
+static void raise_protocols(struct wr_task *task)
+{
+    wr_swarm_raise(wr_list_entry(task, struct wr_swarm, protocols_task), WR_SWARM_PROTOCOLS, NULL, NULL,
+                   0);
+}
+
+int wr_swarm_handle(struct wr_swarm *sw, const struct wr_protocol *protocol)
+{
+    int rc = wr_protocols_add(&sw->ctx.protocols, protocol);
+    if (rc == 0)
+        wr_env_defer(sw->env, &sw->protocols_task, raise_protocols);
+    return rc;
+}
+
+void wr_swarm_unhandle(struct wr_swarm *sw, const char *name)
+{
+    const struct wr_protocol *p = wr_protocols_find(&sw->ctx.protocols, wr_bytes_cstr(name));
+    if (!p)
+        return;
+    wr_list_each(it, &sw->conns)
+        wr_conn_drop_protocol(wr_list_entry(it, struct wr_conn, node), p->name);
+    wr_protocols_remove(&sw->ctx.protocols, name);
+    wr_env_defer(sw->env, &sw->protocols_task, raise_protocols);
+}
+
+/* ---- peers ---------------------------------------------------------------------------------------- */
+
+struct wr_swarm_peer *wr_swarm_peer_at(struct wr_swarm *sw, const struct wr_peerid *id, bool make)
+{
+    struct wr_swarm_peer *p = wr_map_get(&sw->peers, wr_peerid_bytes(id));
+    if (p || !make)
+        return p;
+    p = wr_alloc(sizeof(*p));
+    if (!p)
+        return NULL;
+    p->id = *id;
+    wr_list_init(&p->conns);
+    if (wr_map_put(&sw->peers, wr_peerid_bytes(&p->id), p) != 0) {
+        wr_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+void wr_swarm_peer_drop(struct wr_swarm *sw, struct wr_swarm_peer *p)
+{
+    if (p->conn_count || p->dial || p->tag_count)
+        return;
+    wr_map_del(&sw->peers, wr_peerid_bytes(&p->id));
+    wr_free(p);
+}
+
+static struct wr_swarm_tag *find_tag(struct wr_swarm_peer *p, const char *name)
+{
+    for (unsigned i = 0; i < p->tag_count; i++)
+        if (strcmp(p->tags[i].name, name) == 0)
+            return &p->tags[i];
+    return NULL;
+}
+
+void wr_swarm_tag(struct wr_swarm *sw, const struct wr_peerid *peer, const char *tag, int weight,
+                  bool protect)
+{
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, peer, true);
+    if (!p)
+        return;
+    struct wr_swarm_tag *t = find_tag(p, tag);
+    if (!t && p->tag_count < WR_TAGS_MAX)
+        t = &p->tags[p->tag_count++];
+    if (t)
+        *t = (struct wr_swarm_tag){.name = tag, .weight = weight, .protect = protect};
+    wr_swarm_peer_drop(sw, p);
+}
+
+void wr_swarm_untag(struct wr_swarm *sw, const struct wr_peerid *peer, const char *tag)
+{
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, peer, false);
+    struct wr_swarm_tag *t = p ? find_tag(p, tag) : NULL;
+    if (!t)
+        return;
+    *t = p->tags[--p->tag_count];
+    wr_swarm_peer_drop(sw, p);
+}
+
+/* ---- too many connections ------------------------------------------------------------------------- */
+
+/* What keeping a connection is worth; INT32_MAX: never trimmed. */
+static int worth(struct wr_swarm *sw, const struct wr_conn *c)
+{
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &c->peer, false);
+    int sum = c->outbound ? 1 : 0;
+    if (wr_policy_peer_allowed(&sw->policy, &c->peer))
+        return INT32_MAX;
+    for (unsigned i = 0; p && i < p->tag_count; i++) {
+        if (p->tags[i].protect)
+            return INT32_MAX;
+        sum += p->tags[i].weight;
+    }
+    if (c->stream_count)
+        sum += 2;
+    return sum;
+}
+
+/* The connection that is worth least; of equals the longest unused. */
+static struct wr_conn *least(struct wr_swarm *sw, wr_time grace)
+{
+    struct wr_conn *worst = NULL;
+    int worst_worth = INT32_MAX;
+    wr_time now = wr_env_now(sw->env);
+    wr_list_each(it, &sw->conns)
+    {
+        struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
+        if (c->closing || now - c->opened_at < grace)
+            continue;
+        int w = worth(sw, c);
+        if (w < worst_worth || (worst && w == worst_worth && c->used_at < worst->used_at)) {
+            worst = c;
+            worst_worth = w;
+        }
+    }
+    return worst;
+}
+
+/* Above nine tenths of the ceiling, down to three quarters. */
+static void trim(struct wr_swarm *sw)
+{
+    uint64_t max = sw->limits->of[WR_LIMIT_CONNS].max;
+    wr_time now = wr_env_now(sw->env);
+    if (sw->conn_count <= max * 9 / 10 || (sw->trimmed_at && now - sw->trimmed_at < TRIM_EVERY))
+        return;
+    sw->trimmed_at = now;
+    for (size_t over = sw->conn_count - (size_t)(max * 3 / 4); over; over--) {
+        struct wr_conn *c = least(sw, TRIM_GRACE);
+        if (!c)
+            return;
+        wr_conn_close(c, WR_CONN_TRIMMED);
+    }
+}
+
+/* ---- connections come and go ---------------------------------------------------------------------- */
+
+/* 0, or why a connection that just proved its peer is not kept. */
+static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **peer)
+{
+    if (wr_peerid_equal(&c->peer, &sw->ctx.self))
+        return WR_ESELF;
+    if (wr_policy_peer_blocked(&sw->policy, &c->peer))
+        return WR_EGATED;
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &c->peer, true);
+    if (!p)
+        return WR_ELIMIT;
+    if (p->conn_count >= sw->limits->of[WR_LIMIT_CONNS_PER_PEER].max) {
+        wr_limits_refuse(sw->limits, WR_LIMIT_CONNS_PER_PEER);
+        return WR_ELIMIT;
+    }
+    if (!wr_limits_take(sw->limits, WR_LIMIT_CONNS, 1)) {
+        /* A newcomer of ours is worth more than a stranger that nobody uses. */
+        struct wr_conn *worst = c->outbound ? least(sw, TRIM_GRACE) : NULL;
+        if (worst)
+            wr_conn_close(worst, WR_CONN_TRIMMED);
+        wr_swarm_peer_drop(sw, p);
+        return WR_ELIMIT;
+    }
+    if (!c->outbound && !wr_limits_take(sw->limits, WR_LIMIT_CONNS_INBOUND, 1)) {
+        wr_limits_give(sw->limits, WR_LIMIT_CONNS, 1);
+        wr_swarm_peer_drop(sw, p);
+        return WR_ELIMIT;
+    }
+    *peer = p;
+    return 0;
+}
+
+static void on_conn_open(void *arg, struct wr_conn *c)
+{
+    struct wr_swarm *sw = arg;
+    struct wr_swarm_peer *p = NULL;
+    int rc = admit(sw, c, &p);
+    if (rc != 0) {
+        /* It never becomes one of ours: only a dial hears of it. */
+        wr_swarm_dial_conn_failed(sw, c, rc);
+        wr_conn_close(c, rc == WR_EGATED ? WR_CONN_GATED : WR_CONN_LIMIT);
+        return;
+    }
+    wr_list_remove(&c->node);
+    wr_list_append(&sw->conns, &c->node);
+    wr_list_append(&p->conns, &c->peer_node);
+    c->id = ++sw->next_conn_id;
+    p->conn_count++;
+    sw->conn_count++;
+    if (!c->outbound)
+        wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
+    struct wr_peer *known = wr_peerstore_get(&sw->peerstore, &c->peer);
+    if (known) {
+        known->connections++;
+        known->seen_at = wr_env_now(sw->env);
+        known->failed_dials = 0;
+    }
+    c->counted = known != NULL;
+    bool first = p->conn_count == 1;
+    struct wr_peerid peer = c->peer;
+    wr_swarm_raise(sw, WR_SWARM_OPENED, &peer, c, 0);
+    if (first)
+        wr_swarm_raise(sw, WR_SWARM_CONNECTED, &peer, c, 0);
+    wr_swarm_dial_conn_opened(sw, c, p);
+    trim(sw);
+}
+
+static void on_conn_close(void *arg, struct wr_conn *c, int err)
+{
+    struct wr_swarm *sw = arg;
+    struct wr_peerid peer = c->peer;
+    wr_list_remove(&c->node);
+    if (c->id == 0) {
+        if (!c->outbound)
+            wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
+        wr_swarm_dial_conn_failed(sw, c, err);
+        return;
+    }
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &peer, false);
+    wr_list_remove(&c->peer_node);
+    sw->conn_count--;
+    p->conn_count--;
+    wr_limits_give(sw->limits, WR_LIMIT_CONNS, 1);
+    if (!c->outbound)
+        wr_limits_give(sw->limits, WR_LIMIT_CONNS_INBOUND, 1);
+    struct wr_peer *known = wr_peerstore_find(&sw->peerstore, &peer);
+    if (known && c->counted) {
+        known->connections--;
+        known->seen_at = wr_env_now(sw->env);
+    }
+    bool last = p->conn_count == 0;
+    wr_swarm_raise(sw, WR_SWARM_CLOSED, &peer, c, err);
+    if (last)
+        wr_swarm_raise(sw, WR_SWARM_DISCONNECTED, &peer, NULL, err);
+    p = wr_swarm_peer_at(sw, &peer, false);
+    if (p)
+        wr_swarm_peer_drop(sw, p);
+}
+
+static const struct wr_conn_events conn_events = {.on_open = on_conn_open, .on_close = on_conn_close};
+
+struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer)
+{
+    struct wr_swarm_peer *p = wr_map_get(&sw->peers, wr_peerid_bytes(peer));
+    struct wr_conn *best = NULL;
+    if (!p)
+        return NULL;
+    wr_list_each(it, &p->conns)
+    {
+        struct wr_conn *c = wr_list_entry(it, struct wr_conn, peer_node);
+        if (!c->closing && c->state == WR_CONN_OPEN && (!best || !c->limited || best->limited))
+            best = c;
+    }
+    return best;
+}
+
+void wr_swarm_each(struct wr_swarm *sw, void (*visit)(struct wr_conn *c, void *arg), void *arg)
+{
+    wr_list_each(it, &sw->conns)
+        visit(wr_list_entry(it, struct wr_conn, node), arg);
+}
+
+size_t wr_swarm_conn_count(const struct wr_swarm *sw)
+{
+    return sw->conn_count;
+}
+
+void wr_swarm_disconnect(struct wr_swarm *sw, const struct wr_peerid *peer, uint32_t code)
+{
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, peer, false);
+    if (!p)
+        return;
+    wr_list_each(it, &p->conns)
+        wr_conn_close(wr_list_entry(it, struct wr_conn, peer_node), code);
+}
+
+static void close_if_blocked(struct wr_conn *c, void *arg)
+{
+    struct wr_swarm *sw = arg;
+    struct wr_maddr remote;
+    wr_conn_remote(c, &remote);
+    if (wr_policy_peer_blocked(&sw->policy, &c->peer) ||
+        wr_policy_may_dial(&sw->policy, &c->peer, wr_maddr_bytes(&remote), WR_ORIGIN_OWNER) == WR_EGATED)
+        wr_conn_close(c, WR_CONN_GATED);
+}
+
+void wr_swarm_apply_policy(struct wr_swarm *sw)
+{
+    wr_swarm_each(sw, close_if_blocked, sw);
+}
+
+/* ---- listening ------------------------------------------------------------------------------------ */
+
+static size_t from_network(const struct wr_list *conns, const struct wr_ip *net)
+{
+    size_t n = 0;
+    for (const struct wr_list *it = conns->next; it != conns; it = it->next) {
+        const struct wr_conn *c =
+            (const struct wr_conn *)((uintptr_t)it - offsetof(struct wr_conn, node));
+        if (c->outbound)
+            continue;
+        struct wr_ip other = wr_policy_network(&c->remote.ip);
+        n += wr_ip_equal(&other, net);
+    }
+    return n;
+}
+
+/* May a stranger from here begin a handshake? */
+static bool may_accept(struct wr_swarm *sw, const struct wr_addr *from)
+{
+    wr_time now = wr_env_now(sw->env);
+    if (wr_policy_may_accept(&sw->policy, &from->ip, now) != 0)
+        return false;
+    if (wr_ip_classify(&from->ip) != WR_IP_LOOPBACK) {
+        struct wr_ip net = wr_policy_network(&from->ip);
+        uint64_t max = sw->limits->of[WR_LIMIT_CONNS_PER_NET].max;
+        if (from_network(&sw->conns, &net) + from_network(&sw->opening, &net) >= max) {
+            wr_limits_refuse(sw->limits, WR_LIMIT_CONNS_PER_NET);
+            return false;
+        }
+    }
+    if (wr_limits_take(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1))
+        return true;
+    /* Full of handshakes: one that has dragged on makes room, so that a flood of silent connections
+     * cannot keep good peers out. */
+    wr_list_each(it, &sw->opening)
+    {
+        struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
+        if (c->outbound || c->closing)
+            continue;
+        if (now - c->opened_at >= HALF_OPEN_PATIENCE)
+            wr_conn_close(c, WR_CONN_LIMIT);
+        break;
+    }
+    return false;
+}
+
+static void on_accept(void *arg, struct wr_sock *sock)
+{
+    struct wr_swarm *sw = ((struct wr_swarm_listener *)arg)->swarm;
+    struct wr_addr from;
+    wr_sock_remote(sock, &from);
+    if (!may_accept(sw, &from)) {
+        wr_sock_close(sock, true);
+        return;
+    }
+    struct wr_conn *c = wr_channel_accept(&sw->ctx, sock);
+    if (!c)
+        return;
+    wr_list_append(&sw->opening, &c->node);
+}
+
+static void on_starved(void *arg, int err)
+{
+    struct wr_swarm *sw = ((struct wr_swarm_listener *)arg)->swarm;
+    wr_log(wr_env_log(sw->env), WR_LOG_WARN, "swarm",
+           "cannot accept, closing idle connections err=%s hint=\"raise the open file limit or lower "
+           "limits\"",
+           wr_err_name(err));
+    struct wr_conn *worst = least(sw, 0);
+    if (worst)
+        wr_conn_close(worst, WR_CONN_TRIMMED);
+}
+
+static const struct wr_listener_ops listener_ops = {.on_accept = on_accept, .on_starved = on_starved};
+
+int wr_swarm_listen(struct wr_swarm *sw, struct wr_bytes addr)
+{
+    struct wr_addr at;
+    if (wr_maddr_kind(addr) != WR_MADDR_TCP || !wr_maddr_addr(addr, &at))
+        return WR_EUNSUPPORTED;
+    if (sw->listener_count >= WR_SWARM_LISTENERS_MAX)
+        return WR_ELIMIT;
+    struct wr_swarm_listener *l = &sw->listeners[sw->listener_count];
+    l->swarm = sw;
+    int rc = wr_env_listen(sw->env, &at, &listener_ops, l, &l->socket);
+    if (rc != 0)
+        return rc;
+    wr_listener_addr(l->socket, &l->addr);
+    sw->listener_count++;
+    wr_swarm_refresh_links(sw);
+    return 0;
+}
+
+size_t wr_swarm_listening(const struct wr_swarm *sw, struct wr_maddr *out, size_t max)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sw->listener_count && n < max; i++)
+        if (wr_maddr_from_addr(&sw->listeners[i].addr, false, &out[n]) == 0)
+            n++;
+    return n;
+}
+
+/* A wildcard socket listens on every interface of its family. */
+static void announce_listener(struct wr_swarm *sw, const struct wr_swarm_listener *l)
+{
+    wr_time now = wr_env_now(sw->env);
+    struct wr_maddr ma;
+    if (wr_ip_classify(&l->addr.ip) != WR_IP_UNSPECIFIED) {
+        if (wr_maddr_from_addr(&l->addr, false, &ma) == 0)
+            wr_addrbook_put(&sw->addrbook, wr_maddr_bytes(&ma), WR_ADDR_LISTEN, now);
+        return;
+    }
+    for (size_t i = 0; i < sw->policy.link_count; i++) {
+        const struct wr_ifaddr *link = &sw->policy.links[i];
+        struct wr_addr at = {.ip = link->ip, .port = l->addr.port};
+        /* Link-local addresses mean something only together with an interface of the reader's. */
+        if (link->ip.family != l->addr.ip.family || wr_ip_classify(&link->ip) == WR_IP_LINK_LOCAL)
+            continue;
+        if (wr_maddr_from_addr(&at, false, &ma) == 0)
+            wr_addrbook_put(&sw->addrbook, wr_maddr_bytes(&ma), WR_ADDR_LISTEN, now);
+    }
+}
+
+/* True when the listening addresses differ from those in `old`. */
+static bool listen_set_differs(const struct wr_addrbook *old, const struct wr_addrbook *now)
+{
+    if (old->count != now->count)
+        return true;
+    for (size_t i = 0; i < now->count; i++)
+        if (!wr_addrbook_has(old, wr_maddr_bytes(&now->of[i].addr)))
+            return true;
+    return false;
+}
+
+void wr_swarm_refresh_links(struct wr_swarm *sw)
+{
+    struct wr_ifaddr links[WR_IFADDRS_MAX];
+    size_t count = wr_env_ifaddrs(sw->env, links, WR_IFADDRS_MAX);
+    wr_policy_set_links(&sw->policy, links, count);
+    struct wr_addrbook *old = wr_memdup(&sw->addrbook, sizeof(sw->addrbook));
+    wr_addrbook_clear_source(&sw->addrbook, WR_ADDR_LISTEN);
+    for (size_t i = 0; i < sw->listener_count; i++)
+        announce_listener(sw, &sw->listeners[i]);
+    if (!old || listen_set_differs(old, &sw->addrbook))
+        wr_swarm_addrs_changed(sw);
+    else
+        sw->addrbook.generation = old->generation;
+    wr_free(old);
+}
+
+static void on_net_change(struct wr_net_watch *watch)
+{
+    wr_swarm_refresh_links(wr_list_entry(watch, struct wr_swarm, net_watch));
+}
+
+const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct wr_addr *to)
+{
+    bool loopback = wr_ip_classify(&to->ip) == WR_IP_LOOPBACK;
+    const struct wr_addr *best = NULL;
+    for (size_t i = 0; i < sw->listener_count; i++) {
+        const struct wr_addr *at = &sw->listeners[i].addr;
+        enum wr_ip_class class = wr_ip_classify(&at->ip);
+        if (at->ip.family != to->ip.family || (class == WR_IP_LOOPBACK && !loopback))
+            continue;
+        /* A socket on one address may be on the wrong interface; a wildcard never is. */
+        if (!best || class == WR_IP_UNSPECIFIED || (loopback && class == WR_IP_LOOPBACK))
+            best = at;
+    }
+    return best;
+}
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+static void on_upkeep(struct wr_timer *timer)
+{
+    struct wr_swarm *sw = wr_list_entry(timer, struct wr_swarm, upkeep);
+    wr_peerstore_sweep(&sw->peerstore, SWEEP_BUDGET);
+    trim(sw);
+    wr_timer_start(sw->env, &sw->upkeep, wr_env_now(sw->env) + UPKEEP_EVERY, on_upkeep);
+}
+
+struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
+{
+    struct wr_swarm *sw = wr_alloc(sizeof(*sw));
+    uint8_t *scratch = wr_alloc(WR_CONN_SCRATCH);
+    struct wr_aead *aead = wr_aead_create();
+    if (!sw || !scratch || !aead) {
+        wr_free(sw);
+        wr_free(scratch);
+        wr_aead_destroy(aead);
+        return NULL;
+    }
+    struct wr_env *env = options->env;
+    sw->env = env;
+    sw->limits = options->limits;
+    sw->key = options->identity;
+    sw->ctx = (struct wr_conn_ctx){
+        .env = env,
+        .limits = options->limits,
+        .identity = options->identity,
+        .aead = aead,
+        .psk = options->psk,
+        .scratch = scratch,
+        .events = &conn_events,
+        .events_arg = sw,
+    };
+    struct wr_buf pubkey;
+    wr_buf_init(&pubkey, WR_PUBKEY_MAX);
+    wr_key_encode_public(options->identity, &pubkey);
+    int rc = pubkey.full ? WR_ELIMIT : wr_peerid_from_pubkey(wr_buf_bytes(&pubkey), &sw->ctx.self);
+    wr_buf_clear(&pubkey);
+    uint8_t secret[WR_NOISE_STATIC];
+    wr_env_random(env, secret, sizeof(secret));
+    wr_noise_static_make(&sw->ctx.noise, options->identity, secret);
+    wr_protocols_init(&sw->ctx.protocols);
+    wr_peerstore_init(&sw->peerstore, env, options->limits);
+    wr_addrbook_init(&sw->addrbook);
+    wr_policy_init(&sw->policy, wr_env_hash_seed(env));
+    wr_backoff_init(&sw->backoff, wr_env_hash_seed(env));
+    wr_map_init(&sw->peers, PEERS_MAX, wr_env_hash_seed(env));
+    wr_list_init(&sw->conns);
+    wr_list_init(&sw->opening);
+    wr_list_init(&sw->watches);
+    wr_list_init(&sw->dials);
+    wr_list_init(&sw->dial_queue);
+    wr_list_init(&sw->net_watch.node);
+    if (rc != 0) {
+        wr_swarm_destroy(sw);
+        return NULL;
+    }
+    sw->net_watch.on_change = on_net_change;
+    wr_env_watch_net(env, &sw->net_watch);
+    wr_swarm_refresh_links(sw);
+    wr_timer_start(env, &sw->upkeep, wr_env_now(env) + UPKEEP_EVERY, on_upkeep);
+    return sw;
+}
+
+/* Ends connections at once. Their memory goes when the turn settles. */
+static void end_all(struct wr_list *conns, uint32_t code)
+{
+    while (!wr_list_empty(conns)) {
+        struct wr_conn *c = wr_list_entry(conns->next, struct wr_conn, node);
+        c->owner = NULL;
+        c->mux->close(c, code);
+        wr_conn_ended(c, WR_ECLOSED);
+    }
+}
+
+static void free_swarm(struct wr_task *task)
+{
+    struct wr_swarm *sw = wr_list_entry(task, struct wr_swarm, addrs_task);
+    size_t cursor = 0;
+    for (struct wr_swarm_peer *p; (p = wr_map_next(&sw->peers, &cursor));) {
+        wr_map_del(&sw->peers, wr_peerid_bytes(&p->id));
+        wr_free(p);
+    }
+    wr_map_clear(&sw->peers);
+    wr_backoff_clear(&sw->backoff);
+    wr_policy_clear(&sw->policy);
+    wr_peerstore_clear(&sw->peerstore);
+    wr_protocols_clear(&sw->ctx.protocols);
+    wr_aead_destroy(sw->ctx.aead);
+    sodium_memzero(&sw->ctx.noise, sizeof(sw->ctx.noise));
+    wr_free(sw->ctx.scratch);
+    wr_free(sw);
+}
+
+void wr_swarm_destroy(struct wr_swarm *sw)
+{
+    if (!sw || sw->destroyed)
+        return;
+    sw->destroyed = true;
+    for (size_t i = 0; i < sw->listener_count; i++)
+        wr_listener_close(sw->listeners[i].socket);
+    wr_timer_stop(sw->env, &sw->upkeep);
+    wr_net_watch_stop(&sw->net_watch);
+    wr_swarm_dials_abort(sw);
+    end_all(&sw->conns, WR_CONN_SHUTDOWN);
+    end_all(&sw->opening, WR_CONN_SHUTDOWN);
+    wr_task_cancel(&sw->addrs_task);
+    wr_task_cancel(&sw->protocols_task);
+    /* Behind the disposals of its connections, which still look at the context. */
+    wr_env_dispose(sw->env, &sw->addrs_task, free_swarm);
+}
+
+struct wr_env *wr_swarm_env(const struct wr_swarm *sw)
+{
+    return sw->env;
+}
+
+struct wr_limits *wr_swarm_limits(const struct wr_swarm *sw)
+{
+    return sw->limits;
+}
+
+const struct wr_key *wr_swarm_key(const struct wr_swarm *sw)
+{
+    return sw->key;
+}
+
+const struct wr_peerid *wr_swarm_self(const struct wr_swarm *sw)
+{
+    return &sw->ctx.self;
+}
+
+struct wr_peerstore *wr_swarm_peerstore(struct wr_swarm *sw)
+{
+    return &sw->peerstore;
+}
+
+struct wr_addrbook *wr_swarm_addrbook(struct wr_swarm *sw)
+{
+    return &sw->addrbook;
+}
+
+struct wr_policy *wr_swarm_policy(struct wr_swarm *sw)
+{
+    return &sw->policy;
+}
+
+const struct wr_protocols *wr_swarm_protocols(const struct wr_swarm *sw)
+{
+    return &sw->ctx.protocols;
+}
+
+void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router)
+{
+    sw->router = *router;
+}

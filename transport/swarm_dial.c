@@ -1,0 +1,536 @@
+/* Requests for connections and the dials that serve them. One dial a peer, shared by all requests:
+ *
+ *   request -> dial: addresses given + known -> names resolved -> ranked, staggered connects
+ *                    none answers -> the router is asked once -> again
+ *           <- the first connection that opens, also one that the peer made meanwhile */
+#include "transport/channel.h"
+#include "transport/resolve.h"
+#include "transport/swarm_impl.h"
+
+#include <string.h>
+
+#define RESOLVES_MAX 8    /* names of one peer looked up at once; ours */
+
+struct wr_connect {
+    struct wr_list node;             /* dial->requests, or none when answered from a task */
+    struct wr_swarm *swarm;
+    wr_connect_fn fn;
+    void *arg;
+    struct wr_peerid peer;           /* for the answer from a task */
+    struct wr_task task;
+    bool over;
+};
+
+struct wr_swarm_dial {
+    struct wr_list node;             /* swarm->dials or swarm->dial_queue */
+    struct wr_swarm *swarm;
+    struct wr_peerid peer;           /* len 0: whoever answers */
+    struct wr_list requests;         /* struct wr_connect */
+    struct wr_list streams;          /* struct wr_stream waiting for the connection */
+    struct wr_dial plan;
+    struct wr_conn *conns[WR_DIAL_ADDRS_MAX];
+    wr_time begun_at[WR_DIAL_ADDRS_MAX];
+    struct resolving {
+        struct wr_swarm_dial *dial;
+        struct wr_resolve *resolve;
+        enum wr_addr_origin origin;
+    } resolving[RESOLVES_MAX];
+    size_t resolving_count;
+    struct wr_timer timer;
+    struct wr_task task;             /* disposal */
+    void *search;                    /* the router's, while asked */
+    bool may_route, routed, started, over;
+    size_t refused;                  /* addresses left out: back-off or filter */
+    int refused_err;
+};
+
+static void step(struct wr_swarm_dial *d);
+static void next_in_queue(struct wr_swarm *sw);
+
+/* ---- the end of a dial ---------------------------------------------------------------------------- */
+
+static void dispose_dial(struct wr_task *task)
+{
+    wr_free(wr_list_entry(task, struct wr_swarm_dial, task));
+}
+
+static void dispose_request(struct wr_task *task)
+{
+    wr_free(wr_list_entry(task, struct wr_connect, task));
+}
+
+static void answer(struct wr_connect *r, int err, struct wr_conn *c)
+{
+    if (r->over)
+        return;
+    r->over = true;
+    wr_list_remove(&r->node);
+    wr_task_cancel(&r->task);
+    wr_env_dispose(r->swarm->env, &r->task, dispose_request);
+    r->fn(r->arg, err, c);
+}
+
+static void remember(struct wr_swarm_dial *d)
+{
+    struct wr_swarm *sw = d->swarm;
+    struct wr_swarm_report *report = wr_alloc(sizeof(*report));
+    if (!report || d->peer.len == 0) {
+        wr_free(report);
+        return;
+    }
+    report->peer = d->peer;
+    for (size_t i = 0; i < d->plan.count && report->count < WR_SWARM_REPORT_ADDRS; i++) {
+        if (d->plan.addrs[i].state == WR_DIAL_PENDING)
+            continue;
+        struct wr_dial_report *entry = &report->of[report->count++];
+        entry->addr = d->plan.addrs[i].addr;
+        entry->err = d->plan.addrs[i].state == WR_DIAL_FAILED ? d->plan.addrs[i].err : 0;
+        entry->took = wr_env_now(sw->env) - d->begun_at[i];
+    }
+    wr_free(sw->reports[sw->report_next]);
+    sw->reports[sw->report_next] = report;
+    sw->report_next = (sw->report_next + 1) % WR_SWARM_REPORTS;
+}
+
+/* Ends the dial: the winner (or nobody) to every request and stream that waits. */
+static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
+{
+    struct wr_swarm *sw = d->swarm;
+    if (d->over)
+        return;
+    d->over = true;
+    remember(d);
+    wr_timer_stop(sw->env, &d->timer);
+    wr_list_remove(&d->node);
+    if (d->started)
+        wr_limits_give(sw->limits, WR_LIMIT_DIALS, 1);
+    for (size_t i = 0; i < d->resolving_count; i++)
+        wr_resolve_cancel(d->resolving[i].resolve);
+    if (d->search)
+        sw->router.cancel(sw->router.arg, d->search);
+    for (size_t i = 0; i < WR_DIAL_ADDRS_MAX; i++) {
+        if (!d->conns[i] || d->conns[i] == winner)
+            continue;
+        d->conns[i]->owner = NULL;
+        wr_conn_close(d->conns[i], WR_CONN_OK);
+    }
+    struct wr_swarm_peer *p = d->peer.len ? wr_swarm_peer_at(sw, &d->peer, false) : NULL;
+    if (p && p->dial == d)
+        p->dial = NULL;
+    if (err != 0 && d->peer.len)
+        wr_swarm_raise(sw, WR_SWARM_DIAL_FAILED, &d->peer, NULL, err);
+    while (!wr_list_empty(&d->streams)) {
+        struct wr_stream *s = wr_list_entry(wr_list_pop(&d->streams), struct wr_stream, node);
+        int rc = winner ? wr_stream_attach(s, winner) : err;
+        if (rc != 0 && rc != WR_ELIMIT)
+            wr_stream_fail(s, rc);
+        else if (!winner)
+            wr_stream_fail(s, err);
+    }
+    while (!wr_list_empty(&d->requests))
+        answer(wr_list_entry(d->requests.next, struct wr_connect, node), err, winner);
+    if (p)
+        wr_swarm_peer_drop(sw, p);
+    wr_env_dispose(sw->env, &d->task, dispose_dial);
+    next_in_queue(sw);
+}
+
+/* ---- addresses ------------------------------------------------------------------------------------ */
+
+static void refuse(struct wr_swarm_dial *d, int err)
+{
+    d->refused++;
+    if (d->refused_err == 0 || err == WR_EBACKOFF)
+        d->refused_err = err;
+}
+
+/* One address with numbers: filtered, then ranked among the rest. */
+static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr_origin origin)
+{
+    struct wr_swarm *sw = d->swarm;
+    struct wr_peerid named;
+    if (wr_maddr_peer(addr, &named) && d->peer.len && !wr_peerid_equal(&named, &d->peer))
+        return;
+    struct wr_bytes bare = wr_maddr_strip_peer(addr);
+    struct wr_addr to;
+    if (wr_maddr_kind(bare) != WR_MADDR_TCP || !wr_maddr_addr(bare, &to) || to.port == 0) {
+        refuse(d, WR_EUNSUPPORTED);
+        return;
+    }
+    if (wr_addrbook_has(&sw->addrbook, bare) && d->peer.len) {
+        refuse(d, WR_ESELF);
+        return;
+    }
+    int rc = wr_policy_may_dial(&sw->policy, &d->peer, bare, origin);
+    if (rc == 0 && origin != WR_ORIGIN_OWNER &&
+        wr_backoff_waits(&sw->backoff, &d->peer, bare, wr_env_now(sw->env)))
+        rc = WR_EBACKOFF;
+    if (rc != 0) {
+        refuse(d, rc);
+        return;
+    }
+    wr_dial_add(&d->plan, bare, wr_env_now(sw->env));
+}
+
+static void on_resolved(void *arg, struct wr_bytes addr)
+{
+    struct resolving *r = arg;
+    add_numeric(r->dial, addr, r->origin);
+}
+
+static void on_resolve_done(void *arg, int err)
+{
+    struct resolving *r = arg;
+    struct wr_swarm_dial *d = r->dial;
+    r->resolve = NULL;
+    if (err != 0)
+        refuse(d, err);
+    step(d);
+}
+
+static const struct wr_resolve_ops resolve_ops = {.on_addr = on_resolved, .on_done = on_resolve_done};
+
+static void add_addr(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr_origin origin)
+{
+    enum wr_maddr_kind kind = wr_maddr_kind(addr);
+    if (kind != WR_MADDR_DNS && kind != WR_MADDR_DNSADDR) {
+        add_numeric(d, addr, origin);
+        return;
+    }
+    if (d->resolving_count >= RESOLVES_MAX)
+        return;
+    struct resolving *r = &d->resolving[d->resolving_count];
+    r->dial = d;
+    r->origin = origin;
+    r->resolve = wr_resolve_start(d->swarm->env, addr, &resolve_ops, r);
+    if (r->resolve)
+        d->resolving_count++;
+}
+
+static void add_known(struct wr_swarm_dial *d)
+{
+    struct wr_maddr known[WR_PEER_ADDRS_MAX];
+    size_t count = wr_peerstore_addrs(&d->swarm->peerstore, &d->peer, known, WR_PEER_ADDRS_MAX);
+    for (size_t i = 0; i < count; i++)
+        add_addr(d, wr_maddr_bytes(&known[i]), WR_ORIGIN_STRANGER);
+}
+
+/* ---- running -------------------------------------------------------------------------------------- */
+
+static bool resolving(const struct wr_swarm_dial *d)
+{
+    for (size_t i = 0; i < d->resolving_count; i++)
+        if (d->resolving[i].resolve)
+            return true;
+    return false;
+}
+
+static void on_routed(void *arg, int err)
+{
+    struct wr_swarm_dial *d = arg;
+    d->search = NULL;
+    if (err == 0)
+        add_known(d);
+    step(d);
+}
+
+static void start_one(struct wr_swarm_dial *d, int i)
+{
+    struct wr_swarm *sw = d->swarm;
+    struct wr_addr to;
+    int err = WR_EUNREACH;
+    d->begun_at[i] = wr_env_now(sw->env);
+    if (wr_maddr_addr(wr_maddr_bytes(&d->plan.addrs[i].addr), &to))
+        d->conns[i] = wr_channel_dial(&sw->ctx, &to, wr_swarm_port_for(sw, &to),
+                                      d->peer.len ? &d->peer : NULL, d, &err);
+    if (d->conns[i])
+        wr_list_append(&sw->opening, &d->conns[i]->node);
+    else
+        wr_dial_failed(&d->plan, i, err);
+}
+
+static int final_error(const struct wr_swarm_dial *d)
+{
+    if (d->plan.count)
+        return wr_dial_error(&d->plan);
+    return d->refused ? d->refused_err : WR_EUNREACH;
+}
+
+static void on_dial_timer(struct wr_timer *timer)
+{
+    step(wr_list_entry(timer, struct wr_swarm_dial, timer));
+}
+
+/* Looks at the dial again: starts what is due, asks the router, or gives up. */
+static void step(struct wr_swarm_dial *d)
+{
+    struct wr_swarm *sw = d->swarm;
+    wr_time now = wr_env_now(sw->env);
+    if (d->over || !d->started)
+        return;
+    if (wr_list_empty(&d->requests) && wr_list_empty(&d->streams)) {
+        end_dial(d, WR_ECANCELLED, NULL);
+        return;
+    }
+    if (now - d->plan.started_at >= WR_DIAL_TIMEOUT) {
+        end_dial(d, WR_ETIMEOUT, NULL);
+        return;
+    }
+    for (int i; (i = wr_dial_next(&d->plan, now)) >= 0;)
+        start_one(d, i);
+    if (wr_dial_done(&d->plan) && !resolving(d) && !d->search) {
+        if (!d->may_route || d->routed || !sw->router.find || d->peer.len == 0) {
+            end_dial(d, final_error(d), NULL);
+            return;
+        }
+        d->routed = true;
+        d->search = sw->router.find(sw->router.arg, &d->peer, on_routed, d);
+        if (!d->search) {
+            end_dial(d, final_error(d), NULL);
+            return;
+        }
+    }
+    wr_time wake = wr_dial_wait(&d->plan);
+    wr_time deadline = d->plan.started_at + WR_DIAL_TIMEOUT;
+    wr_timer_start(sw->env, &d->timer, wake && wake < deadline ? wake : deadline, on_dial_timer);
+}
+
+static void next_in_queue(struct wr_swarm *sw)
+{
+    while (!sw->destroyed && !wr_list_empty(&sw->dial_queue) &&
+           wr_limits_take(sw->limits, WR_LIMIT_DIALS, 1)) {
+        struct wr_swarm_dial *d = wr_list_entry(wr_list_pop(&sw->dial_queue), struct wr_swarm_dial, node);
+        d->started = true;
+        d->plan.started_at = wr_env_now(sw->env);
+        wr_list_append(&sw->dials, &d->node);
+        /* Not from inside the call that asked for it. */
+        wr_timer_start(sw->env, &d->timer, wr_env_now(sw->env), on_dial_timer);
+    }
+}
+
+static size_t list_length(const struct wr_list *head)
+{
+    size_t n = 0;
+    for (const struct wr_list *it = head->next; it != head; it = it->next)
+        n++;
+    return n;
+}
+
+static struct wr_swarm_dial *create_dial(struct wr_swarm *sw, const struct wr_peerid *peer)
+{
+    struct wr_swarm_dial *d = wr_alloc(sizeof(*d));
+    if (!d || list_length(&sw->dial_queue) >= WR_SWARM_DIAL_QUEUE) {
+        wr_free(d);
+        return NULL;
+    }
+    d->swarm = sw;
+    if (peer)
+        d->peer = *peer;
+    wr_list_init(&d->requests);
+    wr_list_init(&d->streams);
+    wr_dial_plan(&d->plan, NULL, 0, wr_env_now(sw->env));
+    wr_list_append(&sw->dial_queue, &d->node);
+    return d;
+}
+
+/* The dial of a peer, made when there is none. */
+static struct wr_swarm_dial *dial_of(struct wr_swarm *sw, const struct wr_peerid *peer)
+{
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, peer, true);
+    if (!p)
+        return NULL;
+    if (!p->dial) {
+        p->dial = create_dial(sw, peer);
+        if (!p->dial) {
+            wr_swarm_peer_drop(sw, p);
+            return NULL;
+        }
+        add_known(p->dial);
+    }
+    return p->dial;
+}
+
+/* ---- requests ------------------------------------------------------------------------------------- */
+
+static struct wr_connect *create_request(struct wr_swarm *sw, wr_connect_fn fn, void *arg)
+{
+    struct wr_connect *r = wr_alloc(sizeof(*r));
+    if (!r)
+        return NULL;
+    r->swarm = sw;
+    r->fn = fn;
+    r->arg = arg;
+    wr_list_init(&r->node);
+    return r;
+}
+
+static void answer_open(struct wr_task *task)
+{
+    struct wr_connect *r = wr_list_entry(task, struct wr_connect, task);
+    struct wr_conn *c = wr_swarm_conn(r->swarm, &r->peer);
+    answer(r, c ? 0 : WR_ECLOSED, c);
+}
+
+static int may_dial(const struct wr_swarm *sw, const struct wr_peerid *peer)
+{
+    if (wr_peerid_equal(peer, &sw->ctx.self))
+        return WR_ESELF;
+    return wr_policy_peer_blocked(&sw->policy, peer) ? WR_EGATED : 0;
+}
+
+int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_maddr *addrs,
+                     size_t count, enum wr_addr_origin origin, unsigned flags, wr_connect_fn fn,
+                     void *arg, struct wr_connect **out)
+{
+    int rc = may_dial(sw, peer);
+    if (rc != 0)
+        return rc;
+    struct wr_connect *r = create_request(sw, fn, arg);
+    if (!r)
+        return WR_ELIMIT;
+    if (!(flags & WR_CONNECT_FRESH) && wr_swarm_conn(sw, peer)) {
+        r->peer = *peer;
+        wr_env_defer(sw->env, &r->task, answer_open);
+        if (out)
+            *out = r;
+        return 0;
+    }
+    struct wr_swarm_dial *d = dial_of(sw, peer);
+    if (!d) {
+        wr_free(r);
+        return WR_ELIMIT;
+    }
+    for (size_t i = 0; i < count; i++)
+        add_addr(d, wr_maddr_bytes(&addrs[i]), origin);
+    d->may_route |= (flags & WR_CONNECT_ROUTE) != 0;
+    wr_list_append(&d->requests, &r->node);
+    if (out)
+        *out = r;
+    next_in_queue(sw);
+    if (d->started)
+        wr_timer_start(sw->env, &d->timer, wr_env_now(sw->env), on_dial_timer);
+    return 0;
+}
+
+int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_fn fn, void *arg,
+                          struct wr_connect **out)
+{
+    struct wr_peerid peer;
+    struct wr_maddr one = {.len = 0};
+    if (wr_maddr_append(&one, addr) != 0)
+        return WR_EINVAL;
+    if (wr_maddr_peer(addr, &peer))
+        return wr_swarm_connect(sw, &peer, &one, 1, WR_ORIGIN_OWNER, 0, fn, arg, out);
+    struct wr_connect *r = create_request(sw, fn, arg);
+    struct wr_swarm_dial *d = r ? create_dial(sw, NULL) : NULL;
+    if (!d) {
+        wr_free(r);
+        return WR_ELIMIT;
+    }
+    add_addr(d, addr, WR_ORIGIN_OWNER);
+    wr_list_append(&d->requests, &r->node);
+    if (out)
+        *out = r;
+    next_in_queue(sw);
+    return 0;
+}
+
+void wr_connect_cancel(struct wr_connect *r)
+{
+    if (!r || r->over)
+        return;
+    r->over = true;
+    wr_list_remove(&r->node);
+    wr_task_cancel(&r->task);
+    wr_env_dispose(r->swarm->env, &r->task, dispose_request);
+}
+
+struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *peer,
+                                const char *const *offer, const struct wr_stream_ops *ops, void *arg,
+                                int *err)
+{
+    *err = may_dial(sw, peer);
+    if (*err != 0)
+        return NULL;
+    struct wr_conn *c = wr_swarm_conn(sw, peer);
+    if (c)
+        return wr_conn_open_stream(c, offer, ops, arg, err);
+    struct wr_swarm_dial *d = dial_of(sw, peer);
+    struct wr_stream *s = d ? wr_stream_create_dial(sw->env, sw->limits, offer, ops, arg) : NULL;
+    *err = WR_ELIMIT;
+    if (s)
+        wr_list_append(&d->streams, &s->node);
+    next_in_queue(sw);
+    return s;
+}
+
+size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *peer,
+                            struct wr_dial_report *out, size_t max)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < WR_SWARM_REPORTS; i++) {
+        const struct wr_swarm_report *r = sw->reports[(sw->report_next + i) % WR_SWARM_REPORTS];
+        if (!r || !wr_peerid_equal(&r->peer, peer))
+            continue;
+        for (size_t k = 0; k < r->count && n < max; k++)
+            out[n++] = r->of[k];
+    }
+    return n;
+}
+
+/* ---- from swarm.c --------------------------------------------------------------------------------- */
+
+void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p)
+{
+    struct wr_swarm_dial *own = c->owner;
+    wr_time now = wr_env_now(sw->env);
+    c->owner = NULL;
+    if (own) {
+        for (size_t i = 0; i < WR_DIAL_ADDRS_MAX; i++) {
+            if (own->conns[i] != c)
+                continue;
+            wr_backoff_forget(&sw->backoff, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr));
+            wr_peerstore_add_addr(&sw->peerstore, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr),
+                                  WR_TTL_RECENT, false);
+            wr_peerstore_dialled(&sw->peerstore, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr),
+                                 true);
+        }
+        wr_log(wr_env_log(sw->env), WR_LOG_DEBUG, "dial", "done ms=%lld",
+               (long long)((now - own->plan.started_at) / WR_MSEC));
+        end_dial(own, 0, c);
+    }
+    if (p->dial && p->dial != own)
+        end_dial(p->dial, 0, c);
+}
+
+void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err)
+{
+    struct wr_swarm_dial *d = c->owner;
+    if (!d)
+        return;
+    c->owner = NULL;
+    for (size_t i = 0; i < WR_DIAL_ADDRS_MAX; i++) {
+        if (d->conns[i] != c)
+            continue;
+        struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
+        d->conns[i] = NULL;
+        wr_dial_failed(&d->plan, (int)i, err);
+        if (d->peer.len) {
+            wr_backoff_failed(&sw->backoff, &d->peer, addr, wr_env_now(sw->env));
+            wr_peerstore_dialled(&sw->peerstore, &d->peer, addr, false);
+        }
+    }
+    step(d);
+}
+
+void wr_swarm_dials_abort(struct wr_swarm *sw)
+{
+    while (!wr_list_empty(&sw->dials))
+        end_dial(wr_list_entry(sw->dials.next, struct wr_swarm_dial, node), WR_ECLOSED, NULL);
+    while (!wr_list_empty(&sw->dial_queue))
+        end_dial(wr_list_entry(sw->dial_queue.next, struct wr_swarm_dial, node), WR_ECLOSED, NULL);
+    for (size_t i = 0; i < WR_SWARM_REPORTS; i++) {
+        wr_free(sw->reports[i]);
+        sw->reports[i] = NULL;
+    }
+}

@@ -1,0 +1,84 @@
+/* swarm_impl.h - the inside of the swarm, shared by swarm.c (connections, listening, events) and
+ * swarm_dial.c (requests and dials). Service, private. */
+#ifndef WR_SWARM_IMPL_H
+#define WR_SWARM_IMPL_H
+
+#include "transport/conn_impl.h"
+#include "transport/swarm.h"
+
+#define WR_SWARM_LISTENERS_MAX 16     /* sockets; ours */
+#define WR_SWARM_REPORTS       128    /* dials remembered for `why`; ours */
+#define WR_SWARM_REPORT_ADDRS  8      /* addresses remembered per dial */
+#define WR_SWARM_DIAL_QUEUE    1024   /* dials waiting for a free slot; ours */
+
+struct wr_swarm_tag {
+    const char *name;    /* static string of the service that set it */
+    int weight;
+    bool protect;
+};
+
+/* What the swarm holds per peer while there is something to hold. */
+struct wr_swarm_peer {
+    struct wr_peerid id;
+    struct wr_list conns;           /* struct wr_conn.peer_node, newest last */
+    unsigned conn_count;
+    struct wr_swarm_dial *dial;     /* under way, or NULL */
+    struct wr_swarm_tag tags[WR_TAGS_MAX];
+    unsigned tag_count;
+};
+
+struct wr_swarm_listener {
+    struct wr_swarm *swarm;
+    struct wr_listener *socket;
+    struct wr_addr addr;
+};
+
+struct wr_swarm_report {
+    struct wr_peerid peer;
+    size_t count;
+    struct wr_dial_report of[WR_SWARM_REPORT_ADDRS];
+};
+
+struct wr_swarm {
+    struct wr_env *env;
+    struct wr_limits *limits;
+    const struct wr_key *key;
+    struct wr_conn_ctx ctx;
+    struct wr_peerstore peerstore;
+    struct wr_addrbook addrbook;
+    struct wr_policy policy;
+    struct wr_backoff backoff;
+    struct wr_list conns;               /* open ones; oldest first */
+    struct wr_list opening;             /* handshakes under way; oldest first */
+    size_t conn_count;
+    uint64_t next_conn_id;
+    struct wr_map peers;                /* struct wr_swarm_peer by id */
+    struct wr_swarm_listener listeners[WR_SWARM_LISTENERS_MAX];
+    size_t listener_count;
+    struct wr_list watches;
+    struct wr_router router;
+    struct wr_list dials;               /* struct wr_swarm_dial: under way */
+    struct wr_list dial_queue;          /* waiting for a slot */
+    struct wr_swarm_report *reports[WR_SWARM_REPORTS];    /* owned, ring */
+    size_t report_next;
+    struct wr_timer upkeep;
+    struct wr_net_watch net_watch;
+    struct wr_task addrs_task, protocols_task;
+    wr_time trimmed_at;
+    bool destroyed;
+};
+
+void wr_swarm_raise(struct wr_swarm *sw, enum wr_swarm_event_type type, const struct wr_peerid *peer,
+                    struct wr_conn *conn, int err);
+/* Finds, or makes when `make` (NULL: out of memory). */
+struct wr_swarm_peer *wr_swarm_peer_at(struct wr_swarm *sw, const struct wr_peerid *id, bool make);
+void wr_swarm_peer_drop(struct wr_swarm *sw, struct wr_swarm_peer *p);    /* when nothing is held */
+/* The listening address to leave from towards `to`, or NULL. */
+const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct wr_addr *to);
+
+/* swarm_dial.c */
+void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p);
+void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err);
+void wr_swarm_dials_abort(struct wr_swarm *sw);
+
+#endif
