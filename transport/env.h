@@ -30,7 +30,9 @@ typedef int64_t wr_time;    /* nanoseconds, monotonic, from an arbitrary start; 
 #define WR_MIN  (60 * WR_SEC)
 #define WR_HOUR (60 * WR_MIN)
 
-/* Monotonic time, constant within a turn. */
+/* Monotonic time, constant within a turn. It stands still while the machine sleeps, as the timers of
+ * the kernel's own connections do: waking up then does not fire every timeout at once. Net watches hear
+ * of a sleep (below). */
 wr_time wr_env_now(const struct wr_env *env);
 /* Wall clock, nanoseconds since 1970 UTC: may be years wrong and may jump. */
 int64_t wr_env_unix(const struct wr_env *env);
@@ -70,7 +72,7 @@ struct wr_task {
 
 /* Runs task->run once at the end of this turn (idempotent while queued). */
 void wr_env_defer(struct wr_env *env, struct wr_task *task, void (*run)(struct wr_task *task));
-/* Runs after all deferred tasks: the place to free. */
+/* Runs after all deferred tasks: the place to free. A task that was deferred is only disposed. */
 void wr_env_dispose(struct wr_env *env, struct wr_task *task, void (*run)(struct wr_task *task));
 void wr_task_cancel(struct wr_task *task);
 
@@ -113,6 +115,8 @@ void wr_listener_close(struct wr_listener *l);
  * 0, WR_EUNREACH, WR_ENOFD, WR_ELIMIT, WR_EIO; later failures come by on_close. */
 int wr_env_connect(struct wr_env *env, const struct wr_addr *to, const struct wr_addr *from,
                    const struct wr_sock_ops *ops, void *arg, struct wr_sock **out);
+/* 0, WR_EREFUSED (nobody listens there), WR_EPERM, WR_EINVAL (the path is too long), WR_ENOFD,
+ * WR_ELIMIT, WR_EIO. */
 int wr_env_connect_local(struct wr_env *env, const char *path, const struct wr_sock_ops *ops, void *arg,
                          struct wr_sock **out);
 /* A connected pair: one end as a socket of ours, the other as a descriptor for another process (closed
@@ -191,7 +195,8 @@ size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max);
 
 struct wr_net_watch {
     struct wr_list node;
-    void (*on_change)(struct wr_net_watch *watch);    /* addresses or routes changed, coalesced */
+    /* Addresses or routes changed (coalesced), or the machine slept and they may have. */
+    void (*on_change)(struct wr_net_watch *watch);
 };
 void wr_env_watch_net(struct wr_env *env, struct wr_net_watch *watch);
 void wr_net_watch_stop(struct wr_net_watch *watch);

@@ -1,0 +1,19 @@
+/* env_uv.h - the seam on a libuv loop, for a real machine. Service.
+ * Any number of environments per process and per loop; each is used from its loop's thread only. It
+ * holds one timer, one idle and one poll handle of libuv whatever it carries: sockets wait in an epoll
+ * set of its own, which the poll handle watches. With nothing to do it causes no wake-ups. */
+#ifndef WR_ENV_UV_H
+#define WR_ENV_UV_H
+
+#include "transport/env.h"
+
+struct uv_loop_s;
+
+/* loop and log are borrowed; log may be NULL. NULL when out of memory or descriptors. */
+struct wr_env *wr_env_uv_create(struct uv_loop_s *loop, const struct wr_log *log);
+/* Everything opened through env is closed before, and no turn runs (call from outside the handlers).
+ * Tasks that wait run now. Work under way still gets its done() call. The memory goes when the loop has
+ * run once more. */
+void wr_env_uv_destroy(struct wr_env *env);
+
+#endif

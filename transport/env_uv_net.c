@@ -1,0 +1,760 @@
+/* Stream sockets of env.h: TCP and local. */
+#include "transport/env_uv_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LISTEN_BACKLOG 1024           /* connections; ours, the kernel caps it at somaxconn */
+#define ACCEPTS_PER_ROUND 16          /* so that a flood of connections leaves time for the others */
+#define READS_PER_ROUND 4             /* full buffers taken from one socket before the others' turn */
+#define STARVED_RETRY (250 * WR_MSEC) /* ours; closing any socket of ours retries at once */
+/* Unsent bytes above which the kernel takes no more: what is written late (a ping, a window update)
+ * waits behind 128 KiB at most, not behind megabytes of send buffer. */
+#define NOTSENT_LOWAT (128 * 1024)
+#define CHUNK_MIN ((size_t)4096)      /* bytes; room of a chunk, so that tiny writes share one */
+#define CHUNKS_PER_SEND 16
+
+/* ---- sockets -------------------------------------------------------------------------------------- */
+
+/* Bytes the kernel did not take yet. */
+struct chunk {
+    struct chunk *next;
+    size_t cap, len, sent;
+    int fd;    /* owned, passed along with the first byte; -1: none */
+    uint8_t data[];
+};
+
+enum {
+    CONNECTING = 1,
+    REUSED = 2,
+    PAUSED = 4,
+    LOCAL = 8,
+    HUNG_UP = 16,    /* paused, and the peer is gone: out of the set until resumed */
+};
+
+struct wr_sock {
+    struct wr_env_uv_source source;    /* first */
+    struct wr_env_uv *e;
+    const struct wr_sock_ops *ops;     /* borrowed; NULL until attached */
+    void *arg;
+    struct chunk *first, *last;        /* owned; what wr_sock_backlog counts */
+    size_t backlog;
+    int write_err;    /* a write failed with this; the reading side ends the socket */
+    unsigned flags;
+};
+
+static void drop_backlog(struct wr_sock *s)
+{
+    while (s->first) {
+        struct chunk *chunk = s->first;
+        s->first = chunk->next;
+        if (chunk->fd >= 0)
+            close(chunk->fd);
+        wr_free(chunk);
+    }
+    s->last = NULL;
+    s->backlog = 0;
+}
+
+static void sock_close(struct wr_sock *s)
+{
+    drop_backlog(s);
+    wr_env_uv_source_close(s->e, &s->source);
+}
+
+/* The end that the network brings: tells the owner. */
+static void sock_end(struct wr_sock *s, int err)
+{
+    sock_close(s);
+    wr_env_uv_begin(s->e);
+    s->ops->on_close(s->arg, err);
+    wr_env_uv_end(s->e);
+}
+
+static ssize_t send_some(int fd, const struct iovec *iov, size_t count, int pass)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count};
+    if (pass >= 0) {
+        memset(&control, 0, sizeof(control));
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &pass, sizeof(int));
+    }
+    ssize_t n;
+    do
+        n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* Bytes the kernel took; 0 when it takes none now. A failure is kept in write_err: what the peer sent
+ * before it went away is still to be read, so it is the reading side that ends the socket. */
+static size_t try_send(struct wr_sock *s, const struct iovec *iov, size_t count, int pass)
+{
+    if (s->write_err || (s->flags & CONNECTING))
+        return 0;
+    ssize_t n = send_some(s->source.fd, iov, count, pass);
+    if (n >= 0)
+        return (size_t)n;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM)
+        return 0;
+    s->write_err = wr_env_uv_error(errno);
+    drop_backlog(s);
+    /* Should the reading side have nothing to report, this makes it look. */
+    shutdown(s->source.fd, SHUT_RDWR);
+    return 0;
+}
+
+/* Sends kept chunks until the kernel takes no more. */
+static void flush(struct wr_sock *s)
+{
+    while (s->first) {
+        struct iovec iov[CHUNKS_PER_SEND];
+        size_t count = 0;
+        int pass = s->first->sent == 0 ? s->first->fd : -1;
+        for (struct chunk *c = s->first; c && count < CHUNKS_PER_SEND; c = c->next) {
+            if (count && c->fd >= 0)
+                break;
+            iov[count].iov_base = c->data + c->sent;
+            iov[count++].iov_len = c->len - c->sent;
+        }
+        size_t n = try_send(s, iov, count, pass);
+        if (!n)
+            return;
+        s->backlog -= n;
+        while (n) {
+            struct chunk *c = s->first;
+            size_t part = c->len - c->sent < n ? c->len - c->sent : n;
+            c->sent += part;
+            n -= part;
+            if (c->sent < c->len)
+                break;
+            s->first = c->next;
+            if (c->fd >= 0)
+                close(c->fd);
+            wr_free(c);
+        }
+    }
+    s->last = NULL;
+}
+
+/* Keeps a copy of what was not sent. The last chunk's room is used up before another is made. */
+static int keep(struct wr_sock *s, const uint8_t *data, size_t len, int pass)
+{
+    struct chunk *last = s->last;
+    size_t room = last && pass < 0 ? last->cap - last->len : 0, part = room < len ? room : len;
+    struct chunk *chunk = NULL;
+    if (part < len) {
+        size_t cap = len - part < CHUNK_MIN ? CHUNK_MIN : len - part;
+        chunk = wr_alloc(sizeof(*chunk) + cap);
+        if (!chunk)
+            return WR_ELIMIT;
+        chunk->cap = cap;
+        chunk->len = len - part;
+        chunk->fd = pass;
+        memcpy(chunk->data, data + part, len - part);
+        if (last)
+            last->next = chunk;
+        else
+            s->first = chunk;
+        s->last = chunk;
+    }
+    if (part) {
+        memcpy(last->data + last->len, data, part);
+        last->len += part;
+    }
+    s->backlog += len;
+    return 0;
+}
+
+/* Sets what the socket waits for. Waiting for room ends with the first event that finds nothing to
+ * send, not when the backlog is gone: a bulk sender would only ask for it again. */
+static void want(struct wr_sock *s, bool room)
+{
+    uint32_t events = room ? EPOLLOUT : 0;
+    if (!(s->flags & CONNECTING))
+        events |= s->flags & PAUSED ? (uint32_t)EPOLLERR : (uint32_t)EPOLLIN;
+    /* Cannot fail for what is in the set; what came back into it and fails stays as if paused. */
+    wr_env_uv_source_want(s->e, &s->source, s->flags & HUNG_UP ? 0 : events);
+}
+
+static bool alive(const struct wr_sock *s)
+{
+    return s->source.fd >= 0;
+}
+
+static void on_connected(struct wr_sock *s)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    if (!s->write_err)
+        getsockopt(s->source.fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    if (s->write_err || error) {
+        sock_end(s, error ? wr_env_uv_error(error) : s->write_err);
+        return;
+    }
+    struct wr_addr local, remote;
+    wr_sock_local(s, &local);
+    wr_sock_remote(s, &remote);
+    /* A dial from the port of our listener to that very port meets itself (simultaneous open). */
+    if (local.ip.family && wr_addr_equal(&local, &remote)) {
+        sock_end(s, WR_ESELF);
+        return;
+    }
+    s->flags &= ~(unsigned)CONNECTING;
+    want(s, s->first != NULL);
+    wr_env_uv_begin(s->e);
+    s->ops->on_open(s->arg);
+    wr_env_uv_end(s->e);
+}
+
+static void on_room(struct wr_sock *s)
+{
+    if (!s->first) {
+        want(s, false);
+        return;
+    }
+    flush(s);
+    if (s->first || s->write_err)
+        return;
+    wr_env_uv_begin(s->e);
+    s->ops->on_drain(s->arg);
+    wr_env_uv_end(s->e);
+}
+
+static void on_readable(struct wr_sock *s)
+{
+    for (int i = 0; i < READS_PER_ROUND; i++) {
+        ssize_t n = recv(s->source.fd, s->e->shared, WR_ENV_UV_SHARED, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            int err = n == 0 ? WR_ECLOSED : wr_env_uv_error(errno);
+            sock_end(s, s->write_err ? s->write_err : err);
+            return;
+        }
+        if (n < 0)
+            return;
+        wr_env_uv_begin(s->e);
+        s->ops->on_read(s->arg, s->e->shared, (size_t)n);
+        wr_env_uv_end(s->e);
+        if (!alive(s) || (s->flags & PAUSED) || (size_t)n < WR_ENV_UV_SHARED)
+            return;
+    }
+}
+
+static void on_sock_ready(struct wr_env_uv_source *source, uint32_t events)
+{
+    struct wr_sock *s = (struct wr_sock *)(void *)source;
+    if (s->flags & CONNECTING) {
+        on_connected(s);
+        return;
+    }
+    if (events & EPOLLOUT)
+        on_room(s);
+    if (!alive(s) || !(events & (EPOLLIN | EPOLLERR | EPOLLHUP)))
+        return;
+    if (!(s->flags & PAUSED)) {
+        on_readable(s);
+        return;
+    }
+    if (!(events & (EPOLLERR | EPOLLHUP)))
+        return;
+    /* Errors are reported whether waited for or not. A broken TCP connection ends here; of a local one
+     * the peer may have left in good order with bytes still to be read. */
+    if (s->flags & LOCAL) {
+        s->flags |= HUNG_UP;
+        want(s, false);
+        return;
+    }
+    int error = 0;
+    socklen_t len = sizeof(error);
+    getsockopt(s->source.fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    sock_end(s, s->write_err ? s->write_err : error ? wr_env_uv_error(error) : WR_ERESET);
+}
+
+void wr_sock_attach(struct wr_sock *s, const struct wr_sock_ops *ops, void *arg)
+{
+    s->ops = ops;
+    s->arg = arg;
+}
+
+static int sock_write(struct wr_sock *s, const uint8_t *data, size_t len, int fd)
+{
+    if (len == 0 || s->write_err)
+        return 0;
+    size_t sent = 0;
+    if (!s->first) {
+        struct iovec iov = {(void *)(uintptr_t)data, len};
+        sent = try_send(s, &iov, 1, fd);
+    }
+    if (sent == len || s->write_err)
+        return 0;
+    if (sent)
+        fd = -1;
+    if (fd >= 0 && (fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
+        return WR_ELIMIT;
+    int err = keep(s, data + sent, len - sent, fd);
+    if (err) {
+        if (fd >= 0)
+            close(fd);
+        return err;
+    }
+    want(s, true);
+    return 0;
+}
+
+int wr_sock_write(struct wr_sock *s, const uint8_t *data, size_t len)
+{
+    return sock_write(s, data, len, -1);
+}
+
+int wr_sock_write_fd(struct wr_sock *s, const uint8_t *data, size_t len, int fd)
+{
+    assert((s->flags & LOCAL) && fd >= 0 && len);
+    return sock_write(s, data, len, fd);
+}
+
+size_t wr_sock_backlog(const struct wr_sock *s)
+{
+    return s->backlog;
+}
+
+void wr_sock_pause(struct wr_sock *s, bool paused)
+{
+    s->flags &= ~(unsigned)(PAUSED | HUNG_UP);
+    if (paused)
+        s->flags |= PAUSED;
+    want(s, s->source.events & EPOLLOUT);
+}
+
+static void name_of(const struct wr_env_uv_source *source,
+                    int (*get)(int, struct sockaddr *, socklen_t *), struct wr_addr *out)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t len = sizeof(sa);
+    *out = (struct wr_addr){0};
+    if (source->fd >= 0 && get(source->fd, (struct sockaddr *)&sa, &len) == 0)
+        wr_env_uv_from_sockaddr(&sa, out);
+}
+
+void wr_sock_local(const struct wr_sock *s, struct wr_addr *out)
+{
+    name_of(&s->source, getsockname, out);
+}
+
+void wr_sock_remote(const struct wr_sock *s, struct wr_addr *out)
+{
+    name_of(&s->source, getpeername, out);
+}
+
+bool wr_sock_reused(const struct wr_sock *s)
+{
+    return s->flags & REUSED;
+}
+
+wr_time wr_sock_rtt(const struct wr_sock *s)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    if ((s->flags & LOCAL) || getsockopt(s->source.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return 0;
+    return (wr_time)info.tcpi_rtt * WR_USEC;
+}
+
+void wr_sock_close(struct wr_sock *s, bool reset)
+{
+    int fd = s->source.fd;
+    if (reset) {
+        struct linger now = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+        sock_close(s);
+        return;
+    }
+    if (s->first) {
+        /* The last bytes may use the whole send buffer. */
+        int unlimited = INT_MAX;
+        if (!(s->flags & LOCAL))
+            setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unlimited, sizeof(unlimited));
+        flush(s);
+    }
+    /* With unread bytes the kernel would send a reset, which can take our last ones away from the
+     * peer: throw them away (TCP copies nothing for it). */
+    if (!(s->flags & (LOCAL | CONNECTING)))
+        recv(fd, NULL, WR_ENV_UV_SHARED, MSG_TRUNC | MSG_DONTWAIT);
+    sock_close(s);
+}
+
+/* ---- dials ---------------------------------------------------------------------------------------- */
+
+static int sock_create(struct wr_env_uv *e, int fd, uint32_t events, unsigned flags,
+                       struct wr_sock **out)
+{
+    struct wr_sock *s = wr_alloc(sizeof(*s));
+    if (!s) {
+        close(fd);
+        return WR_ELIMIT;
+    }
+    s->e = e;
+    s->flags = flags;
+    int err = wr_env_uv_source_open(e, &s->source, fd, events, on_sock_ready);
+    if (err) {
+        wr_free(s);
+        return err;
+    }
+    *out = s;
+    return 0;
+}
+
+static void set_option(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+static void set_stream_options(int fd)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT);
+}
+
+/* A connecting socket, from `from` when that is not NULL. fd, or the negative errno. */
+static int dial(const struct wr_addr *to, const struct wr_addr *from, int *pending)
+{
+    struct sockaddr_storage sa;
+    int fd = socket(to->ip.family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    set_stream_options(fd);
+    if (from) {
+        set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        socklen_t len = wr_env_uv_to_sockaddr(from, &sa);
+        if (bind(fd, (struct sockaddr *)&sa, len) != 0)
+            goto fail;
+    }
+    socklen_t len = wr_env_uv_to_sockaddr(to, &sa);
+    *pending = 0;
+    if (connect(fd, (struct sockaddr *)&sa, len) == 0 || errno == EINPROGRESS)
+        return fd;
+    /* Over loopback the answer may be there already; it is told like any later one. */
+    if (errno == ECONNREFUSED || errno == ECONNRESET || errno == ETIMEDOUT) {
+        *pending = wr_env_uv_error(errno);
+        return fd;
+    }
+fail:;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+static bool is_loopback(const struct wr_ip *ip)
+{
+    return wr_ip_classify(ip) == WR_IP_LOOPBACK;
+}
+
+/* A loopback address reaches nothing else, and the two families do not mix. */
+static bool can_leave_from(const struct wr_addr *from, const struct wr_addr *to)
+{
+    return from && from->port && from->ip.family == to->ip.family &&
+           (!is_loopback(&from->ip) || is_loopback(&to->ip));
+}
+
+int wr_env_connect(struct wr_env *env, const struct wr_addr *to, const struct wr_addr *from,
+                   const struct wr_sock_ops *ops, void *arg, struct wr_sock **out)
+{
+    unsigned flags = CONNECTING;
+    int fd = -1, pending = 0;
+    if (can_leave_from(from, to)) {
+        fd = dial(to, from, &pending);
+        if (fd >= 0)
+            flags |= REUSED;
+        else if (fd == -EMFILE || fd == -ENFILE)
+            return WR_ENOFD;
+    }
+    if (fd < 0)
+        fd = dial(to, NULL, &pending);
+    if (fd < 0) {
+        int err = fd == -EADDRNOTAVAIL ? WR_ELIMIT : wr_env_uv_error(-fd);
+        return err == WR_EINVAL || err == WR_EPERM ? WR_EUNREACH : err;
+    }
+    int err = sock_create(wr_env_uv_of(env), fd, EPOLLOUT, flags, out);
+    if (err)
+        return err;
+    (*out)->write_err = pending;
+    wr_sock_attach(*out, ops, arg);
+    return 0;
+}
+
+static bool local_address(const char *path, struct sockaddr_un *out)
+{
+    size_t len = strlen(path);
+    *out = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (len == 0 || len >= sizeof(out->sun_path))
+        return false;
+    memcpy(out->sun_path, path, len);
+    return true;
+}
+
+int wr_env_connect_local(struct wr_env *env, const char *path, const struct wr_sock_ops *ops, void *arg,
+                         struct wr_sock **out)
+{
+    struct sockaddr_un sa;
+    if (!local_address(path, &sa))
+        return WR_EINVAL;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return wr_env_uv_error(errno);
+    if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0) {
+        int error = errno;
+        close(fd);
+        if (error == ENOENT || error == ENOTDIR)
+            return WR_EREFUSED;
+        return error == EAGAIN ? WR_ELIMIT : wr_env_uv_error(error);
+    }
+    int err = sock_create(wr_env_uv_of(env), fd, EPOLLOUT, CONNECTING | LOCAL, out);
+    if (err)
+        return err;
+    wr_sock_attach(*out, ops, arg);
+    return 0;
+}
+
+int wr_env_socketpair(struct wr_env *env, const struct wr_sock_ops *ops, void *arg,
+                      struct wr_sock **out, int *fd)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return wr_env_uv_error(errno);
+    int err = sock_create(wr_env_uv_of(env), pair[0], EPOLLIN, LOCAL, out);
+    if (err) {
+        close(pair[1]);
+        return err;
+    }
+    wr_sock_attach(*out, ops, arg);
+    *fd = pair[1];
+    return 0;
+}
+
+/* ---- listeners ------------------------------------------------------------------------------------ */
+
+struct wr_listener {
+    struct wr_env_uv_source source;    /* first */
+    struct wr_env_uv *e;
+    const struct wr_listener_ops *ops;    /* borrowed */
+    void *arg;
+    bool local, starved;    /* starved: told the owner, until the queue of the kernel was empty again */
+    struct wr_timer retry;
+    struct wr_list node;    /* on e->starved while out of the set */
+    char *path;             /* owned; of a local socket */
+    dev_t path_dev;
+    ino_t path_ino;
+};
+
+static void on_retry(struct wr_timer *timer)
+{
+    struct wr_listener *l = wr_list_entry(timer, struct wr_listener, retry);
+    if (wr_env_uv_source_want(l->e, &l->source, EPOLLIN) == 0)
+        wr_list_remove(&l->node);
+    else
+        wr_timer_start(&l->e->env, timer, wr_env_now(&l->e->env) + STARVED_RETRY, on_retry);
+}
+
+void wr_env_uv_net_retry(struct wr_env_uv *e)
+{
+    wr_list_each(node, &e->starved) {
+        struct wr_listener *l = wr_list_entry(node, struct wr_listener, node);
+        wr_timer_stop(&e->env, &l->retry);
+        on_retry(&l->retry);
+    }
+}
+
+/* Out of descriptors or memory: whoever waits in the kernel's queue waits on, and we do not spin. */
+static void starve(struct wr_listener *l, int err)
+{
+    wr_env_uv_source_want(l->e, &l->source, 0);
+    wr_list_append(&l->e->starved, &l->node);
+    wr_env_uv_begin(l->e);
+    wr_timer_start(&l->e->env, &l->retry, l->e->env.now + STARVED_RETRY, on_retry);
+    if (!l->starved) {
+        l->starved = true;
+        l->ops->on_starved(l->arg, err);
+    }
+    wr_env_uv_end(l->e);
+}
+
+static void take(struct wr_listener *l, int fd)
+{
+    struct wr_sock *s;
+    int err = sock_create(l->e, fd, EPOLLIN, l->local ? LOCAL : 0, &s);
+    if (err) {
+        starve(l, err);
+        return;
+    }
+    wr_env_uv_begin(l->e);
+    l->ops->on_accept(l->arg, s);
+    wr_env_uv_end(l->e);
+    assert(s->ops || !alive(s));
+}
+
+static void on_listener_ready(struct wr_env_uv_source *source, uint32_t events)
+{
+    (void)events;
+    struct wr_listener *l = (struct wr_listener *)(void *)source;
+    /* Left when the handler closed us, or when we starve. */
+    for (int i = 0; i < ACCEPTS_PER_ROUND && source->events; i++) {
+        int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0) {
+            take(l, fd);
+            continue;
+        }
+        switch (errno) {
+        case EAGAIN:
+            l->starved = false;
+            return;
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+        case ENOBUFS:
+            starve(l, wr_env_uv_error(errno));
+            return;
+        default:    /* that connection failed before we took it */
+            break;
+        }
+    }
+}
+
+/* Waits for connections on a bound descriptor. Takes fd over. */
+static int listener_create(struct wr_env_uv *e, int fd, const struct wr_listener_ops *ops, void *arg,
+                           struct wr_listener **out)
+{
+    if (listen(fd, LISTEN_BACKLOG) != 0) {
+        int err = wr_env_uv_error(errno);
+        close(fd);
+        return err;
+    }
+    struct wr_listener *l = wr_alloc(sizeof(*l));
+    if (!l) {
+        close(fd);
+        return WR_ELIMIT;
+    }
+    l->e = e;
+    l->ops = ops;
+    l->arg = arg;
+    wr_list_init(&l->node);
+    int err = wr_env_uv_source_open(e, &l->source, fd, EPOLLIN, on_listener_ready);
+    if (err) {
+        wr_free(l);
+        return err;
+    }
+    *out = l;
+    return 0;
+}
+
+int wr_env_listen(struct wr_env *env, const struct wr_addr *at, const struct wr_listener_ops *ops,
+                  void *arg, struct wr_listener **out)
+{
+    int fd = socket(at->ip.family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return wr_env_uv_error(errno);
+    set_stream_options(fd);    /* accepted sockets inherit them */
+    if (at->ip.family == 6)
+        set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    struct sockaddr_storage sa;
+    socklen_t len = wr_env_uv_to_sockaddr(at, &sa);
+    if (bind(fd, (struct sockaddr *)&sa, len) != 0) {
+        int err = wr_env_uv_error(errno);
+        close(fd);
+        return err;
+    }
+    /* Only now: bound with it, a second node would share the port and take half the connections instead
+     * of being told that it is in use. Set after, it still lets our dials bind beside us. */
+    set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    return listener_create(wr_env_uv_of(env), fd, ops, arg, out);
+}
+
+/* Removes a socket file that nobody answers on. 0, WR_EINUSE. */
+static int remove_stale(const struct sockaddr_un *sa)
+{
+    struct stat st;
+    if (lstat(sa->sun_path, &st) != 0)
+        return errno == ENOENT ? 0 : wr_env_uv_error(errno);
+    if (!S_ISSOCK(st.st_mode))
+        return WR_EINUSE;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return wr_env_uv_error(errno);
+    bool refused = connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) != 0 && errno == ECONNREFUSED;
+    close(fd);
+    if (!refused)
+        return WR_EINUSE;
+    return unlink(sa->sun_path) == 0 || errno == ENOENT ? 0 : wr_env_uv_error(errno);
+}
+
+int wr_env_listen_local(struct wr_env *env, const char *path, const struct wr_listener_ops *ops,
+                        void *arg, struct wr_listener **out)
+{
+    struct sockaddr_un sa;
+    struct stat st;
+    if (!local_address(path, &sa))
+        return WR_EINVAL;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return wr_env_uv_error(errno);
+    /* The file gets the descriptor's mode, less the umask: never open to others, not for a moment. */
+    fchmod(fd, 0600);
+    int err = 0;
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0) {
+        err = errno == EADDRINUSE ? remove_stale(&sa) : wr_env_uv_error(errno);
+        if (!err && bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0)
+            err = wr_env_uv_error(errno);
+    }
+    if (err || stat(path, &st) != 0) {
+        close(fd);
+        return err ? err : WR_EIO;
+    }
+    err = listener_create(wr_env_uv_of(env), fd, ops, arg, out);
+    char *copy = err ? NULL : wr_strdup(path);
+    if (!copy) {
+        if (!err)
+            wr_listener_close(*out);
+        unlink(path);
+        return err ? err : WR_ELIMIT;
+    }
+    (*out)->local = true;
+    (*out)->path = copy;
+    (*out)->path_dev = st.st_dev;
+    (*out)->path_ino = st.st_ino;
+    return 0;
+}
+
+void wr_listener_addr(const struct wr_listener *l, struct wr_addr *out)
+{
+    name_of(&l->source, getsockname, out);
+}
+
+void wr_listener_close(struct wr_listener *l)
+{
+    struct stat st;
+    /* Somebody else's by now, perhaps. */
+    if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->path_dev && st.st_ino == l->path_ino)
+        unlink(l->path);
+    wr_free(l->path);
+    wr_timer_stop(&l->e->env, &l->retry);
+    wr_list_remove(&l->node);
+    wr_env_uv_source_close(l->e, &l->source);
+}
