@@ -1,0 +1,143 @@
+#include "tests/env/contract_end.h"
+
+#define PIECE 65536
+
+/* A byte of the sequence: no two stretches are alike for long. */
+static uint8_t sequence(size_t i)
+{
+    return (uint8_t)(i ^ (i >> 8) * 7 ^ (i >> 16) * 13);
+}
+
+static void end_fill(struct end *x)
+{
+    while (x->sent < x->send_total && !x->gone) {
+        size_t backlog = wr_sock_backlog(x->sock);
+        if (backlog >= x->backlog_max)
+            return;
+        size_t len = x->send_total - x->sent;
+        end_send(x, len < PIECE ? len : PIECE);
+    }
+}
+
+static void on_open(void *arg)
+{
+    struct end *x = arg;
+    assert_false(x->inside || x->open || x->gone);
+    x->open = true;
+    end_fill(x);
+}
+
+static void on_read(void *arg, uint8_t *data, size_t len)
+{
+    struct end *x = arg;
+    assert_false(x->inside || x->gone);
+    assert_true(len > 0);
+    x->reads++;
+    for (size_t i = 0; i < len && !x->unchecked; i++)
+        if (data[i] != sequence(x->received + i))
+            fail_msg("byte %zu is wrong", x->received + i);
+    x->received += len;
+    if (x->echo) {
+        assert_int_equal(wr_sock_write(x->sock, data, len), 0);
+    }
+    memset(data, 0xdd, len);    /* ours to overwrite */
+    if (x->pause_first && x->reads == 1)
+        wr_sock_pause(x->sock, true);
+}
+
+static void on_drain(void *arg)
+{
+    struct end *x = arg;
+    assert_false(x->inside || x->gone);
+    assert_int_equal(wr_sock_backlog(x->sock), 0);
+    x->drained++;
+    end_fill(x);
+}
+
+static void on_close(void *arg, int err)
+{
+    struct end *x = arg;
+    assert_false(x->inside || x->gone);
+    x->closed = x->gone = true;
+    x->err = err;
+}
+
+const struct wr_sock_ops end_ops = {on_open, on_read, on_drain, on_close};
+
+void end_connect(struct contract *c, struct end *x, struct wr_env *env, const struct wr_addr *to,
+                 const struct wr_addr *from)
+{
+    x->c = c;
+    x->inside = true;
+    assert_int_equal(wr_env_connect(env, to, from, &end_ops, x, &x->sock), 0);
+    x->inside = false;
+}
+
+void end_attach(struct contract *c, struct end *x, struct wr_sock *sock)
+{
+    x->c = c;
+    x->sock = sock;
+    x->inside = true;
+    wr_sock_attach(sock, &end_ops, x);
+    x->inside = false;
+}
+
+void end_send(struct end *x, size_t len)
+{
+    uint8_t piece[PIECE];
+    while (len) {
+        size_t part = len < PIECE ? len : PIECE;
+        for (size_t i = 0; i < part; i++)
+            piece[i] = sequence(x->sent + i);
+        x->inside = true;
+        assert_int_equal(wr_sock_write(x->sock, piece, part), 0);
+        x->inside = false;
+        x->sent += part;
+        len -= part;
+    }
+}
+
+void end_close(struct end *x, bool reset)
+{
+    assert_false(x->gone);
+    x->gone = x->inside = true;
+    wr_sock_close(x->sock, reset);
+    x->inside = false;
+}
+
+static void on_accept(void *arg, struct wr_sock *sock)
+{
+    struct hall *hall = arg;
+    assert_true(hall->count < HALL_MAX);
+    struct end *x = &hall->ends[hall->count++];
+    *x = (struct end){.echo = hall->echo, .unchecked = hall->unchecked, .open = true,
+                      .pause_first = hall->pause_first};
+    end_attach(hall->c, x, sock);
+}
+
+static void on_starved(void *arg, int err)
+{
+    struct hall *hall = arg;
+    hall->starved++;
+    hall->starved_err = err;
+}
+
+const struct wr_listener_ops hall_ops = {on_accept, on_starved};
+
+void hall_open(struct contract *c, struct hall *hall, struct wr_env *env, const struct wr_addr *at,
+               bool echo)
+{
+    hall->c = c;
+    hall->echo = echo;
+    assert_int_equal(wr_env_listen(env, at, &hall_ops, hall, &hall->listener), 0);
+    wr_listener_addr(hall->listener, &hall->addr);
+    assert_int_not_equal(hall->addr.port, 0);
+}
+
+void hall_close(struct hall *hall)
+{
+    wr_listener_close(hall->listener);
+    for (size_t i = 0; i < hall->count; i++)
+        if (!hall->ends[i].gone)
+            end_close(&hall->ends[i], true);
+}

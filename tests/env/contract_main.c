@@ -1,0 +1,15 @@
+#include "tests/env/contract.h"
+
+void contract_run(struct contract *c, wr_time time)
+{
+    contract_deadline(c, time);
+    while (contract_step(c))
+        ;
+}
+
+int main(void)
+{
+    int failures = contract_turns();
+    failures += contract_stream();
+    return failures != 0;
+}

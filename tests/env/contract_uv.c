@@ -1,0 +1,85 @@
+/* The contract on libuv: two environments on one loop, over loopback. */
+#include "tests/env/contract.h"
+
+#include "transport/env_uv.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <uv.h>
+
+struct driver {
+    struct contract contract;    /* first */
+    uv_loop_t loop;
+    uv_timer_t guard;    /* so that a step ends at the deadline even when nothing happens */
+    uint64_t deadline;
+    struct rlimit descriptors;
+};
+
+static struct driver *driver_of(struct contract *c)
+{
+    return (struct driver *)(void *)c;
+}
+
+int contract_setup(void **state)
+{
+    struct driver *d = calloc(1, sizeof(*d));
+    uv_loop_init(&d->loop);
+    uv_timer_init(&d->loop, &d->guard);
+    struct contract *c = &d->contract;
+    c->a = wr_env_uv_create(&d->loop, NULL);
+    c->b = wr_env_uv_create(&d->loop, NULL);
+    c->a_addr.ip = c->b_addr.ip = (struct wr_ip){4, {127, 0, 0, 1}};
+    c->a_addr6.ip = c->b_addr6.ip = (struct wr_ip){6, {[15] = 1}};
+    getrlimit(RLIMIT_NOFILE, &d->descriptors);
+    *state = c;
+    return c->a && c->b ? 0 : -1;
+}
+
+int contract_teardown(void **state)
+{
+    struct driver *d = driver_of(*state);
+    wr_env_uv_destroy(d->contract.a);
+    wr_env_uv_destroy(d->contract.b);
+    uv_close((uv_handle_t *)&d->guard, NULL);
+    uv_run(&d->loop, UV_RUN_DEFAULT);
+    int err = uv_loop_close(&d->loop);
+    free(d);
+    return err;
+}
+
+static void on_guard(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+void contract_deadline(struct contract *c, wr_time after)
+{
+    struct driver *d = driver_of(c);
+    d->deadline = uv_hrtime() + (uint64_t)after;
+    uv_update_time(&d->loop);
+    uv_timer_start(&d->guard, on_guard, (uint64_t)((after + WR_MSEC - 1) / WR_MSEC), 0);
+}
+
+bool contract_step(struct contract *c)
+{
+    struct driver *d = driver_of(c);
+    if (uv_hrtime() >= d->deadline || !uv_is_active((uv_handle_t *)&d->guard))
+        return false;
+    uv_run(&d->loop, UV_RUN_ONCE);
+    return true;
+}
+
+void contract_starve(struct contract *c, bool starving)
+{
+    struct driver *d = driver_of(c);
+    struct rlimit limit = d->descriptors;
+    if (starving) {
+        /* The lowest free number: everything below is in use. */
+        int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        close(lowest);
+        limit.rlim_cur = (rlim_t)lowest;
+    }
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
