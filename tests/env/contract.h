@@ -31,6 +31,8 @@ void contract_deadline(struct contract *c, wr_time after);
 bool contract_step(struct contract *c);
 /* Lets accepting and connecting in c->b fail for want of descriptors from now on, or work again. */
 void contract_starve(struct contract *c, bool starving);
+/* Where c->a may keep a store: nothing is there yet; gone after tear-down. */
+const char *contract_store(struct contract *c);
 
 #define CONTRACT_PATIENCE (20 * WR_SEC)    /* only ever used up by a failure */
 
@@ -51,5 +53,6 @@ void contract_run(struct contract *c, wr_time time);
 /* ---- groups, one per contract_<group>.c: each returns its number of failures ---- */
 int contract_turns(void);
 int contract_stream(void);
+int contract_kv(void);
 
 #endif

@@ -11,5 +11,6 @@ int main(void)
 {
     int failures = contract_turns();
     failures += contract_stream();
+    failures += contract_kv();
     return failures != 0;
 }

@@ -3,7 +3,9 @@
 
 #include "transport/env_uv.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -15,6 +17,7 @@ struct driver {
     uv_timer_t guard;    /* so that a step ends at the deadline even when nothing happens */
     uint64_t deadline;
     struct rlimit descriptors;
+    char store[64];    /* directory; "" until asked for */
 };
 
 static struct driver *driver_of(struct contract *c)
@@ -37,9 +40,36 @@ int contract_setup(void **state)
     return c->a && c->b ? 0 : -1;
 }
 
+const char *contract_store(struct contract *c)
+{
+    struct driver *d = driver_of(c);
+    if (!d->store[0]) {
+        strcpy(d->store, "/tmp/warren-contract-XXXXXX");
+        assert_non_null(mkdtemp(d->store));
+    }
+    return d->store;
+}
+
+static void remove_store(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    char name[512];
+    while (dir && (entry = readdir(dir))) {
+        snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+        if (entry->d_type == DT_REG)
+            unlink(name);
+    }
+    if (dir)
+        closedir(dir);
+    rmdir(path);
+}
+
 int contract_teardown(void **state)
 {
     struct driver *d = driver_of(*state);
+    if (d->store[0])
+        remove_store(d->store);
     wr_env_uv_destroy(d->contract.a);
     wr_env_uv_destroy(d->contract.b);
     uv_close((uv_handle_t *)&d->guard, NULL);
