@@ -1,0 +1,80 @@
+/* The send queue: order, memory charged and returned. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "transport/sendq.h"
+
+#include <string.h>
+
+static uint32_t next_random(uint64_t *seed)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*seed >> 33);
+}
+
+/* Bytes come out as they went in, however both sides cut them; memory follows. */
+static void test_order_and_charge(void **state)
+{
+    (void)state;
+    static uint8_t buf[50000];
+    struct wr_limits limits;
+    struct wr_sendq q = {0};
+    uint64_t seed = 1;
+    uint32_t in = 0, out = 0;
+    assert_int_equal(wr_limits_init(&limits, "small"), 0);
+    for (int step = 0; step < 3000; step++) {
+        size_t len = next_random(&seed) % (next_random(&seed) % 8 ? 300 : sizeof(buf));
+        if (next_random(&seed) % 2 && q.len < 300000) {
+            for (size_t i = 0; i < len; i++)
+                buf[i] = (uint8_t)((in + i) * 7 / 5);
+            assert_int_equal(wr_sendq_put(&q, &limits, buf, len), len);
+            in += (uint32_t)len;
+        } else {
+            len = len < q.len ? len : q.len;
+            wr_sendq_take(&q, &limits, buf, len);
+            for (size_t i = 0; i < len; i++)
+                assert_int_equal(buf[i], (uint8_t)((out + i) * 7 / 5));
+            out += (uint32_t)len;
+        }
+        uint64_t used = limits.of[WR_LIMIT_MEMORY].used;
+        assert_int_equal(q.len, in - out);
+        assert_true(used >= q.len && used <= q.len + q.len / 16 + 2 * WR_SENDQ_CHUNK);
+        assert_true(q.len || used == 0);
+    }
+    wr_sendq_clear(&q, &limits);
+    assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, 0);
+    assert_int_equal(q.len, 0);
+    assert_null(q.head);
+}
+
+static void test_limit_takes_a_part(void **state)
+{
+    (void)state;
+    static uint8_t buf[50000];
+    struct wr_limits limits;
+    struct wr_sendq q = {0};
+    assert_int_equal(wr_limits_init(&limits, "small"), 0);
+    limits.of[WR_LIMIT_MEMORY].max = 2 * WR_SENDQ_CHUNK;
+    size_t taken = wr_sendq_put(&q, &limits, buf, sizeof(buf));
+    assert_in_range(taken, 2 * WR_SENDQ_CHUNK - 100, 2 * WR_SENDQ_CHUNK);
+    assert_int_equal(q.len, taken);
+    assert_int_equal(wr_sendq_put(&q, &limits, buf, 1), 0);
+    wr_sendq_clear(&q, &limits);
+    assert_int_equal(wr_sendq_put(&q, &limits, buf, 1), 1);
+    assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, 512);
+    wr_sendq_clear(&q, &limits);
+    wr_sendq_clear(&q, &limits);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order_and_charge),
+        cmocka_unit_test(test_limit_takes_a_part),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,89 @@
+#include "transport/sendq.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define CHUNK_MIN 512u    /* bytes of the smallest chunk, bookkeeping included */
+
+struct wr_sendq_chunk {
+    struct wr_sendq_chunk *next;
+    uint32_t start, end, cap;    /* data[start..end) waits */
+    uint8_t data[];
+};
+
+/* A chunk for len more bytes, in sizes that an allocator hands out again. */
+static struct wr_sendq_chunk *add_chunk(struct wr_sendq *q, struct wr_limits *limits, size_t len)
+{
+    size_t size = CHUNK_MIN;
+    while (size < WR_SENDQ_CHUNK && size - sizeof(struct wr_sendq_chunk) < len)
+        size *= 2;
+    if (limits && !wr_limits_take(limits, WR_LIMIT_MEMORY, size))
+        return NULL;
+    struct wr_sendq_chunk *c = wr_realloc(NULL, size);    /* not zeroed: it is about to be filled */
+    if (!c) {
+        if (limits)
+            wr_limits_give(limits, WR_LIMIT_MEMORY, size);
+        return NULL;
+    }
+    *c = (struct wr_sendq_chunk){.cap = (uint32_t)(size - sizeof(*c))};
+    if (q->tail)
+        q->tail->next = c;
+    else
+        q->head = c;
+    q->tail = c;
+    return c;
+}
+
+static void drop_head(struct wr_sendq *q, struct wr_limits *limits)
+{
+    struct wr_sendq_chunk *c = q->head;
+    q->head = c->next;
+    if (!q->head)
+        q->tail = NULL;
+    if (limits)
+        wr_limits_give(limits, WR_LIMIT_MEMORY, c->cap + sizeof(*c));
+    wr_free(c);
+}
+
+size_t wr_sendq_put(struct wr_sendq *q, struct wr_limits *limits, const uint8_t *data, size_t len)
+{
+    size_t done = 0;
+    while (done < len) {
+        struct wr_sendq_chunk *c = q->tail;
+        if (!c || c->end == c->cap)
+            c = add_chunk(q, limits, len - done);
+        if (!c)
+            break;
+        uint32_t room = c->cap - c->end;
+        uint32_t take = len - done < room ? (uint32_t)(len - done) : room;
+        memcpy(c->data + c->end, data + done, take);
+        c->end += take;
+        done += take;
+        q->len += take;
+    }
+    return done;
+}
+
+void wr_sendq_take(struct wr_sendq *q, struct wr_limits *limits, uint8_t *out, size_t len)
+{
+    assert(len <= q->len);
+    while (len) {
+        struct wr_sendq_chunk *c = q->head;
+        uint32_t have = c->end - c->start;
+        uint32_t take = len < have ? (uint32_t)len : have;
+        memcpy(out, c->data + c->start, take);
+        c->start += take;
+        out += take;
+        len -= take;
+        q->len -= take;
+        if (c->start == c->end)
+            drop_head(q, limits);
+    }
+}
+
+void wr_sendq_clear(struct wr_sendq *q, struct wr_limits *limits)
+{
+    while (q->head)
+        drop_head(q, limits);
+    q->len = 0;
+}
