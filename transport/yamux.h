@@ -5,7 +5,14 @@
  *
  *   for (;;) { rc = wr_yamux_input(y, &in, now, &event); if (rc <= 0) break; ...event... }
  *   while (room) wr_yamux_output(y, buf, room, now)
- */
+ *   while ((s = wr_yamux_drained(y))) ...write more to s...
+ *
+ * What control frames are due is kept as flags per stream, so they cannot pile up; answers that belong to no
+ * stream (pongs, refusals) are counted. Inside input's loop, streams may be opened, written, reset and
+ * forgotten at will, the event's own included.
+ * Our side of every choice: SYN and ACK ride on the first data when there is some (rust), else on a
+ * WindowUpdate (go, js); FIN always goes alone on a WindowUpdate, because go-yamux marks the stream closed
+ * before it takes in the body and its reader may see the end too early. */
 #ifndef WR_YAMUX_H
 #define WR_YAMUX_H
 
@@ -22,6 +29,13 @@
 #define WR_YAMUX_CONTROL_MAX    1024                /* queued control frames before input refuses to go on */
 #define WR_YAMUX_EARLY_MAX      9                   /* streams opened before the peer sent any frame: js
                                                        aborts the connection at the tenth */
+#define WR_YAMUX_FRAGMENT_MIN   1024                /* bytes; a smaller room is not worth splitting data for */
+#define WR_YAMUX_REFUSED        0x1002              /* code of a stream reset for a limit; go core/network */
+
+/* GoAway codes; spec. */
+#define WR_YAMUX_NORMAL         0
+#define WR_YAMUX_PROTOCOL_ERROR 1
+#define WR_YAMUX_INTERNAL_ERROR 2
 
 struct wr_yamux;          /* a session; heap */
 struct wr_yamux_stream;   /* one stream; owned by the session until wr_yamux_forget */
@@ -30,18 +44,21 @@ struct wr_yamux_config {
     bool dialer;                  /* odd ids */
     uint32_t streams_max;         /* inbound at once; one more is reset */
     uint32_t outbound_max;        /* opened by us at once; open says WR_ELIMIT beyond */
-    struct wr_limits *limits;     /* node-wide window growth (WINDOW_EXTRA), streams; borrowed, or NULL */
+    struct wr_limits *limits;     /* node-wide: STREAMS, WINDOW_EXTRA for windows that grow, MEMORY for
+                                     queued bytes; borrowed, or NULL */
+    uint32_t salt;                /* random, hides the stream table's order from the peer */
+    uint32_t first_id;            /* 0: 1 or 2, as the role says; for tests of the end of the ids */
 };
 
 enum wr_yamux_event_type {
     WR_YAMUX_OPENED,      /* the peer opened stream */
     WR_YAMUX_DATA,        /* data for stream: in wr_yamux_event.data, valid until the next input call */
     WR_YAMUX_EOF,         /* the peer will send no more on stream */
-    WR_YAMUX_RESET,       /* the peer reset stream with code; it is closed */
-    WR_YAMUX_WRITABLE,    /* the peer granted window after write came up short */
-    WR_YAMUX_ACKED,       /* the peer took a stream of ours: room for more opens */
+    WR_YAMUX_RESET,       /* the peer reset stream with code; it is closed: forget it */
+    WR_YAMUX_WRITABLE,    /* the peer granted window after a write came up short */
+    WR_YAMUX_ACKED,       /* the peer took stream, one of ours: room for more opens */
     WR_YAMUX_PONG,        /* our ping came back: rtt */
-    WR_YAMUX_GOAWAY,      /* the peer ends the session with code */
+    WR_YAMUX_GOAWAY,      /* the peer ends the session with code; told once */
 };
 
 struct wr_yamux_event {
@@ -56,7 +73,8 @@ struct wr_yamux *wr_yamux_create(const struct wr_yamux_config *config);    /* NU
 void wr_yamux_destroy(struct wr_yamux *y);
 
 /* Takes bytes, advancing *in. 1: *event is set, call again. 0: wants more bytes. <0, over (send what
- * output has, then close): WR_EPROTO, WR_ELIMIT. */
+ * output has, which is a GoAway, then close): WR_EPROTO; WR_ELIMIT (more answers due than
+ * WR_YAMUX_CONTROL_MAX, or out of memory). */
 int wr_yamux_input(struct wr_yamux *y, struct wr_bytes *in, wr_time now, struct wr_yamux_event *event);
 /* Puts whole frames into buf: control first, then data of the streams in turn. Returns bytes written, 0
  * when there is nothing to send. A frame is never cut. room >= WR_YAMUX_HEADER + 1. */
@@ -71,24 +89,31 @@ void *wr_yamux_arg(const struct wr_yamux_stream *s);
 void wr_yamux_set_arg(struct wr_yamux_stream *s, void *arg);
 uint32_t wr_yamux_id(const struct wr_yamux_stream *s);
 /* Queues up to len bytes (copied) and returns how many were taken: bounded by the peer's window and by
- * WR_YAMUX_SEND_QUEUE. WRITABLE follows when less than len was taken; room also opens as output drains,
- * see wr_yamux_space. WR_ELIMIT out of memory. */
-
+ * WR_YAMUX_SEND_QUEUE. When fewer than len were taken, either WRITABLE follows (the window was the bound) or
+ * wr_yamux_drained names the stream (the queue was). WR_ELIMIT: none taken, out of memory; WR_ERESET,
+ * WR_ECLOSED (shut, or the session is over). */
 int wr_yamux_write(struct wr_yamux_stream *s, const uint8_t *data, size_t len);
+/* The next stream that has room again because output sent from its full queue, or NULL. Each is named once
+ * per short write; ask after output. */
+struct wr_yamux_stream *wr_yamux_drained(struct wr_yamux *y);
+/* Bytes that write would take now. */
 size_t wr_yamux_space(const struct wr_yamux_stream *s);
 size_t wr_yamux_queued(const struct wr_yamux_stream *s);
 void wr_yamux_shut(struct wr_yamux_stream *s);    /* FIN behind what is queued */
 void wr_yamux_reset(struct wr_yamux_stream *s, uint32_t code);    /* both ways at once, queue dropped */
-/* The owner has consumed n received bytes: they may be granted again. */
+/* The owner has consumed n received bytes (at most what DATA handed out): they may be granted again. */
 void wr_yamux_consumed(struct wr_yamux_stream *s, size_t n, wr_time now);
 /* The owner drops the stream: the session frees it as soon as the wire allows (late frames are ignored).
  * A stream that is not closed both ways must be reset or shut and read to its end first. */
 void wr_yamux_forget(struct wr_yamux_stream *s);
-bool wr_yamux_stream_done(const struct wr_yamux_stream *s);    /* closed both ways, queue sent */
+bool wr_yamux_stream_done(const struct wr_yamux_stream *s);    /* reset, or closed both ways and all sent */
 
 /* ---- session */
-/* Sends a ping unless one is on its way; PONG follows. Returns false when one is. */
+/* Sends a ping unless one is on its way; PONG follows. Returns false when one is. The owner keeps time:
+ * go expects an answer within 10 s, and so may we. */
 bool wr_yamux_ping(struct wr_yamux *y, wr_time now);
+/* No more streams either way. Code 0 goes out behind the data queued so far, because go and js end the
+ * session on seeing it; any other code goes out at once. */
 void wr_yamux_goaway(struct wr_yamux *y, uint32_t code);
 size_t wr_yamux_stream_count(const struct wr_yamux *y);
 wr_time wr_yamux_rtt(const struct wr_yamux *y);    /* smallest recent one; 0: unknown */
