@@ -38,6 +38,7 @@ type options struct {
 	security  string
 	mdns      bool
 	agent     string
+	record    string
 }
 
 type repeated []string
@@ -74,6 +75,7 @@ func parseOptions() options {
 	flag.StringVar(&o.security, "security", "noise", "noise or tls")
 	flag.BoolVar(&o.mdns, "mdns", false, "multicast DNS discovery")
 	flag.StringVar(&o.agent, "agent", "", "identify agent version")
+	flag.StringVar(&o.record, "signed-record", "default", "default or legacy")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		die(exitUsage, "unexpected argument %q", flag.Arg(0))
@@ -83,6 +85,10 @@ func parseOptions() options {
 	oneOf("limits", o.limits, "default", "lifted")
 	oneOf("transport", o.transport, "tcp", "quic")
 	oneOf("security", o.security, "noise", "tls")
+	oneOf("signed-record", o.record, "default", "legacy")
+	if o.record == "legacy" {
+		die(exitUnsupported, "go-libp2p makes no legacy signed records")
+	}
 	if o.hosts < 1 {
 		die(exitUsage, "--hosts is at least 1")
 	}

@@ -20,11 +20,13 @@ function die (code, text) {
 function parseOptions (argv) {
   const o = {
     listen: [], hosts: 1, key: 'ed25519', seed: null, dht: 'off', dhtPrefix: '/ipfs', bootstrap: [],
-    limits: 'lifted', psk: null, transport: 'tcp', security: 'noise', mdns: false, agent: null
+    limits: 'lifted', psk: null, transport: 'tcp', security: 'noise', mdns: false, agent: null,
+    signedRecord: 'default'
   }
   const allowed = {
     key: ['ed25519', 'rsa', 'ecdsa', 'secp256k1'], dht: ['server', 'client', 'off'],
-    limits: ['default', 'lifted'], transport: ['tcp', 'quic'], security: ['noise', 'tls']
+    limits: ['default', 'lifted'], transport: ['tcp', 'quic'], security: ['noise', 'tls'],
+    signedRecord: ['default', 'legacy']
   }
   for (let i = 0; i < argv.length; i++) {
     const name = argv[i].replace(/^--?/, '').replace(/-(.)/g, (_, c) => c.toUpperCase())
@@ -38,6 +40,7 @@ function parseOptions (argv) {
     if (Array.isArray(o[name])) o[name].push(value)
     else o[name] = name === 'hosts' ? Number(value) : value
   }
+  if (o.signedRecord === 'legacy') die(EXIT_UNSUPPORTED, 'js-libp2p makes no legacy signed records')
   if (!(o.hosts >= 1)) die(EXIT_USAGE, '--hosts is at least 1')
   if (o.listen.length === 0) o.listen = ['/ip4/127.0.0.1/tcp/0']
   if (o.listen[0] === 'none') o.listen = []
