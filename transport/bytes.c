@@ -155,6 +155,11 @@ void wr_buf_init(struct wr_buf *b, size_t max)
     *b = (struct wr_buf){.max = max};
 }
 
+void wr_buf_over(struct wr_buf *b, void *memory, size_t size)
+{
+    *b = (struct wr_buf){.data = memory, .cap = size, .max = size};
+}
+
 void wr_buf_clear(struct wr_buf *b)
 {
     wr_free(b->data);

@@ -64,6 +64,8 @@ struct wr_buf {
 };
 
 void wr_buf_init(struct wr_buf *b, size_t max);
+/* A buffer in the caller's memory: it never allocates or grows. Neither clear nor wipe it. */
+void wr_buf_over(struct wr_buf *b, void *memory, size_t size);
 void wr_buf_clear(struct wr_buf *b);    /* frees; b is as after init */
 void wr_buf_wipe(struct wr_buf *b);     /* zeroes the bytes, then frees */
 void wr_buf_reset(struct wr_buf *b);    /* len = 0, full = false, memory kept */
