@@ -15,14 +15,15 @@ enum wr_base {
     WR_BASE16,       /* lower case printed, either case parsed */
 };
 
-/* Input bound of the quadratic codings (58, 36): both directions refuse more. */
+/* Input bound of the quadratic codings (58, 36): both directions refuse more (an encoder by out->full). */
 #define WR_BASE_BIG_MAX 256    /* bytes or characters */
 
 /* Appends the text (no NUL) to out; out->full when it does not fit. */
 void wr_base_encode(enum wr_base base, struct wr_bytes in, struct wr_buf *out);
-/* Appends the bytes to out. 0, or WR_EINVAL for a character or length that the base does not have. */
+/* Appends the bytes to out. 0; WR_EINVAL for a character or length that the base does not have, or stray
+ * bits at the end: one text for the same bytes; WR_ELIMIT when out is full. */
 int wr_base_decode(enum wr_base base, struct wr_bytes text, struct wr_buf *out);
-/* Text with a multibase prefix: z, k, b, m, M, u, U, f (and F, B, K upper case). */
+/* Text with a multibase prefix: z, k, b, m, M, u, U, f (and F, B, K upper case). As wr_base_decode. */
 int wr_multibase_decode(struct wr_bytes text, struct wr_buf *out);
 
 #endif
