@@ -1,0 +1,309 @@
+#include "transport/key.h"
+
+#include "transport/err.h"
+#include "transport/key.pb-c.h"
+#include "transport/multihash.h"
+#include "transport/pb.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+#include <secp256k1.h>
+#include <sodium.h>
+#include <string.h>
+
+#define SECP256K1_COMPRESSED   33    /* bytes; SEC 1, 2.3.3 */
+#define SECP256K1_UNCOMPRESSED 65
+
+_Static_assert(WR_ED25519_SECRET == crypto_sign_SECRETKEYBYTES, "libsodium's form");
+
+/* ---- our own key -------------------------------------------------------------------------------- */
+
+void wr_key_generate(struct wr_key *key, const uint8_t seed[static WR_ED25519_SEED])
+{
+    crypto_sign_seed_keypair(key->public_key, key->secret, seed);
+}
+
+void wr_key_clear(struct wr_key *key)
+{
+    sodium_memzero(key, sizeof(*key));
+}
+
+/* The two fields that both key messages have; *data stays in `in`. */
+static int split(struct wr_bytes in, uint64_t *type, struct wr_bytes *data)
+{
+    bool have_type = false, have_data = false;
+    struct wr_pb_field f;
+    int more;
+    while ((more = wr_pb_next(&in, &f)) > 0) {
+        if (f.number == 1 && f.wire == WR_PB_VARINT) {
+            *type = f.value;
+            have_type = true;
+        } else if (f.number == 2 && f.wire == WR_PB_BYTES) {
+            *data = f.bytes;
+            have_data = true;
+        } else if (f.number <= 2) {
+            return WR_EPROTO;
+        }
+    }
+    return more == 0 && have_type && have_data ? 0 : WR_EPROTO;
+}
+
+int wr_key_decode(struct wr_bytes in, struct wr_key *key)
+{
+    uint64_t type;
+    struct wr_bytes data;
+    wr_key_clear(key);
+    if (split(in, &type, &data) != 0 || type != WR_KEY_ED25519)
+        return WR_EINVAL;
+    if (data.len != WR_ED25519_SECRET && data.len != WR_ED25519_SECRET + WR_ED25519_PUBLIC)
+        return WR_EINVAL;
+    wr_key_generate(key, data.ptr);
+    bool fits = sodium_memcmp(key->secret, data.ptr, WR_ED25519_SECRET) == 0;
+    if (data.len > WR_ED25519_SECRET)
+        fits = fits && memcmp(key->public_key, data.ptr + WR_ED25519_SECRET, WR_ED25519_PUBLIC) == 0;
+    if (fits)
+        return 0;
+    wr_key_clear(key);
+    return WR_EINVAL;
+}
+
+void wr_key_encode(const struct wr_key *key, struct wr_buf *out)
+{
+    Wr__Pb__PrivateKey message = WR__PB__PRIVATE_KEY__INIT;
+    message.type = WR__PB__KEY_TYPE__Ed25519;
+    message.data = wr_pb_bytes(WR_BYTES(key->secret, sizeof(key->secret)));
+    wr_pb_pack(&message.base, out);
+}
+
+static void encode_public(enum wr_key_type type, struct wr_bytes data, struct wr_buf *out)
+{
+    Wr__Pb__PublicKey message = WR__PB__PUBLIC_KEY__INIT;
+    message.type = (Wr__Pb__KeyType)type;
+    message.data = wr_pb_bytes(data);
+    wr_pb_pack(&message.base, out);
+}
+
+void wr_key_encode_public(const struct wr_key *key, struct wr_buf *out)
+{
+    encode_public(WR_KEY_ED25519, WR_BYTES(key->public_key, sizeof(key->public_key)), out);
+}
+
+void wr_key_sign(const struct wr_key *key, struct wr_bytes message, uint8_t sig[static WR_SIG_ED25519])
+{
+    crypto_sign_detached(sig, NULL, message.ptr, message.len, key->secret);
+}
+
+/* ---- shapes of peers' keys ---------------------------------------------------------------------- */
+
+/* One DER element with this tag, its length in the shortest form. */
+static struct wr_bytes read_der(struct wr_reader *r, uint8_t tag)
+{
+    if (wr_read_u8(r) != tag)
+        r->bad = true;
+    size_t len = wr_read_u8(r);
+    if (len == 0x81) {
+        len = wr_read_u8(r);
+        r->bad |= len < 0x80;
+    } else if (len == 0x82) {
+        len = wr_read_u16be(r);
+        r->bad |= len < 0x100;
+    } else if (len >= 0x80) {
+        r->bad = true;
+    }
+    return wr_read_bytes(r, len);
+}
+
+/* A positive INTEGER in its shortest form, without the zero that keeps it positive. */
+static struct wr_bytes read_der_positive(struct wr_reader *r)
+{
+    struct wr_bytes v = read_der(r, 0x02);
+    if (v.len == 0 || v.ptr[0] & 0x80)
+        r->bad = true;
+    else if (v.ptr[0] == 0 && (v.len == 1 || !(v.ptr[1] & 0x80)))
+        r->bad = true;
+    else if (v.ptr[0] == 0)
+        wr_bytes_take(&v, 1);
+    return r->bad ? WR_BYTES_NONE : v;
+}
+
+static size_t bit_len(struct wr_bytes v)
+{
+    size_t bits = 8 * v.len;
+    for (uint8_t top = v.len ? v.ptr[0] : 0; v.len && !(top & 0x80); top = (uint8_t)(top << 1))
+        bits--;
+    return bits;
+}
+
+/* SubjectPublicKeyInfo of an RSA key: sizes are known before libcrypto sees a byte. */
+static bool is_rsa(struct wr_bytes spki)
+{
+    static const char algorithm[] = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+    struct wr_reader r, outer, inner;
+    wr_reader_init(&r, spki);
+    wr_reader_init(&outer, read_der(&r, 0x30));
+    struct wr_bytes identifier = read_der(&outer, 0x30);
+    struct wr_bytes bits = read_der(&outer, 0x03);
+    if (!wr_reader_done(&r) || !wr_reader_done(&outer) || bits.len == 0 || bits.ptr[0] != 0 ||
+        !wr_bytes_equal(identifier, WR_BYTES_STR(algorithm)))
+        return false;
+    wr_bytes_take(&bits, 1);
+    wr_reader_init(&r, bits);
+    wr_reader_init(&inner, read_der(&r, 0x30));
+    struct wr_bytes modulus = read_der_positive(&inner);
+    struct wr_bytes exponent = read_der_positive(&inner);
+    if (!wr_reader_done(&r) || !wr_reader_done(&inner))
+        return false;
+    size_t size = bit_len(modulus), exponent_size = bit_len(exponent);
+    return size >= WR_RSA_BITS_MIN && size <= WR_RSA_BITS_MAX && exponent_size >= 2 &&
+           exponent_size <= 31 && exponent.ptr[exponent.len - 1] & 1;
+}
+
+/* SubjectPublicKeyInfo of the three curves: all but the coordinates is constant. Explicit parameters
+ * and compressed points, which cost libcrypto real work, never reach it. */
+static bool is_ecdsa(struct wr_bytes spki)
+{
+    static const struct {
+        struct wr_bytes head;
+        size_t point;    /* bytes, two coordinates */
+    } curves[] = {
+        {WR_BYTES_STR("\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce"
+                      "\x3d\x03\x01\x07\x03\x42\x00\x04"),
+         64},
+        {WR_BYTES_STR("\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00"
+                      "\x22\x03\x62\x00\x04"),
+         96},
+        {WR_BYTES_STR("\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04"
+                      "\x00\x23\x03\x81\x86\x00\x04"),
+         132},
+    };
+    for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++)
+        if (spki.len == curves[i].head.len + curves[i].point && wr_bytes_starts(spki, curves[i].head))
+            return true;
+    return false;
+}
+
+static bool is_secp256k1(struct wr_bytes data)
+{
+    if (data.len == SECP256K1_COMPRESSED)
+        return data.ptr[0] == 2 || data.ptr[0] == 3;
+    return data.len == SECP256K1_UNCOMPRESSED && data.ptr[0] == 4;
+}
+
+int wr_pubkey_decode(struct wr_bytes pubkey, enum wr_key_type *type, struct wr_bytes *data)
+{
+    uint64_t number;
+    struct wr_bytes value;
+    bool fits = false;
+    if (pubkey.len > WR_PUBKEY_MAX || split(pubkey, &number, &value) != 0)
+        return WR_EPROTO;
+    if (number == WR_KEY_RSA)
+        fits = is_rsa(value);
+    else if (number == WR_KEY_ED25519)
+        fits = value.len == WR_ED25519_PUBLIC;
+    else if (number == WR_KEY_SECP256K1)
+        fits = is_secp256k1(value);
+    else if (number == WR_KEY_ECDSA)
+        fits = is_ecdsa(value);
+    if (!fits)
+        return WR_EPROTO;
+    if (type)
+        *type = (enum wr_key_type)number;
+    if (data)
+        *data = value;
+    return 0;
+}
+
+int wr_pubkey_normalize(struct wr_bytes pubkey, struct wr_buf *out)
+{
+    enum wr_key_type type;
+    struct wr_bytes data;
+    uint8_t compressed[SECP256K1_COMPRESSED];
+    int err = wr_pubkey_decode(pubkey, &type, &data);
+    if (err)
+        return err;
+    if (type == WR_KEY_SECP256K1 && data.len == SECP256K1_UNCOMPRESSED) {
+        compressed[0] = 2 | (data.ptr[SECP256K1_UNCOMPRESSED - 1] & 1);    /* parity of y */
+        memcpy(compressed + 1, data.ptr + 1, sizeof(compressed) - 1);
+        data = WR_BYTES(compressed, sizeof(compressed));
+    }
+    encode_public(type, data, out);
+    return 0;
+}
+
+/* ---- verification ------------------------------------------------------------------------------- */
+
+static int verify_ed25519(struct wr_bytes key, struct wr_bytes message, struct wr_bytes sig)
+{
+    if (sig.len != WR_SIG_ED25519 ||
+        crypto_sign_verify_detached(sig.ptr, message.ptr, message.len, key.ptr) != 0)
+        return WR_EAUTH;
+    return 0;
+}
+
+static int verify_secp256k1(struct wr_bytes key, struct wr_bytes message, struct wr_bytes sig)
+{
+    const secp256k1_context *ctx = secp256k1_context_static;
+    secp256k1_pubkey parsed;
+    secp256k1_ecdsa_signature pair;
+    uint8_t digest[WR_SHA256_LEN];
+    if (!secp256k1_ec_pubkey_parse(ctx, &parsed, key.ptr, key.len))
+        return WR_EPROTO;
+    if (!sig.len || !secp256k1_ecdsa_signature_parse_der(ctx, &pair, sig.ptr, sig.len))
+        return WR_EAUTH;
+    /* The library takes only the lower S, peers may send either. */
+    secp256k1_ecdsa_signature_normalize(ctx, &pair, &pair);
+    wr_sha256(message, digest);
+    return secp256k1_ecdsa_verify(ctx, &pair, digest, &parsed) ? 0 : WR_EAUTH;
+}
+
+static bool set_padding(EVP_PKEY_CTX *ctx, enum wr_key_type type)
+{
+    return type != WR_KEY_RSA || EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) > 0;
+}
+
+/* RSA (PKCS#1 v1.5) and ECDSA, both over SHA-256. */
+static int verify_spki(enum wr_key_type type, struct wr_bytes spki, struct wr_bytes message,
+                       struct wr_bytes sig)
+{
+    uint8_t digest[WR_SHA256_LEN];
+    const uint8_t *at = spki.ptr;
+    EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)spki.len);
+    EVP_PKEY_CTX *ctx = NULL;
+    int err = WR_EPROTO;
+    if (!key || at != spki.ptr + spki.len)
+        goto out;
+    err = WR_ELIMIT;
+    ctx = EVP_PKEY_CTX_new(key, NULL);
+    if (!ctx || EVP_PKEY_verify_init(ctx) <= 0 || !set_padding(ctx, type) ||
+        EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) <= 0)
+        goto out;
+    wr_sha256(message, digest);
+    err = sig.len && EVP_PKEY_verify(ctx, sig.ptr, sig.len, digest, sizeof(digest)) == 1 ? 0
+                                                                                         : WR_EAUTH;
+out:
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    ERR_clear_error();    /* what was wrong with a peer's key is no business of the next caller */
+    return err;
+}
+
+int wr_pubkey_verify(struct wr_bytes pubkey, struct wr_bytes message, struct wr_bytes sig)
+{
+    enum wr_key_type type;
+    struct wr_bytes key;
+    int err = wr_pubkey_decode(pubkey, &type, &key);
+    if (err)
+        return err;
+    switch (type) {
+    case WR_KEY_ED25519:
+        return verify_ed25519(key, message, sig);
+    case WR_KEY_SECP256K1:
+        return verify_secp256k1(key, message, sig);
+    case WR_KEY_RSA:
+    case WR_KEY_ECDSA:
+        return verify_spki(type, key, message, sig);
+    }
+    return WR_EPROTO;
+}
