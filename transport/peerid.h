@@ -13,13 +13,14 @@ struct wr_peerid {
     uint8_t bytes[WR_PEERID_MAX];    /* multihash; zero beyond len */
 };
 
-/* From a PublicKey protobuf: identity multihash up to 42 bytes, else sha2-256. 0, WR_EPROTO. */
+/* From a PublicKey protobuf, normalised first (key.h), so that a key has one id however it was written:
+ * identity multihash up to 42 bytes, else sha2-256. 0, WR_EPROTO. */
 int wr_peerid_from_pubkey(struct wr_bytes pubkey, struct wr_peerid *id);
-/* Binary form; only identity digests of at most 42 bytes and sha2-256 of 32. 0, WR_EPROTO. */
+/* Binary form; only identity digests of 1 to 42 bytes and sha2-256 of 32. 0, WR_EPROTO. */
 int wr_peerid_decode(struct wr_bytes in, struct wr_peerid *id);
 struct wr_bytes wr_peerid_bytes(const struct wr_peerid *id);
 bool wr_peerid_equal(const struct wr_peerid *a, const struct wr_peerid *b);
-/* The PublicKey protobuf inside an identity-hashed id, else nothing. Points into id. */
+/* The PublicKey protobuf inside an identity-hashed id, unchecked, else nothing. Points into id. */
 struct wr_bytes wr_peerid_pubkey(const struct wr_peerid *id);
 /* Base58 ("12D3KooW...", "Qm...") or CIDv1 with codec libp2p-key in base32, base36 or base58.
  * 0, WR_EINVAL. */
