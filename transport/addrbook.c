@@ -99,6 +99,8 @@ bool wr_addrbook_has(const struct wr_addrbook *b, struct wr_bytes addr)
 /* From how far away an address makes sense, nearest first. */
 enum scope { SCOPE_NONE, SCOPE_LOOPBACK, SCOPE_LINK, SCOPE_PRIVATE, SCOPE_PUBLIC };
 
+_Static_assert(SCOPE_PUBLIC + 1 == WR_ADDRBOOK_SCOPES, "one number each");
+
 static enum scope scope_of_ip(const struct wr_addrbook *b, const struct wr_ip *ip)
 {
     if (b->policy && wr_policy_is_public(b->policy, ip))
@@ -174,6 +176,11 @@ size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to,
     for (size_t i = 0; i < n; i++)
         out[i] = sorted[i]->addr;
     return n;
+}
+
+unsigned wr_addrbook_scope(const struct wr_addrbook *b, const struct wr_ip *to)
+{
+    return (unsigned)(to ? scope_of_ip(b, to) : SCOPE_PUBLIC);
 }
 
 bool wr_addrbook_public(const struct wr_addrbook *b)

@@ -46,6 +46,9 @@ bool wr_addrbook_judge(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr
  * to link-local ones, unreachable ones never; sorted best first. Returns how many of at most max. */
 size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to, struct wr_maddr *out,
                             size_t max);
+/* Peers of one scope are told the same: a number below WR_ADDRBOOK_SCOPES. */
+#define WR_ADDRBOOK_SCOPES 5
+unsigned wr_addrbook_scope(const struct wr_addrbook *b, const struct wr_ip *to);
 bool wr_addrbook_has(const struct wr_addrbook *b, struct wr_bytes addr);    /* one of ours? */
 bool wr_addrbook_public(const struct wr_addrbook *b);    /* a confirmed public address exists */
 
