@@ -274,6 +274,7 @@ static void host_finish(struct sim_host *host)
     reap(host);
     sim_event_stop(host->sim, &host->wake);
     wr_map_clear(&host->socks_by);
+    sim_disks_clear(host);
 }
 
 void sim_destroy(struct sim *sim)
@@ -352,6 +353,7 @@ struct sim_host *sim_host_add(struct sim *sim, const struct sim_host_options *op
     wr_list_init(&host->listeners);
     wr_list_init(&host->udps);
     wr_list_init(&host->lookups);
+    wr_list_init(&host->disks);
     wr_list_init(&host->dead);
     wr_map_init(&host->socks_by, SOCKS_MAX, host->env.hash_seed);
     wr_list_append(&sim->hosts, &host->node);
@@ -398,6 +400,7 @@ void sim_kill(struct sim_host *host)
     sim_streams_cut(host, true);
     sim_udps_cut(host);
     sim_lookups_cut(host);
+    sim_disks_crash(host);
     host->descriptors = 0;
     rewake(host);
 }

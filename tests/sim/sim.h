@@ -86,7 +86,8 @@ const struct sim_traffic *sim_host_traffic(const struct sim_host *host);
 /* ---- faults --------------------------------------------------------------------------------------- */
 
 /* Power off: timers stop and the network forgets the machine without a word. Its objects are then
- * destroyed in the usual way (nothing they do leaves the machine); settling still works. */
+ * destroyed in the usual way (nothing they do leaves the machine); settling still works. Of a store
+ * (kv_mem.h: each machine has its own disks) only what was committed is there afterwards. */
 void sim_kill(struct sim_host *host);
 /* Power on, with nothing open; a new node may be built on the same environment. What peers send to
  * connections of before is answered with a reset. */

@@ -61,7 +61,7 @@ struct sim_host {
     struct wr_list held;         /* struct sim_event, while paused */
     struct wr_list socks;        /* struct wr_sock, in the network's eyes */
     struct wr_map socks_by;      /* the same by local port and remote address */
-    struct wr_list listeners, udps, lookups;
+    struct wr_list listeners, udps, lookups, disks;
     struct wr_list dead;         /* struct sim_dead: freed when no turn runs */
     uint16_t next_port;
     struct sim_traffic traffic;
@@ -126,13 +126,15 @@ bool sim_is_loopback(const struct wr_ip *ip);
 bool sim_source_ip(const struct sim_host *host, const struct wr_ip *to, struct wr_ip *out);
 bool sim_ip_is_ours(const struct sim_host *host, const struct wr_ip *ip);
 
-/* ---- sim_stream.c, sim_sock.c, sim_udp.c, sim_names.c ---- */
+/* ---- sim_conn.c, sim_sock.c, sim_udp.c, sim_names.c, sim_disk.c ---- */
 void sim_streams_cut(struct sim_host *host, bool listeners_too);
 void sim_streams_retry(struct sim_host *host);    /* a descriptor is free again */
 void sim_streams_clear(struct sim *sim);
 void sim_udps_cut(struct sim_host *host);
 void sim_names_clear(struct sim *sim);
 void sim_lookups_cut(struct sim_host *host);
+void sim_disks_crash(struct sim_host *host);
+void sim_disks_clear(struct sim_host *host);
 
 /* ---- sim_alloc.c: allocations between the two may be made to fail ---- */
 void sim_alloc_enter(void);
