@@ -64,3 +64,9 @@ void contract_starve(struct contract *c, bool starving)
     struct driver *d = driver_of(c);
     sim_set_descriptors(d->b, starving ? sim_descriptors(d->b) : 0);
 }
+
+const char *contract_store(struct contract *c)
+{
+    (void)c;
+    return "store";
+}
