@@ -1,0 +1,447 @@
+/* Commands that look at the node and at its peers. */
+#include "client.h"
+#include "print.h"
+
+#include "transport/err.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A call without parameters. CLI_YES: reply is there, client open. */
+static int simple(struct client *c, const struct cli *cli, const char *method,
+                  struct wr_rpc_message *reply)
+{
+    int result = client_open(c, cli);
+    if (result)
+        return result;
+    (void)client_begin(c, method);
+    result = client_call(c, reply);
+    if (result)
+        client_close(c);
+    return result;
+}
+
+static int finish(struct client *c, struct wr_rpc_message *reply)
+{
+    wr_rpc_message_clear(reply);
+    client_close(c);
+    return CLI_YES;
+}
+
+/* One JSON line per element, or false for people's form. */
+static bool json_rows(const struct cli *cli, const msgpack_object *rows, uint32_t count)
+{
+    for (uint32_t i = 0; cli->json && i < count; i++)
+        print_json_line(&rows[i]);
+    return cli->json;
+}
+
+/* ---- status */
+
+static void status_addresses(const msgpack_object *status)
+{
+    char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT];
+    uint32_t count;
+    const msgpack_object *rows = print_array(status, "addresses", &count);
+    for (uint32_t i = 0; i < count; i++)
+        (void)printf("%-11s %-52s %s, %s\n", i ? "" : "addresses",
+                     print_text(&rows[i], "addr", addr), print_text(&rows[i], "verdict", verdict),
+                     print_text(&rows[i], "source", source));
+    if (!count)
+        (void)puts("addresses   none");
+}
+
+static void status_peers(const msgpack_object *status)
+{
+    char in[32], out[32];
+    const msgpack_object *peers = wr_rpc_find(status, "peers");
+    (void)printf("peers       %llu (%llu direct, %llu relayed, %llu on the local network)\n",
+                 (unsigned long long)print_u64(peers, "connected"),
+                 (unsigned long long)print_u64(peers, "direct"),
+                 (unsigned long long)print_u64(peers, "relayed"),
+                 (unsigned long long)print_u64(peers, "lan"));
+    (void)printf("connections %llu in, %llu out\n", (unsigned long long)print_u64(peers, "inbound"),
+                 (unsigned long long)print_u64(peers, "outbound"));
+    (void)printf("traffic     %s in, %s out\n", print_size(print_u64(status, "bytes_in"), in),
+                 print_size(print_u64(status, "bytes_out"), out));
+}
+
+static void status_dht(const msgpack_object *status)
+{
+    char mode[PRINT_TEXT], protocol[PRINT_TEXT];
+    const msgpack_object *dht = wr_rpc_find(status, "dht");
+    (void)print_text(dht, "mode", mode);
+    if (strcmp(mode, "off") == 0)
+        (void)puts("dht         off");
+    else
+        (void)printf("dht         %s of %s, %llu peers in the table, %llu queries running\n", mode,
+                     print_text(dht, "protocol", protocol),
+                     (unsigned long long)print_u64(dht, "table"),
+                     (unsigned long long)print_u64(dht, "queries"));
+}
+
+static void status_budgets(const msgpack_object *status)
+{
+    char name[PRINT_TEXT];
+    uint32_t count, shown = 0;
+    const msgpack_object *rows = print_array(status, "limits", &count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t used = print_u64(&rows[i], "used"), max = print_u64(&rows[i], "max");
+        uint64_t refused = print_u64(&rows[i], "refused");
+        if (used * 4 < max && !refused)
+            continue;
+        (void)printf("%-11s %s %llu of %llu, %llu refused\n", shown++ ? "" : "budgets",
+                     print_text(&rows[i], "name", name), (unsigned long long)used,
+                     (unsigned long long)max, (unsigned long long)refused);
+    }
+    if (!shown)
+        (void)puts("budgets     all below a quarter; `warren limits` lists them");
+}
+
+static void status_warnings(const msgpack_object *status)
+{
+    char text[PRINT_TEXT], command[PRINT_TEXT];
+    uint32_t count;
+    const msgpack_object *rows = print_array(status, "warnings", &count);
+    for (uint32_t i = 0; i < count; i++)
+        (void)printf("warning     %s; see `%s`\n", print_text(&rows[i], "text", text),
+                     print_text(&rows[i], "command", command));
+}
+
+static int run_status(struct cli *cli)
+{
+    struct client c;
+    struct wr_rpc_message reply;
+    int result = simple(&c, cli, "status", &reply);
+    if (result)
+        return result;
+    const msgpack_object *status = reply.result;
+    if (cli->json) {
+        print_json_line(status);
+        return finish(&c, &reply);
+    }
+    char text[PRINT_TEXT], other[PRINT_TEXT], uptime[32];
+    (void)printf("peer        %s\n", print_text(status, "peer", text));
+    (void)printf("version     %s, up %s\n", print_text(status, "version", text),
+                 print_duration(print_u64(status, "uptime_ms"), uptime));
+    (void)printf("network     %s%s\n", print_text(status, "network", text),
+                 print_bool(status, "private") ? ", private" : "");
+    (void)printf("reachable   %s\n", print_text(status, "reachable", text));
+    (void)printf("limits      %s\n", print_text(status, "limits_knob", other));
+    status_addresses(status);
+    status_peers(status);
+    status_dht(status);
+    status_budgets(status);
+    status_warnings(status);
+    return finish(&c, &reply);
+}
+
+/* ---- id */
+
+static void print_list(const msgpack_object *map, const char *key, const char *label)
+{
+    char text[PRINT_TEXT];
+    uint32_t count;
+    const msgpack_object *rows = print_array(map, key, &count);
+    for (uint32_t i = 0; i < count; i++)
+        (void)printf("%-11s %s\n", label, print_element(&rows[i], text));
+}
+
+static int run_id(struct cli *cli)
+{
+    struct client c;
+    struct wr_rpc_message reply;
+    char text[PRINT_TEXT];
+    int result = simple(&c, cli, "id", &reply);
+    if (result)
+        return result;
+    if (cli->json) {
+        print_json_line(reply.result);
+        return finish(&c, &reply);
+    }
+    (void)printf("%-11s %s\n", "peer", print_text(reply.result, "peer", text));
+    (void)printf("%-11s %s\n", "agent", print_text(reply.result, "agent", text));
+    print_list(reply.result, "listen", "listen");
+    print_list(reply.result, "addrs", "announced");
+    print_list(reply.result, "protocols", "protocol");
+    return finish(&c, &reply);
+}
+
+/* ---- peers */
+
+static int run_peers(struct cli *cli)
+{
+    struct client c;
+    struct wr_rpc_message reply;
+    uint32_t count;
+    int result = simple(&c, cli, "peers", &reply);
+    if (result)
+        return result;
+    const msgpack_object *rows = print_array(reply.result, "peers", &count);
+    if (json_rows(cli, rows, count))
+        return finish(&c, &reply);
+    if (count)
+        (void)printf("%-52s  %-7s  %-3s  %9s  %7s  %8s  %-20s  %s\n", "PEER", "PATH", "DIR", "RTT",
+                     "STREAMS", "AGE", "AGENT", "ADDRESS");
+    for (uint32_t i = 0; i < count; i++) {
+        char peer[PRINT_TEXT], path[PRINT_TEXT], dir[PRINT_TEXT], agent[PRINT_TEXT],
+            addr[PRINT_TEXT];
+        char age[32], rtt[32] = "-";
+        double ms = print_number(&rows[i], "rtt_ms");
+        if (ms > 0)
+            (void)snprintf(rtt, sizeof(rtt), "%.1f ms", ms);
+        (void)printf("%-52s  %-7s  %-3.3s  %9s  %7llu  %8s  %-20.20s  %s\n",
+                     print_text(&rows[i], "peer", peer), print_text(&rows[i], "path", path),
+                     print_text(&rows[i], "direction", dir), rtt,
+                     (unsigned long long)print_u64(&rows[i], "streams"),
+                     print_duration(print_u64(&rows[i], "age_ms"), age),
+                     print_text(&rows[i], "agent", agent), print_text(&rows[i], "addr", addr));
+    }
+    if (!count)
+        (void)puts("no peers; `warren connect ADDR` connects to one");
+    return finish(&c, &reply);
+}
+
+/* ---- ping */
+
+enum { PING_COUNT, PING_INTERVAL };
+
+static const struct cli_flag ping_flags[] = {
+    {"count", "N", "how many (4; 0: until stopped)"},
+    {"interval", "TIME", "between them (1s)"},
+    {NULL, NULL, NULL},
+};
+
+static void nap(int64_t ms)
+{
+    const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+    (void)nanosleep(&time, NULL);
+}
+
+static void print_pong(const struct cli *cli, const msgpack_object *pong)
+{
+    char peer[PRINT_TEXT], path[PRINT_TEXT], addr[PRINT_TEXT];
+    if (cli->json) {
+        print_json_line(pong);
+        return;
+    }
+    (void)printf("%s  %.3f ms  %s  %s%s\n", print_text(pong, "peer", peer),
+                 print_number(pong, "rtt_ms"), print_text(pong, "path", path),
+                 print_text(pong, "addr", addr),
+                 print_bool(pong, "upgraded") ? "  (upgraded)" : "");
+    (void)fflush(stdout);
+}
+
+static int run_ping(struct cli *cli)
+{
+    struct client c;
+    uint64_t count = 4;
+    int64_t interval = 1000;
+    if (cli->values[PING_COUNT] && !cli_parse_count(cli->values[PING_COUNT], &count))
+        return cli_usage(cli, "--count: \"%s\" is no number", cli->values[PING_COUNT]);
+    if (cli->values[PING_INTERVAL] && !cli_parse_duration(cli->values[PING_INTERVAL], &interval))
+        return cli_usage(cli, "--interval: \"%s\" is no time", cli->values[PING_INTERVAL]);
+    int result = client_open(&c, cli), best = CLI_NO;
+    if (result)
+        return result;
+    for (uint64_t i = 0; count == 0 || i < count; i++) {
+        struct wr_rpc_message reply;
+        if (i)
+            nap(interval);
+        wr_pack_text(client_begin(&c, "ping"), "peer", cli->argv[0]);
+        result = client_call(&c, &reply);
+        if (result == CLI_YES) {
+            print_pong(cli, reply.result);
+            wr_rpc_message_clear(&reply);
+            best = CLI_YES;
+        } else if (result == CLI_TIMEOUT) {
+            best = best == CLI_YES ? CLI_YES : CLI_TIMEOUT;
+        } else {
+            best = best == CLI_YES && result == CLI_NO ? CLI_YES : result;
+            break; /* the reason stays the same */
+        }
+    }
+    client_close(&c);
+    return best;
+}
+
+/* ---- events */
+
+static const struct cli_flag events_flags[] = {
+    {"count", "N", "end after N events"},
+    {NULL, NULL, NULL},
+};
+
+static void print_event(const struct cli *cli, const msgpack_object *event)
+{
+    if (cli->json) {
+        print_json_line(event);
+        return;
+    }
+    char name[PRINT_TEXT], when[32], text[PRINT_TEXT];
+    time_t seconds = (time_t)(print_u64(event, "unix_ms") / 1000);
+    struct tm tm;
+    (void)strftime(when, sizeof(when), "%H:%M:%S", localtime_r(&seconds, &tm));
+    (void)printf("%s  %s", when, print_text(event, "event", name));
+    for (uint32_t i = 0; i < event->via.map.size; i++) {
+        const msgpack_object_kv *kv = &event->via.map.ptr[i];
+        (void)print_element(&kv->key, text);
+        if (strcmp(text, "event") == 0 || strcmp(text, "seq") == 0 || strcmp(text, "unix_ms") == 0)
+            continue;
+        (void)printf("  %s=", text);
+        if (kv->val.type == MSGPACK_OBJECT_STR)
+            (void)fputs(print_element(&kv->val, text), stdout);
+        else
+            print_json(stdout, &kv->val);
+    }
+    (void)putchar('\n');
+    (void)fflush(stdout);
+}
+
+static int run_events(struct cli *cli)
+{
+    struct client c;
+    struct wr_rpc_message m;
+    uint64_t count = 0;
+    if (cli->values[0] && !cli_parse_count(cli->values[0], &count))
+        return cli_usage(cli, "--count: \"%s\" is no number", cli->values[0]);
+    int result = simple(&c, cli, "subscribe", &m);
+    if (result)
+        return result;
+    wr_rpc_message_clear(&m);
+    int64_t started = client_now();
+    for (uint64_t seen = 0; !count || seen < count;) {
+        int64_t left = cli->timeout_ms == CLI_NO_TIMEOUT ? CLI_NO_TIMEOUT
+                                                         : started + cli->timeout_ms - client_now();
+        result = left < 0 && left != CLI_NO_TIMEOUT ? CLI_TIMEOUT : client_next(&c, left, &m);
+        if (result)
+            break;
+        if (wr_bytes_equal(m.method, WR_BYTES_STR("event")) && m.params) {
+            print_event(cli, m.params);
+            seen++;
+        }
+        wr_rpc_message_clear(&m);
+    }
+    client_close(&c);
+    return result;
+}
+
+/* ---- metrics, limits */
+
+/* Prometheus text as objects: {"metric": "name{labels}", "value": 1}. */
+static void json_metrics(const char *text, size_t len)
+{
+    while (len) {
+        const char *end = memchr(text, '\n', len);
+        size_t line = end ? (size_t)(end - text) : len;
+        const char *blank = line ? memrchr(text, ' ', line) : NULL;
+        if (blank && text[0] != '#') {
+            (void)fputs("{\"metric\":", stdout);
+            print_json_text(stdout, text, (size_t)(blank - text));
+            (void)printf(",\"value\":%.*s}\n", (int)(text + line - blank - 1), blank + 1);
+        }
+        line += end != NULL;
+        text += line;
+        len -= line;
+    }
+}
+
+static int run_metrics(struct cli *cli)
+{
+    struct client c;
+    struct wr_rpc_message reply;
+    int result = simple(&c, cli, "metrics", &reply);
+    if (result)
+        return result;
+    const msgpack_object *text = wr_rpc_find(reply.result, "text");
+    if (text && text->type == MSGPACK_OBJECT_STR) {
+        if (cli->json)
+            json_metrics(text->via.str.ptr, text->via.str.size);
+        else
+            (void)fwrite(text->via.str.ptr, 1, text->via.str.size, stdout);
+    }
+    return finish(&c, &reply);
+}
+
+static int run_limits(struct cli *cli)
+{
+    struct client c;
+    struct wr_rpc_message reply;
+    uint32_t count;
+    int result = simple(&c, cli, "limits", &reply);
+    if (result)
+        return result;
+    const msgpack_object *rows = print_array(reply.result, "limits", &count);
+    if (json_rows(cli, rows, count))
+        return finish(&c, &reply);
+    char knob[PRINT_TEXT];
+    (void)printf("%-24s %12s %12s %12s %9s\n", "LIMIT", "USED", "PEAK", "CEILING", "REFUSED");
+    for (uint32_t i = 0; i < count; i++) {
+        char name[PRINT_TEXT], unit[PRINT_TEXT], text[3][32];
+        static const char *const fields[] = {"used", "peak", "max"};
+        (void)print_text(&rows[i], "unit", unit);
+        for (int f = 0; f < 3; f++) {
+            uint64_t v = print_u64(&rows[i], fields[f]);
+            if (strcmp(unit, "bytes") == 0)
+                (void)print_size(v, text[f]);
+            else
+                (void)snprintf(text[f], sizeof(text[f]), "%llu", (unsigned long long)v);
+        }
+        (void)printf("%-24s %12s %12s %12s %9llu\n", print_text(&rows[i], "name", name), text[0],
+                     text[1], text[2], (unsigned long long)print_u64(&rows[i], "refused"));
+    }
+    (void)printf("all from one knob: --limits %s\n", print_text(reply.result, "knob", knob));
+    return finish(&c, &reply);
+}
+
+const struct cli_command cli_look_commands[] = {
+    {.name = "status",
+     .args = "",
+     .summary = "show on one screen how the node is doing",
+     .client = true,
+     .run = run_status},
+    {.name = "id",
+     .args = "",
+     .summary = "show the node's peer id, addresses and protocols",
+     .client = true,
+     .run = run_id},
+    {.name = "peers",
+     .args = "",
+     .summary = "list connected peers",
+     .client = true,
+     .run = run_peers},
+    {.name = "ping",
+     .args = "PEER",
+     .summary = "measure the round trip to a peer, and name the path",
+     .help = "PEER is a peer id, which is looked up, or an address that ends in /p2p/ID. --timeout "
+             "counts\n"
+             "for each reply. One reply makes it a success.\n",
+     .flags = ping_flags,
+     .args_min = 1,
+     .args_max = 1,
+     .client = true,
+     .timeout_ms = 30000,
+     .run = run_ping},
+    {.name = "events",
+     .args = "",
+     .summary = "print what happens, as it happens",
+     .help = "Events that come faster than they are read are left out, and counted by an event "
+             "`lost`.\n",
+     .flags = events_flags,
+     .client = true,
+     .timeout_ms = CLI_NO_TIMEOUT,
+     .run = run_events},
+    {.name = "metrics",
+     .args = "",
+     .summary = "print counters in the Prometheus text form",
+     .client = true,
+     .run = run_metrics},
+    {.name = "limits",
+     .args = "",
+     .summary = "list every ceiling, its use and what it refused",
+     .client = true,
+     .run = run_limits},
+    {.name = NULL},
+};
