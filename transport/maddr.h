@@ -1,14 +1,17 @@
 /* maddr.h - multiaddr: text and bytes, components, and what an address means to a dialler. Value.
  * Spec: multiformats/multiaddr; codes in the multicodec table. Bytes are passed as slices, results
- * returned in a struct wr_maddr. Anything longer than WR_MADDR_MAX bytes is refused. */
+ * returned in a struct wr_maddr. Anything longer than WR_MADDR_MAX bytes or WR_MADDR_PARTS_MAX
+ * components is refused, and so is every code that is not in the table of maddr.c: in a list, the one
+ * address is skipped. */
 #ifndef WR_MADDR_H
 #define WR_MADDR_H
 
 #include "transport/addr.h"
 #include "transport/peerid.h"
 
-#define WR_MADDR_MAX  255    /* bytes; ours: the longest useful one (dns, circuit, two ids) is ~200 */
-#define WR_MADDR_TEXT 1024   /* bytes of the longest printed form and NUL */
+#define WR_MADDR_MAX       255     /* bytes; ours: the longest useful one (dns, circuit, two ids) is ~200 */
+#define WR_MADDR_PARTS_MAX 20      /* components; ours: relayed WebTransport with two hashes has 15 */
+#define WR_MADDR_TEXT      1024    /* bytes of the longest printed form (1,014) and NUL */
 
 struct wr_maddr {
     uint8_t len;    /* 0: none */
@@ -51,7 +54,8 @@ enum wr_maddr_kind {
 };
 
 /* ---- text and bytes */
-int wr_maddr_parse(const char *text, struct wr_maddr *out);       /* 0, WR_EINVAL */
+/* "ipfs" is read as p2p; slashes at the end do not count. 0, WR_EINVAL. */
+int wr_maddr_parse(const char *text, struct wr_maddr *out);
 int wr_maddr_decode(struct wr_bytes in, struct wr_maddr *out);    /* checks; 0, WR_EPROTO */
 /* NUL-terminated, cut at size - 1; returns out. Unknown codes never occur in checked bytes. */
 char *wr_maddr_print(struct wr_bytes ma, char *out, size_t size);
@@ -62,15 +66,17 @@ bool wr_maddr_next(struct wr_bytes *rest, struct wr_maddr_part *part);
 
 /* ---- meaning. All take checked bytes. */
 enum wr_maddr_kind wr_maddr_kind(struct wr_bytes ma);
-/* ip and port of a leading [ip6zone/]ip4|ip6 / tcp|udp pair; false when there is none. */
+/* ip and port of a leading [ip6zone/]ip4|ip6 / tcp|udp pair; false when there is none. A zone that is a
+ * number becomes the scope, an interface's name does not (0). */
 bool wr_maddr_addr(struct wr_bytes ma, struct wr_addr *addr);
-/* The last /p2p/ID; false when there is none. */
+/* The peer that the address leads to: the last /p2p/ID, unless a /p2p-circuit follows (that one is the
+ * relay's). False when there is none. */
 bool wr_maddr_peer(struct wr_bytes ma, struct wr_peerid *id);
 /* The same address without a trailing /p2p/ID: a prefix of ma. */
 struct wr_bytes wr_maddr_strip_peer(struct wr_bytes ma);
 bool wr_maddr_is_circuit(struct wr_bytes ma);
 
-/* ---- building. 0, WR_ELIMIT when longer than WR_MADDR_MAX. */
+/* ---- building. 0; WR_ELIMIT when it would be longer than the bounds (nothing changed). */
 int wr_maddr_from_addr(const struct wr_addr *addr, bool udp_quic, struct wr_maddr *out);
 int wr_maddr_append_peer(struct wr_maddr *ma, const struct wr_peerid *id);
 int wr_maddr_append(struct wr_maddr *ma, struct wr_bytes tail);
