@@ -17,9 +17,12 @@ struct wr_envelope {
     struct wr_bytes payload_type, payload;
 };
 
-/* Decodes and verifies under the given domain. 0, WR_EPROTO, WR_EAUTH. */
+#define WR_ENVELOPE_DOMAIN_MAX 64    /* characters of a domain, a constant of ours */
+
+/* Decodes and verifies under the given domain. 0, WR_EPROTO, WR_EAUTH, WR_ELIMIT. */
 int wr_envelope_open(struct wr_bytes in, const char *domain, struct wr_envelope *out);
-/* Signs payload; appends the envelope to out. */
+/* Signs payload; appends the envelope to out, whose `full` is set when it does not fit or would be longer
+ * than WR_ENVELOPE_MAX. */
 void wr_envelope_seal(const struct wr_key *key, const char *domain, struct wr_bytes payload_type,
                       struct wr_bytes payload, struct wr_buf *out);
 
@@ -31,9 +34,10 @@ struct wr_peer_record {
 };
 
 /* A signed peer record in either deployed or RFC form; record->peer is the signer. Addresses that do
- * not parse are skipped. 0, WR_EPROTO, WR_EAUTH, WR_EPEERID (record names another than the signer). */
+ * not parse are skipped. 0, WR_EPROTO, WR_EAUTH, WR_EPEERID (record names another than the signer),
+ * WR_ELIMIT. */
 int wr_peer_record_open(struct wr_bytes in, struct wr_peer_record *record);
-/* Our own record in the deployed form. Addresses go in as given, without /p2p. */
+/* Our own record in the deployed form: at most WR_RECORD_ADDRS_MAX addresses, as given, without /p2p. */
 void wr_peer_record_seal(const struct wr_key *key, uint64_t seq, const struct wr_maddr *addrs,
                          size_t count, struct wr_buf *out);
 
