@@ -208,6 +208,7 @@ static int secured(struct channel *ch, const struct wr_noise_result *result)
         .outbound_max = OUTBOUND_MAX,
         .limits = ctx->limits,
     };
+    wr_env_random(ctx->env, &config.salt, sizeof(config.salt));
     ch->session = result->session;
     ch->conn.peer = result->peer;
     ch->secured = true;

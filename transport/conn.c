@@ -99,7 +99,6 @@ void wr_conn_drop_protocol(struct wr_conn *c, const char *name)
         struct wr_stream *s = wr_list_entry(it, struct wr_stream, node);
         if (s->outbound || s->protocol != name)
             continue;
-        c->mux->reset(s, WR_STREAM_UNKNOWN);
         wr_stream_fail(s, WR_ECLOSED);
     }
 }

@@ -27,6 +27,7 @@ struct wr_stream {
     bool let_go;                       /* the owner closed it: no more calls */
     bool shut_wanted, shut_done;       /* our direction: asked for, handed to the carrier */
     bool eof_seen, eof_told;           /* theirs */
+    bool reset_sent;                   /* either side's: none is to be sent any more */
     bool finished;
 };
 

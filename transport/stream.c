@@ -51,6 +51,14 @@ static void clear_rx(struct wr_stream *s)
     wr_buf_clear(&s->rx);
 }
 
+static void reset_mux(struct wr_stream *s, uint32_t code)
+{
+    if (!s->mux || s->reset_sent)
+        return;
+    s->reset_sent = true;
+    s->conn->mux->reset(s, code);
+}
+
 /* The end of a stream from anywhere; the owner hears of it unless it let go. */
 static void finish(struct wr_stream *s, int err)
 {
@@ -63,6 +71,8 @@ static void finish(struct wr_stream *s, int err)
     wr_list_remove(&s->node);
     if (s->conn)
         s->conn->stream_count--;
+    if (!s->shut_done || !s->eof_seen)
+        reset_mux(s, WR_STREAM_OK);
     if (s->mux) {
         s->conn->mux->forget(s);
         s->mux = NULL;
@@ -74,12 +84,6 @@ static void finish(struct wr_stream *s, int err)
     if (!s->let_go && s->ops && s->ops->on_close)
         s->ops->on_close(s, s->arg, err);
     wr_env_dispose(s->env, &s->task, dispose);
-}
-
-static void reset_mux(struct wr_stream *s, uint32_t code)
-{
-    if (s->mux)
-        s->conn->mux->reset(s, code);
 }
 
 static void maybe_finish(struct wr_stream *s)
@@ -243,14 +247,16 @@ int wr_stream_write(struct wr_stream *s, const void *data, size_t len)
         return WR_ECLOSED;
     if (len > INT32_MAX)
         len = INT32_MAX;
-    size_t room = wr_stream_space(s);
-    size_t take = len < room ? len : room;
-    if (take && s->mux) {
-        int n = s->conn->mux->write(s, data, take);
+    size_t take = 0;
+    if (s->mux && !s->tx.len && !awaits_choice(s)) {
+        /* All of it is shown to the carrier: a write that comes up short makes it tell of room. */
+        int n = s->conn->mux->write(s, data, len);
         if (n < 0)
             return n;
         take = (size_t)n;
-    } else if (take) {
+    } else if (!s->mux) {
+        size_t room = wr_stream_space(s);
+        take = len < room ? len : room;
         wr_buf_put(&s->tx, data, take);
         if (s->tx.full)
             return WR_ELIMIT;
@@ -414,6 +420,7 @@ void wr_stream_input_eof(struct wr_stream *s)
 void wr_stream_input_reset(struct wr_stream *s, uint32_t code)
 {
     s->reset_code = code;
+    s->reset_sent = true;    /* theirs ended it */
     finish(s, WR_ERESET);
 }
 
