@@ -11,8 +11,8 @@
 
 #include "transport/conn.h"
 
-#define WR_CHANNEL_KEEPALIVE (30 * WR_SEC)    /* tick; a silent one sends a ping, a second ends it; go
-                                                 and js ping every 30 s */
+#define WR_CHANNEL_KEEPALIVE (20 * WR_SEC)    /* tick; a silent one sends a ping, a second in a row ends it:
+                                                 one ping in 40 s, go and js one in 30 s */
 #define WR_CHANNEL_HANDSHAKE (15 * WR_SEC)    /* after the connect; go */
 #define WR_CHANNEL_CONNECT   (5 * WR_SEC)     /* TCP connect; go */
 

@@ -421,7 +421,7 @@ void wr_stream_input_reset(struct wr_stream *s, uint32_t code)
 {
     s->reset_code = code;
     s->reset_sent = true;    /* theirs ended it */
-    finish(s, WR_ERESET);
+    finish(s, s->mss && code == WR_STREAM_UNKNOWN ? WR_EUNSUPPORTED : WR_ERESET);
 }
 
 /* ---- the owner's side ---------------------------------------------------------------------------- */

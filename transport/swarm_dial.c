@@ -40,6 +40,7 @@ struct wr_swarm_dial {
     struct wr_task task;             /* disposal */
     void *search;                    /* the router's, while asked */
     bool may_route, routed, started, over;
+    uint32_t retried;                /* bit per address: dialled again from a port of its own */
     size_t refused;                  /* addresses left out: back-off or filter */
     int refused_err;
 };
@@ -234,14 +235,13 @@ static void on_routed(void *arg, int err)
     step(d);
 }
 
-static void start_one(struct wr_swarm_dial *d, int i)
+static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
 {
     struct wr_swarm *sw = d->swarm;
     struct wr_addr to;
     int err = WR_EUNREACH;
-    d->begun_at[i] = wr_env_now(sw->env);
     if (wr_maddr_addr(wr_maddr_bytes(&d->plan.addrs[i].addr), &to))
-        d->conns[i] = wr_channel_dial(&sw->ctx, &to, wr_swarm_port_for(sw, &to),
+        d->conns[i] = wr_channel_dial(&sw->ctx, &to, reuse_port ? wr_swarm_port_for(sw, &to) : NULL,
                                       d->peer.len ? &d->peer : NULL, d, &err);
     if (d->conns[i])
         wr_list_append(&sw->opening, &d->conns[i]->node);
@@ -276,8 +276,10 @@ static void step(struct wr_swarm_dial *d)
         end_dial(d, WR_ETIMEOUT, NULL);
         return;
     }
-    for (int i; (i = wr_dial_next(&d->plan, now)) >= 0;)
-        start_one(d, i);
+    for (int i; (i = wr_dial_next(&d->plan, now)) >= 0;) {
+        d->begun_at[i] = now;
+        start_one(d, i, true);
+    }
     if (wr_dial_done(&d->plan) && !resolving(d) && !d->search) {
         if (!d->may_route || d->routed || !sw->router.find || d->peer.len == 0) {
             end_dial(d, final_error(d), NULL);
@@ -503,6 +505,15 @@ void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr
         end_dial(p->dial, 0, c);
 }
 
+/* Two nodes that dial each other from their listening ports at once can meet in one TCP connection
+ * (simultaneous open), both of them as its dialler: the handshake breaks at once. Dialled again from a port
+ * of its own, it cannot happen twice. */
+static bool maybe_met_halfway(const struct wr_conn *c, int err)
+{
+    return c->outbound && c->port_reused && c->local.ip.family &&
+           (err == WR_EPROTO || err == WR_ERESET || err == WR_ECLOSED);
+}
+
 void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err)
 {
     struct wr_swarm_dial *d = c->owner;
@@ -514,6 +525,11 @@ void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err)
             continue;
         struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
         d->conns[i] = NULL;
+        if (maybe_met_halfway(c, err) && !(d->retried & 1u << i)) {
+            d->retried |= 1u << i;
+            start_one(d, (int)i, false);
+            break;
+        }
         wr_dial_failed(&d->plan, (int)i, err);
         if (d->peer.len) {
             wr_backoff_failed(&sw->backoff, &d->peer, addr, wr_env_now(sw->env));
