@@ -8,7 +8,9 @@ call() raises PeerError when the reply says ok:false, Unsupported when it also s
 process ended. A Peer keeps its log in memory (tail) and ends with its standard input.
 """
 
+import base64
 import collections
+import hashlib
 import itertools
 import json
 import os
@@ -190,3 +192,21 @@ def eventually(check, timeout=10, step=0.05):
         if time.monotonic() > end:
             raise AssertionError(f"did not come true within {timeout} s")
         time.sleep(step)
+
+
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def id_bytes(text):
+    """The multihash bytes of a peer id."""
+    n = 0
+    for c in text:
+        n = n * 58 + BASE58.index(c)
+    body = n.to_bytes((n.bit_length() + 7) // 8, "big")
+    return bytes(len(text) - len(text.lstrip("1"))) + body
+
+
+def cid_of(content):
+    """CIDv1 (raw, sha2-256) of bytes, as base32 text."""
+    cid = b"\x01\x55\x12\x20" + hashlib.sha256(content).digest()
+    return "b" + base64.b32encode(cid).decode().lower().rstrip("=")

@@ -166,7 +166,11 @@ pub async fn start(o: &Options, i: usize) -> Result<Host, Failure> {
         let text = text.replace("{h}", &(1 + i / 250).to_string()).replace("{l}", &(1 + i % 250).to_string());
         swarm.listen_on(text.parse()?)?;
     }
-    let addrs = listening(&mut swarm, o.listen.len()).await?;
+    let bound = listening(&mut swarm, o.listen.len()).await?;
+    for addr in &bound {
+        swarm.add_external_address(addr.clone()); // provider records carry only addresses known to be reachable
+    }
+    let addrs = bound.iter().map(|a| a.to_string()).collect();
 
     tokio::spawn(serve::serve(incoming, counters.clone()));
     let (jobs, orders) = mpsc::unbounded_channel();
@@ -188,13 +192,13 @@ pub async fn start(o: &Options, i: usize) -> Result<Host, Failure> {
 }
 
 /// Waits until every listener has said where it is bound.
-async fn listening(swarm: &mut Swarm<Behaviour>, expected: usize) -> Result<Vec<String>, Failure> {
+async fn listening(swarm: &mut Swarm<Behaviour>, expected: usize) -> Result<Vec<Multiaddr>, Failure> {
     let mut addrs = vec![];
     let end = Instant::now() + Duration::from_secs(10);
     while addrs.len() < expected {
         let wait = end.saturating_duration_since(Instant::now());
         match tokio::time::timeout(wait, swarm.select_next_some()).await {
-            Ok(SwarmEvent::NewListenAddr { address, .. }) => addrs.push(address.to_string()),
+            Ok(SwarmEvent::NewListenAddr { address, .. }) => addrs.push(address),
             Ok(SwarmEvent::ListenerClosed { reason: Err(e), .. }) => return Err(e.into()),
             Ok(_) => {}
             Err(_) => return Err(Failure::new("no listener came up")),

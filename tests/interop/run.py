@@ -1,0 +1,541 @@
+#!/usr/bin/env python3
+"""Interop cases between test peers: every case for every ordered pair (dialer, listener) of implementations.
+
+    run.py                        all that is available here: warren (WARREN_PEER), go, rust, js
+    run.py --with warren          only pairs that have warren in them
+    run.py --impl go,rust         only pairs among these
+    run.py --only slow,dht        only cases whose name begins so
+    run.py --require go,rust,js   an implementation of these that cannot be built is a failure, not a skip
+    run.py --self                 also each implementation with itself (warren always is)
+    run.py --list                 names of the cases
+
+Pairs of two foreign implementations are the control: they show that the harness works and what a foreign peer's own
+limitation is (LIMITATIONS). The last line is 'N passed, N failed, N skipped'.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import traceback
+
+import peerproc
+from peerproc import Peer, PeerError, PeerGone, Unsupported, eventually
+
+MIB = 1 << 20
+ECHO = "/warren-test/echo/1.0.0"
+PREFIX = "/wtest"  # of private DHTs
+EXIT_UNSUPPORTED = 3
+
+CASES = []
+
+# What identify carries as signed record by default, per implementation.
+SIGNS_RECORD = {"warren": True, "go": True, "js": True, "rust": False}
+
+# Of 200 streams opened at once with default limits, at least so many work: what the limit allows or a little less.
+# Keys are (side, implementation); the smaller of the two sides counts, and of what other streams there are.
+DEFAULT_STREAMS = {
+    ("dialer", "go"): 200, ("listener", "go"): 64,     # 64 inbound per protocol and peer, grows with memory
+    ("dialer", "rust"): 200, ("listener", "rust"): 100,  # 128 inbound under negotiation
+    ("dialer", "js"): 60, ("listener", "js"): 30,      # 64 out, 32 in per protocol and connection
+    ("dialer", "warren"): 200, ("listener", "warren"): 200,
+}
+
+# (case, dialer, listener) that fails for a reason of the foreign peer alone; "*" is any. Such a case still runs: if it
+# fails it counts as skipped with the reason, if it passes it is time to remove the line.
+LIMITATIONS = {
+    ("legacy-record", "js", "rust"): "js refuses the whole identify over a signed record that it cannot verify",
+    ("dht-client-not-in-tables", "*", "js"): "js takes whoever it hears of and can ping into its routing table",
+    ("key-ecdsa-listener", "js", "*"): "js has no peer ids of ECDSA keys",
+    ("key-ecdsa-dialer", "*", "js"): "js has no peer ids of ECDSA keys",
+}
+
+
+def case(name):
+    def add(function):
+        CASES.append((name, function))
+        return function
+    return add
+
+
+class Skip(Exception):
+    pass
+
+
+class Pair:
+    """A dialer and a listener, connected or not; cases that need flags of their own start fresh ones."""
+
+    def __init__(self, dialer, listener):
+        self.dialer, self.listener = dialer, listener
+        self.started = []
+        self.shared = None
+
+    def launch(self, impl, args, name):
+        try:
+            peer = Peer(impl, args, name=name)
+        except PeerGone as gone:
+            if gone.reply.get("exit") == EXIT_UNSUPPORTED:
+                raise Skip(str(gone).split(": ", 2)[-1]) from None
+            raise
+        self.started.append(peer)
+        return peer
+
+    def fresh(self, dialer_args=(), listener_args=(), connect=True):
+        a = self.launch(self.dialer, dialer_args, f"{self.dialer} (dialer)")
+        b = self.launch(self.listener, listener_args, f"{self.listener} (listener)")
+        if connect:
+            a.call("connect", addr=b.addr())
+        return a, b
+
+    def connected(self):
+        """The pair that ordinary cases share."""
+        if self.shared is None:
+            self.shared = self.fresh()
+            self.started = []
+        a, b = self.shared
+        a.call("connect", addr=b.addr())
+        return a, b
+
+    def logs(self):
+        peers = self.started + list(self.shared or ())
+        return "".join(f"    --- {p.name}\n" + "".join(f"    {line}\n" for line in list(p.log)[-15:])
+                       for p in peers if p.log)
+
+    def end_case(self, failed):
+        for p in self.started:
+            p.stop()
+        self.started = []
+        if failed and self.shared:
+            for p in self.shared:
+                p.stop()
+            self.shared = None
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def without_id(addr):
+    return addr.split("/p2p/")[0]
+
+
+def psk_file(directory, name, byte):
+    path = os.path.join(directory, name)
+    with open(path, "w") as f:
+        f.write("/key/swarm/psk/1.0.0/\n/base16/\n" + f"{byte:02x}" * 32 + "\n")
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- connections
+
+@case("connect")
+def connect(pair):
+    a, b = pair.connected()
+    mine = [p for p in a.call("peers")["peers"] if p["id"] == b.id()]
+    check(len(mine) == 1 and mine[0]["dir"] == "out", f"the dialer's connections are {mine}")
+    check(mine[0]["addr"] == b.addr().split("/p2p/")[0], f"the dialer says it dialled {mine[0]['addr']}")
+    theirs = eventually(lambda: [p for p in b.call("peers")["peers"] if p["id"] == a.id()])
+    check(len(theirs) == 1 and theirs[0]["dir"] == "in", f"the listener's connections are {theirs}")
+
+
+@case("wrong-id")
+def wrong_id(pair):
+    a, b = pair.fresh(connect=False)
+    stranger = "12D3KooWBPCrmsYzhEALNAUVcxV4PAW6KRH2bmNqiJKLqk8PGyhE"
+    reply = a.call("wrongid", addr=without_id(b.addr()) + "/p2p/" + stranger)
+    check(reply["mismatch"], f"refused, but not for the peer id: {reply['error']}")
+    eventually(lambda: not b.call("peers")["peers"])
+    a.call("connect", addr=b.addr())  # and the right id still works
+    a.call("echo", peer=b.id())
+
+
+@case("disconnect-by-dialer")
+def disconnect_by_dialer(pair):
+    a, b = pair.fresh()
+    eventually(lambda: b.call("peers")["peers"])
+    a.call("disconnect", peer=b.id())
+    eventually(lambda: not b.call("peers")["peers"])
+    a.call("connect", addr=b.addr())
+    a.call("echo", peer=b.id())
+
+
+@case("disconnect-by-listener")
+def disconnect_by_listener(pair):
+    a, b = pair.fresh()
+    eventually(lambda: b.call("peers")["peers"])
+    b.call("disconnect", peer=a.id())
+    eventually(lambda: not a.call("peers")["peers"])
+    a.call("connect", addr=b.addr())
+    a.call("echo", peer=b.id())
+
+
+@case("reconnect")
+def reconnect(pair):
+    a, b = pair.fresh(connect=False)
+    a.call("bench-conns", addr=b.addr(), count=30, timeout=60000)
+
+
+@case("many-dialers")
+def many_dialers(pair):
+    a, b = pair.fresh(["--hosts", 12, "--listen", "none"], connect=False)
+    a.call("hold", addr=b.addr(), count=12, timeout=60000)
+    check(len(b.call("peers")["peers"]) == 12, "the listener does not hold 12 connections")
+    for host in range(12):
+        a.call("echo", host=host, peer=b.id(), bytes=10000)
+
+
+def identify_and_talk(a, b):
+    for me, other in ((a, b), (b, a)):
+        seen = me.call("identify", peer=other.id())
+        check(seen["publicKey"] == other.call("key")["publicKey"], f"{me.name} took another public key")
+        me.call("echo", peer=other.id(), bytes=100000)
+
+
+for kind in ("rsa", "ecdsa", "secp256k1"):
+    @case(f"key-{kind}-listener")
+    def key_listener(pair, kind=kind):
+        identify_and_talk(*pair.fresh(listener_args=["--key", kind]))
+
+    @case(f"key-{kind}-dialer")
+    def key_dialer(pair, kind=kind):
+        identify_and_talk(*pair.fresh(dialer_args=["--key", kind]))
+
+
+@case("psk")
+def psk(pair):
+    with tempfile.TemporaryDirectory() as d:
+        key = ["--psk", psk_file(d, "one", 0x5a)]
+        a, b = pair.fresh(key, key)
+        identify_and_talk(a, b)
+        a.call("sink", peer=b.id(), bytes=3 * MIB)
+        b.call("sink", peer=a.id(), bytes=3 * MIB)
+
+
+@case("psk-differs")
+def psk_differs(pair):
+    with tempfile.TemporaryDirectory() as d:
+        keys = [["--psk", psk_file(d, name, byte)] for name, byte in (("one", 0x5a), ("two", 0xa5))]
+        for dialer_args, listener_args in ((keys[0], keys[1]), ([], keys[0]), (keys[0], [])):
+            a, b = pair.fresh(dialer_args, listener_args, connect=False)
+            try:
+                a.call("connect", addr=b.addr(), timeout=20000)
+            except PeerError:
+                pass
+            else:
+                raise AssertionError(f"connected in spite of keys {dialer_args} and {listener_args}")
+
+
+# ---------------------------------------------------------------------------------------------- identify, ping
+
+@case("identify")
+def identify(pair):
+    a, b = pair.connected()
+    for me, other in ((a, b), (b, a)):
+        seen = me.call("identify", peer=other.id())
+        check(seen["agent"], "no agent version")
+        check(seen["publicKey"] == other.call("key")["publicKey"], "another public key")
+        check(ECHO in seen["protocols"], f"protocols are {seen['protocols']}")
+        listens = other.ready["hosts"][0]["addrs"]
+        check(set(map(without_id, seen["listenAddrs"])) == set(listens),
+              f"{me.name} learnt {seen['listenAddrs']}, {other.name} listens on {listens}")
+        entry = next(p for p in other.call("peers")["peers"] if p["id"] == me.id())
+        if seen["observedAddr"] is not None:
+            check(without_id(seen["observedAddr"]) == entry["addr"],
+                  f"{other.name} says it sees us at {seen['observedAddr']}, and that the connection is {entry['addr']}")
+        expected = "verified" if SIGNS_RECORD[other.impl] else "absent"
+        check(seen["signedRecord"] == expected, f"the signed record of {other.name} is {seen['signedRecord']}")
+        if expected == "verified":
+            check(set(map(without_id, seen["recordAddrs"])) == set(listens),
+                  f"the record of {other.name} has {seen['recordAddrs']}, it listens on {listens}")
+
+
+@case("legacy-record")
+def legacy_record(pair):
+    if pair.listener != "rust":
+        raise Skip("only rust makes such records")
+    a, b = pair.fresh(listener_args=["--signed-record", "legacy"])
+    seen = a.call("identify", peer=b.id())
+    check(set(map(without_id, seen["listenAddrs"])) == set(b.ready["hosts"][0]["addrs"]),
+          f"learnt {seen['listenAddrs']}")
+    a.call("echo", peer=b.id())
+
+
+@case("ping")
+def ping(pair):
+    a, b = pair.connected()
+    for me, other in ((a, b), (b, a)):
+        check(len(me.call("ping", peer=other.id(), count=10)["rtts"]) == 10, "not 10 answers")
+
+
+# ---------------------------------------------------------------------------------------------- streams
+
+@case("streams-200")
+def streams_200(pair):
+    a, b = pair.connected()
+    for me, other in ((a, b), (b, a)):
+        me.call("echo", peer=other.id(), streams=200, bytes=3000, hold=True, timeout=60000)
+        me.call("echo", peer=other.id(), streams=200, bytes=50000, timeout=60000)
+
+
+@case("streams-200-default-limits")
+def streams_200_default_limits(pair):
+    a, b = pair.fresh(["--limits", "default"], ["--limits", "default"])
+    a.call("identify", peer=b.id())
+    try:
+        reply = a.call("echo", peer=b.id(), streams=200, bytes=3000, hold=True, timeout=60000)
+    except PeerError as e:
+        reply = e.reply
+        check("good" in reply, str(e))
+    least = min(DEFAULT_STREAMS["dialer", a.impl], DEFAULT_STREAMS["listener", b.impl])
+    check(reply["good"] >= least, f"{reply['good']} of 200 streams worked, not {least}: {reply['errors']}")
+    # whatever was refused, the connection is as good as before
+    for me, other in ((a, b), (b, a)):
+        eventually(lambda: attempt(me, "echo", peer=other.id(), streams=10, bytes=20000), timeout=5)
+    return f"{reply['good']} of 200 worked"
+
+
+def attempt(me, cmd, **args):
+    try:
+        return me.call(cmd, **args)
+    except PeerError:
+        return None
+
+
+@case("half-close")
+def half_close(pair):
+    a, b = pair.connected()
+    for me, other in ((a, b), (b, a)):
+        for size in (0, 1, 2, 65535, 65536, 262143, 262144, 262145, MIB):
+            me.call("echo", peer=other.id(), bytes=size)
+            me.call("sink", peer=other.id(), bytes=size)
+            me.call("source", peer=other.id(), bytes=size)
+
+
+@case("reset")
+def reset(pair):
+    a, b = pair.connected()
+    shown = []
+    for me, other in ((a, b), (b, a)):
+        shown.append(me.call("reset", peer=other.id()))
+    return ", ".join(f"{r['outcome']}" + (f" {r['code']:#x}" if r["code"] is not None else "") for r in shown)
+
+
+@case("reset-out")
+def reset_out(pair):
+    a, b = pair.connected()
+    for me, other in ((a, b), (b, a)):
+        seen = lambda: sum(other.counters()[c] for c in ("resetsSeen", "resetEofs"))
+        before = seen()
+        me.call("reset-out", peer=other.id())
+        eventually(lambda: seen() == before + 1)
+
+
+@case("upload-64M")
+def upload(pair):
+    a, b = pair.connected()
+    a.call("sink", peer=b.id(), bytes=64 * MIB, timeout=120000)
+
+
+@case("download-64M")
+def download(pair):
+    a, b = pair.connected()
+    a.call("source", peer=b.id(), bytes=64 * MIB, timeout=120000)
+
+
+@case("both-ways-64M")
+def both_ways(pair):
+    a, b = pair.connected()
+    calls = [me.start(cmd, peer=other.id(), bytes=16 * MIB, timeout=120000)
+             for me, other in ((a, b), (b, a)) for cmd in ("sink", "source")]
+    for call in calls:
+        call.wait()
+
+
+@case("odd-chunks")
+def odd_chunks(pair):
+    a, b = pair.connected()
+    for chunk in (1, 1000, 65519, 65520, 300001):
+        a.call("sink", peer=b.id(), bytes=2000 if chunk == 1 else 3 * MIB + 7, chunk=chunk)
+
+
+@case("slow-reader")
+def slow_reader(pair):
+    a, b = pair.connected()
+    for me, other in ((a, b), (b, a)):
+        reply = me.call("slow", peer=other.id(), bytes=24 * MIB, chunk=MIB // 8, pause=10, pings=8, timeout=60000)
+        check(max(reply["rtts"]) < 1000, f"pings took {reply['rtts']} ms beside a stream that is not read")
+        check(reply["ms"] > 1500, f"24 MiB were read in {reply['ms']} ms: that was not slow")
+
+
+@case("perf")
+def perf(pair):
+    a, b = pair.connected()
+    for me, other in ((a, b), (b, a)):
+        me.call("perf", peer=other.id(), up=8 * MIB, down=8 * MIB, timeout=60000)
+    me.call("perf", peer=other.id(), up=0, down=1000)
+    me.call("perf", peer=other.id(), up=1000, down=0)
+
+
+@case("stream-churn")
+def stream_churn(pair):
+    a, b = pair.connected()
+    a.call("bench-streams", peer=b.id(), count=1000, parallel=8, timeout=60000)
+
+
+# ---------------------------------------------------------------------------------------------- DHT
+
+def dht_net(pair, dialer_mode="server"):
+    """The dialer and three hosts of the listener in one private DHT, all reached through the listener's host 0."""
+    dht = ["--dht-prefix", PREFIX, "--dht"]
+    a, b = pair.fresh(dht + [dialer_mode], dht + ["server", "--hosts", 3], connect=False)
+    for host in (1, 2):
+        b.call("connect", host=host, addr=b.addr(0))
+    a.call("connect", addr=b.addr(0))
+    eventually(lambda: b.id(0) in a.call("dht-table")["peers"], timeout=20)
+    nodes = [(a, 0)] + [(b, h) for h in range(3)]
+    for p, h in nodes:
+        p.call("dht-refresh", host=h, timeout=60000)
+    return a, b
+
+
+def raw_cid(text):
+    return peerproc.cid_of(text.encode())
+
+
+def finds_provider(seeker, host, provider, cmd, **args):
+    """ADD_PROVIDER has no answer, so that it was sent does not mean that it has arrived: ask for up to 5 s."""
+    def ask():
+        found = seeker.call(cmd, host=host, count=1, timeout=60000, **args)["providers"]
+        return provider in [p["id"] for p in found]
+    eventually(ask, timeout=5)
+
+
+@case("dht")
+def dht(pair):
+    a, b = dht_net(pair)
+    eventually(lambda: a.id() in b.call("dht-table")["peers"], timeout=20)
+    # peers by id, both ways
+    found = a.call("dht-find-peer", peer=b.id(2), timeout=60000)
+    check(without_id(b.addr(2)) in map(without_id, found["addrs"]), f"found {found['addrs']}")
+    found = b.call("dht-find-peer", host=2, peer=a.id(), timeout=60000)
+    check(without_id(a.addr()) in map(without_id, found["addrs"]), f"found {found['addrs']}")
+    # providers
+    for (giver, gh), (seeker, sh) in (((a, 0), (b, 2)), ((b, 1), (a, 0))):
+        cid = raw_cid(f"from {giver.impl} {gh}")
+        giver.call("dht-provide", host=gh, cid=cid, timeout=60000)
+        finds_provider(seeker, sh, giver.id(gh), "dht-find-providers", cid=cid)
+        giver.call("advertise", host=gh, ns=f"names of {giver.impl}", timeout=60000)
+        finds_provider(seeker, sh, giver.id(gh), "find-ns", ns=f"names of {giver.impl}")
+    # public keys as values
+    for (giver, gh), (seeker, sh) in (((a, 0), (b, 2)), ((b, 1), (a, 0))):
+        value = giver.call("key", host=gh)["publicKey"]
+        key = (b"/pk/" + peerproc.id_bytes(giver.id(gh))).hex()
+        giver.call("dht-put", host=gh, key=key, value=value, timeout=60000)
+        got = seeker.call("dht-get", host=sh, key=key, timeout=60000)
+        check(got["value"] == value, "another value came back")
+    # one request, in both directions: of the servers that are known all but the asker
+    everybody = {a.id(), b.id(0), b.id(1), b.id(2)}
+    for (me, mh), (other, oh) in (((a, 0), (b, 0)), ((b, 0), (a, 0))):
+        ids = me.call("dht-query", host=mh, peer=other.id(oh), key="00" * 32)["peers"]
+        check(set(ids) <= everybody, f"strangers in {ids}")
+        check(other.id(oh) not in ids, "the answerer names itself")
+        check(len(ids) >= 1, "no closer peers at all")
+
+
+@case("dht-client")
+def dht_client(pair):
+    a, b = dht_net(pair, "client")
+    cid = raw_cid("from a client")
+    a.call("dht-provide", cid=cid, timeout=60000)
+    finds_provider(b, 2, a.id(), "dht-find-providers", cid=cid)
+    a.call("dht-find-peer", peer=b.id(1), timeout=60000)
+
+
+@case("dht-client-not-in-tables")
+def dht_client_not_in_tables(pair):
+    a, b = dht_net(pair, "client")
+    a.call("dht-provide", cid=raw_cid("from a client"), timeout=60000)
+    time.sleep(0.5)
+    for h in range(3):
+        check(a.id() not in b.call("dht-table", host=h)["peers"], "a client is in a routing table")
+
+
+# ---------------------------------------------------------------------------------------------- running
+
+def limitation(name, dialer, listener):
+    for key in ((name, dialer, listener), (name, dialer, "*"), (name, "*", listener)):
+        if key in LIMITATIONS:
+            return LIMITATIONS[key]
+    return None
+
+
+def run_case(name, function, pair, verbose):
+    began = time.monotonic()
+    outcome, note = "passed", ""
+    try:
+        note = function(pair) or ""
+    except (Skip, Unsupported) as skip:
+        outcome, note = "skipped", str(skip)
+    except Exception as e:  # a failed case must not end the run
+        outcome = "failed"
+        note = f"{type(e).__name__}: {e}" if verbose or not isinstance(e, (PeerError, AssertionError)) else str(e)
+        known = limitation(name, pair.dialer, pair.listener)
+        if known:
+            outcome, note = "skipped", f"known: {known} ({note.splitlines()[0]})"
+        elif not isinstance(e, (PeerError, AssertionError)):
+            note += "\n" + traceback.format_exc()
+    seconds = time.monotonic() - began
+    label = f"{pair.dialer} -> {pair.listener}  {name}"
+    print(f"{outcome:8}{label:46}{seconds:6.1f} s" + (f"  {note}" if note else ""), flush=True)
+    if outcome == "failed":
+        print(pair.logs(), end="", flush=True)
+    pair.end_case(outcome == "failed")
+    return outcome
+
+
+def wanted_pairs(options, available):
+    impls = [i for i in peerproc.IMPLS if i in available and (not options.impl or i in options.impl)]
+    for dialer in impls:
+        for listener in impls:
+            if dialer == listener and not (options.self or dialer == "warren"):
+                continue
+            if options.with_impl and options.with_impl not in (dialer, listener):
+                continue
+            yield Pair(dialer, listener)
+
+
+def main():
+    names = lambda text: [t for t in text.split(",") if t]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--impl", type=names, default=[])
+    parser.add_argument("--with", dest="with_impl", choices=peerproc.IMPLS)
+    parser.add_argument("--only", type=names, default=[])
+    parser.add_argument("--require", type=names, default=[])
+    parser.add_argument("--self", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    cases = [(n, f) for n, f in CASES if not options.only or any(n.startswith(o) for o in options.only)]
+    if options.list:
+        print("\n".join(n for n, _ in cases))
+        return 0
+
+    count = {"passed": 0, "failed": 0, "skipped": 0}
+    available, reasons = peerproc.programs()
+    for impl, reason in reasons.items():
+        if not options.impl or impl in options.impl:
+            outcome = "failed" if impl in options.require else "skipped"
+            count[outcome] += 1
+            print(f"{outcome:8}{impl}: {reason}")
+    for pair in wanted_pairs(options, available):
+        for name, function in cases:
+            count[run_case(name, function, pair, options.verbose)] += 1
+        pair.end_case(True)
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    return 1 if count["failed"] or not count["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
