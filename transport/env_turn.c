@@ -55,20 +55,19 @@ void wr_env_turn_timers(struct wr_env *env, wr_time now)
     }
 }
 
-void wr_env_turn_net_changed(struct wr_env *env, wr_time now)
+void wr_env_turn_tell_watches(struct wr_env *env)
 {
+    assert(env->in_turn);
     /* A handler may stop any watch, so each goes back before it is called. */
     struct wr_list waiting, *node;
     wr_list_init(&waiting);
     while ((node = wr_list_pop(&env->watches)))
         wr_list_append(&waiting, node);
-    wr_env_turn_begin(env, now);
     while ((node = wr_list_pop(&waiting))) {
         wr_list_append(&env->watches, node);
         struct wr_net_watch *watch = wr_list_entry(node, struct wr_net_watch, node);
         watch->on_change(watch);
     }
-    wr_env_turn_end(env);
 }
 
 const uint8_t *wr_env_hash_seed(const struct wr_env *env)

@@ -33,7 +33,7 @@ void wr_env_turn_end(struct wr_env *env);
 bool wr_env_turn_pending(const struct wr_env *env);
 /* Fires the timers due at `now`, a turn for each; those started meanwhile wait for the next call. */
 void wr_env_turn_timers(struct wr_env *env, wr_time now);
-/* Tells every watch, in one turn. */
-void wr_env_turn_net_changed(struct wr_env *env, wr_time now);
+/* Calls every watch; within a turn. */
+void wr_env_turn_tell_watches(struct wr_env *env);
 
 #endif

@@ -38,6 +38,7 @@ static void on_timer(uv_timer_t *timer)
 {
     struct wr_env_uv *e = timer->data;
     e->armed_at = 0;
+    wr_env_uv_link_check_sleep(e);
     run_due(e);
 }
 
@@ -132,6 +133,14 @@ int wr_env_uv_source_open(struct wr_env_uv *e, struct wr_env_uv_source *source, 
     return 0;
 }
 
+void wr_env_uv_source_borrow(struct wr_env_uv *e, struct wr_env_uv_source *source, int fd,
+                             uint32_t events, void (*on_ready)(struct wr_env_uv_source *, uint32_t))
+{
+    *source = (struct wr_env_uv_source){.fd = fd, .on_ready = on_ready};
+    wr_env_uv_source_want(e, source, events);
+    e->sources++;
+}
+
 int wr_env_uv_source_want(struct wr_env_uv *e, struct wr_env_uv_source *source, uint32_t events)
 {
     if (events == source->events)
@@ -146,10 +155,16 @@ int wr_env_uv_source_want(struct wr_env_uv *e, struct wr_env_uv_source *source, 
 
 void wr_env_uv_source_close(struct wr_env_uv *e, struct wr_env_uv_source *source)
 {
+    int fd = source->fd;
+    wr_env_uv_source_forget(e, source);
+    close(fd);
+}
+
+void wr_env_uv_source_forget(struct wr_env_uv *e, struct wr_env_uv_source *source)
+{
     assert(source->fd >= 0);
-    /* close() alone leaves the entry behind when a child of fork still holds the descriptor. */
+    /* Closing alone leaves the entry behind when a child of fork still holds the descriptor. */
     wr_env_uv_source_want(e, source, 0);
-    close(source->fd);
     source->fd = -1;
     source->next_dead = e->dead;
     e->dead = source;
@@ -209,6 +224,8 @@ void wr_env_uv_destroy(struct wr_env *env)
     struct wr_env_uv *e = wr_env_uv_of(env);
     assert(!e->env.in_turn);
     run_due(e);
+    wr_env_uv_dns_destroy(e);
+    wr_env_uv_link_destroy(e);
     end_round(e);
     assert(e->sources == 0 && !wr_env_turn_pending(env));
     uv_close((uv_handle_t *)&e->poll, on_handle_closed);

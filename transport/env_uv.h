@@ -16,4 +16,10 @@ struct wr_env *wr_env_uv_create(struct uv_loop_s *loop, const struct wr_log *log
  * run once more. */
 void wr_env_uv_destroy(struct wr_env *env);
 
+#define WR_ENV_UV_RESOLVERS_MAX 4    /* ours; the C library takes 3 */
+
+/* Asks these name servers, in order, instead of the system's (/etc/resolv.conf); count 0: the system's
+ * again. From the next lookup on. 0, WR_ELIMIT. */
+int wr_env_uv_resolvers(struct wr_env *env, const struct wr_addr *servers, size_t count);
+
 #endif

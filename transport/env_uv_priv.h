@@ -18,6 +18,9 @@ struct wr_env_uv_source {
     struct wr_env_uv_source *next_dead;
 };
 
+struct wr_env_uv_dns;
+struct wr_env_uv_link;
+
 struct wr_env_uv {
     struct wr_env env;    /* first: see env_turn.h */
     uv_loop_t *loop;      /* borrowed */
@@ -32,6 +35,8 @@ struct wr_env_uv {
     uint8_t *shared;       /* owned; WR_ENV_UV_SHARED bytes that every read lands in */
     struct wr_env_uv_source *dead;     /* owned; closed in this round, freed at its end */
     struct wr_list starved;            /* listeners that wait for descriptors; env_uv_net.c */
+    struct wr_env_uv_dns *dns;         /* owned; NULL before the first question; env_uv_dns.c */
+    struct wr_env_uv_link *link;       /* owned; NULL before the first watch; env_uv_link.c */
 };
 
 static inline struct wr_env_uv *wr_env_uv_of(struct wr_env *env)
@@ -51,6 +56,11 @@ int wr_env_uv_source_open(struct wr_env_uv *e, struct wr_env_uv_source *source, 
 int wr_env_uv_source_want(struct wr_env_uv *e, struct wr_env_uv_source *source, uint32_t events);
 /* Closes the descriptor now. The struct (one block of wr_alloc) is freed when the round is over. */
 void wr_env_uv_source_close(struct wr_env_uv *e, struct wr_env_uv_source *source);
+/* The pair for a descriptor that stays another's: opened without failing (should the set be full, no
+ * event comes), and let go of before its owner closes it. */
+void wr_env_uv_source_borrow(struct wr_env_uv *e, struct wr_env_uv_source *source, int fd,
+                             uint32_t events, void (*on_ready)(struct wr_env_uv_source *, uint32_t));
+void wr_env_uv_source_forget(struct wr_env_uv *e, struct wr_env_uv_source *source);
 
 int wr_env_uv_error(int error);    /* errno to enum wr_err */
 socklen_t wr_env_uv_to_sockaddr(const struct wr_addr *addr, struct sockaddr_storage *out);
@@ -58,5 +68,9 @@ void wr_env_uv_from_sockaddr(const struct sockaddr_storage *in, struct wr_addr *
 
 /* Descriptors were closed: listeners that starve may try again. */
 void wr_env_uv_net_retry(struct wr_env_uv *e);
+void wr_env_uv_dns_destroy(struct wr_env_uv *e);
+void wr_env_uv_link_destroy(struct wr_env_uv *e);
+/* Looks whether the machine slept since the last look; called when the timer fires. */
+void wr_env_uv_link_check_sleep(struct wr_env_uv *e);
 
 #endif
