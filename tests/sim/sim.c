@@ -138,6 +138,11 @@ wr_time sim_now(const struct sim *sim)
     return sim->now;
 }
 
+wr_time sim_next(const struct sim *sim)
+{
+    return wr_timers_next(&sim->events);
+}
+
 void sim_run_until(struct sim *sim, wr_time at)
 {
     for (wr_time next; (next = wr_timers_next(&sim->events)) && next <= at;)
@@ -259,6 +264,7 @@ struct sim *sim_create(const struct sim_options *options)
     wr_list_init(&sim->hosts);
     wr_list_init(&sim->conns);
     wr_list_init(&sim->names);
+    wr_list_init(&sim->jobs);
     wr_map_init(&sim->nodes, NODES_MAX, seed);
     return sim;
 }
@@ -277,8 +283,11 @@ static void host_finish(struct sim_host *host)
     sim_disks_clear(host);
 }
 
+static void finish_works(struct sim *sim);
+
 void sim_destroy(struct sim *sim)
 {
+    finish_works(sim);
     wr_list_each(node, &sim->hosts)
         host_finish(wr_list_entry(node, struct sim_host, node));
     wr_list_each(node, &sim->hosts) {
@@ -472,9 +481,11 @@ void sim_move(struct sim_host *host, struct wr_ip ip4, struct wr_ip ip6, unsigne
     host->ip6 = ip6;
     host->lan = lan;
     addresses_add(host);
-    if (host->up)
-        wr_env_turn_net_changed(&host->env, host->sim->now);
-    rewake(host);
+    if (!host->up)
+        return;
+    sim_begin(host);
+    wr_env_turn_tell_watches(&host->env);
+    sim_end(host);
 }
 
 /* ---- env.h: time, chance, work, interfaces --------------------------------------------------------------------- */
@@ -505,6 +516,7 @@ void wr_env_random(struct wr_env *env, void *out, size_t len)
 
 struct job {
     struct sim_event event;    /* first */
+    struct wr_list node;       /* on sim->jobs */
     struct sim_host *host;
     struct wr_work *work;
 };
@@ -514,6 +526,7 @@ static void on_work(struct wr_timer *timer)
     struct job *job = (struct job *)(void *)event_of(timer);
     struct sim_host *host = job->host;
     struct wr_work *work = job->work;
+    wr_list_remove(&job->node);
     wr_free(job);
     sim_note(host->sim, NOTE_WORK, host, 0);
     sim_begin(host);
@@ -523,9 +536,14 @@ static void on_work(struct wr_timer *timer)
     sim_end(host);
 }
 
-static void drop_work(struct sim_event *event)
+/* As in real life, what was begun gets its done() even while all else is torn down. */
+static void finish_works(struct sim *sim)
 {
-    wr_free(event);
+    while (!wr_list_empty(&sim->jobs)) {
+        struct job *job = wr_list_entry(sim->jobs.next, struct job, node);
+        sim_event_stop(sim, &job->event);
+        on_work(&job->event.timer);
+    }
 }
 
 /* Also on a machine that is off: its objects are being destroyed and wait for this. */
@@ -538,8 +556,8 @@ int wr_env_work(struct wr_env *env, struct wr_work *work)
     job->host = host;
     job->work = work;
     job->event.at = host;
-    job->event.drop = drop_work;
     work->priv = job;
+    wr_list_append(&host->sim->jobs, &job->node);
     sim_event_at(host->sim, &job->event, host->sim->now + WORK_TIME, on_work);
     return 0;
 }

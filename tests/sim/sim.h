@@ -44,6 +44,7 @@ void sim_destroy(struct sim *sim);
 wr_time sim_now(const struct sim *sim);
 /* Lets one event happen; false when there is none. */
 bool sim_step(struct sim *sim);
+wr_time sim_next(const struct sim *sim);    /* when that will be; 0: none */
 /* Runs to an instant, or for a while; time then stands exactly there. */
 void sim_run_until(struct sim *sim, wr_time at);
 void sim_run(struct sim *sim, wr_time duration);

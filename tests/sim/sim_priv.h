@@ -29,7 +29,7 @@ struct sim {
     struct wr_timers events;
     uint64_t trace, event_count;
     struct sim_chance chance;    /* of the network; each host has its own besides */
-    struct wr_list hosts, conns, names;
+    struct wr_list hosts, conns, names, jobs;
     struct wr_map nodes;    /* struct node by scope and address */
     unsigned host_count, next_id;
     bool names_down;

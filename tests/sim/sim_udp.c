@@ -156,7 +156,8 @@ static struct sim_packet *make(struct wr_udp *u, const struct wr_addr *to, struc
     packet->event.drop = drop;
     packet->deliver = deliver;
     packet->head = (struct sim_head){SIM_DATAGRAM, u->at, *to, data.len};
-    memcpy(packet->data, data.ptr, data.len);
+    if (data.len)
+        memcpy(packet->data, data.ptr, data.len);
     return packet;
 }
 
