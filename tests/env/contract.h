@@ -33,6 +33,13 @@ bool contract_step(struct contract *c);
 void contract_starve(struct contract *c, bool starving);
 /* Where c->a may keep a store: nothing is there yet; gone after tear-down. */
 const char *contract_store(struct contract *c);
+/* One more record that c->a finds. Mute: questions get no answer any more. */
+void contract_name_add(struct contract *c, const char *name, enum wr_lookup_type type,
+                       struct wr_bytes record);
+void contract_names_mute(struct contract *c, bool mute);
+unsigned contract_names_asked(struct contract *c);    /* questions that reached a server; 0 if unknown */
+/* Gives c->a other addresses or routes; false when that cannot be done here. */
+bool contract_change_net(struct contract *c);
 
 #define CONTRACT_PATIENCE (20 * WR_SEC)    /* only ever used up by a failure */
 
@@ -53,6 +60,9 @@ void contract_run(struct contract *c, wr_time time);
 /* ---- groups, one per contract_<group>.c: each returns its number of failures ---- */
 int contract_turns(void);
 int contract_stream(void);
+int contract_local(void);
+int contract_udp(void);
+int contract_names(void);
 int contract_kv(void);
 
 #endif

@@ -54,7 +54,10 @@ bool contract_step(struct contract *c)
     struct driver *d = driver_of(c);
     if (sim_now(d->sim) >= d->deadline)
         return false;
-    if (!sim_step(d->sim))
+    wr_time next = sim_next(d->sim);
+    if (next && next <= d->deadline)
+        sim_step(d->sim);
+    else
         sim_run_until(d->sim, d->deadline);
     return true;
 }
@@ -69,4 +72,28 @@ const char *contract_store(struct contract *c)
 {
     (void)c;
     return "store";
+}
+
+void contract_name_add(struct contract *c, const char *name, enum wr_lookup_type type,
+                       struct wr_bytes record)
+{
+    sim_name_add(driver_of(c)->sim, name, type, record);
+}
+
+void contract_names_mute(struct contract *c, bool mute)
+{
+    sim_names_down(driver_of(c)->sim, mute);
+}
+
+unsigned contract_names_asked(struct contract *c)
+{
+    (void)c;
+    return 0;
+}
+
+bool contract_change_net(struct contract *c)
+{
+    struct driver *d = driver_of(c);
+    sim_move(d->a, *sim_host_ip4(d->a), *sim_host_ip6(d->a), 2);
+    return true;
 }

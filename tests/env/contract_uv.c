@@ -1,5 +1,6 @@
 /* The contract on libuv: two environments on one loop, over loopback. */
 #include "tests/env/contract.h"
+#include "tests/env/dns_server.h"
 
 #include "transport/env_uv.h"
 
@@ -18,6 +19,7 @@ struct driver {
     uint64_t deadline;
     struct rlimit descriptors;
     char store[64];    /* directory; "" until asked for */
+    struct dns_server *names;    /* of c->b */
 };
 
 static struct driver *driver_of(struct contract *c)
@@ -36,6 +38,10 @@ int contract_setup(void **state)
     c->a_addr.ip = c->b_addr.ip = (struct wr_ip){4, {127, 0, 0, 1}};
     c->a_addr6.ip = c->b_addr6.ip = (struct wr_ip){6, {[15] = 1}};
     getrlimit(RLIMIT_NOFILE, &d->descriptors);
+    struct wr_addr resolver = c->b_addr;
+    d->names = dns_server_create(c->b, &resolver);
+    assert_non_null(d->names);
+    assert_int_equal(wr_env_uv_resolvers(c->a, &resolver, 1), 0);
     *state = c;
     return c->a && c->b ? 0 : -1;
 }
@@ -70,6 +76,7 @@ int contract_teardown(void **state)
     struct driver *d = driver_of(*state);
     if (d->store[0])
         remove_store(d->store);
+    dns_server_destroy(d->names);
     wr_env_uv_destroy(d->contract.a);
     wr_env_uv_destroy(d->contract.b);
     uv_close((uv_handle_t *)&d->guard, NULL);
@@ -112,4 +119,27 @@ void contract_starve(struct contract *c, bool starving)
         limit.rlim_cur = (rlim_t)lowest;
     }
     setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void contract_name_add(struct contract *c, const char *name, enum wr_lookup_type type,
+                       struct wr_bytes record)
+{
+    dns_server_add(driver_of(c)->names, name, type, record);
+}
+
+void contract_names_mute(struct contract *c, bool mute)
+{
+    dns_server_mute(driver_of(c)->names, mute);
+}
+
+unsigned contract_names_asked(struct contract *c)
+{
+    struct dns_server *names = driver_of(c)->names;
+    return dns_server_asked(names, false) + dns_server_asked(names, true);
+}
+
+bool contract_change_net(struct contract *c)
+{
+    (void)c;
+    return false;
 }
