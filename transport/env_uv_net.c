@@ -39,6 +39,9 @@ enum {
     PAUSED = 4,
     LOCAL = 8,
     HUNG_UP = 16,    /* paused, and the peer is gone: out of the set until resumed */
+    PAIR = 32,       /* of wr_env_socketpair: its directions end one by one */
+    ENDED = 64,      /* the peer finished writing, on_eof was called */
+    SHUT = 128,      /* we finish writing once the backlog is gone */
 };
 
 struct wr_sock {
@@ -190,7 +193,7 @@ static void want(struct wr_sock *s, bool room)
 {
     uint32_t events = room ? EPOLLOUT : 0;
     if (!(s->flags & CONNECTING))
-        events |= s->flags & PAUSED ? (uint32_t)EPOLLERR : (uint32_t)EPOLLIN;
+        events |= s->flags & (PAUSED | ENDED) ? (uint32_t)EPOLLERR : (uint32_t)EPOLLIN;
     /* Cannot fail for what is in the set; what came back into it and fails stays as if paused. */
     wr_env_uv_source_want(s->e, &s->source, s->flags & HUNG_UP ? 0 : events);
 }
@@ -234,6 +237,8 @@ static void on_room(struct wr_sock *s)
     flush(s);
     if (s->first || s->write_err)
         return;
+    if (s->flags & SHUT)
+        shutdown(s->source.fd, SHUT_WR);
     wr_env_uv_begin(s->e);
     s->ops->on_drain(s->arg);
     wr_env_uv_end(s->e);
@@ -243,6 +248,14 @@ static void on_readable(struct wr_sock *s)
 {
     for (int i = 0; i < READS_PER_ROUND; i++) {
         ssize_t n = recv(s->source.fd, s->e->shared, WR_ENV_UV_SHARED, MSG_DONTWAIT);
+        if (n == 0 && (s->flags & PAIR) && s->ops->on_eof) {
+            s->flags |= ENDED;
+            want(s, s->first != NULL);
+            wr_env_uv_begin(s->e);
+            s->ops->on_eof(s->arg);
+            wr_env_uv_end(s->e);
+            return;
+        }
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
             int err = n == 0 ? WR_ECLOSED : wr_env_uv_error(errno);
             sock_end(s, s->write_err ? s->write_err : err);
@@ -269,12 +282,16 @@ static void on_sock_ready(struct wr_env_uv_source *source, uint32_t events)
         on_room(s);
     if (!alive(s) || !(events & (EPOLLIN | EPOLLERR | EPOLLHUP)))
         return;
-    if (!(s->flags & PAUSED)) {
+    if (!(s->flags & (PAUSED | ENDED))) {
         on_readable(s);
         return;
     }
     if (!(events & (EPOLLERR | EPOLLHUP)))
         return;
+    if (s->flags & ENDED) {
+        sock_end(s, s->write_err ? s->write_err : WR_ECLOSED);
+        return;
+    }
     /* Errors are reported whether waited for or not. A broken TCP connection ends here; of a local one
      * the peer may have left in good order with bytes still to be read. */
     if (s->flags & LOCAL) {
@@ -333,6 +350,14 @@ int wr_sock_write_fd(struct wr_sock *s, const uint8_t *data, size_t len, int fd)
 size_t wr_sock_backlog(const struct wr_sock *s)
 {
     return s->backlog;
+}
+
+void wr_sock_shut(struct wr_sock *s)
+{
+    assert(s->flags & PAIR);
+    s->flags |= SHUT;
+    if (!s->first)
+        shutdown(s->source.fd, SHUT_WR);
 }
 
 void wr_sock_pause(struct wr_sock *s, bool paused)
@@ -539,7 +564,7 @@ int wr_env_socketpair(struct wr_env *env, const struct wr_sock_ops *ops, void *a
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         return wr_env_uv_error(errno);
-    int err = sock_create(wr_env_uv_of(env), pair[0], EPOLLIN, LOCAL, out);
+    int err = sock_create(wr_env_uv_of(env), pair[0], EPOLLIN, LOCAL | PAIR, out);
     if (err) {
         close(pair[1]);
         return err;
