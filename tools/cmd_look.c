@@ -214,57 +214,50 @@ static const struct cli_flag ping_flags[] = {
     {NULL, NULL, NULL},
 };
 
-static void nap(int64_t ms)
+static void on_pong(void *arg, struct wr_bytes name, const msgpack_object *pong)
 {
-    const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-    (void)nanosleep(&time, NULL);
-}
-
-static void print_pong(const struct cli *cli, const msgpack_object *pong)
-{
-    char peer[PRINT_TEXT], path[PRINT_TEXT], addr[PRINT_TEXT];
-    if (cli->json) {
-        print_json_line(pong);
+    const struct cli *cli = arg;
+    char peer[PRINT_TEXT], path[PRINT_TEXT], addr[PRINT_TEXT], error[PRINT_TEXT];
+    if (!wr_bytes_equal(name, WR_BYTES_STR("progress")))
         return;
-    }
-    (void)printf("%s  %.3f ms  %s  %s%s\n", print_text(pong, "peer", peer),
-                 print_number(pong, "rtt_ms"), print_text(pong, "path", path),
-                 print_text(pong, "addr", addr),
-                 print_bool(pong, "upgraded") ? "  (upgraded)" : "");
+    if (cli->json)
+        print_json_line(pong);
+    else if (*print_text(pong, "text", error))
+        (void)printf("%s  %s\n", print_text(pong, "peer", peer), error);
+    else
+        (void)printf("%s  %.3f ms  %s  %s%s\n", print_text(pong, "peer", peer),
+                     print_number(pong, "rtt_ms"), print_text(pong, "path", path),
+                     print_text(pong, "addr", addr),
+                     print_bool(pong, "upgraded") ? "  upgraded" : "");
     (void)fflush(stdout);
 }
 
 static int run_ping(struct cli *cli)
 {
     struct client c;
+    struct wr_rpc_message reply;
     uint64_t count = 4;
-    int64_t interval = 1000;
+    int64_t every = 1000, patience = cli->timeout_ms;
     if (cli->values[PING_COUNT] && !cli_parse_count(cli->values[PING_COUNT], &count))
         return cli_usage(cli, "--count: \"%s\" is no number", cli->values[PING_COUNT]);
-    if (cli->values[PING_INTERVAL] && !cli_parse_duration(cli->values[PING_INTERVAL], &interval))
+    if (cli->values[PING_INTERVAL] && !cli_parse_duration(cli->values[PING_INTERVAL], &every))
         return cli_usage(cli, "--interval: \"%s\" is no time", cli->values[PING_INTERVAL]);
-    int result = client_open(&c, cli), best = CLI_NO;
+    cli->timeout_ms = CLI_NO_TIMEOUT; /* it counts for each reply, not for the call */
+    int result = client_open(&c, cli);
     if (result)
         return result;
-    for (uint64_t i = 0; count == 0 || i < count; i++) {
-        struct wr_rpc_message reply;
-        if (i)
-            nap(interval);
-        wr_pack_text(client_begin(&c, "ping"), "peer", cli->argv[0]);
-        result = client_call(&c, &reply);
-        if (result == CLI_YES) {
-            print_pong(cli, reply.result);
-            wr_rpc_message_clear(&reply);
-            best = CLI_YES;
-        } else if (result == CLI_TIMEOUT) {
-            best = best == CLI_YES ? CLI_YES : CLI_TIMEOUT;
-        } else {
-            best = best == CLI_YES && result == CLI_NO ? CLI_YES : result;
-            break; /* the reason stays the same */
-        }
-    }
+    c.on_note = on_pong;
+    c.note_arg = cli;
+    struct wr_pack *p = client_begin(&c, "ping");
+    wr_pack_text(p, "peer", cli->argv[0]);
+    wr_pack_u64(p, "count", count);
+    wr_pack_u64(p, "every_ms", (uint64_t)every);
+    wr_pack_u64(p, "reply_timeout_ms", (uint64_t)patience);
+    result = client_call(&c, &reply);
+    if (result == CLI_YES)
+        wr_rpc_message_clear(&reply);
     client_close(&c);
-    return best;
+    return result;
 }
 
 /* ---- events */
@@ -422,7 +415,7 @@ const struct cli_command cli_look_commands[] = {
      .args_min = 1,
      .args_max = 1,
      .client = true,
-     .timeout_ms = 30000,
+     .timeout_ms = 10000,
      .run = run_ping},
     {.name = "events",
      .args = "",
