@@ -1,0 +1,251 @@
+#include "node/methods_impl.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+double wr_methods_ms(wr_time t)
+{
+    return (double)t / (double)WR_MSEC;
+}
+
+/* ---- naming peers */
+
+bool wr_methods_target(struct wr_call *call, struct wr_params *params, struct wr_target *target)
+{
+    char text[WR_MADDR_TEXT];
+    struct wr_maddr whole;
+    memset(target, 0, sizeof(*target));
+    (void)wr_params_text(params, "peer", text, sizeof(text));
+    if (wr_call_refuse(call, params))
+        return false;
+    if (text[0] != '/') {
+        if (wr_peerid_parse(text, &target->peer) == 0)
+            return true;
+        wr_call_fail(
+            call, WR_EINVAL,
+            "\"%.128s\" is neither a peer id (12D3KooW...) nor an address (/ip4/.../p2p/ID)", text);
+        return false;
+    }
+    if (wr_maddr_parse(text, &whole)) {
+        wr_call_fail(call, WR_EINVAL,
+                     "\"%.256s\" is not a multiaddr; /ip4/192.0.2.1/tcp/4001/p2p/ID is", text);
+        return false;
+    }
+    struct wr_bytes bytes = wr_maddr_bytes(&whole), addr = wr_maddr_strip_peer(bytes);
+    (void)wr_maddr_peer(bytes, &target->peer);
+    memcpy(target->addr.bytes, addr.ptr, addr.len);
+    target->addr.len = (uint8_t)addr.len;
+    return true;
+}
+
+const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c)
+{
+    if (c->limited)
+        return "relayed";
+    struct wr_maddr remote;
+    wr_conn_remote(c, &remote);
+    if (wr_maddr_is_circuit(wr_maddr_bytes(&remote)))
+        return "relayed";
+    const struct wr_policy *policy = wr_swarm_policy(m->o.swarm);
+    enum wr_ip_class class = wr_ip_classify(&c->remote.ip);
+    bool local = class == WR_IP_LOOPBACK || class == WR_IP_LINK_LOCAL ||
+                 wr_policy_on_link(policy, &c->remote.ip);
+    return local ? "lan" : "direct";
+}
+
+void wr_methods_pack_conn(const struct wr_methods *m, struct wr_pack *p, const struct wr_conn *c)
+{
+    char peer[WR_PEERID_TEXT], addr[WR_MADDR_TEXT];
+    struct wr_maddr remote;
+    wr_conn_remote(c, &remote);
+    wr_pack_text(p, "peer", wr_peerid_print(&c->peer, peer));
+    wr_pack_text(p, "path", wr_methods_path(m, c));
+    wr_pack_text(p, "addr", wr_maddr_print(wr_maddr_bytes(&remote), addr, sizeof(addr)));
+}
+
+/* ---- why a dial failed */
+
+#define REPORTS_SHOWN 4 /* addresses quoted in an error */
+
+static const char *next_step(int err)
+{
+    switch (err) {
+    case WR_EUNREACH:
+        return "no address of it is known; connect by address: `warren connect ADDR/p2p/ID`";
+    case WR_EGATED:
+        return "a rule blocks it; `warren block` lists the rules, --remove takes one back";
+    case WR_EBACKOFF:
+        return "it failed a moment ago; try again in a few seconds";
+    case WR_EPEERID:
+        return "another peer answers at that address; ask its owner for the id";
+    case WR_ESELF:
+        return "that is this node itself";
+    case WR_EREFUSED:
+        return "nothing listens there; is the other node running?";
+    case WR_EAUTH:
+    case WR_EPROTO:
+    case WR_ECLOSED:
+    case WR_ERESET:
+        return "the handshake failed; is it a libp2p node, of the same network key?";
+    case WR_ELIMIT:
+        return "a limit of this node is reached; `warren limits` shows which";
+    default:
+        return "is it online and reachable from here?";
+    }
+}
+
+void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
+                            const struct wr_peerid *peer, int err)
+{
+    struct wr_dial_report reports[REPORTS_SHOWN];
+    char name[WR_PEERID_TEXT] = "that address", text[512] = "", addr[WR_MADDR_TEXT];
+    size_t count = 0, len = 0;
+    if (peer && peer->len) {
+        (void)wr_peerid_print(peer, name);
+        count = wr_swarm_dial_report(m->o.swarm, peer, reports, REPORTS_SHOWN);
+    }
+    for (size_t i = 0; i < count && len < sizeof(text); i++) {
+        if (!reports[i].err)
+            continue;
+        (void)wr_maddr_print(wr_maddr_bytes(&reports[i].addr), addr, sizeof(addr));
+        int wrote = snprintf(text + len, sizeof(text) - len, "%s%s: %s", len ? ", " : " (", addr,
+                             wr_err_text(reports[i].err));
+        len += wrote > 0 ? (size_t)wrote : 0;
+    }
+    wr_call_fail(call, err, "cannot reach %s: %s%s%s; %s", name, wr_err_text(err), text,
+                 len ? ")" : "", next_step(err));
+}
+
+/* ---- the node as a whole */
+
+struct count {
+    const struct wr_methods *m;
+    struct wr_totals *out;
+};
+
+static void count_conn(struct wr_conn *c, void *arg)
+{
+    const struct count *count = arg;
+    struct wr_totals *out = count->out;
+    out->bytes_in += c->bytes_in;
+    out->bytes_out += c->bytes_out;
+    out->streams += c->stream_count;
+    if (c->outbound)
+        out->outbound++;
+    else
+        out->inbound++;
+    if (wr_swarm_conn(count->m->o.swarm, &c->peer) != c)
+        return; /* a peer counts once, by its best connection */
+    const char *path = wr_methods_path(count->m, c);
+    out->peers++;
+    if (strcmp(path, "relayed") == 0)
+        out->relayed++;
+    else if (strcmp(path, "lan") == 0)
+        out->lan++;
+    else
+        out->direct++;
+}
+
+void wr_methods_totals(const struct wr_methods *m, struct wr_totals *out)
+{
+    struct count count = {m, out};
+    memset(out, 0, sizeof(*out));
+    out->bytes_in = m->closed_in;
+    out->bytes_out = m->closed_out;
+    wr_swarm_each(m->o.swarm, count_conn, &count);
+}
+
+/* ---- events */
+
+static const char *event_name(enum wr_swarm_event_type type)
+{
+    switch (type) {
+    case WR_SWARM_OPENED:
+        return "connection-opened";
+    case WR_SWARM_CLOSED:
+        return "connection-closed";
+    case WR_SWARM_CONNECTED:
+        return "peer-connected";
+    case WR_SWARM_DISCONNECTED:
+        return "peer-disconnected";
+    case WR_SWARM_IDENTIFIED:
+        return "peer-identified";
+    case WR_SWARM_PEER_CHANGED:
+        return "peer-changed";
+    case WR_SWARM_ADDRS:
+        return "addresses-changed";
+    case WR_SWARM_PROTOCOLS:
+        return "protocols-changed";
+    case WR_SWARM_DIAL_FAILED:
+        return "dial-failed";
+    }
+    return "unknown";
+}
+
+static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    struct wr_methods *m = wr_list_entry(watch, struct wr_methods, watch);
+    char peer[WR_PEERID_TEXT];
+    if (event->type == WR_SWARM_CLOSED && event->conn) {
+        m->closed_in += event->conn->bytes_in;
+        m->closed_out += event->conn->bytes_out;
+    }
+    struct wr_pack *p = wr_control_event(m->o.control, event_name(event->type));
+    if (!p)
+        return;
+    if (event->conn) {
+        wr_methods_pack_conn(m, p, event->conn);
+        wr_pack_text(p, "direction", event->conn->outbound ? "out" : "in");
+    } else if (event->peer) {
+        wr_pack_text(p, "peer", wr_peerid_print(event->peer, peer));
+    }
+    if (event->err) {
+        wr_pack_text(p, "error", wr_err_name(event->err));
+        wr_pack_text(p, "text", wr_err_text(event->err));
+    }
+    wr_control_event_send(m->o.control);
+}
+
+/* ---- life */
+
+int wr_methods_create(const struct wr_methods_options *options, struct wr_methods **out)
+{
+    struct wr_methods *m = wr_alloc(sizeof(*m));
+    if (!m)
+        return WR_ELIMIT;
+    m->o = *options;
+    m->env = wr_swarm_env(options->swarm);
+    m->started_at = wr_env_now(m->env);
+    wr_list_init(&m->waits);
+    wr_list_init(&m->rules);
+    wr_list_init(&m->served);
+    wr_list_init(&m->bridges);
+    m->watch.on_event = on_event;
+    wr_swarm_watch(m->o.swarm, &m->watch);
+    int error = wr_methods_look(m);
+    if (!error)
+        error = wr_methods_peer(m);
+    if (!error)
+        error = wr_methods_dht(m);
+    if (!error)
+        error = wr_methods_stream(m);
+    if (error) {
+        wr_methods_destroy(m);
+        return error;
+    }
+    *out = m;
+    return 0;
+}
+
+void wr_methods_destroy(struct wr_methods *m)
+{
+    if (!m)
+        return;
+    wr_swarm_unwatch(&m->watch);
+    wr_methods_stream_end(m);
+    wr_methods_dht_end(m);
+    wr_methods_peer_end(m);
+    wr_methods_look_end(m);
+    wr_free(m);
+}

@@ -1,0 +1,34 @@
+/* methods.h - what the control socket offers: the node's services as calls and events. Service.
+ * docs/control.md describes every method; the field names here are that interface. */
+#ifndef WR_METHODS_H
+#define WR_METHODS_H
+
+#include "node/config.h"
+#include "node/control.h"
+#include "transport/kv.h"
+#include "transport/swarm.h"
+
+struct wr_dht;
+struct wr_identify;
+struct wr_perf;
+struct wr_methods;
+
+/* All borrowed until wr_methods_destroy. */
+struct wr_methods_options {
+    struct wr_control *control;
+    struct wr_swarm *swarm;
+    struct wr_identify *identify; /* or NULL */
+    struct wr_dht *dht;           /* NULL: off */
+    struct wr_perf *perf;         /* or NULL */
+    struct wr_kv *kv;             /* keeps allow and block rules; or NULL */
+    const struct wr_config *config;
+    void (*on_stop)(void *arg); /* a client asked the node to stop */
+    void *arg;
+};
+
+/* Registers every method, watches the swarm, and applies the rules that were kept. 0, WR_ELIMIT. */
+int wr_methods_create(const struct wr_methods_options *options, struct wr_methods **out);
+/* After wr_control_destroy (which cancels what runs), before the services. NULL is allowed. */
+void wr_methods_destroy(struct wr_methods *m);
+
+#endif

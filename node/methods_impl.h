@@ -1,0 +1,62 @@
+/* methods_impl.h - what the files of methods share. Included by methods*.c only. */
+#ifndef WR_METHODS_IMPL_H
+#define WR_METHODS_IMPL_H
+
+#include "node/methods.h"
+#include "transport/err.h"
+
+#define WR_METHODS_RULES_MAX (2 * WR_POLICY_RULES_MAX) /* kept rules: both lists full */
+
+struct wr_methods {
+    struct wr_methods_options o;
+    struct wr_env *env;
+    struct wr_swarm_watch watch;
+    wr_time started_at;
+    uint64_t closed_in, closed_out; /* bytes of connections that are gone */
+    struct wr_list waits;           /* methods_look.c: calls of `wait` */
+    struct wr_timer wait_timer;
+    struct wr_list rules; /* methods_peer.c */
+    size_t rule_count;
+    struct wr_list served;  /* methods_stream.c: protocols that clients answer */
+    struct wr_list bridges; /* methods_stream.c: streams handed to clients */
+};
+
+/* Each registers the methods of its file. */
+int wr_methods_look(struct wr_methods *m);
+int wr_methods_peer(struct wr_methods *m);
+int wr_methods_dht(struct wr_methods *m);
+int wr_methods_stream(struct wr_methods *m);
+void wr_methods_look_end(struct wr_methods *m);
+void wr_methods_peer_end(struct wr_methods *m);
+void wr_methods_dht_end(struct wr_methods *m);
+void wr_methods_stream_end(struct wr_methods *m);
+void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out); /* Prometheus text */
+/* methods_dht.c: what status and metrics say of the DHT; and whether it has a peer, or is off. */
+void wr_methods_pack_dht(const struct wr_methods *m, struct wr_pack *p);
+void wr_methods_dht_metrics(const struct wr_methods *m, struct wr_buf *out);
+bool wr_methods_dht_ready(const struct wr_methods *m);
+
+/* A peer as clients name it: the parameter `peer` is a peer id or a multiaddr. */
+struct wr_target {
+    struct wr_peerid peer; /* len 0: only an address is known */
+    struct wr_maddr addr;  /* without /p2p; len 0: only a peer id is known */
+};
+/* False when it failed the call, saying why. */
+bool wr_methods_target(struct wr_call *call, struct wr_params *params, struct wr_target *target);
+
+/* "direct", "relayed" or "lan". */
+const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c);
+/* peer, path and addr of a connection, as fields. */
+void wr_methods_pack_conn(const struct wr_methods *m, struct wr_pack *p, const struct wr_conn *c);
+/* Fails a call whose dial failed, with what was tried and what to do. */
+void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
+                            const struct wr_peerid *peer, int err);
+double wr_methods_ms(wr_time t);
+
+struct wr_totals {
+    size_t peers, direct, relayed, lan, inbound, outbound, streams;
+    uint64_t bytes_in, bytes_out;
+};
+void wr_methods_totals(const struct wr_methods *m, struct wr_totals *out);
+
+#endif
