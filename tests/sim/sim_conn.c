@@ -62,6 +62,7 @@ void sim_conn_free(struct sim_conn *conn)
     for (unsigned i = 0; i < 2; i++) {
         sim_queue_clear(&conn->dir[i].network);
         sim_queue_clear(&conn->dir[i].unread);
+        sim_queue_clear(&conn->dir[i].acks);
     }
     wr_list_remove(&conn->node);
     wr_free(conn);
@@ -98,7 +99,8 @@ void sim_conn_clear(struct sim_conn *conn, unsigned side)
     sim_queue_clear(&d->unread);
     stop_counted(conn, &d->pump);
     stop_counted(conn, &d->ack);
-    d->unacked = d->ack_now = d->ack_next = 0;
+    sim_queue_clear(&d->acks);
+    d->unacked = 0;
 }
 
 void sim_streams_clear(struct sim *sim)
@@ -147,7 +149,7 @@ static bool passes(struct sim_conn *conn, unsigned side)
     return latency >= 0 && sim_enter(from, &head, next) == to;
 }
 
-static wr_time latency_of(struct sim_conn *conn, unsigned side)
+wr_time sim_conn_latency(struct sim_conn *conn, unsigned side)
 {
     struct sim_node *next;
     struct sim_head head = {SIM_DATA, conn->from[!side], conn->to[!side], 0};
@@ -177,7 +179,7 @@ static void on_pump(struct wr_timer *timer, unsigned side)
     struct sim *sim = conn->sim;
     if (!passes(conn, side)) {
         d->stuck_since = d->stuck_since ? d->stuck_since : sim->now;
-        d->resend = d->resend ? d->resend * 2 : RESEND_MIN + 2 * latency_of(conn, side);
+        d->resend = d->resend ? d->resend * 2 : RESEND_MIN + 2 * sim_conn_latency(conn, side);
         d->resend = d->resend < RESEND_MAX ? d->resend : RESEND_MAX;
         if (sim->now - d->stuck_since > sim->o.stream_timeout)
             give_up(conn, side);
@@ -230,7 +232,7 @@ void sim_conn_submit(struct wr_sock *s, struct piece *piece)
     unsigned side = !s->side;
     struct direction *d = &conn->dir[side];
     wr_time after = d->network.last ? d->network.last->arrives_at : 0;
-    wr_time latency = latency_of(conn, side);
+    wr_time latency = sim_conn_latency(conn, side);
     piece->arrives_at = sim_arrival(s->host, conn->host[side], piece->len + 40, latency, after);
     if (sim_lost(conn->sim))
         piece->arrives_at += 2 * latency + 10 * WR_MSEC;    /* found out by the ACKs of what follows */
@@ -252,23 +254,35 @@ void sim_conn_submit_kept(struct wr_sock *s, bool all)
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
 
+static void on_ack_0(struct wr_timer *timer);
+static void on_ack_1(struct wr_timer *timer);
+
+static void ack_start(struct sim_conn *conn, unsigned side)
+{
+    struct direction *d = &conn->dir[side];
+    if (!d->acks.first || sim_event_pending(&d->ack))
+        return;
+    d->ack.at = conn->host[!side];
+    sim_conn_ref(conn);
+    sim_event_at(conn->sim, &d->ack, d->acks.first->arrives_at, side ? on_ack_1 : on_ack_0);
+}
+
 static void on_ack(struct wr_timer *timer, unsigned side)
 {
     struct sim_conn *conn = wr_list_entry(timer, struct sim_conn, dir[side].ack.timer);
     struct direction *d = &conn->dir[side];
-    d->unacked -= d->ack_now;
-    d->ack_now = d->ack_next;
-    d->ack_next = 0;
-    if (d->ack_now) {
-        sim_conn_ref(conn);
-        sim_event_at(conn->sim, &d->ack, conn->sim->now + latency_of(conn, side), timer->on_timer);
+    while (d->acks.first && d->acks.first->arrives_at <= conn->sim->now) {
+        struct piece *piece = sim_queue_take(&d->acks);
+        d->unacked -= piece->len;
+        wr_free(piece);
     }
+    ack_start(conn, side);
     struct wr_sock *s = conn->end[!side];
     if (s && s->state == OPEN && s->backlog) {
         sim_conn_submit_kept(s, false);
         if (!s->backlog) {
-            sim_note(conn->sim, NOTE_DRAIN, s->host, 0);
             struct sim_host *host = s->host;
+            sim_note(conn->sim, NOTE_DRAIN, host, 0);
             sim_begin(host);
             s->ops->on_drain(s->arg);
             sim_end(host);
@@ -287,27 +301,34 @@ static void on_ack_1(struct wr_timer *timer)
     on_ack(timer, 1);
 }
 
-/* len bytes were read. The sender hears of it a latency later; while it is far from its bound, when it
+/* A piece was read. The sender hears of it a latency later; while it is far from its bound, when it
  * hears makes no difference and no event is spent on it. */
-static void acknowledge(struct sim_conn *conn, unsigned side, size_t len)
+static void acknowledge(struct sim_conn *conn, unsigned side, struct piece *piece)
 {
     struct direction *d = &conn->dir[side];
     struct wr_sock *sender = conn->end[!side];
-    if (len > d->unacked)
-        return;    /* a reset from within the handler forgot all that was under way */
     bool tight = sender && (sender->backlog || d->unacked > conn->sim->o.send_buffer / 2);
-    if (!tight && !sim_event_pending(&d->ack)) {
-        d->unacked -= len;
+    if (piece->len > d->unacked) {    /* the handler reset the other end: all is forgotten */
+        wr_free(piece);
         return;
     }
-    if (sim_event_pending(&d->ack)) {
-        d->ack_next += len;
+    if (!tight && !d->acks.first) {
+        d->unacked -= piece->len;
+        wr_free(piece);
         return;
     }
-    d->ack_now = len;
-    d->ack.at = conn->host[!side];
-    sim_conn_ref(conn);
-    sim_event_at(conn->sim, &d->ack, conn->sim->now + latency_of(conn, side), side ? on_ack_1 : on_ack_0);
+    struct piece *last = d->acks.last;
+    wr_time at = conn->sim->now + sim_conn_latency(conn, side);
+    if (last && last->arrives_at >= at) {
+        last->len += piece->len;
+        wr_free(piece);
+        return;
+    }
+    struct piece *small = wr_realloc(piece, sizeof(*piece));    /* its bytes are done with */
+    piece = small ? small : piece;
+    piece->arrives_at = at;
+    sim_queue_put(&d->acks, piece);
+    ack_start(conn, side);
 }
 
 static void read_some(struct wr_sock *s, struct piece *piece)
@@ -348,8 +369,9 @@ void sim_conn_read(struct wr_sock *s)
             continue;
         }
         if (s->state == OPEN)
-            acknowledge(conn, s->side, piece->len);
-        wr_free(piece);
+            acknowledge(conn, s->side, piece);
+        else
+            wr_free(piece);
     }
     sim_conn_unref(conn);
 }

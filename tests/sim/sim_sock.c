@@ -720,7 +720,7 @@ bool wr_sock_reused(const struct wr_sock *s)
 
 wr_time wr_sock_rtt(const struct wr_sock *s)
 {
-    return s->conn && !s->conn->local ? 2 * s->conn->latency : 0;
+    return s->state == OPEN && !s->conn->local ? 2 * sim_conn_latency(s->conn, !s->side) : 0;
 }
 
 void wr_sock_close(struct wr_sock *s, bool reset)

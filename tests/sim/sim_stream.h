@@ -24,8 +24,8 @@ struct direction {
     struct queue network, unread;
     struct sim_event pump;     /* arrival of network.first */
     size_t unacked;            /* bytes in the network or unread, or read and the sender not told */
-    struct sim_event ack;
-    size_t ack_now, ack_next;  /* bytes that the event under way tells of, and that the next one will */
+    struct queue acks;         /* under way to the sender: len says for how much */
+    struct sim_event ack;      /* arrival of acks.first */
     wr_time stuck_since, resend;    /* when the way was first found shut; the interval now */
 };
 
@@ -89,6 +89,7 @@ void sim_conn_unref(struct sim_conn *conn);
 void sim_conn_clear(struct sim_conn *conn, unsigned side);
 /* Sends a packet without data from this side. */
 void sim_conn_send(struct sim_conn *conn, unsigned side, enum sim_packet_kind kind);
+wr_time sim_conn_latency(struct sim_conn *conn, unsigned side);    /* one way, to this side */
 /* Puts a piece on its way to the other side; of the backlog: what there is room for, or all. */
 void sim_conn_submit(struct wr_sock *s, struct piece *piece);
 void sim_conn_submit_kept(struct wr_sock *s, bool all);
