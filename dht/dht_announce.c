@@ -1,0 +1,474 @@
+/* Putting records where they belong, and doing so again in time: values, keys we provide, names we
+ * joined. */
+#include "dht/dht_impl.h"
+#include "dht/namespace.h"
+#include "transport/err.h"
+
+#include <string.h>
+
+#define PUTS_ENOUGH       3 / 4 /* of the nearest told: the rest goes on alone; go lookup_optim.go */
+#define CORRECT_MAX       WR_QUERY_SET  /* peers given the better value after a get */
+#define ANNOUNCE_PARALLEL 4             /* keys announced again at once; ours */
+#define ANNOUNCE_RETRY    (5 * WR_MIN)  /* after a failure; ours */
+#define ANNOUNCE_SPREAD   (2 * WR_SEC)  /* per key, over which a restart spreads them; ours */
+#define ANNOUNCE_JITTER   (WR_HOUR)     /* taken off the interval at most; ours */
+#define SEEK_FIRST        (10 * WR_SEC) /* between searches for members, doubling; ours */
+#define SEEK_MAX          (10 * WR_MIN) /* ours: newcomers find those who are there, at once */
+#define SEEK_WANT         100           /* members looked for; go's default limit */
+#define MEMBERS_MAX       1000          /* remembered, so as not to be told again; ours */
+#define MEMBER_AGAIN      WR_HOUR       /* then told again */
+
+/* ---- puts
+ * ------------------------------------------------------------------------------------------ */
+
+static bool keeps_our_value(const struct wr_dht_request *r, const struct wr_dht_msg *answer)
+{
+    /* go checks the same: an answer without our value is a refusal. */
+    return answer && answer->has_record &&
+           wr_bytes_equal(answer->record.value, wr_buf_bytes(&r->value));
+}
+
+static void on_put(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
+{
+    struct wr_dht_request *r = rpc->owner;
+    r->puts_over++;
+    r->puts_kept += r->kind == PROVIDE ? err == 0 : keeps_our_value(r, answer);
+    if (r->puts_over < r->puts &&
+        r->puts_kept < (r->puts * PUTS_ENOUGH > 0 ? r->puts * PUTS_ENOUGH : 1))
+        return;
+    wr_dht_request_end(r, r->puts_kept > 0 ? 0 : WR_EREFUSED);
+}
+
+/* The message that leaves our record: ourselves with addresses, or the value. */
+struct put_message {
+    struct wr_dht_msg msg;
+    struct wr_dht_peer self;
+    struct wr_maddr own[OWN_ADDRS_MAX];
+    struct wr_bytes addrs[OWN_ADDRS_MAX];
+};
+
+static void fill_provider(const struct wr_dht *d, struct put_message *m, struct wr_bytes key)
+{
+    m->self = (struct wr_dht_peer){.id = d->self, .addrs = m->addrs};
+    m->self.count = wr_dht_own_addrs(d, m->own, OWN_ADDRS_MAX);
+    for (size_t i = 0; i < m->self.count; i++)
+        m->addrs[i] = wr_maddr_bytes(&m->own[i]);
+    m->msg = (struct wr_dht_msg){
+        .type = WR_DHT_ADD_PROVIDER, .key = key, .provider_count = 1, .providers = &m->self};
+}
+
+static void fill_value(struct put_message *m, struct wr_bytes key, struct wr_bytes value)
+{
+    m->msg = (struct wr_dht_msg){.type = WR_DHT_PUT_VALUE,
+                                 .key = key,
+                                 .has_record = true,
+                                 .record = {.key = key, .value = value}};
+}
+
+void wr_dht_put_begin(struct wr_dht_request *r)
+{
+    struct wr_dht *d = r->dht;
+    struct wr_bytes key = WR_BYTES(r->key, r->key_len);
+    const struct wr_query_peer *nearest[WR_QUERY_SET];
+    struct put_message m;
+    int err;
+    size_t count = wr_query_closest(r->query, nearest, WR_QUERY_SET);
+    if (r->kind == PROVIDE)
+        fill_provider(d, &m, key);
+    else
+        fill_value(&m, key, wr_buf_bytes(&r->value));
+    wr_dht_rpc_orphan(d, r);
+    for (size_t i = 0; i < count; i++) {
+        if (wr_dht_rpc_ask(d, &nearest[i]->id, WR_BYTES(nearest[i]->addrs, nearest[i]->addrs_len),
+                           &m.msg, r, on_put, &err))
+            r->puts++;
+    }
+    wr_query_destroy(r->query);
+    r->query = NULL;
+    if (r->puts == 0)
+        wr_dht_request_end(r, WR_EUNREACH);
+    else
+        wr_timer_start(d->env, &r->timer, r->ends_at, r->timer.on_timer);
+}
+
+/* Nobody waits for these: what comes of it shows in the next search. */
+static void on_corrected(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
+{
+    (void)rpc;
+    (void)err;
+    (void)answer;
+}
+
+void wr_dht_correct(struct wr_dht_request *r)
+{
+    const struct wr_query_peer *nearest[CORRECT_MAX];
+    struct put_message m;
+    int err;
+    size_t count = wr_query_closest(r->query, nearest, CORRECT_MAX);
+    fill_value(&m, WR_BYTES(r->key, r->key_len), wr_buf_bytes(&r->value));
+    for (size_t i = 0; i < count; i++) {
+        if (nearest[i]->value != r->best)
+            wr_dht_rpc_ask(r->dht, &nearest[i]->id,
+                           WR_BYTES(nearest[i]->addrs, nearest[i]->addrs_len), &m.msg, NULL,
+                           on_corrected, &err);
+    }
+}
+
+/* ---- keys we provide
+ * ------------------------------------------------------------------------------- */
+
+struct provided {
+    struct wr_list node;
+    struct wr_dht *dht;
+    wr_time due_at;
+    bool running; /* a repetition is under way */
+    bool gone;    /* dropped meanwhile; freed when the repetition ends */
+    uint8_t key_len;
+    uint8_t key[WR_DHT_PROVIDER_KEY_MAX];
+};
+
+static struct provided *find_provided(const struct wr_dht *d, struct wr_bytes key)
+{
+    wr_list_each(node, &d->provided)
+    {
+        struct provided *p = wr_list_entry(node, struct provided, node);
+        if (wr_bytes_equal(WR_BYTES(p->key, p->key_len), key))
+            return p;
+    }
+    return NULL;
+}
+
+bool wr_dht_provides(const struct wr_dht *d, struct wr_bytes key)
+{
+    return find_provided(d, key) != NULL;
+}
+
+static void on_announce_timer(struct wr_timer *timer);
+
+static void arm_announce(struct wr_dht *d)
+{
+    wr_time first = 0;
+    wr_list_each(node, &d->provided)
+    {
+        struct provided *p = wr_list_entry(node, struct provided, node);
+        if (!p->running && (first == 0 || p->due_at < first))
+            first = p->due_at;
+    }
+    if (first == 0 || d->announcing >= ANNOUNCE_PARALLEL)
+        wr_timer_stop(d->env, &d->announce_timer);
+    else
+        wr_timer_start(d->env, &d->announce_timer, first, on_announce_timer);
+}
+
+static wr_time next_turn(struct wr_dht *d, bool failed)
+{
+    wr_time now = wr_env_now(d->env);
+    if (failed)
+        return now + ANNOUNCE_RETRY / 2 + (wr_time)wr_env_random_below(d->env, ANNOUNCE_RETRY);
+    return now + WR_DHT_REANNOUNCE - (wr_time)wr_env_random_below(d->env, ANNOUNCE_JITTER);
+}
+
+static void on_announced(void *arg, int err)
+{
+    struct provided *p = arg;
+    struct wr_dht *d = p->dht;
+    d->announcing--;
+    p->running = false;
+    p->due_at = next_turn(d, err != 0);
+    if (p->gone) {
+        wr_list_remove(&p->node);
+        wr_free(p);
+    }
+    arm_announce(d);
+}
+
+static const struct wr_dht_ops announce_ops = {.on_done = on_announced};
+
+static void announce(struct provided *p)
+{
+    struct wr_dht *d = p->dht;
+    int err;
+    if (!wr_dht_request_start(d, PROVIDE, WR_BYTES(p->key, p->key_len), 0, 0, true, &announce_ops,
+                              p, &err)) {
+        p->due_at = next_turn(d, true);
+        return;
+    }
+    p->running = true;
+    d->announcing++;
+}
+
+static void on_announce_timer(struct wr_timer *timer)
+{
+    struct wr_dht *d = wr_list_entry(timer, struct wr_dht, announce_timer);
+    wr_time now = wr_env_now(d->env);
+    wr_list_each(node, &d->provided)
+    {
+        struct provided *p = wr_list_entry(node, struct provided, node);
+        if (d->announcing < ANNOUNCE_PARALLEL && !p->running && p->due_at <= now)
+            announce(p);
+    }
+    arm_announce(d);
+}
+
+/* Entry of the kv store that outlives a restart. */
+static struct wr_bytes
+saved_name(const struct wr_dht *d, struct wr_bytes key,
+           uint8_t room[static WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX])
+{
+    size_t len = d->store.prefix_len;
+    memcpy(room, d->store.prefix, len);
+    room[len++] = 'o';
+    memcpy(room + len, key.ptr, key.len);
+    return WR_BYTES(room, len + key.len);
+}
+
+static struct provided *add_provided(struct wr_dht *d, struct wr_bytes key, wr_time due_at)
+{
+    struct provided *p = d->provided_count < WR_DHT_PROVIDED_MAX ? wr_alloc(sizeof(*p)) : NULL;
+    if (!p)
+        return NULL;
+    p->dht = d;
+    p->due_at = due_at;
+    p->key_len = (uint8_t)key.len;
+    memcpy(p->key, key.ptr, key.len);
+    wr_list_append(&d->provided, &p->node);
+    d->provided_count++;
+    return p;
+}
+
+struct wr_dht_request *wr_dht_provide(struct wr_dht *d, struct wr_bytes key,
+                                      const struct wr_dht_ops *ops, void *arg, int *err)
+{
+    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
+    *err = key.len == 0 || key.len > WR_DHT_PROVIDER_KEY_MAX ? WR_EINVAL : 0;
+    if (*err != 0)
+        return NULL;
+    struct provided *p = find_provided(d, key);
+    if (!p) {
+        p = add_provided(d, key, wr_env_now(d->env));
+        *err = p ? wr_kv_put(d->kv, saved_name(d, key, room), WR_BYTES_NONE) : WR_ELIMIT;
+        if (*err != 0) {
+            if (p)
+                wr_dht_unprovide(d, key);
+            return NULL;
+        }
+    }
+    /* A caller who waits gets an announcement of his own; the list's next one comes in its turn. */
+    struct wr_dht_request *r = NULL;
+    if (ops) {
+        r = wr_dht_request_start(d, PROVIDE, key, 0, 0, false, ops, arg, err);
+        p->due_at = next_turn(d, r == NULL);
+    }
+    arm_announce(d);
+    return r;
+}
+
+bool wr_dht_unprovide(struct wr_dht *d, struct wr_bytes key)
+{
+    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
+    struct provided *p = find_provided(d, key);
+    if (!p)
+        return false;
+    wr_kv_del(d->kv, saved_name(d, key, room));
+    d->provided_count--;
+    wr_list_remove(&p->node);
+    if (p->running)
+        p->gone = true;
+    else
+        wr_free(p);
+    arm_announce(d);
+    return true;
+}
+
+struct load {
+    struct wr_dht *dht;
+    size_t skip;
+};
+
+static bool load_provided(void *arg, struct wr_bytes key, struct wr_bytes value)
+{
+    struct load *load = arg;
+    struct wr_dht *d = load->dht;
+    (void)value;
+    wr_bytes_take(&key, load->skip);
+    if (key.len == 0 || key.len > WR_DHT_PROVIDER_KEY_MAX)
+        return true;
+    return add_provided(d, key, 0) != NULL;
+}
+
+/* After a restart the addresses may be others: all is announced again, spread so that many nodes
+ * that start at once are no storm. */
+int wr_dht_announce_init(struct wr_dht *d)
+{
+    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
+    struct wr_bytes prefix = saved_name(d, WR_BYTES(room, 0), room);
+    struct load load = {.dht = d, .skip = prefix.len};
+    wr_list_init(&d->provided);
+    wr_list_init(&d->names);
+    int rc = wr_kv_scan(d->kv, prefix, WR_BYTES_NONE, load_provided, &load);
+    uint64_t spread = d->provided_count * (uint64_t)ANNOUNCE_SPREAD + 10 * (uint64_t)WR_SEC;
+    if (spread > (uint64_t)WR_DHT_REANNOUNCE)
+        spread = (uint64_t)WR_DHT_REANNOUNCE;
+    wr_list_each(node, &d->provided)
+    {
+        struct provided *p = wr_list_entry(node, struct provided, node);
+        p->due_at = wr_env_now(d->env) + (wr_time)wr_env_random_below(d->env, spread);
+    }
+    arm_announce(d);
+    return rc;
+}
+
+/* ---- names
+ * ----------------------------------------------------------------------------------------- */
+
+struct member {
+    struct wr_peerid id;
+    wr_time told_at;
+};
+
+struct wr_dht_name {
+    struct wr_list node;
+    struct wr_dht *dht;
+    struct wr_multihash key;
+    const struct wr_dht_ops *ops;
+    void *arg;
+    struct wr_dht_request *search; /* under way, or NULL */
+    bool was_provided;             /* before we joined, and stays so */
+    struct wr_timer timer;
+    wr_time wait;           /* until the next search */
+    struct member *members; /* owned */
+    size_t member_count, member_cap;
+    struct wr_task dispose;
+};
+
+/* True when the member is to be told of: new, or not for a while. */
+static bool note_member(struct wr_dht_name *n, const struct wr_peerid *id, wr_time now)
+{
+    for (size_t i = 0; i < n->member_count; i++) {
+        struct member *m = &n->members[i];
+        if (!wr_peerid_equal(&m->id, id))
+            continue;
+        if (now < m->told_at + MEMBER_AGAIN)
+            return false;
+        m->told_at = now;
+        return true;
+    }
+    if (n->member_count == n->member_cap && n->member_cap < MEMBERS_MAX) {
+        size_t cap = n->member_cap ? 2 * n->member_cap : 8;
+        struct member *more = wr_realloc(n->members, cap * sizeof(n->members[0]));
+        if (!more)
+            return true;
+        n->members = more;
+        n->member_cap = cap;
+    }
+    /* Full: the oldest is forgotten. */
+    size_t at = n->member_count;
+    if (at == n->member_cap) {
+        at = 0;
+        for (size_t i = 1; i < n->member_count; i++) {
+            if (n->members[i].told_at < n->members[at].told_at)
+                at = i;
+        }
+    } else {
+        n->member_count++;
+    }
+    n->members[at] = (struct member){*id, now};
+    return true;
+}
+
+static void on_member(void *arg, const struct wr_dht_peer *peer)
+{
+    struct wr_dht_name *n = arg;
+    if (!note_member(n, &peer->id, wr_env_now(n->dht->env)))
+        return;
+    n->wait = SEEK_FIRST;
+    if (n->ops->on_peer)
+        n->ops->on_peer(n->arg, peer);
+}
+
+static void on_name_timer(struct wr_timer *timer);
+
+static void on_sought(void *arg, int err)
+{
+    struct wr_dht_name *n = arg;
+    struct wr_dht *d = n->dht;
+    (void)err;
+    n->search = NULL;
+    n->wait = n->wait * 2 < SEEK_MAX ? n->wait * 2 : SEEK_MAX;
+    wr_time jitter = (wr_time)wr_env_random_below(d->env, (uint64_t)n->wait / 2);
+    wr_timer_start(d->env, &n->timer, wr_env_now(d->env) + n->wait - jitter, on_name_timer);
+}
+
+static const struct wr_dht_ops name_ops = {.on_peer = on_member, .on_done = on_sought};
+
+static void on_name_timer(struct wr_timer *timer)
+{
+    struct wr_dht_name *n = wr_list_entry(timer, struct wr_dht_name, timer);
+    int err;
+    n->search = wr_dht_find_providers(n->dht, WR_BYTES(n->key.bytes, n->key.len), SEEK_WANT,
+                                      &name_ops, n, &err);
+    if (!n->search)
+        on_sought(n, err);
+}
+
+struct wr_dht_name *wr_dht_join(struct wr_dht *d, struct wr_bytes name,
+                                const struct wr_dht_ops *ops, void *arg, int *err)
+{
+    *err = name.len == 0 || name.len > WR_NAMESPACE_MAX ? WR_EINVAL : WR_ELIMIT;
+    struct wr_dht_name *n =
+        *err == WR_ELIMIT && d->name_count < WR_DHT_NAMES_MAX ? wr_alloc(sizeof(*n)) : NULL;
+    if (!n)
+        return NULL;
+    wr_namespace_key(name, &n->key);
+    n->dht = d;
+    n->ops = ops;
+    n->arg = arg;
+    n->wait = SEEK_FIRST;
+    n->was_provided = wr_dht_provides(d, WR_BYTES(n->key.bytes, n->key.len));
+    wr_dht_provide(d, WR_BYTES(n->key.bytes, n->key.len), NULL, NULL, err);
+    if (*err != 0) {
+        wr_free(n);
+        return NULL;
+    }
+    wr_list_append(&d->names, &n->node);
+    d->name_count++;
+    wr_timer_start(d->env, &n->timer, wr_env_now(d->env), on_name_timer);
+    return n;
+}
+
+static void dispose_name(struct wr_task *task)
+{
+    struct wr_dht_name *n = wr_list_entry(task, struct wr_dht_name, dispose);
+    wr_free(n->members);
+    wr_free(n);
+}
+
+static void drop_name(struct wr_dht_name *n)
+{
+    struct wr_dht *d = n->dht;
+    if (n->search)
+        wr_dht_cancel(n->search);
+    wr_timer_stop(d->env, &n->timer);
+    wr_list_remove(&n->node);
+    d->name_count--;
+    wr_env_dispose(d->env, &n->dispose, dispose_name);
+}
+
+void wr_dht_leave(struct wr_dht_name *n)
+{
+    if (!n->was_provided)
+        wr_dht_unprovide(n->dht, WR_BYTES(n->key.bytes, n->key.len));
+    drop_name(n);
+}
+
+void wr_dht_announce_clear(struct wr_dht *d)
+{
+    wr_timer_stop(d->env, &d->announce_timer);
+    wr_list_each(node, &d->names) drop_name(wr_list_entry(node, struct wr_dht_name, node));
+    wr_list_each(node, &d->provided)
+    {
+        wr_list_remove(node);
+        wr_free(wr_list_entry(node, struct provided, node));
+    }
+    d->provided_count = 0;
+}

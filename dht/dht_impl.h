@@ -1,0 +1,170 @@
+/* dht_impl.h - what the files of the service share. Internal.
+ *
+ *   dht.c           life, mode, events          dht_table.c     admission, upkeep, bootstrap,
+ * saving dht_rpc.c       one question, one answer    dht_serve.c     streams of others dht_search.c
+ * requests that search        dht_announce.c  puts, provided keys, joined names */
+#ifndef WR_DHT_IMPL_H
+#define WR_DHT_IMPL_H
+
+#include "dht/dht.h"
+#include "dht/kbucket.h"
+#include "dht/query.h"
+#include "dht/store.h"
+#include "transport/msg.h"
+
+/* ---- dht_rpc.c: a question to one peer over a stream of its own.
+ *   we    --- [dial,] open, request, end of writing --->    peer
+ *   we    <--- answer (none for ADD_PROVIDER), end ---       peer */
+struct wr_dht_rpc {
+    struct wr_msg msg;
+    struct wr_list node; /* wr_dht.rpcs */
+    struct wr_dht *dht;
+    struct wr_peerid peer;
+    bool one_way; /* the end of the stream is the answer */
+    bool warm;    /* there was a connection when it was asked */
+    wr_time sent_at;
+    void *owner; /* NULL: nobody waits for it any more, done is not called */
+    /* Once. answer is borrowed during the call and may be changed in it, NULL on error or when
+     * one-way. The rpc is gone afterwards. */
+    void (*done)(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer);
+    struct wr_task dispose;
+};
+
+/* Asks. addrs: packed as in query.h, filtered already, put into the peerstore first. NULL with
+ * *err: nothing was sent and done is not called. */
+struct wr_dht_rpc *wr_dht_rpc_ask(struct wr_dht *d, const struct wr_peerid *peer,
+                                  struct wr_bytes addrs, const struct wr_dht_msg *request,
+                                  void *owner,
+                                  void (*done)(struct wr_dht_rpc *, int, struct wr_dht_msg *),
+                                  int *err);
+/* The owner loses interest: what is under way may still teach the table something. */
+void wr_dht_rpc_orphan(struct wr_dht *d, const void *owner);
+void wr_dht_rpc_drop_all(struct wr_dht *d);
+
+/* ---- dht_search.c ---- */
+enum request_kind { FIND_PEER, FIND_CLOSEST, FIND_PROVIDERS, GET_VALUE, PUT_VALUE, PROVIDE };
+
+struct wr_dht_request {
+    struct wr_list node; /* wr_dht.requests */
+    struct wr_dht *dht;
+    enum request_kind kind;
+    const struct wr_dht_ops *ops; /* borrowed; may be NULL */
+    void *arg;
+    uint8_t key[WR_DHT_KEY_MAX];
+    size_t key_len;
+    struct wr_query *query; /* NULL once the puts have begun */
+    struct wr_task pump, dispose;
+    struct wr_timer timer;
+    wr_time started_at, ends_at;
+    bool over;  /* on_done was called, or it was cancelled */
+    bool quiet; /* upkeep: counts under no limit */
+    unsigned want;
+    struct wr_peerid *seen; /* owned: providers told of */
+    size_t seen_count, seen_cap;
+    struct wr_buf value;    /* to put, or the best found so far */
+    uint32_t best, numbers; /* number of the best value, numbers given out */
+    unsigned puts, puts_over, puts_kept;
+};
+
+/* Makes and starts one; set: see wr_query_config. NULL with *err. */
+struct wr_dht_request *wr_dht_request_start(struct wr_dht *d, enum request_kind kind,
+                                            struct wr_bytes key, unsigned want, unsigned set,
+                                            bool quiet, const struct wr_dht_ops *ops, void *arg,
+                                            int *err);
+/* Ends it: on_done, unless it is over already. */
+void wr_dht_request_end(struct wr_dht_request *r, int err);
+/* Somebody to ask has turned up. */
+void wr_dht_requests_wake(struct wr_dht *d);
+void wr_dht_requests_drop_all(struct wr_dht *d);
+
+/* ---- dht_announce.c ---- */
+/* The search is over: tells the nearest what r->value or we as provider are. */
+void wr_dht_put_begin(struct wr_dht_request *r);
+/* Gives the best value to those of the nearest that did not have it. */
+void wr_dht_correct(struct wr_dht_request *r);
+int wr_dht_announce_init(struct wr_dht *d);
+void wr_dht_announce_clear(struct wr_dht *d);
+bool wr_dht_provides(const struct wr_dht *d, struct wr_bytes key);
+
+/* ---- dht_table.c ---- */
+void wr_dht_table_init(struct wr_dht *d);
+void wr_dht_table_clear(struct wr_dht *d);
+/* An answer of this peer to us, or the lack of one. */
+void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer);
+void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err);
+/* Identify says that the peer speaks our protocol, or that it does not. */
+void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn);
+void wr_dht_table_forget(struct wr_dht *d, const struct wr_peerid *peer);
+void wr_dht_table_wake(struct wr_dht *d); /* look at what is due */
+
+/* ---- dht_serve.c ---- */
+struct wr_dht_guest;
+void wr_dht_serve_init(struct wr_dht *d);
+void wr_dht_serve_start(struct wr_dht *d);
+void wr_dht_serve_stop(struct wr_dht *d); /* withdraws the protocol, resets the streams of others */
+void wr_dht_serve_clear(struct wr_dht *d);
+
+/* ---- dht_addr.c: which addresses belong here ---- */
+/* May we ask, keep or hand out a peer at this address at all? */
+bool wr_dht_addr_fits(const struct wr_dht *d, struct wr_bytes addr);
+/* Is this address of use to who sits at `asker`? */
+bool wr_dht_addr_for(const struct wr_dht *d, struct wr_bytes addr, const struct wr_ip *asker);
+/* Drops the addresses that do not fit, keeping the order; returns how many are left. */
+size_t wr_dht_addrs_filter(const struct wr_dht *d, struct wr_bytes *addrs, size_t count);
+/* A connection over which a peer may enter the table. */
+bool wr_dht_conn_fits(const struct wr_dht *d, const struct wr_conn *conn);
+/* Our own addresses to put into records. Returns how many of at most max. */
+size_t wr_dht_own_addrs(const struct wr_dht *d, struct wr_maddr *out, size_t max);
+
+#define OWN_ADDRS_MAX WR_DHT_ADDRS_OUT_MAX
+
+struct wr_dht {
+    struct wr_swarm *swarm;
+    struct wr_env *env;
+    struct wr_kv *kv;
+    struct wr_limits *limits;
+    char protocol[WR_PROTOCOL_NAME_MAX + 1];
+    const char *offer[2];
+    enum wr_dht_scope scope;
+    enum wr_dht_mode mode;
+    bool crowded;
+    unsigned rate;
+    void (*on_event)(void *arg, enum wr_dht_event_type event);
+    void *arg;
+    struct wr_peerid self;
+    struct wr_kbucket table;
+    struct wr_store store;
+    struct wr_pace pace;
+    struct wr_swarm_watch watch;
+    struct wr_list rpcs, requests;
+    struct wr_dht_stats counted; /* the counters of it */
+
+    /* serving */
+    bool serving;
+    struct wr_timer mode_timer; /* running: to stop serving unless things look better by then */
+    struct wr_list guests;
+    size_t guest_count;
+    struct wr_map rates;
+    struct wr_list rate_order;
+
+    /* upkeep */
+    struct wr_timer upkeep;
+    struct wr_task upkeep_task;
+    struct wr_maddr *bootstrap; /* owned */
+    size_t bootstrap_count;
+    bool ready, settled, loaded;
+    wr_time boot_at, boot_wait, check_at, save_at, sweep_at;
+    wr_time success_at;      /* anybody answered us last */
+    unsigned checks;         /* admissions under way */
+    struct wr_list connects; /* dials of bootstrap peers */
+    struct wr_dht_request *refresh;
+    uint8_t refresh_key[WR_KAD_KEY];
+
+    /* being found */
+    struct wr_list provided, names;
+    size_t provided_count, name_count;
+    unsigned announcing;
+    struct wr_timer announce_timer;
+};
+
+#endif
