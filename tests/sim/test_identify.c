@@ -1,0 +1,579 @@
+/* identify between whole swarms in virtual time: both ways, pushes, liars, abuse. */
+#include "tests/sim/simnode.h"
+
+#include "identify/identify.h"
+#include "transport/envelope.h"
+
+#include <stdio.h>
+
+#define RTT (40 * WR_MSEC)
+
+struct world {
+    struct sim *sim;
+    struct node a, b;
+    struct wr_identify *id_a, *id_b;
+};
+
+static void refuse(struct wr_stream *s, void *arg)
+{
+    (void)arg;
+    wr_stream_reset(s, WR_STREAM_OK);
+}
+
+static int setup(void **state)
+{
+    struct world *w = wr_alloc(sizeof(*w));
+    w->sim = sim_create(&(struct sim_options){.seed = 11, .rtt = RTT});
+    node_start(&w->a, w->sim, 1);
+    node_start(&w->b, w->sim, 2);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    wr_identify_destroy(w->id_a);
+    wr_identify_destroy(w->id_b);
+    node_stop(&w->a);
+    node_stop(&w->b);
+    sim_destroy(w->sim);
+    wr_free(w);
+    return 0;
+}
+
+static struct wr_identify *identify(struct node *n)
+{
+    struct wr_identify *id = wr_identify_create(&(struct wr_identify_options){.swarm = n->swarm});
+    assert_non_null(id);
+    return id;
+}
+
+static struct wr_identify_stats stats(const struct wr_identify *id)
+{
+    struct wr_identify_stats s;
+    wr_identify_stats(id, &s);
+    return s;
+}
+
+static bool knows(struct node *n, struct node *peer, const struct wr_maddr *addr)
+{
+    struct wr_maddr list[WR_PEER_ADDRS_MAX];
+    size_t count = wr_peerstore_addrs(wr_swarm_peerstore(n->swarm), wr_swarm_self(peer->swarm), list,
+                                      WR_PEER_ADDRS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (wr_bytes_equal(wr_maddr_bytes(&list[i]), wr_maddr_bytes(addr)))
+            return true;
+    }
+    return false;
+}
+
+static bool knows_addr(struct node *n, struct node *peer)
+{
+    return knows(n, peer, &peer->addr);
+}
+
+/* ---- the ordinary course of things */
+
+static void test_both_ways_in_one_round_trip(void **state)
+{
+    struct world *w = *state;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    node_handle(&w->a, "/story/a", refuse, NULL);
+    node_handle(&w->b, "/story/b", refuse, NULL);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, 2 * RTT);
+    assert_int_equal(w->a.identified, 1);
+    assert_int_equal(w->b.identified, 1);
+    assert_true(node_conn(&w->a, &w->b)->identified && node_conn(&w->b, &w->a)->identified);
+    assert_int_equal(node_knows(&w->a, &w->b, "/story/b"), 1);
+    assert_int_equal(node_knows(&w->a, &w->b, "/story/a"), 0);
+    assert_int_equal(node_knows(&w->b, &w->a, "/story/a"), 1);
+    assert_int_equal(node_knows(&w->b, &w->a, WR_IDENTIFY_PUSH), 1);
+    assert_string_equal(wr_peer_agent(node_peer(&w->b, &w->a)), "warren/" WARREN_VERSION);
+    assert_true(knows_addr(&w->a, &w->b) && knows_addr(&w->b, &w->a));
+    assert_true(node_peer(&w->b, &w->a)->addrs[0].certified);
+    assert_true(node_peer(&w->b, &w->a)->record_seq > 0);
+    /* The question leaves in the turn the connection opens. */
+    assert_true(w->a.identified_at - w->a.opened_at <= RTT + 5 * WR_MSEC);
+    assert_true(w->b.identified_at - w->b.opened_at <= RTT + 5 * WR_MSEC);
+    assert_true(stats(w->id_a).asked == 1 && stats(w->id_a).answered == 1);
+    /* Nothing is left of it: no stream, no memory beside the peerstore's. */
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(node_conn(&w->a, &w->b)->stream_count, 0);
+    assert_int_equal(node_conn(&w->b, &w->a)->stream_count, 0);
+}
+
+static void test_connections_of_before_are_asked(void **state)
+{
+    struct world *w = *state;
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(w->b.identified, 0);    /* a does not speak it: no answer, no harm */
+    w->id_a = identify(&w->a);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(w->a.identified, 1);
+    assert_int_equal(node_knows(&w->a, &w->b, WR_IDENTIFY_NAME), 1);
+}
+
+static void test_a_peer_without_identify_is_not_asked_twice(void **state)
+{
+    struct world *w = *state;
+    w->id_a = identify(&w->a);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, 30 * WR_SEC);
+    assert_int_equal(stats(w->id_a).failed, 1);
+    assert_int_equal(node_knows(&w->a, &w->b, WR_IDENTIFY_NAME), -1);
+    assert_int_equal(w->a.closed, 0);
+}
+
+static void test_addresses_outlive_the_connection_for_a_while(void **state)
+{
+    struct world *w = *state;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, 3 * WR_HOUR);
+    assert_true(knows_addr(&w->b, &w->a));
+    wr_swarm_disconnect(w->a.swarm, wr_swarm_self(w->b.swarm), WR_CONN_OK);
+    sim_run(w->sim, WR_TTL_RECENT - WR_MIN);
+    assert_true(knows_addr(&w->b, &w->a));
+    sim_run(w->sim, 3 * WR_MIN);
+    assert_false(knows_addr(&w->b, &w->a));
+}
+
+/* ---- pushing */
+
+static void test_changes_are_pushed_once_and_not_too_often(void **state)
+{
+    struct world *w = *state;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, 10 * WR_SEC);
+    assert_int_equal(stats(w->id_a).pushed, 0);
+    node_handle(&w->a, "/story/1", refuse, NULL);
+    sim_run(w->sim, 500 * WR_MSEC);
+    node_handle(&w->a, "/story/2", refuse, NULL);
+    assert_int_equal(w->b.changed, 0);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(w->b.changed, 1);
+    assert_int_equal(node_knows(&w->b, &w->a, "/story/1"), 1);
+    assert_int_equal(node_knows(&w->b, &w->a, "/story/2"), 1);
+    assert_true(knows_addr(&w->b, &w->a));
+    /* The next one waits for its five seconds. */
+    wr_swarm_unhandle(w->a.swarm, "/story/1");
+    sim_run(w->sim, 3 * WR_SEC);
+    assert_int_equal(w->b.changed, 1);
+    sim_run(w->sim, 2 * WR_SEC);
+    assert_int_equal(w->b.changed, 2);
+    assert_int_equal(node_knows(&w->b, &w->a, "/story/1"), 0);
+    /* What changes and changes back is no news. */
+    sim_run(w->sim, 10 * WR_SEC);
+    node_handle(&w->a, "/story/1", refuse, NULL);
+    wr_swarm_unhandle(w->a.swarm, "/story/1");
+    sim_run(w->sim, 10 * WR_SEC);
+    assert_int_equal(w->b.changed, 2);
+    assert_true(stats(w->id_a).pushed == 2 && stats(w->id_b).taken == 2 && stats(w->id_a).failed == 0);
+}
+
+static void test_an_address_change_is_pushed(void **state)
+{
+    struct world *w = *state;
+    struct wr_maddr more;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, WR_SEC);
+    uint64_t seq = node_peer(&w->b, &w->a)->record_seq;
+    assert_int_equal(wr_maddr_parse("/ip4/9.8.7.6/tcp/4001", &more), 0);
+    assert_true(wr_addrbook_put(wr_swarm_addrbook(w->a.swarm), wr_maddr_bytes(&more), WR_ADDR_MAPPED,
+                                wr_env_now(w->a.env)));
+    wr_swarm_addrs_changed(w->a.swarm);
+    sim_run(w->sim, 2 * WR_SEC);
+    assert_int_equal(w->b.changed, 1);
+    assert_int_equal(node_peer(&w->b, &w->a)->addr_count, 2);
+    assert_true(node_peer(&w->b, &w->a)->record_seq > seq);
+    /* A private address is none of a public peer's business: no push. */
+    assert_int_equal(wr_maddr_parse("/ip4/192.168.1.1/tcp/4001", &more), 0);
+    assert_true(wr_addrbook_put(wr_swarm_addrbook(w->a.swarm), wr_maddr_bytes(&more), WR_ADDR_LISTEN,
+                                wr_env_now(w->a.env)));
+    wr_swarm_addrs_changed(w->a.swarm);
+    sim_run(w->sim, 20 * WR_SEC);
+    assert_int_equal(w->b.changed, 1);
+}
+
+/* ---- peers that misbehave: they answer with bytes of the test's */
+
+struct script {
+    const uint8_t *data;
+    size_t len;
+    bool hang;             /* never finish */
+    bool drip;             /* one byte every three seconds */
+    unsigned streams;
+};
+
+static void on_scripted(struct wr_stream *s, void *arg)
+{
+    struct script *script = arg;
+    script->streams++;
+    wr_stream_write(s, script->data, script->len);
+    if (!script->hang)
+        wr_stream_close(s);
+}
+
+/* a asks b, which plays the script; returns how a's exchange failed (counted), after a minute. */
+static uint64_t play(struct world *w, struct script *script)
+{
+    node_handle(&w->b, WR_IDENTIFY_NAME, on_scripted, script);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, WR_MIN);
+    uint64_t failed = stats(w->id_a).failed;
+    /* Whatever it was: the connection lives, nothing hangs on. */
+    assert_non_null(node_conn(&w->a, &w->b));
+    assert_int_equal(node_conn(&w->a, &w->b)->stream_count, 0);
+    wr_swarm_disconnect(w->a.swarm, wr_swarm_self(w->b.swarm), WR_CONN_OK);
+    sim_run(w->sim, WR_MIN);
+    wr_swarm_unhandle(w->b.swarm, WR_IDENTIFY_NAME);
+    return failed;
+}
+
+static void test_hostile_answers(void **state)
+{
+    struct world *w = *state;
+    static uint8_t big[100000];
+    static const uint8_t nine_thousand[] = {0xa8, 0x46};    /* the length 9000 */
+    w->id_a = identify(&w->a);
+    struct script oversized = {.data = nine_thousand, .len = 2};
+    uint64_t before = 0, after = play(w, &oversized);
+    assert_true(after > before);
+    before = after;
+    /* Eleven messages. */
+    memset(big, 0, sizeof(big));
+    struct script many = {.data = big, .len = 11};
+    after = play(w, &many);
+    assert_true(after > before);
+    before = after;
+    /* Ten full ones, of addresses only: taken, and capped. */
+    struct wr_buf ten;
+    wr_buf_init(&ten, sizeof(big));
+    for (int i = 0; i < 10; i++) {
+        static const uint8_t field[] = {0x12, 8, 4, 9, 9, 9, 9, 6, 1, 0};
+        wr_buf_put_uvarint(&ten, 800 * sizeof(field));
+        for (int k = 0; k < 800; k++) {
+            uint8_t one[sizeof(field)];
+            memcpy(one, field, sizeof(field));
+            one[5] = (uint8_t)k;
+            one[9] = (uint8_t)i;
+            wr_buf_put(&ten, one, sizeof(one));
+        }
+    }
+    assert_false(ten.full);
+    struct script addresses = {.data = ten.data, .len = ten.len};
+    after = play(w, &addresses);
+    assert_true(after == before);
+    assert_int_equal(w->a.identified, 1);
+    assert_true(node_peer(&w->a, &w->b)->addr_count <= WR_PEER_ADDRS_MAX);
+    wr_buf_clear(&ten);
+    /* Cut off, empty, another's key, no protobuf. */
+    static const uint8_t cut[] = {5, 0x0a, 0x02};
+    static const uint8_t other_key[] = {38, 0x0a, 36, 8, 1, 0x12, 32, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+                                        7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7};
+    static const uint8_t junk[] = {3, 0xff, 0xff, 0xff};
+    const struct script scripts[] = {{.data = cut, .len = sizeof(cut)},
+                                     {.data = cut, .len = 0},
+                                     {.data = other_key, .len = sizeof(other_key)},
+                                     {.data = junk, .len = sizeof(junk)}};
+    for (size_t i = 0; i < 4; i++) {
+        struct script script = scripts[i];
+        before = stats(w->id_a).failed;
+        after = play(w, &script);
+        assert_true(after > before);
+        assert_int_equal(w->a.identified, 1);
+    }
+}
+
+static void test_slow_answers_end_after_one_more_try(void **state)
+{
+    struct world *w = *state;
+    static const uint8_t start[] = {0x20, 0x0a};
+    struct script hang = {.data = start, .len = 2, .hang = true};
+    w->id_a = identify(&w->a);
+    node_handle(&w->b, WR_IDENTIFY_NAME, on_scripted, &hang);
+    uint64_t memory = w->a.limits.of[WR_LIMIT_MEMORY].used;
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, WR_IDENTIFY_TIMEOUT - WR_SEC);
+    assert_int_equal(stats(w->id_a).failed, 0);
+    sim_run(w->sim, 5 * WR_MIN);
+    assert_int_equal(hang.streams, 2);
+    assert_int_equal(stats(w->id_a).failed, 2);
+    assert_int_equal(node_conn(&w->a, &w->b)->stream_count, 0);
+    wr_swarm_disconnect(w->a.swarm, wr_swarm_self(w->b.swarm), WR_CONN_OK);
+    sim_run(w->sim, 2 * WR_HOUR);
+    assert_true(w->a.limits.of[WR_LIMIT_MEMORY].used <= memory + 1024);    /* the peerstore's entry */
+}
+
+static void on_nothing(struct wr_stream *s, void *arg, int err)
+{
+    unsigned *closed = arg;
+    (void)s;
+    (void)err;
+    ++*closed;
+}
+
+static void count_eof(struct wr_stream *s, void *arg)
+{
+    unsigned *closed = arg;
+    ++*closed;
+    wr_stream_close(s);
+}
+
+static void test_floods_are_bounded(void **state)
+{
+    struct world *w = *state;
+    static const char *const ask[] = {WR_IDENTIFY_NAME, NULL};
+    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
+    static const struct wr_stream_ops quiet = {.on_close = on_nothing, .on_eof = count_eof};
+    static const uint8_t pushed[] = {4, 0x1a, 2, '/', 'x'};
+    unsigned closed = 0;
+    int err = 0;
+    w->id_a = identify(&w->a);
+    assert_int_equal(node_connect(w->sim, &w->b, &w->a), 0);
+    sim_run(w->sim, WR_SEC);
+    struct wr_conn *c = node_conn(&w->b, &w->a);
+    for (int i = 0; i < 100; i++)
+        assert_non_null(wr_conn_open_stream(c, ask, &quiet, &closed, &err));
+    sim_run(w->sim, 30 * WR_SEC);
+    assert_int_equal(closed, 100);
+    assert_true(stats(w->id_a).answered >= 4);    /* one round trip's worth; the others were reset */
+    /* Pushes: a burst goes, the rest is turned away; later one goes again. */
+    uint64_t taken = 0;
+    for (int i = 0; i < 40; i++) {
+        struct wr_stream *s = wr_conn_open_stream(c, push, &quiet, &closed, &err);
+        assert_non_null(s);
+        wr_stream_write(s, pushed, sizeof(pushed));
+        wr_stream_shut(s);
+        sim_run(w->sim, 50 * WR_MSEC);
+    }
+    taken = stats(w->id_a).taken;
+    assert_true(taken >= 8 && taken <= WR_IDENTIFY_PUSH_BURST);
+    assert_int_equal(node_knows(&w->a, &w->b, "/x"), 1);
+    sim_run(w->sim, WR_MIN);
+    struct wr_stream *s = wr_conn_open_stream(c, push, &quiet, &closed, &err);
+    wr_stream_write(s, pushed, sizeof(pushed));
+    wr_stream_close(s);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(stats(w->id_a).taken, taken + 1);
+    assert_int_equal(c->stream_count, 0);
+}
+
+static void test_a_partial_push_keeps_the_rest(void **state)
+{
+    struct world *w = *state;
+    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
+    static const uint8_t pushed[] = {4, 0x1a, 2, '/', 'x'};
+    int err = 0;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->b, &w->a), 0);
+    sim_run(w->sim, WR_SEC);
+    struct wr_stream *s = wr_conn_open_stream(node_conn(&w->b, &w->a), push, NULL, NULL, &err);
+    wr_stream_write(s, pushed, sizeof(pushed));
+    wr_stream_close(s);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(node_knows(&w->a, &w->b, "/x"), 1);
+    assert_int_equal(node_knows(&w->a, &w->b, WR_IDENTIFY_NAME), 0);    /* the list is replaced */
+    assert_true(knows_addr(&w->a, &w->b));                              /* addresses were not spoken of */
+}
+
+static void test_a_record_of_somebody_else_voids_the_addresses(void **state)
+{
+    struct world *w = *state;
+    struct wr_key other;
+    struct wr_maddr addr;
+    struct wr_buf record, wire;
+    struct wr_protocols none;
+    uint8_t seed[WR_ED25519_SEED] = {77};
+    wr_key_generate(&other, seed);
+    wr_protocols_init(&none);
+    wr_buf_init(&record, WR_ENVELOPE_MAX);
+    wr_buf_init(&wire, 16384);
+    assert_int_equal(wr_maddr_parse("/ip4/9.8.7.6/tcp/4001", &addr), 0);
+    wr_peer_record_seal(&other, 1, &addr, 1, &record);
+    struct wr_identify_self self = {.record = wr_buf_bytes(&record),
+                                    .addrs = &addr,
+                                    .addr_count = 1,
+                                    .agent = "",
+                                    .protocol_version = "",
+                                    .protocols = &none};
+    wr_identify_encode(&self, &wire);
+    /* The key field is empty here: its absence is tolerated. */
+    struct script script = {.data = wire.data, .len = wire.len};
+    w->id_a = identify(&w->a);
+    play(w, &script);
+    assert_int_equal(w->a.identified, 1);
+    assert_false(knows(&w->a, &w->b, &addr));
+    /* Damaged, it is merely ignored and the plain list counts. */
+    wr_buf_reset(&wire);
+    record.data[record.len - 1] ^= 1;
+    wr_identify_encode(&self, &wire);
+    script = (struct script){.data = wire.data, .len = wire.len};
+    node_handle(&w->b, WR_IDENTIFY_NAME, on_scripted, &script);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(w->a.identified, 2);
+    assert_true(knows(&w->a, &w->b, &addr));
+    for (size_t i = 0; i < node_peer(&w->a, &w->b)->addr_count; i++)
+        assert_false(node_peer(&w->a, &w->b)->addrs[i].certified);
+    wr_buf_clear(&record);
+    wr_buf_clear(&wire);
+}
+
+/* ---- what peers see of us */
+
+#define OBSERVERS 10
+
+/* A NAT that keeps ports: what leaves from inside comes from its own address. */
+static bool nat_out(struct sim_gateway *g, struct sim_head *head, wr_time now)
+{
+    (void)now;
+    head->from.ip = g->ip4;
+    return true;
+}
+
+static bool nat_in(struct sim_gateway *g, struct sim_head *head, wr_time now)
+{
+    (void)now;
+    head->to.ip = *(const struct wr_ip *)g->state;
+    return true;
+}
+
+static const char *own_observed(struct node *n)
+{
+    static char text[WR_MADDR_TEXT];
+    const struct wr_addrbook *book = wr_swarm_addrbook(n->swarm);
+    text[0] = 0;
+    for (size_t i = 0; i < book->count; i++) {
+        if (book->of[i].source == WR_ADDR_OBSERVED)
+            wr_maddr_print(wr_maddr_bytes(&book->of[i].addr), text, sizeof(text));
+    }
+    return text;
+}
+
+static void test_observers_agree_and_liars_lose(void **state)
+{
+    (void)state;
+    static struct node home, peers[OBSERVERS];
+    struct wr_identify *ids[OBSERVERS], *id;
+    struct wr_ip inside = {.family = 4, .bytes = {192, 168, 1, 7}};
+    struct sim_gateway nat = {.ip4 = {.family = 4, .bytes = {93, 184, 216, 34}},
+                              .outbound = nat_out, .inbound = nat_in, .state = &inside};
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 5, .rtt = RTT});
+    memset(&home, 0, sizeof(home));
+    memset(peers, 0, sizeof(peers));
+    sim_gateway_add(sim, &nat);
+    home.host = sim_host_add(sim, &(struct sim_host_options){.ip4 = inside, .gateway = &nat, .lan = 1});
+    node_start(&home, sim, 1);
+    id = identify(&home);
+    /* Every fifth lies: it answers with an observed address of its own choice. */
+    static const uint8_t lie[] = {10, 0x22, 8, 4, 6, 6, 6, 6, 6, 0x0f, 0xa1};
+    struct script liar = {.data = lie, .len = sizeof(lie)};
+    for (unsigned i = 0; i < OBSERVERS; i++) {
+        node_start(&peers[i], sim, 10 + i);
+        ids[i] = i % 5 ? identify(&peers[i]) : NULL;
+        if (!ids[i])
+            node_handle(&peers[i], WR_IDENTIFY_NAME, on_scripted, &liar);
+    }
+    struct wr_candidate seen[4];
+    for (unsigned i = 0; i < OBSERVERS; i++) {
+        assert_int_equal(node_connect(sim, &home, &peers[i]), 0);
+        sim_run(sim, 3 * WR_SEC);
+        assert_true(wr_identify_candidates(id, seen, 4) >= 1);    /* shown from the first on */
+        assert_string_equal(own_observed(&home), i < 3 ? "" : "/ip4/93.184.216.34/tcp/4001");
+    }
+    assert_int_equal(wr_identify_candidates(id, seen, 4), 2);
+    assert_true(seen[0].active && seen[0].networks == 8 && seen[0].all == 10 && !seen[1].active);
+    /* It is announced, and peers are told. */
+    sim_run(sim, 10 * WR_SEC);
+    assert_int_equal(node_peer(&peers[1], &home)->addr_count, 1);
+    /* It stays for ten minutes after the last witness, and is taken back. */
+    for (unsigned i = 0; i < OBSERVERS; i++)
+        wr_swarm_disconnect(home.swarm, wr_swarm_self(peers[i].swarm), WR_CONN_OK);
+    sim_run(sim, WR_OBSERVED_MEMORY - WR_MIN);
+    assert_string_equal(own_observed(&home), "/ip4/93.184.216.34/tcp/4001");
+    sim_run(sim, 2 * WR_MIN);
+    assert_string_equal(own_observed(&home), "");
+    wr_identify_destroy(id);
+    node_stop(&home);
+    for (unsigned i = 0; i < OBSERVERS; i++) {
+        wr_identify_destroy(ids[i]);
+        node_stop(&peers[i]);
+    }
+    sim_destroy(sim);
+}
+
+/* ---- out of memory */
+
+/* Two nodes meet while one allocation, then another ... fails: nobody crashes, leaks or hangs, and once
+ * memory is back they can talk. */
+static void test_each_allocation_may_fail(void **state)
+{
+    (void)state;
+    uint64_t count = 0;
+    for (uint64_t run = 0; run <= count; run++) {
+        uint64_t k = run - 1;    /* the first run only counts */
+        struct world w = {.sim = sim_create(&(struct sim_options){.seed = 3, .rtt = RTT})};
+        int result = 1;
+        node_start(&w.a, w.sim, 1);
+        node_start(&w.b, w.sim, 2);
+        w.id_a = identify(&w.a);
+        w.id_b = identify(&w.b);
+        sim_run(w.sim, WR_SEC);
+        sim_alloc_fail(k, 1);
+        if (wr_swarm_connect(w.a.swarm, wr_swarm_self(w.b.swarm), &w.b.addr, 1, WR_ORIGIN_OWNER, 0,
+                             node_on_connect, &result, NULL) != 0)
+            result = WR_ELIMIT;
+        sim_run(w.sim, WR_MIN);
+        count = run == 0 ? sim_alloc_count() : count;
+        sim_alloc_fail(0, 0);
+        assert_int_not_equal(result, 1);
+        if (node_conn(&w.a, &w.b))
+            assert_int_equal(node_conn(&w.a, &w.b)->stream_count, 0);
+        wr_swarm_disconnect(w.a.swarm, wr_swarm_self(w.b.swarm), WR_CONN_OK);
+        sim_run(w.sim, WR_HOUR);
+        assert_int_equal(node_connect(w.sim, &w.a, &w.b), 0);
+        sim_run(w.sim, WR_MIN);
+        assert_int_equal(node_knows(&w.a, &w.b, WR_IDENTIFY_NAME), 1);
+        assert_int_equal(node_knows(&w.b, &w.a, WR_IDENTIFY_NAME), 1);
+        wr_identify_destroy(w.id_a);
+        wr_identify_destroy(w.id_b);
+        node_stop(&w.a);
+        node_stop(&w.b);
+        sim_destroy(w.sim);
+    }
+    assert_true(count > 30);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_both_ways_in_one_round_trip, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_connections_of_before_are_asked, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_peer_without_identify_is_not_asked_twice, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_addresses_outlive_the_connection_for_a_while, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_changes_are_pushed_once_and_not_too_often, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_address_change_is_pushed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hostile_answers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slow_answers_end_after_one_more_try, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_floods_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_partial_push_keeps_the_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_record_of_somebody_else_voids_the_addresses, setup,
+                                        teardown),
+        cmocka_unit_test(test_observers_agree_and_liars_lose),
+        cmocka_unit_test(test_each_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
