@@ -1,5 +1,6 @@
 /* Plain loops for the benchmarks: fresh connections, fresh streams, pings, connections held. */
 #include "peer.h"
+#include "pinger.h"
 
 #include <string.h>
 
@@ -205,7 +206,7 @@ static void cmd_streams(struct command *c)
 
 struct pings {
     struct command *command;
-    struct wr_ping_run *run;
+    struct pinger *run;
     size_t done, count;
     wr_time *times;
 };
@@ -218,8 +219,6 @@ static void on_pong(void *arg, int err, wr_time rtt, unsigned left)
         p->times[p->done++] = rtt;
     if (err == 0 && left)
         return;
-    if (left)
-        wr_ping_cancel(p->run);
     qsort(p->times, p->done, sizeof(*p->times), by_time);
     json_t *fields = json_pack("{s:I,s:I,s:[],s:f,s:o,s:o}", "done", (json_int_t)p->done, "failed",
                                (json_int_t)(p->count - p->done), "errors", "ms", command_ms(c), "p50",
@@ -233,7 +232,7 @@ static void on_pong(void *arg, int err, wr_time rtt, unsigned left)
 static void pings_timeout(struct command *c)
 {
     struct pings *p = c->state;
-    wr_ping_cancel(p->run);
+    pinger_cancel(p->run);
     wr_free(p->times);
     wr_free(p);
 }
@@ -249,7 +248,7 @@ static void cmd_pings(struct command *c)
     p->times = wr_alloc_array(p->count, sizeof(*p->times));
     c->state = p;
     c->on_timeout = pings_timeout;
-    p->run = wr_ping_start(c->host->ping, &conn->peer, (unsigned)p->count, 0, on_pong, p);
+    p->run = pinger_start(c->host->swarm, &conn->peer, (unsigned)p->count, 0, on_pong, p);
     if (!p->run) {
         wr_free(p->times);
         wr_free(p);

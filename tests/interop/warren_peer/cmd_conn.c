@@ -113,8 +113,8 @@ static void answer_identify(struct command *c, struct wr_conn *conn)
 {
     const struct wr_peer *p = wr_peerstore_find(wr_swarm_peerstore(c->host->swarm), &conn->peer);
     json_t *protocols = json_array(), *addrs = json_array(), *record = json_array();
-    const char *name = NULL;
-    while ((name = wr_peer_protocol(p, name)))
+    size_t cursor = 0;
+    for (const char *name; (name = wr_peer_protocol(p, &cursor));)
         json_array_append_new(protocols, json_string(name));
     for (size_t i = 0; i < p->addr_count; i++) {
         struct wr_bytes addr = wr_peer_addr_bytes(&p->addrs[i]);

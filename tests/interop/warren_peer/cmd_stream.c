@@ -1,5 +1,6 @@
 /* Commands that carry data: echo, sink, source, slow, reset, reset-out, perf, ping. */
 #include "peer.h"
+#include "pinger.h"
 
 #include <string.h>
 
@@ -187,7 +188,7 @@ struct talk {
     wr_time shut_at, ended_at;
     struct wr_timer resume;
     uint64_t since_pause, pause;
-    struct wr_ping_run *pinging;
+    struct pinger *pinging;
     json_t *rtts;
     bool eof, pings_done, broken;
     int close_err;
@@ -201,7 +202,7 @@ static void talk_free(struct talk *t)
     EVP_MD_CTX_free(t->hash);
     json_decref(t->rtts);
     if (t->pinging)
-        wr_ping_cancel(t->pinging);
+        pinger_cancel(t->pinging);
     wr_free(t);
 }
 
@@ -439,7 +440,7 @@ static void cmd_source(struct command *c, bool slow)
         wr_peerid_parse(arg_text(c, "peer"), &peer);
         uint64_t total_ms = t->down / (t->chunk ? t->chunk : 1) * t->pause;
         uint64_t pings = arg_u64(c, "pings", 5);
-        t->pinging = wr_ping_start(c->host->ping, &peer, (unsigned)pings,
+        t->pinging = pinger_start(c->host->swarm, &peer, (unsigned)pings,
                                    (wr_time)(total_ms / (pings + 1)) * WR_MSEC, on_slow_ping, t);
         t->pings_done = !t->pinging;
     }
@@ -466,7 +467,7 @@ struct reset {
     const char *outcome;
     uint32_t code;
     bool has_code;
-    struct wr_ping_run *pinging;
+    struct pinger *pinging;
 };
 
 static void reset_timeout(struct command *c)
@@ -475,7 +476,7 @@ static void reset_timeout(struct command *c)
     if (!r->over)
         wr_stream_reset(r->stream, WR_STREAM_OK);
     if (r->pinging)
-        wr_ping_cancel(r->pinging);
+        pinger_cancel(r->pinging);
     wr_free(r);
 }
 
@@ -506,7 +507,7 @@ static void reset_over(struct reset *r)
         return;
     r->over = true;
     wr_peerid_parse(arg_text(r->command, "peer"), &peer);
-    r->pinging = wr_ping_start(r->command->host->ping, &peer, 1, 0, on_reset_ping, r);
+    r->pinging = pinger_start(r->command->host->swarm, &peer, 1, 0, on_reset_ping, r);
     if (!r->pinging)
         on_reset_ping(r, WR_ECLOSED, 0, 0);
 }
@@ -565,7 +566,7 @@ static void cmd_reset(struct command *c, bool ours)
 
 struct pinging {
     struct command *command;
-    struct wr_ping_run *run;
+    struct pinger *run;
     json_t *rtts;
 };
 
@@ -578,8 +579,6 @@ static void on_pong(void *arg, int err, wr_time rtt, unsigned left)
     if (err == 0 && left)
         return;
     json_t *rtts = p->rtts;
-    if (err != 0 && left)
-        wr_ping_cancel(p->run);
     wr_free(p);
     if (err == 0) {
         command_ok(c, json_pack("{s:o}", "rtts", rtts));
@@ -592,7 +591,7 @@ static void on_pong(void *arg, int err, wr_time rtt, unsigned left)
 static void ping_timeout(struct command *c)
 {
     struct pinging *p = c->state;
-    wr_ping_cancel(p->run);
+    pinger_cancel(p->run);
     json_decref(p->rtts);
     wr_free(p);
 }
@@ -609,7 +608,7 @@ static void cmd_ping(struct command *c)
     p->rtts = json_array();
     c->state = p;
     c->on_timeout = ping_timeout;
-    p->run = wr_ping_start(c->host->ping, &peer, (unsigned)arg_u64(c, "count", 1), 0, on_pong, p);
+    p->run = pinger_start(c->host->swarm, &peer, (unsigned)arg_u64(c, "count", 1), 0, on_pong, p);
     if (!p->run) {
         json_decref(p->rtts);
         wr_free(p);

@@ -1,7 +1,6 @@
 /* warren's test peer: flags, hosts, and the JSON lines on standard input. */
 #include "peer.h"
 
-#include "sim/kv_mem.h"
 #include "transport/env_uv.h"
 #include "transport/pnet.h"
 
@@ -311,10 +310,10 @@ static void start_host(struct host *h)
     wr_policy_add_public(wr_swarm_policy(h->swarm), &all);
     h->watch.on_event = on_event;
     wr_swarm_watch(h->swarm, &h->watch);
-    struct wr_identify_options io = {.agent = options.agent ? options.agent : "warren/" WARREN_VERSION};
-    h->identify = wr_identify_create(h->swarm, &io);
-    h->ping = wr_ping_create(h->swarm);
-    if (!h->identify || !h->ping)
+    struct wr_identify_options io = {.swarm = h->swarm, .agent = options.agent};
+    h->identify = wr_identify_create(&io);
+    h->pong = wr_pong_create(h->swarm);
+    if (!h->identify || !h->pong)
         die("services", WR_ELIMIT);
     services_register(h);
     for (size_t i = 0; i < options.listen_count; i++)

@@ -2,9 +2,10 @@
 #ifndef PEER_H
 #define PEER_H
 
-#include "dht/dht.h"
 #include "identify/identify.h"
 #include "identify/ping.h"
+#include "transport/base.h"
+#include "transport/multihash.h"
 #include "transport/swarm.h"
 
 #include <jansson.h>
@@ -32,9 +33,7 @@ struct host {
     struct wr_key key;
     struct wr_swarm *swarm;
     struct wr_identify *identify;
-    struct wr_ping *ping;
-    struct wr_dht *dht;
-    struct wr_kv *kv;
+    struct wr_pong *pong;
     struct wr_swarm_watch watch;
     struct counters counters;
     struct wr_list waiting;    /* struct command.node: for an identify that is not finished */
@@ -82,6 +81,8 @@ bool command_conn(struct command *c, const char *name);      /* false: not one o
 bool command_stream(struct command *c, const char *name);
 bool command_bench(struct command *c, const char *name);
 bool command_dht(struct command *c, const char *name);
+void dht_start(struct host *h, const char *mode, const char *prefix);
+void dht_bootstrap(struct host *h, const char *const *addrs, size_t count);
 void conn_on_event(struct host *h, const struct wr_swarm_event *event);
 
 extern const char *const offer_echo[], *const offer_sink[], *const offer_source[],
