@@ -13,8 +13,8 @@
 #define FLUSH_TURN_MAX (12 * WR_CONN_SCRATCH)
 
 #define HANDSHAKE_OUT_MAX (16 * 1024)    /* bytes queued in clear while shaking hands; ours */
-#define OUTBOUND_MAX      128            /* streams of ours at once; go resets the 65th of one protocol, rust
-                                            closes above 512 in all */
+#define OUTBOUND_SHARE    2              /* streams of ours at once: half of what we take; by default 128: go
+                                            resets the 65th of one protocol, rust closes above 512 in all */
 
 enum phase {
     CONNECTING,    /* dialler: TCP under way */
@@ -205,19 +205,19 @@ static int secured(struct channel *ch, const struct wr_noise_result *result)
     struct wr_yamux_config config = {
         .dialer = ch->conn.outbound,
         .streams_max = (uint32_t)ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max,
-        .outbound_max = OUTBOUND_MAX,
+        .outbound_max = (uint32_t)ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max / OUTBOUND_SHARE,
         .limits = ctx->limits,
     };
     wr_env_random(ctx->env, &config.salt, sizeof(config.salt));
     ch->session = result->session;
-    ch->conn.peer = result->peer;
     ch->secured = true;
+    int rc = wr_conn_set_peer(&ch->conn, &result->peer, result->pubkey);
     wr_noise_destroy(ch->noise);
     ch->noise = NULL;
     wr_free(ch->expect);
     ch->expect = NULL;
     ch->yamux = wr_yamux_create(&config);
-    if (!ch->yamux)
+    if (rc != 0 || !ch->yamux)
         return WR_ELIMIT;
     ch->phase = MUXER;
     if (result->muxer_agreed) {
@@ -670,6 +670,7 @@ static void mux_release(struct wr_conn *c)
     wr_free(ch->expect);
     wr_buf_clear(&ch->partial);
     wr_buf_clear(&ch->early);
+    wr_conn_clear(&ch->conn);
     sodium_memzero(ch, sizeof(*ch));
     wr_free(ch);
 }

@@ -131,6 +131,29 @@ struct wr_stream *wr_conn_open_stream(struct wr_conn *c, const char *const *offe
     return s;
 }
 
+struct wr_bytes wr_conn_pubkey(const struct wr_conn *c)
+{
+    return c->pubkey.len ? c->pubkey : wr_peerid_pubkey(&c->peer);
+}
+
+int wr_conn_set_peer(struct wr_conn *c, const struct wr_peerid *peer, struct wr_bytes pubkey)
+{
+    c->peer = *peer;
+    if (wr_peerid_pubkey(&c->peer).len)
+        return 0;
+    c->pubkey = WR_BYTES(wr_memdup(pubkey.ptr, pubkey.len), pubkey.len);
+    if (c->pubkey.ptr)
+        return 0;
+    c->pubkey = WR_BYTES_NONE;
+    return WR_ELIMIT;
+}
+
+void wr_conn_clear(struct wr_conn *c)
+{
+    wr_free((void *)(uintptr_t)c->pubkey.ptr);
+    c->pubkey = WR_BYTES_NONE;
+}
+
 wr_time wr_conn_rtt(const struct wr_conn *c)
 {
     return c->state == WR_CONN_OPEN ? c->mux->rtt(c) : 0;

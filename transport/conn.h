@@ -79,6 +79,8 @@ struct wr_conn {
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
     bool counted;                      /* swarm: stands in the peerstore entry's connections */
     struct wr_peerid peer;
+    struct wr_bytes pubkey;            /* owned: the peer's PublicKey protobuf, when the id holds only its
+                                          hash; see wr_conn_pubkey */
     struct wr_addr local, remote;      /* of the socket */
     uint64_t id;                       /* unique in this node's life */
     wr_time opened_at, used_at;        /* used: last time a stream other than upkeep was opened */
@@ -100,6 +102,7 @@ struct wr_stream *wr_conn_open_stream(struct wr_conn *c, const char *const *offe
                                       const struct wr_stream_ops *ops, void *arg, int *err);
 /* Ends it: streams get on_close(WR_ECLOSED) at the end of the turn. */
 void wr_conn_close(struct wr_conn *c, uint32_t code);
+struct wr_bytes wr_conn_pubkey(const struct wr_conn *c);    /* PublicKey protobuf; borrowed */
 wr_time wr_conn_rtt(const struct wr_conn *c);    /* smallest recent, 0 unknown */
 /* Remote or local address as a multiaddr, without /p2p. */
 void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out);

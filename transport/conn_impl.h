@@ -33,6 +33,10 @@ struct wr_stream {
 
 /* ---- connections */
 void wr_conn_init(struct wr_conn *c, struct wr_conn_ctx *ctx, const struct wr_mux_ops *mux);
+/* Frees what the connection itself owns; the carrier does so in release. */
+void wr_conn_clear(struct wr_conn *c);
+/* Carrier: the peer has proved its key. 0, WR_ELIMIT. */
+int wr_conn_set_peer(struct wr_conn *c, const struct wr_peerid *peer, struct wr_bytes pubkey);
 /* Carrier: the peer is known and streams may flow. */
 void wr_conn_opened(struct wr_conn *c);
 /* Carrier: it is over. Ends every stream with err and tells the swarm; release follows at settle. */

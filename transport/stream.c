@@ -218,6 +218,8 @@ int wr_stream_attach(struct wr_stream *s, struct wr_conn *c)
         c->stream_count--;
         s->conn = NULL;
     }
+    if (rc == WR_ELIMIT)
+        wr_timer_start(s->env, &s->timer, wr_env_now(s->env) + WR_STREAM_WAIT, on_timeout);
     return rc;
 }
 
@@ -429,8 +431,9 @@ void wr_stream_input_reset(struct wr_stream *s, uint32_t code)
 static void on_timeout(struct wr_timer *timer)
 {
     struct wr_stream *s = wr_list_entry(timer, struct wr_stream, timer);
+    bool placed = s->mux != NULL;
     reset_mux(s, s->mss ? WR_STREAM_UNKNOWN : WR_STREAM_OK);
-    finish(s, WR_ETIMEOUT);
+    finish(s, placed ? WR_ETIMEOUT : WR_ELIMIT);
 }
 
 void wr_stream_fail(struct wr_stream *s, int err)

@@ -31,6 +31,7 @@ struct wr_stream_ops {
 };
 
 #define WR_STREAM_NEGOTIATE_TIMEOUT (10 * WR_SEC)    /* go, rust and js alike */
+#define WR_STREAM_WAIT              (15 * WR_SEC)    /* for a place among the streams of ours; go's new stream */
 #define WR_STREAM_LINGER            (10 * WR_SEC)    /* after close: wait for the peer's end; go 10 s */
 #define WR_STREAM_EARLY_MAX         (64 * 1024)      /* bytes written before the stream is on the wire */
 

@@ -122,10 +122,10 @@ static void answer_identify(struct command *c, struct wr_conn *conn)
         if (p->addrs[i].certified)
             json_array_append_new(record, json_maddr(addr));
     }
-    command_ok(c, json_pack("{s:o,s:o,s:o,s:o,s:o,s:n,s:s,s:o,s:I}", "agent", text_or_null(p->agent),
+    command_ok(c, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:s,s:o,s:I}", "agent", text_or_null(p->agent),
                             "protocolVersion", text_or_null(p->protocol_version), "protocols", protocols,
                             "listenAddrs", addrs, "observedAddr", observed_of(c->host, conn), "publicKey",
-                            "signedRecord", p->record_seq ? "verified" : "absent", "recordAddrs", record,
+                            json_hex(wr_conn_pubkey(conn)), "signedRecord", p->record_seq ? "verified" : "absent", "recordAddrs", record,
                             "recordSeq", (json_int_t)p->record_seq));
 }
 

@@ -36,11 +36,10 @@ static void echo_done(struct echo *e)
     json_t *fields = json_pack("{s:I, s:I, s:O, s:f}", "good", (json_int_t)e->good, "failed",
                                (json_int_t)e->failed, "errors", e->errors, "ms", command_ms(c));
     if (e->failed)
-        command_fail(c, "%zu of %zu streams failed: %s", e->failed, e->count,
-                     json_string_value(json_array_get(e->errors, 0)));
+        command_fail_with(c, fields, "%zu of %zu streams failed: %s", e->failed, e->count,
+                          json_string_value(json_array_get(e->errors, 0)));
     else
-        command_ok(c, json_incref(fields));
-    json_decref(fields);
+        command_ok(c, fields);
     echo_free(e);
 }
 
@@ -272,7 +271,10 @@ static void talk_data(struct wr_stream *s, void *arg, struct wr_bytes data)
     t->tail_len += data.len;
     if (t->pause && t->since_pause >= t->chunk) {
         wr_stream_pause(s, true);
-        wr_timer_start(env, &t->resume, wr_env_now(env) + (wr_time)t->pause * WR_MSEC, talk_resume);
+        /* What arrived meanwhile comes in one piece: it is paid for in time. */
+        wr_timer_start(env, &t->resume,
+                       wr_env_now(env) + (wr_time)(t->pause * (t->since_pause / t->chunk)) * WR_MSEC,
+                       talk_resume);
     }
     if (strcmp(t->kind, "reset-out") == 0 && t->tail_len == 1) {
         t->closed = true;

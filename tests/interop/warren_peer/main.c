@@ -56,15 +56,31 @@ void command_ok(struct command *c, json_t *fields)
     command_free(c);
 }
 
-void command_fail(struct command *c, const char *format, ...)
+static void fail(struct command *c, json_t *fields, const char *format, va_list args)
 {
     char text[512];
+    vsnprintf(text, sizeof(text), format, args);
+    json_object_set_new(fields, "n", json_integer(c->n));
+    json_object_set_new(fields, "ok", json_false());
+    json_object_set_new(fields, "error", json_string(text));
+    put_line(fields);
+    command_free(c);
+}
+
+void command_fail(struct command *c, const char *format, ...)
+{
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    fail(c, json_object(), format, args);
     va_end(args);
-    put_line(json_pack("{s:I,s:b,s:s}", "n", c->n, "ok", 0, "error", text));
-    command_free(c);
+}
+
+void command_fail_with(struct command *c, json_t *fields, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fail(c, fields, format, args);
+    va_end(args);
 }
 
 void command_unsupported(struct command *c, const char *what)

@@ -54,6 +54,9 @@ struct command {
 /* ---- answers: each ends the command */
 void command_ok(struct command *c, json_t *fields);    /* takes fields; NULL: none */
 void command_fail(struct command *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A failure that carries what was found out; takes fields. */
+void command_fail_with(struct command *c, json_t *fields, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void command_unsupported(struct command *c, const char *what);
 double command_ms(const struct command *c);    /* since it began */
 
