@@ -98,6 +98,19 @@ static void take_out(struct wr_kvtree *t, struct wr_kvtree_entry *e, const struc
     t->bytes -= cost_of(e);
 }
 
+/* In place of the entry with the same key, if any. */
+static void put_newest(struct wr_kvtree *t, struct wr_kvtree_entry *e)
+{
+    struct place place;
+    struct wr_kvtree_entry *old = find(t, e->key, &place);
+    if (matches(old, e->key)) {
+        take_out(t, old, &place);
+        wr_free(old);
+    }
+    hang_in(t, e, &place);
+    wr_list_append(&t->ages, &e->age);
+}
+
 int wr_kvtree_put(struct wr_kvtree *t, struct wr_bytes key, struct wr_bytes value, bool tombstone)
 {
     uint8_t levels = draw_levels(t);
@@ -113,14 +126,7 @@ int wr_kvtree_put(struct wr_kvtree *t, struct wr_bytes key, struct wr_bytes valu
     e->value = WR_BYTES(bytes + key.len, value.len);
     e->tombstone = tombstone;
     e->levels = levels;
-    struct place place;
-    struct wr_kvtree_entry *old = find(t, key, &place);
-    if (matches(old, key)) {
-        take_out(t, old, &place);
-        wr_free(old);
-    }
-    hang_in(t, e, &place);
-    wr_list_append(&t->ages, &e->age);
+    put_newest(t, e);
     return 0;
 }
 
@@ -181,6 +187,14 @@ void wr_kvtree_merge_older(struct wr_kvtree *t, struct wr_kvtree *older)
         wr_list_insert(t->ages.next, &e->age);
     }
     wr_kvtree_init(older, older->chance);
+}
+
+void wr_kvtree_merge_newer(struct wr_kvtree *t, struct wr_kvtree *newer)
+{
+    struct wr_list *age;
+    while ((age = wr_list_pop(&newer->ages)))
+        put_newest(t, entry_of(age));
+    wr_kvtree_init(newer, newer->chance);
 }
 
 void wr_kvtree_move(struct wr_kvtree *t, struct wr_kvtree *from)

@@ -47,6 +47,9 @@ const struct wr_kvtree_entry *wr_kvtree_oldest(const struct wr_kvtree *t);
 /* Moves the entries of `older` whose keys t has not into t, older than all of t's, and drops the rest;
  * older is empty then. Allocates nothing. */
 void wr_kvtree_merge_older(struct wr_kvtree *t, struct wr_kvtree *older);
+/* Moves all entries of `newer` into t, in place of t's own under the same keys; newer is empty then.
+ * Allocates nothing. */
+void wr_kvtree_merge_newer(struct wr_kvtree *t, struct wr_kvtree *newer);
 /* t becomes what `from` was; t must be empty, from is then. */
 void wr_kvtree_move(struct wr_kvtree *t, struct wr_kvtree *from);
 

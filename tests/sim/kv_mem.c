@@ -44,13 +44,13 @@ static bool sound(const struct wr_kvtree_entry *e)
     return e->value.ptr[0] == SOUND;
 }
 
-static int put_value(struct kv_mem_disk *disk, struct wr_bytes key, struct wr_bytes value, uint8_t mark)
+static int put_value(struct wr_kvtree *tree, struct wr_bytes key, struct wr_bytes value, uint8_t mark)
 {
     struct wr_buf b;
     wr_buf_init(&b, WR_KV_VALUE_MAX + 1);
     wr_buf_put_u8(&b, mark);
     wr_buf_put_bytes(&b, value);
-    int err = b.full ? WR_ELIMIT : wr_kvtree_put(&disk->committed, key, wr_buf_bytes(&b), false);
+    int err = b.full ? WR_ELIMIT : wr_kvtree_put(tree, key, wr_buf_bytes(&b), false);
     wr_buf_clear(&b);
     return err;
 }
@@ -59,7 +59,7 @@ void kv_mem_disk_damage(struct kv_mem_disk *disk, struct wr_bytes key)
 {
     const struct wr_kvtree_entry *e = wr_kvtree_get(&disk->committed, key);
     assert(e);
-    int err = put_value(disk, key, value_of(e), !SOUND);
+    int err = put_value(&disk->committed, key, value_of(e), !SOUND);
     assert(!err);
     (void)err;
 }
@@ -172,8 +172,18 @@ static bool has_puts(const struct wr_kvtree *batch)
     return e;
 }
 
-/* Running out of memory in the middle would tear the batch: a simulation that makes allocations fail
- * has to leave the disk out. */
+/* The batch's puts as they will lie on the disk. Made apart, so that running out of memory in the middle
+ * tears nothing. */
+static int encode(const struct wr_kvtree *batch, struct wr_kvtree *out)
+{
+    int err = 0;
+    const struct wr_kvtree_entry *e = wr_kvtree_seek(batch, WR_BYTES_NONE, false);
+    for (; e && !err; e = wr_kvtree_next(e))
+        if (!e->tombstone)
+            err = put_value(out, e->key, e->value, SOUND);
+    return err;
+}
+
 int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool deletes_only)
 {
     struct kv_mem_disk *disk = d->disk;
@@ -185,16 +195,18 @@ int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool de
     }
     if (!deletes_only && has_puts(batch) && size_after(disk, batch) > d->size_max)
         return WR_EFULL;
+    struct wr_kvtree puts;
+    wr_kvtree_init(&puts, disk->commits);
+    int err = deletes_only ? 0 : encode(batch, &puts);
+    if (err) {
+        wr_kvtree_clear(&puts);
+        return err;
+    }
     const struct wr_kvtree_entry *e = wr_kvtree_seek(batch, WR_BYTES_NONE, false);
-    for (; e; e = wr_kvtree_next(e)) {
-        int err = 0;
+    for (; e; e = wr_kvtree_next(e))
         if (e->tombstone)
             wr_kvtree_del(&disk->committed, e->key);
-        else if (!deletes_only)
-            err = put_value(disk, e->key, e->value, SOUND);
-        assert(!err);
-        (void)err;
-    }
+    wr_kvtree_merge_newer(&disk->committed, &puts);
     disk->commits++;
     return 0;
 }

@@ -169,7 +169,7 @@ static void test_merge_keeps_the_newer_and_the_ages(void **state)
         assert_int_equal(older.count, 0);
         assert_int_equal(older.bytes, 0);
         while (newer.count) {    /* by age */
-            char k[16];
+            char k[16] = "";
             const struct wr_kvtree_entry *e = wr_kvtree_oldest(&newer);
             int i = atoi((const char *)memcpy(k, e->key.ptr + 1, 3));
             wr_kvtree_del(&newer, e->key);
@@ -177,6 +177,33 @@ static void test_merge_keeps_the_newer_and_the_ages(void **state)
             compare(&newer, &mn);
         }
         wr_kvtree_clear(&newer);
+    }
+}
+
+static void test_merge_newer(void **state)
+{
+    (void)state;
+    for (unsigned seed = 0; seed < 50; seed++) {
+        struct wr_kvtree older, newer;
+        struct model mo = {0}, mn = {0};
+        wr_kvtree_init(&older, seed);
+        wr_kvtree_init(&newer, seed + 1);
+        srand(seed);
+        for (int i = 0; i < 400; i++)
+            change(&older, &mo, rand() % KEYS);
+        mn.clock = mo.clock;
+        for (int i = 0; i < 300; i++)
+            change(&newer, &mn, rand() % KEYS);
+        for (int i = 0; i < KEYS; i++) {
+            if (!mn.value[i])
+                continue;
+            mo.value[i] = mn.value[i];
+            mo.written[i] = mn.written[i];
+        }
+        wr_kvtree_merge_newer(&older, &newer);
+        compare(&older, &mo);
+        assert_int_equal(newer.count, 0);
+        wr_kvtree_clear(&older);
     }
 }
 
@@ -207,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_seek),
         cmocka_unit_test(test_shorter_keys_come_first),
         cmocka_unit_test(test_merge_keeps_the_newer_and_the_ages),
+        cmocka_unit_test(test_merge_newer),
         cmocka_unit_test(test_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
