@@ -122,11 +122,11 @@ static void job_destroy(struct job *job)
 /* ---- answers to wr_kv_commit --------------------------------------------------------------------- */
 
 /* At the end of the turn, so that no handler runs inside a call of its owner. A handler may close the
- * store. */
+ * store, which empties the list. */
 static void answer(struct wr_task *task)
 {
     struct wr_kv *kv = wr_list_entry(task, struct wr_kv, answer);
-    while (!kv->closed && !wr_list_empty(&kv->waiters)) {
+    while (!wr_list_empty(&kv->waiters)) {
         struct waiter *w = wr_list_entry(kv->waiters.next, struct waiter, node);
         if (!w->ready)
             return;

@@ -430,6 +430,11 @@ static void test_failures_are_retried_ever_more_slowly(void **state)
     assert_int_equal(wr_kv_error(kv), 0);
     assert_string_equal(on_disk("a"), "1");
     assert_null(env.timer);
+    env.disk.fail = WR_EIO;
+    put("a", "2");
+    pass(WR_KV_COMMIT_EVERY);
+    worker_done();
+    assert_true(env.timer->at == env.now + waits[0] * WR_SEC);    /* from the beginning */
 }
 
 static void test_no_worker_is_a_failed_commit(void **state)
