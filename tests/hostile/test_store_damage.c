@@ -235,7 +235,7 @@ static void test_one_bit(void **state)
             if (!dense && i % 7)
                 break;
             copy[i] ^= (uint8_t)(1u << bit);
-            passed += try_damaged(p, copy, rand() % 200 == 0);
+            passed += try_damaged(p, copy, rand() % 500 == 0);
             copy[i] ^= (uint8_t)(1u << bit);
         }
     }
@@ -258,7 +258,7 @@ static void test_sectors(void **state)
                 at[i] = (uint8_t)rand();
             if (how == 3)
                 memcpy(at, p->specimen.data + (size_t)(rand() % (int)sectors) * 512, 512);
-            passed += try_damaged(p, copy, rand() % 20 == 0);
+            passed += try_damaged(p, copy, rand() % 50 == 0);
             memcpy(at, p->specimen.data + (size_t)s * 512, 512);
         }
     }
@@ -287,9 +287,9 @@ static void test_pages(void **state)
     for (unsigned i = 0; i < pages; i++) {
         uint8_t *at = copy + (size_t)i * 4096;
         memcpy(at, p->specimen.data + (size_t)(rand() % (int)pages) * 4096, 4096);
-        passed += try_damaged(p, copy, rand() % 4 == 0);
+        passed += try_damaged(p, copy, rand() % 8 == 0);
         memcpy(at, later.data + (size_t)i * 4096, 4096);
-        passed += try_damaged(p, copy, rand() % 4 == 0);
+        passed += try_damaged(p, copy, rand() % 8 == 0);
         memcpy(at, p->specimen.data + (size_t)i * 4096, 4096);
     }
     print_message("%u of %u damaged pages do no harm to the structure\n", passed, 2 * pages);
