@@ -548,7 +548,7 @@ static int on_data(struct wr_yamux *y, struct wr_yamux_stream *s, uint32_t id, u
                    uint32_t len)
 {
     if (flags & SYN) {
-        int rc = len > WR_YAMUX_WINDOW ? WR_EPROTO : on_syn(y, id, flags, &s);
+        int rc = on_syn(y, id, flags, &s);
         if (rc < 0)
             return rc;
     }
