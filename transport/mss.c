@@ -41,8 +41,6 @@ static int take_line(struct wr_mss *m, struct wr_bytes *in, struct wr_bytes *lin
          * the next one (nim-libp2p PR 3070). */
         if (used < 0 || (used > 0 && (len < 2 || len > WR_MSS_LINE_MAX)))
             return WR_EPROTO;
-        if (used == 0 && m->have >= 2)
-            return WR_EPROTO;    /* a length of three bytes is above any bound */
         size_t need = used > 0 ? (size_t)used + (size_t)len - m->have : 1;
         if (need == 0) {
             *line = WR_BYTES(m->line + used, (size_t)len - 1);

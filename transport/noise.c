@@ -182,10 +182,10 @@ static int find_muxer(struct wr_bytes extensions, struct wr_bytes name)
     unsigned count = 0;
     int found = 0, more;
     while ((more = wr_pb_next(&extensions, &f)) == 1) {
-        if (f.number != 2 || f.wire != WR_PB_BYTES)
-            continue;
-        found |= wr_bytes_equal(f.bytes, name);
-        count++;
+        if (f.number == 2) {
+            found |= wr_bytes_equal(f.bytes, name);
+            count++;
+        }
     }
     return more < 0 ? more : count <= MUXERS_MAX && found;
 }
@@ -198,8 +198,6 @@ static int check_payload(struct wr_noise *n, struct wr_bytes payload, struct wr_
     uint8_t text[sizeof(signed_prefix) + WR_NOISE_STATIC];
     int rc;
     while ((rc = wr_pb_next(&payload, &f)) == 1) {
-        if (f.wire != WR_PB_BYTES)
-            continue;
         if (f.number == 1)
             key = f.bytes;
         else if (f.number == 2)

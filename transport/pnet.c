@@ -41,8 +41,6 @@ int wr_pnet_key_parse(struct wr_bytes file, uint8_t key[static WR_PNET_KEY])
         return WR_EINVAL;
     if (wr_bytes_equal(coding, WR_BYTES_STR("/base16/"))) {
         rc = sodium_hex2bin(got, sizeof(got), (const char *)text.ptr, text.len, NULL, &len, NULL);
-        if (text.len != 2 * WR_PNET_KEY)
-            rc = -1;
     } else if (wr_bytes_equal(coding, WR_BYTES_STR("/base64/"))) {
         rc = sodium_base642bin(got, sizeof(got), (const char *)text.ptr, text.len, NULL, &len, NULL,
                                sodium_base64_VARIANT_ORIGINAL);
