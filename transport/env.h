@@ -89,8 +89,8 @@ struct wr_sock_ops {
     /* The last call: the connect failed, the peer closed (WR_ECLOSED), reset (WR_ERESET) ... The
      * socket is gone; do not close it. */
     void (*on_close)(void *arg, int err);
-    /* Only for ends of wr_env_socketpair, and only if set: the other process finished writing, and still
-     * reads. on_close follows when it closes, or when we shut our side too. */
+    /* If set, the directions end one by one: the peer finished writing and may still read. on_close
+     * follows when we shut our side too, or when it breaks. If NULL, the peer's end is on_close. */
     void (*on_eof)(void *arg);
 };
 
@@ -137,7 +137,7 @@ int wr_sock_write(struct wr_sock *s, const uint8_t *data, size_t len);
 int wr_sock_write_fd(struct wr_sock *s, const uint8_t *data, size_t len, int fd);
 size_t wr_sock_backlog(const struct wr_sock *s);    /* bytes kept, not yet with the kernel */
 void wr_sock_pause(struct wr_sock *s, bool paused); /* stop or resume on_read */
-/* No more from us, behind what is kept. Only for ends of wr_env_socketpair. */
+/* No more from us, behind what is kept; reading goes on. Nothing may be written after it. */
 void wr_sock_shut(struct wr_sock *s);
 void wr_sock_local(const struct wr_sock *s, struct wr_addr *out);
 void wr_sock_remote(const struct wr_sock *s, struct wr_addr *out);

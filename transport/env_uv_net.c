@@ -39,9 +39,8 @@ enum {
     PAUSED = 4,
     LOCAL = 8,
     HUNG_UP = 16,    /* paused, and the peer is gone: out of the set until resumed */
-    PAIR = 32,       /* of wr_env_socketpair: its directions end one by one */
-    ENDED = 64,      /* the peer finished writing, on_eof was called */
-    SHUT = 128,      /* we finish writing once the backlog is gone */
+    ENDED = 32,      /* the peer finished writing, on_eof was called */
+    SHUT = 64,       /* we finish writing once the backlog is gone */
 };
 
 struct wr_sock {
@@ -223,6 +222,8 @@ static void on_connected(struct wr_sock *s)
     }
     s->flags &= ~(unsigned)CONNECTING;
     want(s, s->first != NULL);
+    if ((s->flags & SHUT) && !s->first)
+        shutdown(s->source.fd, SHUT_WR);
     wr_env_uv_begin(s->e);
     s->ops->on_open(s->arg);
     wr_env_uv_end(s->e);
@@ -248,7 +249,7 @@ static void on_readable(struct wr_sock *s)
 {
     for (int i = 0; i < READS_PER_ROUND; i++) {
         ssize_t n = recv(s->source.fd, s->e->shared, WR_ENV_UV_SHARED, MSG_DONTWAIT);
-        if (n == 0 && (s->flags & PAIR) && s->ops->on_eof) {
+        if (n == 0 && !s->write_err && s->ops->on_eof) {
             s->flags |= ENDED;
             want(s, s->first != NULL);
             wr_env_uv_begin(s->e);
@@ -288,13 +289,9 @@ static void on_sock_ready(struct wr_env_uv_source *source, uint32_t events)
     }
     if (!(events & (EPOLLERR | EPOLLHUP)))
         return;
-    if (s->flags & ENDED) {
-        sock_end(s, s->write_err ? s->write_err : WR_ECLOSED);
-        return;
-    }
     /* Errors are reported whether waited for or not. A broken TCP connection ends here; of a local one
      * the peer may have left in good order with bytes still to be read. */
-    if (s->flags & LOCAL) {
+    if ((s->flags & LOCAL) && !(s->flags & ENDED)) {
         s->flags |= HUNG_UP;
         want(s, false);
         return;
@@ -302,7 +299,8 @@ static void on_sock_ready(struct wr_env_uv_source *source, uint32_t events)
     int error = 0;
     socklen_t len = sizeof(error);
     getsockopt(s->source.fd, SOL_SOCKET, SO_ERROR, &error, &len);
-    sock_end(s, s->write_err ? s->write_err : error ? wr_env_uv_error(error) : WR_ERESET);
+    int err = error ? wr_env_uv_error(error) : s->flags & ENDED ? WR_ECLOSED : WR_ERESET;
+    sock_end(s, s->write_err ? s->write_err : err);
 }
 
 void wr_sock_attach(struct wr_sock *s, const struct wr_sock_ops *ops, void *arg)
@@ -313,6 +311,7 @@ void wr_sock_attach(struct wr_sock *s, const struct wr_sock_ops *ops, void *arg)
 
 static int sock_write(struct wr_sock *s, const uint8_t *data, size_t len, int fd)
 {
+    assert(!(s->flags & SHUT));
     if (len == 0 || s->write_err)
         return 0;
     size_t sent = 0;
@@ -354,9 +353,8 @@ size_t wr_sock_backlog(const struct wr_sock *s)
 
 void wr_sock_shut(struct wr_sock *s)
 {
-    assert(s->flags & PAIR);
     s->flags |= SHUT;
-    if (!s->first)
+    if (!s->first && !(s->flags & CONNECTING))
         shutdown(s->source.fd, SHUT_WR);
 }
 
@@ -564,7 +562,7 @@ int wr_env_socketpair(struct wr_env *env, const struct wr_sock_ops *ops, void *a
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         return wr_env_uv_error(errno);
-    int err = sock_create(wr_env_uv_of(env), pair[0], EPOLLIN, LOCAL | PAIR, out);
+    int err = sock_create(wr_env_uv_of(env), pair[0], EPOLLIN, LOCAL, out);
     if (err) {
         close(pair[1]);
         return err;

@@ -62,14 +62,26 @@ static void on_close(void *arg, int err)
     x->err = err;
 }
 
-const struct wr_sock_ops end_ops = {on_open, on_read, on_drain, on_close};
+static void on_eof(void *arg)
+{
+    struct end *x = arg;
+    assert_false(x->inside || x->gone || x->ended);
+    x->ended = true;
+}
+
+const struct wr_sock_ops end_ops = {.on_open = on_open, .on_read = on_read, .on_drain = on_drain,
+                                    .on_close = on_close};
+const struct wr_sock_ops end_ops_one_by_one = {.on_open = on_open, .on_read = on_read,
+                                               .on_drain = on_drain, .on_close = on_close,
+                                               .on_eof = on_eof};
 
 void end_connect(struct contract *c, struct end *x, struct wr_env *env, const struct wr_addr *to,
                  const struct wr_addr *from)
 {
     x->c = c;
     x->inside = true;
-    assert_int_equal(wr_env_connect(env, to, from, &end_ops, x, &x->sock), 0);
+    const struct wr_sock_ops *ops = x->one_by_one ? &end_ops_one_by_one : &end_ops;
+    assert_int_equal(wr_env_connect(env, to, from, ops, x, &x->sock), 0);
     x->inside = false;
 }
 
@@ -78,7 +90,7 @@ void end_attach(struct contract *c, struct end *x, struct wr_sock *sock)
     x->c = c;
     x->sock = sock;
     x->inside = true;
-    wr_sock_attach(sock, &end_ops, x);
+    wr_sock_attach(sock, x->one_by_one ? &end_ops_one_by_one : &end_ops, x);
     x->inside = false;
 }
 
@@ -111,7 +123,7 @@ static void on_accept(void *arg, struct wr_sock *sock)
     assert_true(hall->count < HALL_MAX);
     struct end *x = &hall->ends[hall->count++];
     *x = (struct end){.echo = hall->echo, .unchecked = hall->unchecked, .open = true,
-                      .pause_first = hall->pause_first};
+                      .pause_first = hall->pause_first, .one_by_one = hall->one_by_one};
     end_attach(hall->c, x, sock);
 }
 

@@ -11,14 +11,15 @@ struct end {
     bool echo;         /* sends back what comes in */
     bool unchecked;    /* takes any bytes */
     bool pause_first;  /* pauses in the first on_read */
-    bool open, closed, gone;
+    bool one_by_one;   /* its directions end one by one; ended: the peer's did */
+    bool open, ended, closed, gone;
     int err;           /* of on_close */
     size_t received, sent, reads, drained;
     size_t send_total, backlog_max;    /* keeps the backlog filled to backlog_max until all is sent */
     bool inside;       /* a call to env.h is under way: no handler may run */
 };
 
-extern const struct wr_sock_ops end_ops;
+extern const struct wr_sock_ops end_ops, end_ops_one_by_one;
 
 void end_connect(struct contract *c, struct end *x, struct wr_env *env, const struct wr_addr *to,
                  const struct wr_addr *from);
@@ -32,7 +33,7 @@ struct hall {
     struct contract *c;
     struct wr_listener *listener;
     struct wr_addr addr;
-    bool echo, unchecked, pause_first;
+    bool echo, unchecked, pause_first, one_by_one;
     size_t count;
     struct end ends[HALL_MAX];
     unsigned starved;

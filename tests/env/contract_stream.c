@@ -242,6 +242,56 @@ static void write_after_the_peer_closed(void **state)
     hall_close(&hall);
 }
 
+/* A question, its end, the answer, its end: nothing is lost between. */
+static void directions_end_one_by_one(void **state)
+{
+    struct contract *c = *state;
+    for (int before_open = 0; before_open < 2; before_open++) {
+        struct hall hall = {.one_by_one = true};
+        struct end client = {.one_by_one = true};
+        hall_open(c, &hall, c->b, &c->b_addr, false);
+        end_connect(c, &client, c->a, &hall.addr, NULL);
+        if (!before_open)
+            UNTIL(c, client.open);
+        end_send(&client, 300000);
+        wr_sock_shut(client.sock);
+        UNTIL(c, hall.count == 1 && hall.ends[0].ended);
+        struct end *server = &hall.ends[0];
+        assert_int_equal(server->received, 300000);
+        contract_run(c, 20 * WR_MSEC);
+        assert_false(server->closed || client.ended || client.closed);
+        end_send(server, 3000000);
+        contract_run(c, 5 * WR_MSEC);
+        wr_sock_shut(server->sock);
+        UNTIL(c, client.closed && server->closed);
+        assert_true(client.ended);
+        assert_int_equal(client.received, 3000000);
+        assert_int_equal(client.err, WR_ECLOSED);
+        assert_int_equal(server->err, WR_ECLOSED);
+        hall_close(&hall);
+    }
+}
+
+/* One that half-ended may still be closed or reset, by either. */
+static void half_ended_then_reset(void **state)
+{
+    struct contract *c = *state;
+    for (int who = 0; who < 2; who++) {
+        struct hall hall = {.one_by_one = true};
+        struct end client = {.one_by_one = true};
+        hall_open(c, &hall, c->b, &c->b_addr, false);
+        end_connect(c, &client, c->a, &hall.addr, NULL);
+        UNTIL(c, client.open);
+        wr_sock_shut(client.sock);
+        UNTIL(c, hall.count == 1 && hall.ends[0].ended);
+        end_close(who ? &hall.ends[0] : &client, true);
+        struct end *other = who ? &client : &hall.ends[0];
+        UNTIL(c, other->closed);
+        assert_int_equal(other->err, WR_ERESET);
+        hall_close(&hall);
+    }
+}
+
 static void port_in_use(void **state)
 {
     struct contract *c = *state;
@@ -417,7 +467,8 @@ static void closer_close(void *arg, int err)
     x->gone = true;
 }
 
-static const struct wr_sock_ops closer_ops = {closer_open, closer_read, closer_drain, closer_close};
+static const struct wr_sock_ops closer_ops = {.on_open = closer_open, .on_read = closer_read,
+                                             .on_drain = closer_drain, .on_close = closer_close};
 
 static void close_is_final(void **state)
 {
@@ -539,6 +590,8 @@ int contract_stream(void)
         CONTRACT_TEST(reset_while_paused),
         CONTRACT_TEST(closed_while_paused),
         CONTRACT_TEST(write_after_the_peer_closed),
+        CONTRACT_TEST(directions_end_one_by_one),
+        CONTRACT_TEST(half_ended_then_reset),
         CONTRACT_TEST(port_in_use),
         CONTRACT_TEST(foreign_address),
         CONTRACT_TEST(dial_from_the_listening_port),

@@ -172,7 +172,8 @@ static void client_close(void *arg, int err)
     wr_buf_clear(&client->in);
 }
 
-static const struct wr_sock_ops client_ops = {client_open, client_read, client_open, client_close};
+static const struct wr_sock_ops client_ops = {.on_open = client_open, .on_read = client_read,
+                                             .on_drain = client_open, .on_close = client_close};
 
 static void on_accept(void *arg, struct wr_sock *sock)
 {

@@ -250,6 +250,19 @@ void sim_conn_submit_kept(struct wr_sock *s, bool all)
         s->backlog -= piece->len;
         sim_conn_submit(s, piece);
     }
+    if (s->shut)
+        sim_conn_finish(s);
+}
+
+void sim_conn_finish(struct wr_sock *s)
+{
+    struct piece *fin = s->fin_sent || s->kept.first ? NULL : wr_alloc(sizeof(*fin));
+    if (!fin)
+        return;
+    fin->fin = s->fin_sent = true;
+    sim_conn_submit(s, fin);
+    if (s->ended)
+        sim_sock_poke(s);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
@@ -347,6 +360,23 @@ static void read_some(struct wr_sock *s, struct piece *piece)
     sim_end(host);
 }
 
+static void read_end(struct wr_sock *s)
+{
+    struct sim_host *host = s->host;
+    if (!s->ops->on_eof) {
+        sim_sock_end(s, WR_ECLOSED);
+        return;
+    }
+    wr_free(sim_queue_take(&s->conn->dir[s->side].unread));
+    s->ended = true;
+    sim_note(host->sim, NOTE_READ, host, 0);
+    sim_begin(host);
+    s->ops->on_eof(s->arg);
+    sim_end(host);
+    if (s->state == OPEN && s->fin_sent)
+        sim_sock_end(s, WR_ECLOSED);
+}
+
 void sim_conn_read(struct wr_sock *s)
 {
     struct sim_conn *conn = s->conn;
@@ -355,7 +385,7 @@ void sim_conn_read(struct wr_sock *s)
     while (s->state == OPEN && s->ops && !s->paused && !s->host->paused && d->unread.first) {
         struct piece *piece = d->unread.first;
         if (piece->fin) {
-            sim_sock_end(s, WR_ECLOSED);
+            read_end(s);
             break;
         }
         /* The handler may close the end, and with it what is unread. */

@@ -16,8 +16,6 @@
 
 enum { NOTE_SYN = 16, NOTE_OPEN, NOTE_ACCEPT, NOTE_CLOSE };
 
-static void poke(struct wr_sock *s);
-
 /* ---- ends ------------------------------------------------------------------------------------------------ */
 
 static struct wr_bytes sock_key(uint8_t key[static 48], uint16_t port, const struct wr_addr *remote)
@@ -152,16 +150,19 @@ static void on_poke(struct wr_timer *timer)
     if (s->drained_due && !s->backlog) {
         struct sim_host *host = s->host;
         s->drained_due = false;
-        poke(s);
+        sim_sock_poke(s);
         sim_begin(host);
         s->ops->on_drain(s->arg);
         sim_end(host);
         return;
     }
-    sim_conn_read(s);
+    if (s->ended && s->fin_sent)
+        sim_sock_end(s, WR_ECLOSED);
+    else
+        sim_conn_read(s);
 }
 
-static void poke(struct wr_sock *s)
+void sim_sock_poke(struct wr_sock *s)
 {
     sim_event_at(s->host->sim, &s->poke, s->host->sim->now, on_poke);
 }
@@ -174,11 +175,9 @@ static void opened(struct wr_sock *s)
     sim_note(host->sim, NOTE_OPEN, host, s->local.port);
     sim_event_stop(host->sim, &s->retry);
     s->state = OPEN;
-    if (s->backlog) {
-        sim_conn_submit_kept(s, false);
-        s->drained_due = true;
-    }
-    poke(s);
+    s->drained_due = s->backlog > 0;
+    sim_conn_submit_kept(s, false);
+    sim_sock_poke(s);
     sim_begin(host);
     s->ops->on_open(s->arg);
     sim_end(host);
@@ -200,7 +199,7 @@ static void accept_waiting(struct wr_listener *l)
         l->waiting_count--;
         s->listener = NULL;
         sim_note(host->sim, NOTE_ACCEPT, host, s->remote.port);
-        poke(s);
+        sim_sock_poke(s);
         sim_begin(host);
         l->ops->on_accept(l->arg, s);
         sim_end(host);
@@ -524,12 +523,6 @@ int wr_env_socketpair(struct wr_env *env, const struct wr_sock_ops *ops, void *a
     return WR_EUNSUPPORTED;
 }
 
-void wr_sock_shut(struct wr_sock *s)
-{
-    (void)s;
-    assert(false);    /* only for ends of a pair, which do not exist here */
-}
-
 /* ---- listening ----------------------------------------------------------------------------------------------------------- */
 
 static int listener_create(struct sim_host *host, const struct wr_listener_ops *ops, void *arg,
@@ -667,6 +660,7 @@ static struct piece *piece_create(const uint8_t *data, size_t len)
 
 int wr_sock_write(struct wr_sock *s, const uint8_t *data, size_t len)
 {
+    assert(!s->shut);
     if (!s->conn)
         return 0;    /* cut off */
     size_t chunk = s->host->sim->o.chunk_max;
@@ -700,7 +694,15 @@ void wr_sock_pause(struct wr_sock *s, bool paused)
 {
     s->paused = paused;
     if (!paused && s->conn)
-        poke(s);
+        sim_sock_poke(s);
+}
+
+void wr_sock_shut(struct wr_sock *s)
+{
+    s->shut = true;
+    if (s->state != OPEN)
+        return;
+    sim_conn_finish(s);
 }
 
 void wr_sock_local(const struct wr_sock *s, struct wr_addr *out)
@@ -732,13 +734,9 @@ void wr_sock_close(struct wr_sock *s, bool reset)
         sim_conn_send(conn, s->side, SIM_RST);
     } else if (conn && s->state == OPEN) {
         sim_conn_submit_kept(s, true);
-        struct piece *fin = wr_alloc(sizeof(*fin));
-        if (fin) {
-            fin->fin = true;
-            sim_conn_submit(s, fin);
-        } else {
+        sim_conn_finish(s);
+        if (!s->fin_sent)
             sim_conn_send(conn, s->side, SIM_RST);
-        }
     }
     if (conn)
         sim_conn_ref(conn);

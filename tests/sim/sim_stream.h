@@ -51,6 +51,7 @@ struct wr_sock {
     void *arg;
     enum state state;
     bool paused, reused, counted, listed, drained_due;
+    bool ended, shut, fin_sent;    /* the peer finished writing; we do, behind the backlog; and have */
     struct wr_addr local, remote;
     uint8_t key[48];
     struct wr_list node;     /* on host->socks */
@@ -93,6 +94,8 @@ wr_time sim_conn_latency(struct sim_conn *conn, unsigned side);    /* one way, t
 /* Puts a piece on its way to the other side; of the backlog: what there is room for, or all. */
 void sim_conn_submit(struct wr_sock *s, struct piece *piece);
 void sim_conn_submit_kept(struct wr_sock *s, bool all);
+/* Ends our direction, once the backlog is on its way. */
+void sim_conn_finish(struct wr_sock *s);
 /* Hands what arrived to the end's owner, until it pauses or closes. */
 void sim_conn_read(struct wr_sock *s);
 
@@ -100,6 +103,8 @@ void sim_conn_read(struct wr_sock *s);
 void sim_conn_deliver(struct sim_packet *packet, struct sim_host *host);
 /* The end that the network brings. Not within a turn. */
 void sim_sock_end(struct wr_sock *s, int err);
+/* Looks at this end soon: unread bytes, room, the end. */
+void sim_sock_poke(struct wr_sock *s);
 /* The ACK came, or bytes that say as much. */
 void sim_sock_established(struct wr_sock *s);
 

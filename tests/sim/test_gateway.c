@@ -124,7 +124,7 @@ static void out_close(void *arg, int err)
     n->out_err = err;
 }
 
-static const struct wr_sock_ops out_ops = {out_open, out_read, nothing, out_close};
+static const struct wr_sock_ops out_ops = {.on_open = out_open, .on_read = out_read, .on_drain = nothing, .on_close = out_close};
 
 static void in_read(void *arg, uint8_t *data, size_t len)
 {
@@ -139,7 +139,7 @@ static void in_close(void *arg, int err)
     ((struct node *)arg)->in = NULL;
 }
 
-static const struct wr_sock_ops in_ops = {nothing, in_read, nothing, in_close};
+static const struct wr_sock_ops in_ops = {.on_open = nothing, .on_read = in_read, .on_drain = nothing, .on_close = in_close};
 
 static void on_accept(void *arg, struct wr_sock *sock)
 {

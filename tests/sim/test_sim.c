@@ -54,7 +54,8 @@ static void on_close(void *arg, int err)
     x->closed_at = wr_env_now(x->env);
 }
 
-static const struct wr_sock_ops end_ops = {on_open, on_read, on_drain, on_close};
+static const struct wr_sock_ops end_ops = {.on_open = on_open, .on_read = on_read, .on_drain = on_drain,
+                                          .on_close = on_close};
 
 static void end_dial(struct end *x, struct wr_env *env, const struct wr_ip *ip, uint16_t port,
                      uint16_t from_port)
