@@ -223,6 +223,11 @@ void wr_dht_stats(const struct wr_dht *d, struct wr_dht_stats *out)
     wr_list_each(node, &d->requests) out->searches++;
 }
 
+const struct wr_kbucket *wr_dht_table(const struct wr_dht *d)
+{
+    return &d->table;
+}
+
 /* ---- router
  * ---------------------------------------------------------------------------------------- */
 

@@ -148,5 +148,8 @@ struct wr_dht_stats {
     uint64_t served, refused;         /* questions of others */
 };
 void wr_dht_stats(const struct wr_dht *d, struct wr_dht_stats *out);
+/* The routing table, for kbucket.h to walk; borrowed until the end of the turn. */
+struct wr_kbucket;
+const struct wr_kbucket *wr_dht_table(const struct wr_dht *d);
 
 #endif

@@ -132,7 +132,7 @@ static struct provided *find_provided(const struct wr_dht *d, struct wr_bytes ke
     wr_list_each(node, &d->provided)
     {
         struct provided *p = wr_list_entry(node, struct provided, node);
-        if (wr_bytes_equal(WR_BYTES(p->key, p->key_len), key))
+        if (!p->gone && wr_bytes_equal(WR_BYTES(p->key, p->key_len), key))
             return p;
     }
     return NULL;
@@ -271,11 +271,12 @@ bool wr_dht_unprovide(struct wr_dht *d, struct wr_bytes key)
         return false;
     wr_kv_del(d->kv, saved_name(d, key, room));
     d->provided_count--;
-    wr_list_remove(&p->node);
-    if (p->running)
-        p->gone = true;
-    else
+    if (p->running) {
+        p->gone = true; /* stays on the list, whose end frees it, until its announcement is over */
+    } else {
+        wr_list_remove(&p->node);
         wr_free(p);
+    }
     arm_announce(d);
     return true;
 }
