@@ -39,6 +39,26 @@ bool wr_methods_target(struct wr_call *call, struct wr_params *params, struct wr
     return true;
 }
 
+bool wr_methods_peer_target(struct wr_call *call, struct wr_params *params,
+                            struct wr_target *target)
+{
+    if (!wr_methods_target(call, params, target))
+        return false;
+    if (target->peer.len)
+        return true;
+    wr_call_fail(call, WR_EINVAL, "a peer id is needed, or an address that ends in /p2p/ID");
+    return false;
+}
+
+int wr_methods_reach(struct wr_methods *m, const struct wr_target *target, wr_connect_fn fn,
+                     void *arg, struct wr_connect **out)
+{
+    if (!target->peer.len)
+        return wr_swarm_connect_addr(m->o.swarm, wr_maddr_bytes(&target->addr), fn, arg, out);
+    return wr_swarm_connect(m->o.swarm, &target->peer, &target->addr, target->addr.len ? 1 : 0,
+                            WR_ORIGIN_OWNER, WR_CONNECT_ROUTE, fn, arg, out);
+}
+
 const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c)
 {
     if (c->limited)
@@ -219,6 +239,7 @@ int wr_methods_create(const struct wr_methods_options *options, struct wr_method
     m->started_at = wr_env_now(m->env);
     wr_list_init(&m->waits);
     wr_list_init(&m->rules);
+    wr_list_init(&m->joined);
     wr_list_init(&m->served);
     wr_list_init(&m->bridges);
     m->watch.on_event = on_event;
@@ -228,6 +249,10 @@ int wr_methods_create(const struct wr_methods_options *options, struct wr_method
         error = wr_methods_peer(m);
     if (!error)
         error = wr_methods_dht(m);
+    if (!error)
+        error = wr_methods_name(m);
+    if (!error)
+        error = wr_methods_table(m);
     if (!error)
         error = wr_methods_stream(m);
     if (error) {
@@ -244,7 +269,7 @@ void wr_methods_destroy(struct wr_methods *m)
         return;
     wr_swarm_unwatch(&m->watch);
     wr_methods_stream_end(m);
-    wr_methods_dht_end(m);
+    wr_methods_name_end(m);
     wr_methods_peer_end(m);
     wr_methods_look_end(m);
     wr_free(m);

@@ -13,14 +13,16 @@ struct wr_identify;
 struct wr_perf;
 struct wr_methods;
 
+#define WR_METHODS_DHTS 2 /* tables: the internet's or the own network's first, then the LAN's */
+
 /* All borrowed until wr_methods_destroy. */
 struct wr_methods_options {
     struct wr_control *control;
     struct wr_swarm *swarm;
-    struct wr_identify *identify; /* or NULL */
-    struct wr_dht *dht;           /* NULL: off */
-    struct wr_perf *perf;         /* or NULL */
-    struct wr_kv *kv;             /* keeps allow and block rules; or NULL */
+    struct wr_identify *identify;        /* or NULL */
+    struct wr_dht *dht[WR_METHODS_DHTS]; /* the first NULL: off */
+    struct wr_perf *perf;                /* or NULL */
+    struct wr_kv *kv;                    /* keeps allow and block rules; or NULL */
     const struct wr_config *config;
     void (*on_stop)(void *arg); /* a client asked the node to stop */
     void *arg;

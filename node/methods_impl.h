@@ -2,6 +2,8 @@
 #ifndef WR_METHODS_IMPL_H
 #define WR_METHODS_IMPL_H
 
+#include "dht/dht_msg.h"
+#include "dht/namespace.h"
 #include "node/methods.h"
 #include "transport/err.h"
 
@@ -17,6 +19,7 @@ struct wr_methods {
     struct wr_timer wait_timer;
     struct wr_list rules; /* methods_peer.c */
     size_t rule_count;
+    struct wr_list joined;  /* methods_name.c */
     struct wr_list served;  /* methods_stream.c: protocols that clients answer */
     struct wr_list bridges; /* methods_stream.c: streams handed to clients */
 };
@@ -25,16 +28,25 @@ struct wr_methods {
 int wr_methods_look(struct wr_methods *m);
 int wr_methods_peer(struct wr_methods *m);
 int wr_methods_dht(struct wr_methods *m);
+int wr_methods_name(struct wr_methods *m);
+int wr_methods_table(struct wr_methods *m);
 int wr_methods_stream(struct wr_methods *m);
 void wr_methods_look_end(struct wr_methods *m);
 void wr_methods_peer_end(struct wr_methods *m);
-void wr_methods_dht_end(struct wr_methods *m);
+void wr_methods_name_end(struct wr_methods *m);
 void wr_methods_stream_end(struct wr_methods *m);
 void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out); /* Prometheus text */
-/* methods_dht.c: what status and metrics say of the DHT; and whether it has a peer, or is off. */
+/* methods_table.c: what status and metrics say of the DHT; and whether it has a peer, or is off. */
 void wr_methods_pack_dht(const struct wr_methods *m, struct wr_pack *p);
 void wr_methods_dht_metrics(const struct wr_methods *m, struct wr_buf *out);
 bool wr_methods_dht_ready(const struct wr_methods *m);
+/* methods_dht.c: true when the DHT is off, and the call failed for it. */
+bool wr_methods_dht_off(const struct wr_methods *m, struct wr_call *call);
+/* The parameter `name`; false with the call failed. */
+bool wr_methods_name_param(struct wr_call *call, struct wr_params *params,
+                           char out[static WR_NAMESPACE_MAX + 1]);
+/* peer and addrs. */
+void wr_methods_pack_peer(struct wr_pack *p, const struct wr_dht_peer *peer);
 
 /* A peer as clients name it: the parameter `peer` is a peer id or a multiaddr. */
 struct wr_target {
@@ -43,6 +55,14 @@ struct wr_target {
 };
 /* False when it failed the call, saying why. */
 bool wr_methods_target(struct wr_call *call, struct wr_params *params, struct wr_target *target);
+
+/* As wr_methods_target, for methods that need a peer id. */
+bool wr_methods_peer_target(struct wr_call *call, struct wr_params *params,
+                            struct wr_target *target);
+/* Connects before a stream is opened: by the address given, by what is known, or by what the DHT
+ * finds. As wr_swarm_connect. */
+int wr_methods_reach(struct wr_methods *m, const struct wr_target *target, wr_connect_fn fn,
+                     void *arg, struct wr_connect **out);
 
 /* "direct", "relayed" or "lan". */
 const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c);

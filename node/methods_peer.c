@@ -51,11 +51,7 @@ static void on_connect(void *arg, struct wr_call *call, struct wr_params *params
     }
     *op = (struct connect){
         .m = m, .call = call, .peer = target.peer, .started_at = wr_env_now(m->env)};
-    int err = target.peer.len ? wr_swarm_connect(m->o.swarm, &target.peer, &target.addr,
-                                                 target.addr.len ? 1 : 0, WR_ORIGIN_OWNER, 0,
-                                                 on_connected, op, &op->request)
-                              : wr_swarm_connect_addr(m->o.swarm, wr_maddr_bytes(&target.addr),
-                                                      on_connected, op, &op->request);
+    int err = wr_methods_reach(m, &target, on_connected, op, &op->request);
     if (err) {
         wr_methods_dial_failed(m, call, &target.peer, err);
         wr_free(op);
@@ -66,23 +62,12 @@ static void on_connect(void *arg, struct wr_call *call, struct wr_params *params
 
 /* ---- disconnect */
 
-/* A target that must carry a peer id. */
-static bool peer_only(struct wr_call *call, struct wr_params *params, struct wr_target *target)
-{
-    if (!wr_methods_target(call, params, target))
-        return false;
-    if (target->peer.len)
-        return true;
-    wr_call_fail(call, WR_EINVAL, "a peer id is needed, or an address that ends in /p2p/ID");
-    return false;
-}
-
 static void on_disconnect(void *arg, struct wr_call *call, struct wr_params *params)
 {
     struct wr_methods *m = arg;
     struct wr_target target;
     char peer[WR_PEERID_TEXT];
-    if (!peer_only(call, params, &target))
+    if (!wr_methods_peer_target(call, params, &target))
         return;
     (void)wr_peerid_print(&target.peer, peer);
     if (!wr_swarm_conn(m->o.swarm, &target.peer)) {
@@ -101,7 +86,9 @@ static void on_disconnect(void *arg, struct wr_call *call, struct wr_params *par
 struct ping {
     struct wr_methods *m;
     struct wr_call *call;
-    struct wr_ping *ping;
+    struct wr_connect *request; /* while connecting */
+    struct wr_ping *ping;       /* then */
+    struct wr_ping_options options;
     struct wr_peerid peer;
     uint64_t count; /* 0: until cancelled */
     uint64_t sent, received;
@@ -112,6 +99,8 @@ struct ping {
 
 static void ping_free(struct ping *op)
 {
+    if (op->request)
+        wr_connect_cancel(op->request);
     wr_ping_close(op->ping);
     wr_free(op);
 }
@@ -200,12 +189,19 @@ static void on_ping_reply(void *arg, const struct wr_ping_reply *reply)
         ping_finish(op);
 }
 
-/* The owner gave an address: it is remembered before the ping asks the peerstore. */
-static void remember(struct wr_methods *m, const struct wr_target *target)
+static void on_ping_connected(void *arg, int err, struct wr_conn *conn)
 {
-    if (target->addr.len)
-        (void)wr_peerstore_add_addr(wr_swarm_peerstore(m->o.swarm), &target->peer,
-                                    wr_maddr_bytes(&target->addr), WR_TTL_RECENT, false);
+    struct ping *op = arg;
+    (void)conn;
+    op->request = NULL;
+    if (!err) {
+        op->ping = wr_ping_open(op->m->o.swarm, &op->peer, &op->options);
+        if (op->ping)
+            return;
+        err = WR_ELIMIT;
+    }
+    op->err = err;
+    ping_finish(op);
 }
 
 static void on_ping(void *arg, struct wr_call *call, struct wr_params *params)
@@ -215,27 +211,23 @@ static void on_ping(void *arg, struct wr_call *call, struct wr_params *params)
     uint64_t count = wr_params_u64(params, "count", 1, PING_COUNT_MAX);
     uint64_t every = wr_params_u64(params, "every_ms", 1000, 3600000);
     uint64_t patience = wr_params_u64(params, "reply_timeout_ms", 0, WR_CONTROL_TIMEOUT_MAX);
-    if (!peer_only(call, params, &target))
+    if (!wr_methods_peer_target(call, params, &target))
         return;
-    if (wr_peerid_equal(&target.peer, wr_swarm_self(m->o.swarm))) {
-        wr_methods_dial_failed(m, call, &target.peer, WR_ESELF);
-        return;
-    }
     struct ping *op = wr_alloc(sizeof(*op));
+    int err = WR_ELIMIT;
     if (op) {
-        const struct wr_ping_options options = {
+        *op = (struct ping){.m = m, .call = call, .peer = target.peer, .count = count};
+        op->options = (struct wr_ping_options){
             .every = (wr_time)(every ? every : 1) * WR_MSEC,
             .timeout = (wr_time)patience * WR_MSEC,
             .on_reply = on_ping_reply,
             .arg = op,
         };
-        *op = (struct ping){.m = m, .call = call, .peer = target.peer, .count = count};
-        remember(m, &target);
-        op->ping = wr_ping_open(m->o.swarm, &target.peer, &options);
+        err = wr_methods_reach(m, &target, on_ping_connected, op, &op->request);
     }
-    if (!op || !op->ping) {
+    if (err) {
         wr_free(op);
-        wr_call_fail(call, WR_ELIMIT, NULL);
+        wr_methods_dial_failed(m, call, &target.peer, err);
         return;
     }
     wr_call_defer(call, on_ping_cancel, op);

@@ -85,7 +85,8 @@ static bool protocol_param(struct wr_call *call, struct wr_params *params,
 struct open {
     struct wr_methods *m;
     struct wr_call *call;
-    struct wr_stream *stream;
+    struct wr_connect *request; /* while connecting */
+    struct wr_stream *stream;   /* then */
     struct wr_peerid peer;
     char protocol[WR_PROTOCOL_NAME_MAX + 1];
     const char *offer[2];
@@ -94,7 +95,10 @@ struct open {
 static void on_open_cancel(void *arg)
 {
     struct open *op = arg;
-    wr_stream_reset(op->stream, WR_STREAM_OK);
+    if (op->request)
+        wr_connect_cancel(op->request);
+    else
+        wr_stream_reset(op->stream, WR_STREAM_OK);
     wr_free(op);
 }
 
@@ -118,44 +122,41 @@ static void on_open_close(struct wr_stream *s, void *arg, int err)
     wr_free(op);
 }
 
-static bool peer_param(struct wr_methods *m, struct wr_call *call, struct wr_params *params,
-                       struct wr_peerid *peer)
+static void on_open_connected(void *arg, int err, struct wr_conn *conn)
 {
-    struct wr_target target;
-    if (!wr_methods_target(call, params, &target))
-        return false;
-    if (!target.peer.len) {
-        wr_call_fail(call, WR_EINVAL, "a peer id is needed, or an address that ends in /p2p/ID");
-        return false;
+    static const struct wr_stream_ops ops = {.on_open = on_opened, .on_close = on_open_close};
+    struct open *op = arg;
+    (void)conn;
+    op->request = NULL;
+    if (!err) {
+        op->stream = wr_swarm_open(op->m->o.swarm, &op->peer, op->offer, &ops, op, &err);
+        if (op->stream)
+            return;
     }
-    if (target.addr.len)
-        (void)wr_peerstore_add_addr(wr_swarm_peerstore(m->o.swarm), &target.peer,
-                                    wr_maddr_bytes(&target.addr), WR_TTL_RECENT, false);
-    *peer = target.peer;
-    return true;
+    wr_methods_dial_failed(op->m, op->call, &op->peer, err);
+    wr_free(op);
 }
 
 static void on_open(void *arg, struct wr_call *call, struct wr_params *params)
 {
-    static const struct wr_stream_ops ops = {.on_open = on_opened, .on_close = on_open_close};
     struct wr_methods *m = arg;
     char protocol[WR_PROTOCOL_NAME_MAX + 1];
-    struct wr_peerid peer;
+    struct wr_target target;
     int err = WR_ELIMIT;
-    if (!protocol_param(call, params, protocol) || !peer_param(m, call, params, &peer))
+    if (!protocol_param(call, params, protocol) || !wr_methods_peer_target(call, params, &target))
         return;
     struct open *op = wr_alloc(sizeof(*op));
     if (op) {
         op->m = m;
         op->call = call;
-        op->peer = peer;
+        op->peer = target.peer;
         memcpy(op->protocol, protocol, sizeof(protocol));
         op->offer[0] = op->protocol;
-        op->stream = wr_swarm_open(m->o.swarm, &peer, op->offer, &ops, op, &err);
+        err = wr_methods_reach(m, &target, on_open_connected, op, &op->request);
     }
-    if (!op || !op->stream) {
+    if (err) {
         wr_free(op);
-        wr_methods_dial_failed(m, call, &peer, err);
+        wr_methods_dial_failed(m, call, &target.peer, err);
         return;
     }
     wr_call_defer(call, on_open_cancel, op);
@@ -256,14 +257,18 @@ static void on_accept(void *arg, struct wr_call *call, struct wr_params *params)
 struct measure {
     struct wr_methods *m;
     struct wr_call *call;
-    struct wr_perf_run *run;
-    struct wr_peerid peer;
+    struct wr_connect *request; /* while connecting */
+    struct wr_perf_run *run;    /* then */
+    struct wr_perf_options options;
 };
 
 static void on_perf_cancel(void *arg)
 {
     struct measure *op = arg;
-    wr_perf_cancel(op->run);
+    if (op->request)
+        wr_connect_cancel(op->request);
+    else
+        wr_perf_cancel(op->run);
     wr_free(op);
 }
 
@@ -290,43 +295,62 @@ static void on_perf_done(void *arg, int err, const struct wr_perf_result *r)
     struct measure *op = arg;
     char peer[WR_PEERID_TEXT];
     if (err == WR_EUNSUPPORTED) {
-        wr_call_fail(op->call, err, "%s does not speak %s", wr_peerid_print(&op->peer, peer),
-                     WR_PERF_NAME);
+        wr_call_fail(op->call, err, "%s does not speak %s",
+                     wr_peerid_print(&op->options.peer, peer), WR_PERF_NAME);
     } else if (err && r->conn) {
         wr_call_fail(op->call, err, "broke off: %s", wr_err_text(err));
     } else if (err) {
-        wr_methods_dial_failed(op->m, op->call, &op->peer, err);
+        wr_methods_dial_failed(op->m, op->call, &op->options.peer, err);
     } else {
         struct wr_pack *p = wr_call_result(op->call);
-        wr_pack_text(p, "peer", wr_peerid_print(&op->peer, peer));
+        wr_pack_text(p, "peer", wr_peerid_print(&op->options.peer, peer));
         pack_perf(p, r);
         wr_call_done(op->call);
     }
     wr_free(op);
 }
 
+static void on_perf_connected(void *arg, int err, struct wr_conn *conn)
+{
+    struct measure *op = arg;
+    (void)conn;
+    op->request = NULL;
+    if (!err)
+        err = wr_perf_start(op->m->o.perf, &op->options, &op->run);
+    if (!err)
+        return;
+    wr_methods_dial_failed(op->m, op->call, &op->options.peer, err);
+    wr_free(op);
+}
+
 static void on_perf(void *arg, struct wr_call *call, struct wr_params *params)
 {
     struct wr_methods *m = arg;
-    struct wr_perf_options options = {
-        .up = wr_params_u64(params, "up", 0, UINT64_MAX),
-        .down = wr_params_u64(params, "down", 0, UINT64_MAX),
-        .on_progress = on_perf_progress,
-        .on_done = on_perf_done,
-    };
-    if (!peer_param(m, call, params, &options.peer))
+    uint64_t up = wr_params_u64(params, "up", 0, UINT64_MAX);
+    uint64_t down = wr_params_u64(params, "down", 0, UINT64_MAX);
+    struct wr_target target;
+    if (!wr_methods_peer_target(call, params, &target))
         return;
     struct measure *op = wr_alloc(sizeof(*op));
-    options.arg = op;
-    int err = op ? wr_perf_start(m->o.perf, &options, &op->run) : WR_ELIMIT;
+    int err = WR_ELIMIT;
+    if (op) {
+        op->m = m;
+        op->call = call;
+        op->options = (struct wr_perf_options){
+            .peer = target.peer,
+            .up = up,
+            .down = down,
+            .on_progress = on_perf_progress,
+            .on_done = on_perf_done,
+            .arg = op,
+        };
+        err = wr_methods_reach(m, &target, on_perf_connected, op, &op->request);
+    }
     if (err) {
         wr_free(op);
-        wr_methods_dial_failed(m, call, &options.peer, err);
+        wr_methods_dial_failed(m, call, &target.peer, err);
         return;
     }
-    op->m = m;
-    op->call = call;
-    op->peer = options.peer;
     wr_call_defer(call, on_perf_cancel, op);
 }
 

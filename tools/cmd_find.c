@@ -120,8 +120,8 @@ static int list_joined(struct cli *cli)
         if (cli->json)
             print_json_line(&rows[i]);
         else
-            (void)printf("%s  %llu peers\n", print_text(&rows[i], "name", name),
-                         (unsigned long long)print_u64(&rows[i], "peers"));
+            (void)printf("%s  %llu sightings of members\n", print_text(&rows[i], "name", name),
+                         (unsigned long long)print_u64(&rows[i], "sightings"));
     }
     return finish(&c, &reply, CLI_YES);
 }
@@ -196,23 +196,28 @@ static int run_find(struct cli *cli)
 
 /* ---- dht */
 
+static const struct cli_flag provide_flags[] = {
+    {"stop", NULL, "provide it no more"},
+    {NULL, NULL, NULL},
+};
+
 static int run_provide(struct cli *cli)
 {
     struct client c;
     struct watch w;
     struct wr_rpc_message reply;
+    bool stop = cli->values[0] != NULL;
     int result = open_watched(&c, &w, cli);
     if (result)
         return result;
-    wr_pack_text(client_begin(&c, "dht.provide"), "cid", cli->argv[0]);
+    wr_pack_text(client_begin(&c, stop ? "dht.unprovide" : "dht.provide"), "cid", cli->argv[0]);
     result = call_watched(&c, &w, &reply);
     if (result)
         return result;
     if (cli->json)
         print_json_line(reply.result);
-    else
-        (void)printf("stored at %llu peers\n",
-                     (unsigned long long)print_u64(reply.result, "stored"));
+    else if (!stop)
+        (void)puts("announced, and again every 22 hours; --stop ends it");
     return finish(&c, &reply, CLI_YES);
 }
 
@@ -314,16 +319,18 @@ static int run_table(struct cli *cli)
         return result;
     const msgpack_object *rows = print_array(reply.result, "peers", &count);
     if (!cli->json)
-        (void)printf("%-6s  %-52s  %-9s  %s\n", "BUCKET", "PEER", "CONNECTED", "LAST USEFUL");
+        (void)printf("%-5s  %-6s  %-52s  %-9s  %s\n", "TABLE", "BUCKET", "PEER", "CONNECTED",
+                     "LAST USEFUL");
     for (uint32_t i = 0; i < count; i++) {
-        char peer[PRINT_TEXT], ago[32] = "-";
+        char peer[PRINT_TEXT], table[PRINT_TEXT], ago[32] = "-";
         if (cli->json) {
             print_json_line(&rows[i]);
             continue;
         }
         if (wr_rpc_find(&rows[i], "useful_ms"))
             (void)print_duration(print_u64(&rows[i], "useful_ms"), ago);
-        (void)printf("%-6llu  %-52s  %-9s  %s\n", (unsigned long long)print_u64(&rows[i], "bucket"),
+        (void)printf("%-5s  %-6llu  %-52s  %-9s  %s\n", print_text(&rows[i], "table", table),
+                     (unsigned long long)print_u64(&rows[i], "bucket"),
                      print_text(&rows[i], "peer", peer),
                      print_bool(&rows[i], "connected") ? "yes" : "no", ago);
     }
@@ -356,6 +363,7 @@ const struct cli_command cli_find_commands[] = {
     {.name = "dht provide",
      .args = "CID",
      .summary = "tell the DHT that this node has the content CID",
+     .flags = provide_flags,
      .args_min = 1,
      .args_max = 1,
      .client = true,

@@ -70,14 +70,13 @@ static void status_peers(const msgpack_object *status)
 
 static void status_dht(const msgpack_object *status)
 {
-    char mode[PRINT_TEXT], protocol[PRINT_TEXT];
+    char mode[PRINT_TEXT];
     const msgpack_object *dht = wr_rpc_find(status, "dht");
     (void)print_text(dht, "mode", mode);
     if (strcmp(mode, "off") == 0)
         (void)puts("dht         off");
     else
-        (void)printf("dht         %s of %s, %llu peers in the table, %llu queries running\n", mode,
-                     print_text(dht, "protocol", protocol),
+        (void)printf("dht         %s, %llu peers in the table, %llu queries running\n", mode,
                      (unsigned long long)print_u64(dht, "table"),
                      (unsigned long long)print_u64(dht, "queries"));
 }
