@@ -199,7 +199,8 @@ static void channel_destroy(struct channel *channel)
     wr_free(channel);
 }
 
-/* After anything was done with it: its next time-out may be another, or nobody needs it any more. */
+/* After anything was done with it: its next time-out may be another, or nobody needs it any more (and
+ * it is gone). */
 static void channel_look(struct channel *channel)
 {
     struct wr_env_uv *e = channel->e;
@@ -228,12 +229,13 @@ static void on_dns_ready(struct wr_env_uv_source *source, uint32_t events)
 {
     struct dns_socket *s = (struct dns_socket *)(void *)source;
     struct channel *channel = s->channel;
+    struct wr_env_uv *e = channel->e;
     bool bad = events & (EPOLLERR | EPOLLHUP);
-    wr_env_uv_begin(channel->e);
+    wr_env_uv_begin(e);
     ares_process_fd(channel->ares, (events & EPOLLIN) || bad ? source->fd : ARES_SOCKET_BAD,
                     (events & EPOLLOUT) || bad ? source->fd : ARES_SOCKET_BAD);
     channel_look(channel);
-    wr_env_uv_end(channel->e);
+    wr_env_uv_end(e);
 }
 
 static struct dns_socket *socket_of(struct channel *channel, int fd)
