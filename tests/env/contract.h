@@ -41,6 +41,8 @@ unsigned contract_names_asked(struct contract *c);    /* questions that reached 
 /* Gives c->a other addresses or routes; false when that cannot be done here. */
 bool contract_change_net(struct contract *c);
 
+struct uv_loop_s *contract_uv_loop(struct contract *c);    /* contract_uv.c only */
+
 #define CONTRACT_PATIENCE (20 * WR_SEC)    /* only ever used up by a failure */
 
 /* Runs until the condition holds, and fails the test when it takes too long. */

@@ -2,6 +2,13 @@
 
 #define PIECE 65536
 
+void contract_run(struct contract *c, wr_time time)
+{
+    contract_deadline(c, time);
+    while (contract_step(c))
+        ;
+}
+
 /* A byte of the sequence: no two stretches are alike for long. */
 static uint8_t sequence(size_t i)
 {

@@ -1,12 +1,5 @@
 #include "tests/env/contract.h"
 
-void contract_run(struct contract *c, wr_time time)
-{
-    contract_deadline(c, time);
-    while (contract_step(c))
-        ;
-}
-
 int main(void)
 {
     int failures = contract_turns();

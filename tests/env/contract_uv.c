@@ -143,3 +143,8 @@ bool contract_change_net(struct contract *c)
     (void)c;
     return false;
 }
+
+struct uv_loop_s *contract_uv_loop(struct contract *c)
+{
+    return &driver_of(c)->loop;
+}
