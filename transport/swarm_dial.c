@@ -130,6 +130,8 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
     }
     while (!wr_list_empty(&d->requests))
         answer(wr_list_entry(d->requests.next, struct wr_connect, node), err, winner);
+    /* Who was told may have untagged the peer, and so dropped it already. */
+    p = d->peer.len ? wr_swarm_peer_at(sw, &d->peer, false) : NULL;
     if (p)
         wr_swarm_peer_drop(sw, p);
     wr_env_dispose(sw->env, &d->task, dispose_dial);
