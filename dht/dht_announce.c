@@ -2,6 +2,7 @@
  * joined. */
 #include "dht/dht_impl.h"
 #include "dht/namespace.h"
+#include "dht/rfc3339.h"
 #include "transport/err.h"
 
 #include <string.h>
@@ -99,11 +100,27 @@ static void on_corrected(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *ans
     (void)answer;
 }
 
+static void correct_own(struct wr_dht_request *r)
+{
+    struct wr_dht *d = r->dht;
+    struct wr_bytes key = WR_BYTES(r->key, r->key_len);
+    struct wr_store_source self = {.peer = &d->self};
+    struct wr_buf value, received;
+    wr_buf_init(&value, WR_DHT_VALUE_MAX);
+    wr_buf_init(&received, WR_RFC3339_TEXT);
+    if (wr_store_get_value(&d->store, key, &value, &received) == 0 &&
+        !wr_bytes_equal(wr_buf_bytes(&value), wr_buf_bytes(&r->value)))
+        wr_store_put_value(&d->store, key, wr_buf_bytes(&r->value), &self);
+    wr_buf_clear(&value);
+    wr_buf_clear(&received);
+}
+
 void wr_dht_correct(struct wr_dht_request *r)
 {
     const struct wr_query_peer *nearest[CORRECT_MAX];
     struct put_message m;
     int err;
+    correct_own(r);
     size_t count = wr_query_closest(r->query, nearest, CORRECT_MAX);
     fill_value(&m, WR_BYTES(r->key, r->key_len), wr_buf_bytes(&r->value));
     for (size_t i = 0; i < count; i++) {

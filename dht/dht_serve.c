@@ -6,8 +6,9 @@
 
 #include <string.h>
 
-#define RATES_MAX 1024 /* guests whose rate is remembered; ours, the longest unseen is forgotten   \
-                        */
+#define RATES_MAX                                                                                  \
+    1024 /* guests whose rate is remembered; ours, the longest unseen is forgotten                 \
+          */
 
 struct wr_dht_guest {
     struct wr_msg msg;

@@ -5,9 +5,10 @@
 
 #include <string.h>
 
-#define CHECKS_MAX      16            /* admissions under way; ours */
-#define CHECK_EVERY     (5 * WR_SEC)  /* between checks of silent entries; ours */
-#define BOOT_WAIT_FIRST (3 * WR_SEC)  /* saved peers get this long before the list is asked; ours  \
+#define CHECKS_MAX  16           /* admissions under way; ours */
+#define CHECK_EVERY (5 * WR_SEC) /* between checks of silent entries; ours */
+#define BOOT_WAIT_FIRST                                                                            \
+    (3 * WR_SEC)                      /* saved peers get this long before the list is asked; ours  \
                                        */
 #define BOOT_WAIT_ALONE (2 * WR_MIN)  /* go-libp2p-kad-dht dht_bootstrap.go */
 #define BOOT_WAIT_FEW   (10 * WR_MIN) /* a small network is no emergency; ours */

@@ -1,0 +1,560 @@
+/* The DHT's answers to peers of every make: streams written byte by byte by the test. */
+#include "tests/sim/dht_world.h"
+
+/* ---- a peer that does as it likes
+ * ------------------------------------------------------------------- */
+
+struct guest {
+    struct wr_stream *stream; /* NULL once closed */
+    struct wr_buf in;
+    bool open, eof, closed;
+    int err;
+    uint32_t code;
+};
+
+static void guest_open(struct wr_stream *s, void *arg)
+{
+    (void)s;
+    ((struct guest *)arg)->open = true;
+}
+
+static void guest_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    (void)s;
+    wr_buf_put_bytes(&((struct guest *)arg)->in, data);
+}
+
+static void guest_eof(struct wr_stream *s, void *arg)
+{
+    (void)s;
+    ((struct guest *)arg)->eof = true;
+}
+
+static void guest_close(struct wr_stream *s, void *arg, int err)
+{
+    struct guest *g = arg;
+    g->closed = true;
+    g->err = err;
+    g->code = wr_stream_reset_code(s);
+    g->stream = NULL;
+}
+
+static const struct wr_stream_ops guest_ops = {
+    .on_open = guest_open, .on_data = guest_data, .on_eof = guest_eof, .on_close = guest_close};
+
+static const char *const offer[] = {PROTOCOL, NULL};
+
+static struct node *server, *client;
+
+static void guest_start(struct guest *g)
+{
+    int err;
+    memset(g, 0, sizeof(*g));
+    wr_buf_init(&g->in, 1 << 20);
+    g->stream =
+        wr_swarm_open(client->swarm, wr_swarm_self(server->swarm), offer, &guest_ops, g, &err);
+    assert_non_null(g->stream);
+}
+
+static void guest_stop(struct guest *g)
+{
+    if (g->stream)
+        wr_stream_reset(g->stream, 0);
+    wr_buf_clear(&g->in);
+}
+
+/* A request with its length in front, appended to b. */
+static void put_request(struct wr_buf *b, const struct wr_dht_msg *msg)
+{
+    struct wr_buf body;
+    wr_buf_init(&body, 1 << 20);
+    assert_int_equal(wr_dht_msg_encode(msg, 1 << 20, &body), 0);
+    wr_buf_put_prefixed(b, wr_buf_bytes(&body));
+    wr_buf_clear(&body);
+}
+
+static void guest_write(struct guest *g, struct wr_bytes data)
+{
+    assert_int_equal(wr_stream_write(g->stream, data.ptr, data.len), data.len);
+}
+
+static void guest_ask(struct guest *g, const struct wr_dht_msg *msg)
+{
+    struct wr_buf b;
+    wr_buf_init(&b, 1 << 20);
+    put_request(&b, msg);
+    guest_write(g, wr_buf_bytes(&b));
+    wr_buf_clear(&b);
+}
+
+/* Takes the next answer off; false when there is none. Its slices live as long as g->in is left
+ * alone. */
+static bool next_answer(struct guest *g, size_t *at, struct wr_dht_msg *msg)
+{
+    struct wr_reader r;
+    wr_reader_init(&r, WR_BYTES(g->in.data + *at, g->in.len - *at));
+    if (r.rest.len == 0)
+        return false;
+    struct wr_bytes body = wr_read_prefixed(&r);
+    assert_false(r.bad);
+    assert_true(body.len <= WR_DHT_SEND_MAX);
+    assert_int_equal(wr_dht_msg_decode(body, msg), 0);
+    *at = g->in.len - r.rest.len;
+    return true;
+}
+
+static size_t count_answers(struct guest *g)
+{
+    struct wr_dht_msg msg;
+    size_t at = 0, count = 0;
+    for (; next_answer(g, &at, &msg); count++)
+        wr_dht_msg_clear(&msg);
+    return count;
+}
+
+/* A server that knows ten others, and a client connected to it. */
+static void set_up(uint64_t seed)
+{
+    make_swarm(11, seed);
+    sim_run(sim, WR_MIN);
+    client = add(WR_DHT_CLIENT);
+    bootstrap(client, &nodes[0]);
+    server = &nodes[0];
+    sim_run(sim, 10 * WR_SEC);
+}
+
+static struct wr_dht_msg find_node(const struct wr_peerid *target)
+{
+    return (struct wr_dht_msg){.type = WR_DHT_FIND_NODE, .key = wr_peerid_bytes(target)};
+}
+
+/* ---- streams
+ * --------------------------------------------------------------------------------------- */
+
+/* go: several requests on one stream, here all in one write, then one after the answers. */
+static void test_pipelined_requests(void **state)
+{
+    (void)state;
+    set_up(1);
+    struct guest g;
+    struct wr_buf b;
+    struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm));
+    guest_start(&g);
+    wr_buf_init(&b, 4096);
+    put_request(&b, &request);
+    put_request(&b, &request);
+    guest_write(&g, wr_buf_bytes(&b));
+    sim_run(sim, 2 * WR_SEC);
+    assert_int_equal(count_answers(&g), 2);
+    guest_ask(&g, &request);
+    sim_run(sim, 2 * WR_SEC);
+    assert_int_equal(count_answers(&g), 3);
+    assert_false(g.closed);
+    wr_stream_close(g.stream);
+    g.stream = NULL;
+    sim_run(sim, WR_SEC);
+    assert_int_equal(server->dht->guest_count, 0);
+    wr_buf_clear(&b);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+/* rust and js: one request and the end of writing; the answer comes all the same. */
+static void test_half_closed_request(void **state)
+{
+    (void)state;
+    set_up(2);
+    struct guest g;
+    struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm)), answer;
+    size_t at = 0;
+    guest_start(&g);
+    guest_ask(&g, &request);
+    wr_stream_shut(g.stream);
+    sim_run(sim, 2 * WR_SEC);
+    assert_true(next_answer(&g, &at, &answer));
+    assert_int_equal(answer.type, WR_DHT_FIND_NODE);
+    assert_int_equal(answer.key.len, 0);
+    assert_true(wr_peerid_equal(&answer.closer[0].id, wr_swarm_self(nodes[3].swarm)));
+    assert_true(answer.closer_count >= 8);
+    for (size_t i = 0; i < answer.closer_count; i++) {
+        assert_true(answer.closer[i].count > 0);
+        assert_false(wr_peerid_equal(&answer.closer[i].id, wr_swarm_self(client->swarm)));
+        assert_false(wr_peerid_equal(&answer.closer[i].id, wr_swarm_self(server->swarm)));
+    }
+    wr_dht_msg_clear(&answer);
+    assert_true(g.eof && g.closed && g.err == 0);
+    assert_int_equal(server->dht->guest_count, 0);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+static void test_request_in_pieces(void **state)
+{
+    (void)state;
+    set_up(3);
+    struct guest g;
+    struct wr_buf b;
+    struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm));
+    wr_buf_init(&b, 4096);
+    put_request(&b, &request);
+    guest_start(&g);
+    for (size_t i = 0; i < b.len; i++) {
+        guest_write(&g, WR_BYTES(b.data + i, 1));
+        sim_run(sim, 200 * WR_MSEC);
+    }
+    sim_run(sim, WR_SEC);
+    assert_int_equal(count_answers(&g), 1);
+    wr_buf_clear(&b);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+/* An idle stream is given up after a minute, an idle one in the middle of a message too. */
+static void test_idle_streams_end(void **state)
+{
+    (void)state;
+    set_up(4);
+    struct guest idle, cut;
+    guest_start(&idle);
+    guest_start(&cut);
+    guest_write(&cut, WR_BYTES_STR("\x20\x08"));
+    sim_run(sim, 50 * WR_SEC);
+    assert_false(idle.closed || cut.closed);
+    assert_int_equal(server->dht->guest_count, 2);
+    sim_run(sim, 20 * WR_SEC);
+    assert_true(idle.closed && cut.closed);
+    assert_int_equal(server->dht->guest_count, 0);
+    guest_stop(&idle);
+    guest_stop(&cut);
+    tear_down_sim();
+}
+
+static void test_malformed_requests(void **state)
+{
+    (void)state;
+    /* Length prefixes included: too long, over-long varint, not protobuf, unknown type, empty key,
+     * a key too long for providers. */
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } bad[] = {
+        {"\x80\x80\x40", 3},          {"\x80\x00", 2},     {"\x02\xff\xff", 3},
+        {"\x05\x08\x63\x12\x01x", 6}, {"\x02\x08\x04", 3}, {"\x02\x08\x01", 3},
+    };
+    set_up(5);
+    for (size_t i = 0; i <= sizeof(bad) / sizeof(bad[0]); i++) {
+        struct guest g;
+        uint8_t key[WR_DHT_PROVIDER_KEY_MAX + 1] = {1};
+        struct wr_dht_msg too_long = {.type = WR_DHT_GET_PROVIDERS,
+                                      .key = WR_BYTES(key, sizeof(key))};
+        guest_start(&g);
+        if (i < sizeof(bad) / sizeof(bad[0]))
+            guest_write(&g, WR_BYTES(bad[i].bytes, bad[i].len));
+        else
+            guest_ask(&g, &too_long);
+        sim_run(sim, WR_SEC);
+        assert_true(g.closed && g.err == WR_ERESET);
+        assert_int_equal(g.in.len, 0);
+        guest_stop(&g);
+    }
+    assert_int_equal(server->dht->guest_count, 0);
+    tear_down_sim();
+}
+
+/* go still answers the dead PING. */
+static void test_ping(void **state)
+{
+    (void)state;
+    set_up(6);
+    struct guest g;
+    guest_start(&g);
+    guest_ask(&g, &(struct wr_dht_msg){.type = WR_DHT_PING});
+    sim_run(sim, WR_SEC);
+    assert_int_equal(count_answers(&g), 1);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+/* ---- records
+ * --------------------------------------------------------------------------------------- */
+
+static struct wr_bytes one_addr(struct wr_maddr *ma, const char *text)
+{
+    assert_int_equal(wr_maddr_parse(text, ma), 0);
+    return wr_maddr_bytes(ma);
+}
+
+/* ADD_PROVIDER has no answer: of two requests on a stream only the second is answered. Providers
+ * for others and without addresses are dropped. */
+static void test_add_provider(void **state)
+{
+    (void)state;
+    set_up(7);
+    struct wr_multihash key = key_of("content");
+    struct wr_maddr ma;
+    struct wr_bytes addr = one_addr(&ma, "/ip4/8.8.8.8/tcp/4001");
+    struct {
+        const struct wr_peerid *id;
+        size_t addrs;
+        size_t found;
+    } cases[] = {
+        {wr_swarm_self(nodes[2].swarm), 1, 0},
+        {wr_swarm_self(client->swarm), 0, 0},
+        {wr_swarm_self(client->swarm), 1, 1},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct guest g;
+        struct wr_dht_peer me = {.id = *cases[i].id, .count = cases[i].addrs, .addrs = &addr};
+        struct wr_dht_msg put = {.type = WR_DHT_ADD_PROVIDER,
+                                 .key = WR_BYTES(key.bytes, key.len),
+                                 .provider_count = 1,
+                                 .providers = &me};
+        struct wr_dht_msg get = {.type = WR_DHT_GET_PROVIDERS, .key = WR_BYTES(key.bytes, key.len)};
+        struct wr_dht_msg answer;
+        size_t at = 0;
+        guest_start(&g);
+        guest_ask(&g, &put);
+        guest_ask(&g, &get);
+        sim_run(sim, 2 * WR_SEC);
+        assert_int_equal(count_answers(&g), 1);
+        assert_true(next_answer(&g, &at, &answer));
+        assert_int_equal(answer.type, WR_DHT_GET_PROVIDERS);
+        assert_int_equal(answer.provider_count, cases[i].found);
+        assert_true(answer.closer_count >= 8);
+        if (cases[i].found) {
+            assert_true(wr_peerid_equal(&answer.providers[0].id, wr_swarm_self(client->swarm)));
+            assert_true(wr_bytes_equal(answer.providers[0].addrs[0], addr));
+        }
+        wr_dht_msg_clear(&answer);
+        guest_stop(&g);
+    }
+    tear_down_sim();
+}
+
+/* Whoever provides a key itself says so when asked. */
+static void test_own_provision(void **state)
+{
+    (void)state;
+    set_up(8);
+    struct wr_multihash key = key_of("mine");
+    int err;
+    wr_dht_provide(server->dht, WR_BYTES(key.bytes, key.len), NULL, NULL, &err);
+    assert_int_equal(err, 0);
+    struct guest g;
+    struct wr_dht_msg answer;
+    size_t at = 0;
+    guest_start(&g);
+    guest_ask(&g, &(struct wr_dht_msg){.type = WR_DHT_GET_PROVIDERS,
+                                       .key = WR_BYTES(key.bytes, key.len)});
+    sim_run(sim, 2 * WR_SEC);
+    assert_true(next_answer(&g, &at, &answer));
+    assert_int_equal(answer.provider_count, 1);
+    assert_true(wr_peerid_equal(&answer.providers[0].id, wr_swarm_self(server->swarm)));
+    assert_true(answer.providers[0].count > 0);
+    wr_dht_msg_clear(&answer);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+/* PUT_VALUE is echoed when kept, and the stream reset when not; GET_VALUE tells when it was
+ * received, and everybody has his own public key. */
+static void test_values(void **state)
+{
+    (void)state;
+    set_up(9);
+    struct wr_buf key, value, own_key, own_value;
+    pk_of(&nodes[3], &key, &value);
+    pk_of(server, &own_key, &own_value);
+    struct wr_dht_msg put = {.type = WR_DHT_PUT_VALUE,
+                             .key = wr_buf_bytes(&key),
+                             .has_record = true,
+                             .record = {.key = wr_buf_bytes(&key), .value = wr_buf_bytes(&value)}};
+    struct wr_dht_msg answer;
+    struct guest g;
+    size_t at = 0;
+    guest_start(&g);
+    guest_ask(&g, &put);
+    guest_ask(&g, &(struct wr_dht_msg){.type = WR_DHT_GET_VALUE, .key = wr_buf_bytes(&key)});
+    guest_ask(&g, &(struct wr_dht_msg){.type = WR_DHT_GET_VALUE, .key = wr_buf_bytes(&own_key)});
+    guest_ask(&g, &(struct wr_dht_msg){.type = WR_DHT_GET_VALUE, .key = WR_BYTES_STR("/pk/other")});
+    sim_run(sim, 2 * WR_SEC);
+    assert_int_equal(count_answers(&g), 4);
+    next_answer(&g, &at, &answer);
+    assert_true(answer.type == WR_DHT_PUT_VALUE && answer.has_record && answer.closer_count == 0);
+    assert_true(wr_bytes_equal(answer.record.value, wr_buf_bytes(&value)));
+    wr_dht_msg_clear(&answer);
+    next_answer(&g, &at, &answer);
+    assert_true(answer.has_record && answer.record.time_received.len >= 20);
+    assert_true(wr_bytes_equal(answer.key, wr_buf_bytes(&key)));
+    wr_dht_msg_clear(&answer);
+    next_answer(&g, &at, &answer);
+    assert_true(answer.has_record && wr_bytes_equal(answer.record.value, wr_buf_bytes(&own_value)));
+    wr_dht_msg_clear(&answer);
+    next_answer(&g, &at, &answer);
+    assert_true(!answer.has_record && answer.closer_count >= 8);
+    wr_dht_msg_clear(&answer);
+    guest_stop(&g);
+
+    /* Refused: a value that breaks the rule, a record of another key, no record, no rule for the
+     * key. */
+    for (unsigned i = 0; i < 4; i++) {
+        struct wr_dht_msg bad = put;
+        if (i == 0)
+            bad.record.value = WR_BYTES_STR("wrong");
+        if (i == 1)
+            bad.record.key = wr_buf_bytes(&own_key);
+        if (i == 2)
+            bad.has_record = false;
+        if (i == 3)
+            bad.key = bad.record.key = WR_BYTES_STR("/nobody/knows");
+        guest_start(&g);
+        guest_ask(&g, &bad);
+        sim_run(sim, 2 * WR_SEC);
+        assert_true(g.closed && g.err == WR_ERESET);
+        assert_int_equal(g.in.len, 0);
+        guest_stop(&g);
+    }
+    wr_buf_clear(&key);
+    wr_buf_clear(&value);
+    wr_buf_clear(&own_key);
+    wr_buf_clear(&own_value);
+    tear_down_sim();
+}
+
+/* go tests a newcomer by asking for its own id: never an empty answer, not even from a node that is
+ * alone with the asker. */
+static void test_asked_for_itself(void **state)
+{
+    (void)state;
+    set_up_sim(10);
+    server = add(WR_DHT_SERVER);
+    client = add(WR_DHT_CLIENT);
+    bootstrap(client, server);
+    sim_run(sim, 5 * WR_SEC);
+    struct guest g;
+    struct wr_dht_msg request = find_node(wr_swarm_self(server->swarm)), answer;
+    size_t at = 0;
+    guest_start(&g);
+    guest_ask(&g, &request);
+    sim_run(sim, 2 * WR_SEC);
+    assert_true(next_answer(&g, &at, &answer));
+    assert_int_equal(answer.closer_count, 1);
+    assert_true(wr_peerid_equal(&answer.closer[0].id, wr_swarm_self(server->swarm)));
+    wr_dht_msg_clear(&answer);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+/* ---- bounds
+ * ---------------------------------------------------------------------------------------- */
+
+/* A guest that asks without end is reset, and heard again a little later; others notice nothing. */
+static void test_rate(void **state)
+{
+    (void)state;
+    set_up(11);
+    struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm));
+    struct guest g;
+    size_t answered = 0;
+    guest_start(&g);
+    for (unsigned i = 0; i < 1000 && !g.closed; i++) {
+        guest_ask(&g, &request);
+        sim_run(sim, 2 * WR_MSEC);
+    }
+    sim_run(sim, WR_SEC);
+    assert_true(g.closed && g.err == WR_ERESET && g.code == WR_STREAM_RATE);
+    answered = count_answers(&g);
+    assert_true(answered >= WR_DHT_RATE_BURST / 2 && answered <= WR_DHT_RATE_BURST + 50);
+    guest_stop(&g);
+    assert_int_equal(find_peer(&nodes[5], wr_swarm_self(nodes[7].swarm)), 0);
+    sim_run(sim, 5 * WR_SEC);
+    guest_start(&g);
+    guest_ask(&g, &request);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(count_answers(&g), 1);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+/* No more streams of one connection than rust and js open. */
+static void test_streams_are_bounded(void **state)
+{
+    (void)state;
+    static struct guest guests[100];
+    set_up(12);
+    for (size_t i = 0; i < 100; i++)
+        guest_start(&guests[i]);
+    sim_run(sim, 2 * WR_SEC);
+    assert_int_equal(server->dht->guest_count, WR_DHT_INBOUND_PER_CONN);
+    for (size_t i = 0; i < 100; i++)
+        guest_stop(&guests[i]);
+    sim_run(sim, 2 * WR_SEC);
+    assert_int_equal(server->dht->guest_count, 0);
+    tear_down_sim();
+}
+
+/* Client mode: the protocol is not there for anybody, and streams that were open are reset. */
+static void test_client_mode(void **state)
+{
+    (void)state;
+    set_up(13);
+    struct guest g;
+    guest_start(&g);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(server->dht->guest_count, 1);
+    wr_dht_set_mode(server->dht, WR_DHT_CLIENT);
+    sim_run(sim, WR_SEC);
+    assert_true(g.closed && g.err == WR_ERESET);
+    guest_stop(&g);
+    guest_start(&g);
+    sim_run(sim, WR_SEC);
+    assert_true(g.closed && g.err == WR_EUNSUPPORTED);
+    guest_stop(&g);
+    tear_down_sim();
+}
+
+/* A peer that says it is a server and never answers does not get into a table. */
+static const struct wr_stream_ops mute_ops;
+
+static void swallow(struct wr_stream *s, void *arg)
+{
+    (void)arg;
+    wr_stream_set_ops(s, &mute_ops, NULL);
+}
+
+static void test_admission(void **state)
+{
+    (void)state;
+    set_up(14);
+    struct wr_protocol mute = {.name = PROTOCOL, .on_stream = swallow, .inbound_max = 10};
+    assert_int_equal(wr_swarm_handle(client->swarm, &mute), 0);
+    sim_run(sim, 30 * WR_SEC);
+    assert_int_equal(wr_peerstore_speaks(wr_swarm_peerstore(server->swarm),
+                                         wr_swarm_self(client->swarm), PROTOCOL),
+                     1);
+    assert_false(in_table(server, client));
+    tear_down_sim();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pipelined_requests),
+        cmocka_unit_test(test_half_closed_request),
+        cmocka_unit_test(test_request_in_pieces),
+        cmocka_unit_test(test_idle_streams_end),
+        cmocka_unit_test(test_malformed_requests),
+        cmocka_unit_test(test_ping),
+        cmocka_unit_test(test_add_provider),
+        cmocka_unit_test(test_own_provision),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_asked_for_itself),
+        cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_streams_are_bounded),
+        cmocka_unit_test(test_client_mode),
+        cmocka_unit_test(test_admission),
+    };
+    if (getenv("DHT_TEST"))
+        cmocka_set_test_filter(getenv("DHT_TEST"));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
