@@ -565,6 +565,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     wr_protocols_init(&sw->ctx.protocols);
     wr_peerstore_init(&sw->peerstore, env, options->limits);
     wr_addrbook_init(&sw->addrbook);
+    sw->addrbook.policy = &sw->policy;
     wr_policy_init(&sw->policy, wr_env_hash_seed(env));
     wr_backoff_init(&sw->backoff, wr_env_hash_seed(env));
     wr_map_init(&sw->peers, PEERS_MAX, wr_env_hash_seed(env));

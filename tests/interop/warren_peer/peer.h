@@ -2,6 +2,7 @@
 #ifndef PEER_H
 #define PEER_H
 
+#include "dht/dht.h"
 #include "identify/identify.h"
 #include "identify/ping.h"
 #include "transport/base.h"
@@ -34,6 +35,8 @@ struct host {
     struct wr_swarm *swarm;
     struct wr_identify *identify;
     struct wr_pong *pong;
+    struct wr_dht *dht;
+    struct wr_kv *kv;
     struct wr_swarm_watch watch;
     struct counters counters;
     struct wr_list waiting;    /* struct command.node: for an identify that is not finished */
