@@ -198,11 +198,27 @@ static void trim(struct wr_swarm *sw)
 
 /* ---- connections come and go ---------------------------------------------------------------------- */
 
+/* We met our own identity. At an address that is not ours it is another machine with a copy of our key:
+ * both would lose messages meant for the other. */
+static void warn_of_twin(const struct wr_swarm *sw, const struct wr_conn *c)
+{
+    char text[WR_ADDR_TEXT];
+    for (size_t i = 0; i < sw->policy.link_count; i++)
+        if (wr_ip_equal(&sw->policy.links[i].ip, &c->remote.ip))
+            return;
+    wr_addr_print(&c->remote, text);
+    wr_log(wr_env_log(sw->env), WR_LOG_WARN, "swarm",
+           "another machine uses this identity addr=%s hint=\"give it a key of its own: warren key new\"",
+           text);
+}
+
 /* 0, or why a connection that just proved its peer is not kept. */
 static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **peer)
 {
-    if (wr_peerid_equal(&c->peer, &sw->ctx.self))
+    if (wr_peerid_equal(&c->peer, &sw->ctx.self)) {
+        warn_of_twin(sw, c);
         return WR_ESELF;
+    }
     if (wr_policy_peer_blocked(&sw->policy, &c->peer))
         return WR_EGATED;
     struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &c->peer, true);
