@@ -11,8 +11,10 @@
  * newest writes: at its bound each new one pushes out the oldest, whose key then reads as last committed.
  *
  * What is read is checked: each value carries a checksum over itself and its key. A file that LMDB could
- * stumble over is found at open, see kvcheck.h. A sector that goes bad under an open store can still end
- * the process with SIGBUS (LMDB maps the file); the next open then checks all of it. */
+ * stumble over is found at open (kvcheck.h), which reads all of it unless the store was closed in order and
+ * not touched since. What goes bad under an open store, or while it lies closed without its times changing,
+ * can still end the process, by SIGBUS (LMDB maps the file) or an assertion of LMDB, and neither can be
+ * caught by a library; the next open then reads all of it and says WR_ECORRUPT, so no node dies twice. */
 #ifndef WR_KV_H
 #define WR_KV_H
 

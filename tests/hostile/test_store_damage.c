@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SIZE_MAX_BYTES (8 << 20)
@@ -332,6 +333,32 @@ static void test_damaged_value(void **state)
     wr_kv_close(kv);
 }
 
+/* Damage that leaves the file's times alone is met by whoever uses the store first; the one after finds
+ * it before LMDB does. */
+static void test_found_by_the_next_process(void **state)
+{
+    struct place *p = *state;
+    struct wr_kv *kv = NULL;
+    struct stat st;
+    int status;
+    assert_int_equal(stat(p->data, &st), 0);
+    int fd = open(p->data, O_WRONLY);
+    for (off_t page = 2; page < st.st_size / 4096; page++)
+        assert_int_equal(pwrite(fd, "damaged", 7, page * 4096 + 8), 7);
+    const struct timespec times[2] = {st.st_atim, st.st_mtim};
+    assert_int_equal(futimens(fd, times), 0);
+    close(fd);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(try_open(p, &kv) == 0 ? 7 : 0);    /* dies with the store open */
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    assert_int_equal(try_open(p, &kv), WR_ECORRUPT);
+    assert_int_equal(try_open(p, &kv), WR_ECORRUPT);    /* and stays found */
+    rebuild(p);
+}
+
 /* Scraps of an earlier process beside the data. */
 static void test_scraps(void **state)
 {
@@ -409,6 +436,7 @@ int main(void)
         TEST(test_specimen_is_sound), TEST(test_not_a_store), TEST(test_truncated),
         TEST(test_one_bit),           TEST(test_sectors),     TEST(test_pages),
         TEST(test_damaged_value),     TEST(test_scraps),      TEST(test_no_space),
+        TEST(test_found_by_the_next_process),
     };
     return cmocka_run_group_tests_name("store_damage", tests, NULL, NULL);
 }
