@@ -702,7 +702,7 @@ static int take_header(struct wr_yamux *y, struct wr_bytes *in, const uint8_t **
     return 1;
 }
 
-static int fail(struct wr_yamux *y, int err)
+static int give_up(struct wr_yamux *y, int err)
 {
     y->err = err;
     if (y->goaway != GOAWAY_SENT) {
@@ -727,7 +727,7 @@ int wr_yamux_input(struct wr_yamux *y, struct wr_bytes *in, wr_time now, struct 
             return 0;
         rc = on_header(y, header, now, event);
         if (rc < 0)
-            return fail(y, rc);
+            return give_up(y, rc);
         if (rc > 0)
             return rc;
     }
