@@ -25,15 +25,15 @@ enum frame_type { DATA, WINDOW_UPDATE, PING, GO_AWAY };
 #define FIN_SENT  8u
 #define ENDED     16u     /* the peer writes no more */
 #define CLOSED    32u     /* reset by either side */
-#define BY_PEER   64u     /* ... by the peer */
-#define FORGOTTEN 128u    /* the owner holds it no more */
+#define FORGOTTEN 64u     /* the owner holds it no more */
+#define TIGHT     128u    /* its receive window should grow and cannot */
 #define SHORT     256u    /* a write came up short and the owner was not told of room since */
 
 struct wr_yamux_stream {
     struct wr_yamux *session;    /* borrowed */
     void *arg;                   /* the owner's */
     struct wr_list control;      /* on session->control: `due` may have to go out */
-    struct wr_list ready;        /* on session->ready: data is queued */
+    struct wr_list ready;        /* on session->fresh or ->bulk: data is queued */
     struct wr_list drained;      /* on session->drained */
     struct wr_sendq queue;       /* never longer than send_window: all of it may be sent */
     wr_time epoch_at;            /* when the current receive window began to be used; 0: not yet */
@@ -60,11 +60,16 @@ struct answer {
 #define TODO_RESET    8u
 #define TODO_ENDED    16u
 
+#define FRESH_MAX   WR_YAMUX_BODY_MAX    /* bytes that fresh streams may send before bulk has a turn */
 #define RTT_SAMPLES 4    /* the smallest of these counts: queues only ever add */
 
 struct wr_yamux {
     struct wr_idmap streams;    /* owned streams */
-    struct wr_list control, ready, drained;
+    struct wr_list control, drained;
+    /* Streams with data. One that had none goes before those that have sent and have more, so that a short
+     * message need not wait for a frame of every transfer; FRESH_MAX keeps the transfers moving. */
+    struct wr_list fresh, bulk;
+    uint32_t fresh_sent;         /* bytes since the last turn of bulk */
     struct wr_limits *limits;    /* borrowed, or NULL */
     uint32_t streams_max, outbound_max;
     uint32_t inbound, outbound, unacked;    /* streams in the table; of outbound, not TAKEN */
@@ -247,7 +252,7 @@ int wr_yamux_write(struct wr_yamux_stream *s, const uint8_t *data, size_t len)
     if (taken < len)
         s->state |= SHORT;
     if (s->queue.len && wr_list_empty(&s->ready))
-        wr_list_append(&y->ready, &s->ready);
+        wr_list_append(&y->fresh, &s->ready);
     return (int)taken;
 }
 
@@ -298,16 +303,31 @@ wr_time wr_yamux_rtt(const struct wr_yamux *y)
     return least * WR_USEC;
 }
 
-/* A window used up within four round trips is what holds the peer back: doubled, as go and js do. */
-static void window_tune(struct wr_yamux_stream *s, wr_time now)
+static void rtt_add(struct wr_yamux *y, wr_time rtt)
+{
+    wr_time usec = rtt / WR_USEC;
+    y->rtt_usec[y->rtt_next] = usec < 1 ? 1 : usec > UINT32_MAX ? UINT32_MAX : (uint32_t)usec;
+    y->rtt_next = (uint8_t)((y->rtt_next + 1) % RTT_SAMPLES);
+}
+
+/* Half a window used up within four round trips is what holds the peer back: doubled, as go and js do.
+ * Where that is not possible, grants come in smaller steps: with halves, a window keeps only half of its
+ * size on the way. `used` bytes were consumed since the last grant. */
+static void window_tune(struct wr_yamux_stream *s, uint32_t used, wr_time now)
 {
     wr_time rtt = wr_yamux_rtt(s->session);
-    bool fast = rtt && s->epoch_at && now - s->epoch_at < 4 * rtt;
+    wr_time fast = 4 * rtt / 8 * (used / (s->recv_target / 16));    /* in proportion, when used is not half */
     uint32_t most = WR_YAMUX_WINDOW_MAX - s->recv_target;
     uint32_t extra = s->recv_target < most ? s->recv_target : most;
+    wr_time took = now - s->epoch_at;
+    s->state &= (uint16_t)~TIGHT;
     s->epoch_at = now;
-    if (fast && extra && limit_take(s->session, WR_LIMIT_WINDOW_EXTRA, extra))
+    if (took >= fast)
+        return;
+    if (extra && limit_take(s->session, WR_LIMIT_WINDOW_EXTRA, extra))
         s->recv_target += extra;
+    else
+        s->state |= TIGHT;
 }
 
 void wr_yamux_consumed(struct wr_yamux_stream *s, size_t n, wr_time now)
@@ -317,9 +337,10 @@ void wr_yamux_consumed(struct wr_yamux_stream *s, size_t n, wr_time now)
     /* No updates to a stream that is over: nim takes them for a violation. */
     if ((s->state & (ENDED | CLOSED)) || (s->due & GRANT))
         return;
-    if (s->recv_target - s->recv_window - s->unread < s->recv_target / 2)
+    uint32_t used = s->recv_target - s->recv_window - s->unread;
+    if (used < s->recv_target / (s->state & TIGHT ? 8 : 2))
         return;
-    window_tune(s, now);
+    window_tune(s, used, now);
     stream_due(s, GRANT);
 }
 
@@ -406,7 +427,7 @@ static size_t put_data(struct wr_yamux_stream *s, uint8_t *out, size_t room)
     s->send_window -= len;
     wr_list_remove(&s->ready);
     if (s->queue.len)
-        wr_list_append(&y->ready, &s->ready);    /* one frame per turn */
+        wr_list_append(&y->bulk, &s->ready);    /* one frame per turn */
     else if (s->due & FIN)
         stream_due(s, FIN);
     if ((s->state & SHORT) && wr_yamux_space(s) > 0) {
@@ -417,16 +438,25 @@ static size_t put_data(struct wr_yamux_stream *s, uint8_t *out, size_t room)
     return WR_YAMUX_HEADER + len;
 }
 
+static bool has_data(const struct wr_yamux *y)
+{
+    return !wr_list_empty(&y->fresh) || !wr_list_empty(&y->bulk);
+}
+
 /* Data of the next stream in turn, or 0 when there is none, or none worth splitting for `room`. */
 static size_t put_next_data(struct wr_yamux *y, uint8_t *out, size_t room, bool first)
 {
-    if (wr_list_empty(&y->ready) || room <= WR_YAMUX_HEADER)
+    if (!has_data(y) || room <= WR_YAMUX_HEADER)
         return 0;
-    struct wr_yamux_stream *s = wr_list_entry(y->ready.next, struct wr_yamux_stream, ready);
+    bool fresh = wr_list_empty(&y->bulk) || (!wr_list_empty(&y->fresh) && y->fresh_sent < FRESH_MAX);
+    struct wr_list *list = fresh ? &y->fresh : &y->bulk;
+    struct wr_yamux_stream *s = wr_list_entry(list->next, struct wr_yamux_stream, ready);
     uint32_t want = s->queue.len < WR_YAMUX_FRAGMENT_MIN ? s->queue.len : WR_YAMUX_FRAGMENT_MIN;
     if (!first && room - WR_YAMUX_HEADER < want)
         return 0;
-    return put_data(s, out, room);
+    size_t len = put_data(s, out, room);
+    y->fresh_sent = fresh && !wr_list_empty(&y->bulk) ? y->fresh_sent + (uint32_t)len : 0;
+    return len;
 }
 
 size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time now)
@@ -441,7 +471,7 @@ size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time no
         }
         if (n == 0 && !y->err)
             n = put_next_data(y, buf + len, room - len, len == 0);
-        if (n == 0 && y->goaway == GOAWAY_DUE && wr_list_empty(&y->ready))
+        if (n == 0 && y->goaway == GOAWAY_DUE && !has_data(y))
             n = put_goaway(y, buf + len);
         if (n == 0)
             break;
@@ -454,7 +484,7 @@ bool wr_yamux_wants_output(const struct wr_yamux *y)
 {
     if (y->goaway == GOAWAY_DUE || y->ping == PING_DUE || y->answers)
         return true;
-    return !y->err && (!wr_list_empty(&y->control) || !wr_list_empty(&y->ready));
+    return !y->err && (!wr_list_empty(&y->control) || has_data(y));
 }
 
 /* ---- input --------------------------------------------------------------------------------------- */
@@ -492,10 +522,8 @@ static int on_pong(struct wr_yamux *y, uint32_t value, wr_time now, struct wr_ya
     if (y->ping != PING_SENT || value != y->ping_value)
         return 0;    /* go tolerates these; closing on them cut off peers that answer late */
     wr_time rtt = now > y->ping_at ? now - y->ping_at : 0;
-    wr_time usec = rtt / WR_USEC;
     y->ping = IDLE;
-    y->rtt_usec[y->rtt_next] = usec < 1 ? 1 : usec > UINT32_MAX ? UINT32_MAX : (uint32_t)usec;
-    y->rtt_next = (uint8_t)((y->rtt_next + 1) % RTT_SAMPLES);
+    rtt_add(y, rtt);
     emit(event, WR_YAMUX_PONG, NULL);
     event->rtt = rtt;
     return 1;
@@ -622,7 +650,6 @@ static bool todo_take(struct wr_yamux *y, uint8_t step)
 static int on_reset(struct wr_yamux *y, struct wr_yamux_stream *s, struct wr_yamux_event *event)
 {
     stream_stop(s);
-    s->state |= BY_PEER;
     y->cur = NULL;
     if (s->state & FORGOTTEN) {
         stream_free(s);
@@ -743,12 +770,15 @@ struct wr_yamux *wr_yamux_create(const struct wr_yamux_config *config)
         return NULL;
     wr_idmap_init(&y->streams, config->salt);
     wr_list_init(&y->control);
-    wr_list_init(&y->ready);
+    wr_list_init(&y->fresh);
+    wr_list_init(&y->bulk);
     wr_list_init(&y->drained);
     y->limits = config->limits;
     y->streams_max = config->streams_max;
     y->outbound_max = config->outbound_max;
     y->dialer = config->dialer;
+    if (config->rtt > 0)
+        rtt_add(y, config->rtt);
     y->next_id = config->first_id ? config->first_id : config->dialer ? 1 : 2;
     assert((y->next_id & 1) == y->dialer);
     return y;

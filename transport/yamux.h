@@ -46,6 +46,7 @@ struct wr_yamux_config {
     uint32_t outbound_max;        /* opened by us at once; open says WR_ELIMIT beyond */
     struct wr_limits *limits;     /* node-wide: STREAMS, WINDOW_EXTRA for windows that grow, MEMORY for
                                      queued bytes; borrowed, or NULL */
+    wr_time rtt;                  /* what the handshake showed, until a ping tells; 0: unknown */
     uint32_t salt;                /* random, hides the stream table's order from the peer */
     uint32_t first_id;            /* 0: 1 or 2, as the role says; for tests of the end of the ids */
 };
@@ -76,8 +77,8 @@ void wr_yamux_destroy(struct wr_yamux *y);
  * output has, which is a GoAway, then close): WR_EPROTO; WR_ELIMIT (more answers due than
  * WR_YAMUX_CONTROL_MAX, or out of memory). */
 int wr_yamux_input(struct wr_yamux *y, struct wr_bytes *in, wr_time now, struct wr_yamux_event *event);
-/* Puts whole frames into buf: control first, then data of the streams in turn. Returns bytes written, 0
- * when there is nothing to send. A frame is never cut. room >= WR_YAMUX_HEADER + 1. */
+/* Puts whole frames into buf: control first, then data of the streams in turn, those that had nothing
+ * queued before the others. Returns bytes written, 0 when there is nothing to send. A frame is never cut. room >= WR_YAMUX_HEADER + 1. */
 size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time now);
 bool wr_yamux_wants_output(const struct wr_yamux *y);
 

@@ -840,6 +840,34 @@ static void test_window_growth_budget(void **state)
     assert_int_equal(limits.of[WR_LIMIT_STREAMS].used, 0);
 }
 
+/* A window that would have to grow and cannot is granted in eighths: with halves, only half of it would be
+ * on the way at any time. When it turns out wide enough, halves are back. */
+static void test_tight_window_is_granted_in_small_steps(void **state)
+{
+    (void)state;
+    struct side t;
+    struct wr_limits limits;
+    assert_int_equal(wr_limits_init(&limits, "small"), 0);
+    limits.of[WR_LIMIT_WINDOW_EXTRA].max = 0;
+    side_init(&t, (struct wr_yamux_config){.dialer = false, .limits = &limits, .rtt = 10 * WR_MSEC});
+    feed_frame(&t, DATA, SYN, 1, WR_YAMUX_WINDOW);
+    struct wr_yamux_stream *s = t.last;
+    sent(&t);
+    consume(&t, s, WR_YAMUX_WINDOW / 2);
+    assert_string_equal(sent(&t), "window 1 131072");
+    t.now += 9 * WR_MSEC;    /* still fast: an eighth in less than one round trip */
+    consume(&t, s, WR_YAMUX_WINDOW / 8 - 1);
+    assert_string_equal(sent(&t), "");
+    consume(&t, s, 1);
+    assert_string_equal(sent(&t), "window 1 32768");
+    t.now += 10 * WR_MSEC;    /* no longer */
+    consume(&t, s, WR_YAMUX_WINDOW / 8);
+    assert_string_equal(sent(&t), "window 1 32768");
+    consume(&t, s, WR_YAMUX_WINDOW / 8);
+    assert_string_equal(sent(&t), "");
+    side_clear(&t);
+}
+
 /* Bulk data in front of a pong inflates single measurements (rust-libp2p 5387): the least counts. */
 static void test_smallest_recent_rtt_counts(void **state)
 {
@@ -951,8 +979,47 @@ static void test_round_robin_and_control_first(void **state)
     wr_yamux_shut(d);
     feed_frame(&t, PING, SYN, 0, 77);
     assert_string_equal(sent(&t), "ping 0 SYN 1, ping 0 ACK 77, window 7 FIN 0, data 1 65471, "
-                                  "data 3 65507, data 5 50, window 5 FIN 0, data 1 65433, "
-                                  "data 3 4493, data 1 168");
+                                  "data 3 65507, data 1 65507, data 5 50, window 5 FIN 0, "
+                                  "data 3 4493, data 1 94");
+    side_clear(&t);
+}
+
+/* A short message goes before the frames of transfers under way, and does not wait for one of each. */
+static void test_short_message_passes_transfers(void **state)
+{
+    (void)state;
+    struct side t;
+    uint8_t buf[WR_YAMUX_HEADER + 5000];
+    side_init(&t, (struct wr_yamux_config){.dialer = true});
+    struct wr_yamux_stream *s[4];
+    for (int i = 0; i < 4; i++)
+        s[i] = open_taken(&t);
+    for (int i = 0; i < 3; i++)
+        write_some(s[i], 20000);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(wr_yamux_output(t.y, buf, sizeof(buf), t.now), sizeof(buf));
+    write_some(s[3], 30);
+    assert_string_equal(sent(&t), "data 7 30, data 1 15000, data 3 15000, data 5 15000");
+    side_clear(&t);
+}
+
+/* Streams that always have something new cannot keep a transfer waiting for ever. */
+static void test_transfers_are_not_starved(void **state)
+{
+    (void)state;
+    struct side t;
+    uint8_t buf[2 * WR_YAMUX_HEADER + 2000];
+    unsigned turns = 0;
+    side_init(&t, (struct wr_yamux_config){.dialer = true});
+    struct wr_yamux_stream *bulk = open_taken(&t), *a = open_taken(&t), *b = open_taken(&t);
+    write_some(bulk, 50000);
+    assert_int_equal(wr_yamux_output(t.y, buf, 1012, t.now), 1012);
+    for (; wr_yamux_queued(bulk) == 49000; turns++) {
+        write_some(a, 1000);
+        write_some(b, 1000);
+        assert_int_equal(wr_yamux_output(t.y, buf, sizeof(buf), t.now), sizeof(buf));
+    }
+    assert_in_range(turns, 30, 34);    /* WR_YAMUX_BODY_MAX bytes */
     side_clear(&t);
 }
 
@@ -1223,11 +1290,14 @@ int main(void)
         cmocka_unit_test(test_grants_are_one_frame),
         cmocka_unit_test(test_window_grows_when_used_up_fast),
         cmocka_unit_test(test_window_growth_budget),
+        cmocka_unit_test(test_tight_window_is_granted_in_small_steps),
         cmocka_unit_test(test_smallest_recent_rtt_counts),
         cmocka_unit_test(test_write_is_bounded),
         cmocka_unit_test(test_drained_need_not_be_asked),
         cmocka_unit_test(test_queue_memory_is_charged),
         cmocka_unit_test(test_round_robin_and_control_first),
+        cmocka_unit_test(test_short_message_passes_transfers),
+        cmocka_unit_test(test_transfers_are_not_starved),
         cmocka_unit_test(test_any_room),
         cmocka_unit_test(test_pongs),
         cmocka_unit_test(test_goaway_from_the_peer),

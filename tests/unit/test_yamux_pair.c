@@ -270,6 +270,8 @@ static void run(uint64_t seed, unsigned steps, struct world *w)
     for (int side = 0; side < 2; side++) {
         struct end *e = &w->ends[side];
         assert_int_equal(wr_limits_init(&e->limits, "home"), 0);
+        if (side == 0)
+            e->limits.of[WR_LIMIT_WINDOW_EXTRA].max = WR_MIB;
         struct wr_yamux_config config = {.dialer = side == 0, .streams_max = STREAMS_MAX,
                                          .outbound_max = 40, .limits = &e->limits, .salt = (uint32_t)seed};
         e->y = wr_yamux_create(&config);
