@@ -47,7 +47,8 @@ static void mix_hash(struct wr_noise *n, const uint8_t *data, size_t len)
 }
 
 /* HMAC-SHA-256 under a key of one hash's length, as all of Noise's are. out may be key or data. */
-static void hmac(const uint8_t key[static HASH], const uint8_t *data, size_t len, uint8_t out[static HASH])
+static void hmac(const uint8_t key[static HASH], const uint8_t *data, size_t len,
+                 uint8_t out[static HASH])
 {
     SHA256_CTX ctx;
     uint8_t pad[HMAC_BLOCK], inner[HASH];
@@ -115,7 +116,8 @@ static int encrypt_and_hash(struct wr_noise *n, struct wr_bytes in, struct wr_bu
     if (!to)
         return WR_ELIMIT;
     put_nonce(n->nonce++, nonce);
-    int rc = wr_aead_seal(n->config.engine, n->key, nonce, WR_BYTES(n->hash, HASH), in.ptr, in.len, to);
+    int rc = wr_aead_seal(n->config.engine, n->key, nonce, WR_BYTES(n->hash, HASH), in.ptr, in.len,
+                          to);
     if (rc < 0)
         return rc;
     mix_hash(n, to, in.len + WR_AEAD_TAG);
@@ -191,7 +193,8 @@ static int find_muxer(struct wr_bytes extensions, struct wr_bytes name)
 }
 
 /* Takes the peer's payload apart and checks who it is. */
-static int check_payload(struct wr_noise *n, struct wr_bytes payload, struct wr_noise_result *result)
+static int check_payload(struct wr_noise *n, struct wr_bytes payload,
+                         struct wr_noise_result *result)
 {
     struct wr_bytes key = WR_BYTES_NONE, sig = WR_BYTES_NONE, extensions = WR_BYTES_NONE;
     struct wr_pb_field f;
@@ -332,7 +335,8 @@ static void finish(struct wr_noise *n, bool dialer, struct wr_noise_result *resu
 
 /* ---- the machine ------------------------------------------------------------------------------------- */
 
-struct wr_noise *wr_noise_create(const struct wr_noise_config *config, bool dialer, struct wr_buf *out)
+struct wr_noise *wr_noise_create(const struct wr_noise_config *config, bool dialer,
+                                 struct wr_buf *out)
 {
     struct wr_noise *n = wr_alloc(sizeof(*n));
     if (!n)
