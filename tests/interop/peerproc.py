@@ -85,7 +85,8 @@ class Call:
 
 
 class Peer:
-    def __init__(self, impl, args=(), path=None, name=None, ready_timeout=60, env=None):
+    def __init__(self, impl, args=(), path=None, name=None, ready_timeout=60, env=None, wait=True):
+        """wait=False: returns at once; wait_ready() has to be called before anything else."""
         self.impl, self.name = impl, name or impl
         self.path = path or programs()[0][impl]
         self.args = [str(a) for a in args]
@@ -93,14 +94,20 @@ class Peer:
         self._calls, self._lock, self._numbers = {}, threading.Lock(), itertools.count(1)
         self._ready = threading.Event()
         self.ready = None
+        self._ready_timeout = ready_timeout
         self.proc = subprocess.Popen([self.path] + self.args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, env=env)
         self._threads = [threading.Thread(target=f, daemon=True) for f in (self._read, self._drain)]
         for t in self._threads:
             t.start()
-        if not self._ready.wait(ready_timeout) or self.ready is None:
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self):
+        if not self._ready.wait(self._ready_timeout) or self.ready is None:
             code = self.stop()
             raise PeerGone(f"{self.name}: no ready line (exit {code}): {self.tail(5)}", {"exit": code})
+        return self
 
     def _read(self):
         for line in self.proc.stdout:

@@ -22,6 +22,8 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitUnsupported = 3
+
+	bootstrapGap = 100 * time.Millisecond // between the starts of two hosts' bootstrap
 )
 
 type options struct {
@@ -237,8 +239,8 @@ func main() {
 		ready["dht"] = o.dhtPrefix + "/kad/1.0.0"
 	}
 	emit(ready)
-	for _, h := range nodes {
-		go h.bootstrap(o.bootstrap)
+	for i, h := range nodes {
+		time.AfterFunc(time.Duration(i)*bootstrapGap, func() { h.bootstrap(o.bootstrap) })
 	}
 
 	sigs := make(chan os.Signal, 1)

@@ -12,7 +12,7 @@ const PING_BYTES = 32
 
 export const hex = bytes => Buffer.from(bytes).toString('hex')
 export const since = start => performance.now() - start
-const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
+export const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
 // An error that still has something to say in the reply.
 export function failure (text, reply) {

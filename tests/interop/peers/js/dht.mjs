@@ -6,7 +6,7 @@ import { peerIdFromString } from '@libp2p/peer-id'
 import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import * as Digest from 'multiformats/hashes/digest'
-import { failure, hex, since } from './client.mjs'
+import { failure, hex, since, sleep } from './client.mjs'
 
 const K = 20
 const SHA2_256 = 0x12
@@ -44,6 +44,24 @@ async function refresh (host, q, signal) {
   await lookup(host, host.libp2p.peerId.toMultihash().bytes, signal)
   await Promise.all(Array.from({ length: 4 }, () => lookup(host, crypto.randomBytes(32), signal)))
   return { ms: since(start) }
+}
+
+// Dials the given nodes, and looks for our own neighbourhood once one of them is in the routing table.
+export async function bootstrap (host, addrs) {
+  for (const addr of addrs) {
+    for (let attempt = 0; attempt < 60; attempt++) {
+      try {
+        await host.dial(addr, AbortSignal.timeout(10_000))
+        break
+      } catch (err) {
+        console.error(`bootstrap ${addr}: ${err.message}`)
+        await sleep(1000)
+      }
+    }
+  }
+  if (host.dht === null || addrs.length === 0) return
+  for (let i = 0; i < 200 && host.dht.routingTable.size === 0; i++) await sleep(100)
+  await refresh(host, {}, AbortSignal.timeout(120_000))
 }
 
 async function table (host) {

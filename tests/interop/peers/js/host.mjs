@@ -112,7 +112,12 @@ export class Host {
       this.counters.connsClosed++
       this.identified.delete(evt.detail.id)
     })
-    libp2p.addEventListener('peer:identify', evt => this.identified.set(evt.detail.connection.id, evt.detail))
+    // a later push carries only some of the fields
+    libp2p.addEventListener('peer:identify', evt => {
+      const news = Object.entries(evt.detail).filter(([, value]) => value != null)
+      const id = evt.detail.connection.id
+      this.identified.set(id, { ...this.identified.get(id), ...Object.fromEntries(news) })
+    })
     libp2p.addEventListener('peer:discovery', evt => this.heard.add(evt.detail.id.toString()))
   }
 
@@ -132,20 +137,5 @@ export class Host {
 
   open (connection, protocol, signal) {
     return connection.newStream(protocol, { signal, ...this.streamLimits })
-  }
-
-  async bootstrap (addrs) {
-    for (const addr of addrs) {
-      for (let attempt = 0; attempt < 60; attempt++) {
-        try {
-          await this.dial(addr, AbortSignal.timeout(10_000))
-          break
-        } catch (err) {
-          console.error(`bootstrap ${addr}: ${err.message}`)
-          await new Promise(resolve => setTimeout(resolve, 1000))
-        }
-      }
-    }
-    if (this.dht !== null && addrs.length > 0) await this.dht.refreshRoutingTable()
   }
 }

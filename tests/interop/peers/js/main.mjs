@@ -5,12 +5,13 @@ import fs from 'node:fs'
 import readline from 'node:readline'
 import { Unsupported, makeHost } from './host.mjs'
 import { streamCommands } from './client.mjs'
-import { dhtCommands } from './dht.mjs'
+import { bootstrap, dhtCommands } from './dht.mjs'
 import { benchCommands } from './bench.mjs'
 
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 const EXIT_UNSUPPORTED = 3
+const BOOTSTRAP_GAP = 100 // ms between the starts of two hosts' bootstrap
 
 function die (code, text) {
   fs.writeSync(2, text + '\n')
@@ -124,4 +125,6 @@ onLine = line => {
   answer(hosts, q)
 }
 waiting.forEach(onLine)
-for (const host of hosts) host.bootstrap(options.bootstrap)
+hosts.forEach((host, i) => setTimeout(() => {
+  bootstrap(host, options.bootstrap).catch(err => console.error(`bootstrap: ${err.message}`))
+}, i * BOOTSTRAP_GAP))

@@ -20,6 +20,7 @@ use host::Host;
 const EXIT_FAILED: i32 = 1;
 const EXIT_USAGE: i32 = 2;
 const EXIT_UNSUPPORTED: i32 = 3;
+const BOOTSTRAP_GAP: Duration = Duration::from_millis(100); // between the starts of two hosts' bootstrap
 
 #[derive(Clone)]
 pub struct Options {
@@ -261,8 +262,12 @@ async fn main() {
         "dht": if o.dht == "off" { Value::Null } else { json!(format!("{}/kad/1.0.0", o.dht_prefix)) },
         "hosts": hosts.iter().map(|h| json!({ "id": h.id.to_string(), "addrs": h.addrs })).collect::<Vec<_>>(),
     }));
-    for h in hosts.iter() {
-        tokio::spawn(dht::bootstrap(h.clone(), o.bootstrap.clone()));
+    for (i, h) in hosts.iter().enumerate() {
+        let (h, addrs) = (h.clone(), o.bootstrap.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(BOOTSTRAP_GAP * i as u32).await;
+            dht::bootstrap(h, addrs).await;
+        });
     }
     tokio::spawn(async {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("SIGTERM handler");
