@@ -27,16 +27,22 @@ if ! command -v clang >/dev/null; then
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-[ -f build/fuzz/CMakeCache.txt ] || cmake --preset fuzz >/dev/null || exit 2
-nice -n 5 cmake --build --preset fuzz -j"$jobs" >build/fuzz/build.log 2>&1 ||
-    { tail -n 40 build/fuzz/build.log; exit 2; }
-
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
     for source in tests/fuzz/fuzz_*.c; do
         name=$(basename "$source" .c)
         targets+=("${name#fuzz_}")
     done
+fi
+known=()
+for name in "${targets[@]}"; do
+    [ -f "tests/fuzz/fuzz_$name.c" ] && known+=("fuzz_$name")
+done
+
+cmake --preset fuzz >/dev/null || exit 2
+if [ ${#known[@]} -gt 0 ]; then
+    nice -n 5 cmake --build --preset fuzz -j"$jobs" --target "${known[@]}" >build/fuzz/build.log 2>&1 ||
+        { tail -n 40 build/fuzz/build.log; exit 2; }
 fi
 
 work=$(mktemp -d)

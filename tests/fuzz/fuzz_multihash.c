@@ -1,0 +1,36 @@
+/* Multihashes and CIDs, as bytes and as text: what was read prints and reads the same. */
+#include "fuzz/text.h"
+#include "transport/multihash.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void look(uint64_t codec, const struct wr_multihash *hash)
+{
+    char text[512];
+    struct wr_multihash again;
+    uint64_t codec_again;
+    assert(wr_multihash_check(WR_BYTES(hash->bytes, hash->len), NULL, NULL) == 0);
+    assert(wr_cid_print(codec, hash, text, sizeof(text)) == 0);
+    assert(wr_cid_parse(text, &codec_again, &again) == 0);
+    assert(codec == codec_again && memcmp(hash, &again, sizeof(again)) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct wr_bytes in = WR_BYTES(data, size), digest;
+    struct wr_multihash hash;
+    uint64_t code, codec;
+    if (wr_multihash_check(in, &code, &digest) == 0)
+        assert(digest.len < in.len && digest.ptr + digest.len == in.ptr + in.len);
+    if (wr_cid_decode(in, &codec, &hash) == 0)
+        look(codec, &hash);
+    char *text = fuzz_text(data, size);
+    if (text && wr_cid_parse(text, &codec, &hash) == 0)
+        look(codec, &hash);
+    free(text);
+    return 0;
+}
