@@ -215,8 +215,7 @@ void wr_yamux_rtt_add(struct wr_yamux *y, wr_time rtt)
 static void window_tune(struct wr_yamux_stream *s, uint32_t used, wr_time now)
 {
     wr_time rtt = wr_yamux_rtt(s->session);
-    wr_time fast =
-        4 * rtt / 8 * (used / (s->recv_target / 16)); /* in proportion, when used is not half */
+    wr_time fast = 4 * rtt / 8 * (used / (s->recv_target / 16));    /* in proportion: half is 8/16 */
     uint32_t most = WR_YAMUX_WINDOW_MAX - s->recv_target;
     uint32_t extra = s->recv_target < most ? s->recv_target : most;
     wr_time took = now - s->epoch_at;
