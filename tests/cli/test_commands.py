@@ -1,0 +1,729 @@
+#!/usr/bin/env python3
+"""The warren program from outside: every command, its JSON fields, its exit codes, its mistakes.
+
+usage: test_commands.py WARREN [unittest arguments]
+
+Nodes listen on loopback, know no bootstrap peer and keep everything in a temporary directory."""
+import hashlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+WARREN = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "warren"
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+YES, NO, USAGE, NO_NODE, TIMEOUT = range(5)
+PATIENCE = 60  # seconds that anything may take on a loaded machine
+STRANGER = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
+QUIET = ["--bootstrap", "none", "--no-mdns", "--no-portmap"]
+
+
+class Result:
+    def __init__(self, done):
+        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+    def rows(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def row(self):
+        rows = self.rows()
+        assert len(rows) == 1, self.out
+        return rows[0]
+
+
+class Home:
+    """A user of their own: directories, and an environment that points into them."""
+
+    def __init__(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="warren-cli-")
+        self.path = self.dir.name
+        self.env = dict(os.environ, HOME=self.path, XDG_RUNTIME_DIR=self.at("run"),
+                        XDG_DATA_HOME=self.at("data"), XDG_CONFIG_HOME=self.at("config"))
+        self.env.pop("WARREN_NODE", None)
+        os.makedirs(self.at("run"))
+        os.makedirs(self.at("config/warren"))
+
+    def at(self, name):
+        return os.path.join(self.path, name)
+
+    def write(self, name, text):
+        with open(self.at(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        return self.at(name)
+
+    def warren(self, *args, **kw):
+        kw.setdefault("text", True)
+        return Result(subprocess.run([WARREN, *args], env=self.env, capture_output=True,
+                                     timeout=PATIENCE, **kw))
+
+    def popen(self, *args, **kw):
+        return subprocess.Popen([WARREN, *args], env=self.env, **kw)
+
+    def close(self):
+        self.dir.cleanup()
+
+
+class Node:
+    """A node that runs until it is closed."""
+
+    def __init__(self, home, name, *flags, listen="/ip4/127.0.0.1/tcp/0", network="lab"):
+        self.home = home
+        self.data = home.at(name)
+        args = ["run", "--data", self.data, "--listen", listen, "--network", network,
+                "--public", "127.0.0.0/8", *QUIET, *flags]
+        self.process = home.popen(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.log, self.news = "", threading.Condition()
+        self.reader = threading.Thread(target=self.read_log, daemon=True)
+        self.reader.start()
+        self.lines = []
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if line.startswith("ready"):
+                break
+        self.words = [line.split(None, 1) for line in self.lines]
+        if not self.words or self.words[-1][0] != "ready":
+            code = self.process.wait(PATIENCE)
+            raise RuntimeError("run ended with %d: %s" % (code, self.log))
+        self.peer = self.words[0][1]
+        self.socket = self.words[-1][1]
+        self.listen = [value for word, value in self.words if word == "listen"]
+        self.addr = self.listen[0] + "/p2p/" + self.peer if self.listen else None
+
+    def read_log(self):
+        for line in self.process.stderr:
+            with self.news:
+                self.log += line
+                self.news.notify_all()
+
+    def wait_log(self, text):
+        with self.news:
+            if not self.news.wait_for(lambda: text in self.log, PATIENCE):
+                raise AssertionError("no \"%s\" in the log:\n%s" % (text, self.log))
+
+    def wait_protocol(self, name, there=True):
+        """Until the node answers a protocol, or does not any more."""
+        end = time.monotonic() + PATIENCE
+        while (name in self.json("id")[0]["protocols"]) != there:
+            assert time.monotonic() < end, name
+
+    def __call__(self, *args, **kw):
+        return self.home.warren(*args, "--node", self.socket, **kw)
+
+    def json(self, *args):
+        result = self(*args, "--json")
+        assert result.code == YES, (args, result.code, result.out, result.err)
+        return result.rows()
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self.close()
+        return code
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.home = Home()
+        self.addCleanup(self.home.close)
+        self.warren = self.home.warren
+
+    def node(self, name, *flags, **kw):
+        node = Node(self.home, name, *flags, **kw)
+        self.addCleanup(node.close)
+        return node
+
+    def pair(self):
+        a, b = self.node("a"), self.node("b")
+        self.assertEqual(b("connect", a.addr).code, YES)
+        self.assertEqual(a("wait", "--peer", b.peer, "--timeout", "30").code, YES)
+        return a, b
+
+    def has(self, row, *fields):
+        for field in fields:
+            self.assertIn(field, row)
+
+    def fails(self, result, code, says):
+        self.assertEqual(result.code, code, result.err)
+        self.assertIn(says, result.err)
+        self.assertRegex(result.err, r"(?m)^warren[ :]")
+        self.assertEqual(result.out, "")
+
+
+class Help(Case):
+    def commands(self):
+        text = self.warren("help").out
+        found = []
+        for line in text.splitlines():
+            match = re.match(r"  ([a-z]+(?: [a-z]+)*)(?=  | [A-Z\[-])", line)
+            if match:
+                found.append(match.group(1))
+        return found
+
+    def test_every_command_explains_itself(self):
+        commands = self.commands()
+        self.assertGreater(len(commands), 28)
+        for name in commands:
+            for args in (["help", *name.split()], [*name.split(), "-h"], [*name.split(), "--help"]):
+                result = self.warren(*args)
+                self.assertEqual(result.code, YES, args)
+                self.assertTrue(result.out.startswith("usage: warren %s" % name), args)
+                self.assertIn("--json", result.out)
+
+    def test_every_command_has_a_test(self):
+        with open(os.path.abspath(__file__), encoding="utf-8") as file:
+            text = file.read()
+        for name in self.commands():
+            words = ", ".join('"%s"' % word for word in name.split())
+            self.assertIn("(" + words, text.replace("\n", " "), name)
+
+    def test_mistakes(self):
+        self.assertEqual(self.warren().code, USAGE)
+        self.fails(self.warren("fly"), USAGE, "no command fly")
+        self.fails(self.warren("dht", "fly"), USAGE, "no command dht fly")
+        self.assertIn("warren dht get", self.warren("dht").out)
+        self.assertEqual(self.warren("dht").code, USAGE)
+        self.fails(self.warren("help", "fly"), USAGE, "no command fly")
+        self.fails(self.warren("ping"), USAGE, "usage: warren ping PEER")
+        self.fails(self.warren("ping", "a", "b"), USAGE, "unexpected \"b\"")
+        self.fails(self.warren("status", "--fly"), USAGE, "unknown flag --fly")
+        self.fails(self.warren("ping", "x", "--count"), USAGE, "--count needs a value")
+        self.fails(self.warren("ping", "x", "--count", "many"), USAGE, "is no number")
+        self.fails(self.warren("ping", "x", "--timeout", "soon"), USAGE, "is no time")
+        self.fails(self.warren("status", "--timeout", "5"), USAGE, "unknown flag --timeout")
+        self.fails(self.warren("block", "--remove=1"), USAGE, "takes no value")
+        self.fails(self.warren("find", "x", "--in", "y"), USAGE, "not both")
+        self.fails(self.warren("find"), USAGE, "PEER is missing")
+        self.fails(self.warren("perf", "x", "--up", "10Q"), USAGE, "is no size")
+        self.fails(self.warren("cat", "x"), USAGE, "PEER and PROTOCOL are needed")
+        self.fails(self.warren("wait", "--online", "--reachable"), USAGE, "at a time")
+
+    def test_no_node(self):
+        for args in (["status"], ["stop"], ["ping", "x"], ["events"], ["wait"], ["dht", "table"]):
+            self.fails(self.warren(*args), NO_NODE, "start one with `warren run`")
+        started = time.monotonic()
+        self.fails(self.warren("wait", "--timeout", "200ms"), NO_NODE, "no node is running")
+        self.assertGreater(time.monotonic() - started, 0.15)
+        self.fails(self.warren("status", "--node", "x" * 200), USAGE, "--node")
+
+    def test_version(self):
+        self.assertRegex(self.warren("version").out, r"^warren \d+\.\d+\.\d+\n$")
+        self.assertEqual(self.warren("--version").out, self.warren("version").out)
+        self.has(self.warren("version", "--json").row(), "version", "api")
+
+
+class Config(Case):
+    def test_show(self):
+        rows = {row["key"]: row for row in self.warren("config", "show", "--json").rows()}
+        self.assertEqual(rows["dht"], {"key": "dht", "value": "auto", "from": "default", "line": 0,
+                                       "live": False})
+        self.assertEqual(rows["data"]["value"], self.home.at("data/warren"))
+        self.assertEqual(rows["control"]["value"], self.home.at("run/warren/control.sock"))
+        self.assertEqual(len(rows["bootstrap"]["value"]), 5)
+        self.home.write("config/warren/warren.conf", "\n# mine\ndht = client\nlog = warn\n")
+        rows = {row["key"]: row for row in
+                self.warren("config", "show", "--log", "debug", "--json").rows()}
+        self.assertEqual((rows["dht"]["value"], rows["dht"]["from"], rows["dht"]["line"]),
+                         ("client", "file", 3))
+        self.assertEqual((rows["log"]["value"], rows["log"]["from"]), ("debug", "flag"))
+        # What it prints is itself a settings file.
+        shown = self.warren("config", "show")
+        self.assertEqual(shown.code, YES)
+        path = self.home.write("again.conf", shown.out)
+        again = self.warren("config", "show", "--config", path, "--json").rows()
+        self.assertEqual({r["key"]: r["value"] for r in again},
+                         {r["key"]: r["value"] for r in
+                          self.warren("config", "show", "--json").rows()})
+
+    def test_check(self):
+        good = self.home.write("good.conf", "listen = /ip4/127.0.0.1/tcp/0\n")
+        self.assertEqual(self.warren("config", "check", good).code, YES)
+        bad = self.home.write("bad.conf", "lisen = x\n")
+        self.fails(self.warren("config", "check", bad), NO,
+                   bad + ":1: unknown key lisen; the nearest is listen")
+        row = self.warren("config", "check", bad, "--json").row()
+        self.assertIs(row["ok"], False)
+        self.assertIn("lisen", row["text"])
+        self.fails(self.warren("config", "check", self.home.at("none")), NO, "No such file")
+
+
+class Key(Case):
+    def test_new_and_show(self):
+        path = self.home.at("id.key")
+        new = self.warren("key", "new", path)
+        self.assertEqual(new.code, YES)
+        self.assertRegex(new.out, r"^12D3KooW\w{44}\n$")
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        self.assertEqual(os.stat(path).st_size, 68)
+        self.assertEqual(self.warren("key", "show", path).out, new.out)
+        self.assertEqual(self.warren("key", "show", path, "--json").row(),
+                         {"peer": new.out.strip(), "type": "ed25519", "file": path})
+        self.fails(self.warren("key", "new", path), NO, "never overwritten")
+        os.chmod(path, 0o640)
+        self.fails(self.warren("key", "show", path), NO, "chmod 600")
+        os.chmod(path, 0o600)
+        with open(path, "r+b") as file:
+            file.seek(20)
+            byte = file.read(1)[0]
+            file.seek(20)
+            file.write(bytes([byte ^ 1]))
+        self.fails(self.warren("key", "show", path), NO, "not an Ed25519 key")
+        self.fails(self.warren("key", "show", self.home.at("none")), NO, "warren key new")
+
+    def test_of_a_data_directory(self):
+        new = self.warren("key", "new", "--data", self.home.at("d"))
+        self.assertEqual(new.code, YES)
+        node = self.node("d")
+        self.assertEqual(node.peer, new.out.strip())
+
+
+class Run(Case):
+    def test_lines(self):
+        node = self.node("a")
+        self.assertEqual([word for word, _ in node.words], ["peer", "listen", "ready"])
+        for line in node.lines:
+            self.assertRegex(line, r"^(peer|listen|ready) +\S+$")
+        self.assertRegex(node.listen[0], r"^/ip4/127\.0\.0\.1/tcp/[1-9]\d*$")
+        self.assertEqual(node.socket, self.home.at("run/warren/control.sock"))
+        self.assertEqual(stat.S_IMODE(os.stat(node.socket).st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.dirname(node.socket)).st_mode), 0o700)
+        self.assertEqual(stat.S_IMODE(os.stat(node.data + "/identity.key").st_mode), 0o600)
+        # A second one with a directory of its own puts its socket there.
+        other = self.node("b")
+        self.assertEqual(other.socket, other.data + "/control.sock")
+        self.assertNotEqual(node.peer, other.peer)
+
+    def test_json_lines(self):
+        process = self.home.popen("run", "--json", "--data", self.home.at("a"), "--listen",
+                                  "/ip4/127.0.0.1/tcp/0", "--network", "lab", *QUIET,
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        rows = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.terminate()
+        process.stdout.read()
+        self.assertEqual(process.wait(PATIENCE), 0)
+        process.stdout.close()
+        self.assertEqual([list(row) for row in rows], [["peer"], ["listen"], ["ready"]])
+
+    def test_identity_stays(self):
+        node = self.node("a")
+        peer, port = node.peer, node.listen[0]
+        self.assertEqual(node.stop(), 0)
+        again = self.node("a", listen=port)
+        self.assertEqual((again.peer, again.listen[0]), (peer, port))
+
+    def test_ends_of_all_kinds(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            node = self.node("a")
+            started = time.monotonic()
+            self.assertEqual(node.stop(number), 0)
+            self.assertLess(time.monotonic() - started, 5)
+            self.assertFalse(os.path.exists(node.socket))
+        node = self.node("a")
+        node.process.kill()
+        node.process.wait(PATIENCE)
+        self.fails(self.warren("status"), NO_NODE, "no node is running")
+        self.assertEqual(self.node("a").peer, node.peer)
+
+    def test_mistakes(self):
+        self.fails(self.warren("run", "--lisen", "x"), USAGE, "the nearest is --listen")
+        self.fails(self.warren("run", "--dht", "on"), USAGE, "auto, server, client or off")
+        self.fails(self.warren("run", "--config", self.home.at("none")), USAGE, "No such file")
+        self.home.write("config/warren/warren.conf", "dht = sometimes\n")
+        self.fails(self.warren("run"), USAGE, "warren.conf:1: dht: \"sometimes\"")
+        os.remove(self.home.at("config/warren/warren.conf"))
+        node = self.node("a")
+        same = ["run", "--network", "lab", *QUIET]
+        self.fails(self.warren(*same, "--data", node.data, "--listen", "/ip4/127.0.0.1/tcp/0"), NO,
+                   node.data)
+        self.fails(self.warren(*same, "--data", self.home.at("b"), "--listen", node.listen[0]), NO,
+                   node.listen[0])
+        self.fails(self.warren(*same, "--data", self.home.at("b"), "--listen",
+                               "/ip4/127.0.0.1/tcp/0", "--control", node.socket), NO, node.socket)
+        os.chmod(node.data + "/identity.key", 0o644)
+        node.stop()
+        self.fails(self.warren(*same, "--data", node.data, "--listen", "/ip4/127.0.0.1/tcp/0"), NO,
+                   "identity.key")
+
+    def test_reload(self):
+        path = self.home.write("my.conf", "limits = home\n")
+        node = self.node("a", "--config", path)
+        self.assertEqual(node.json("status")[0]["limits_knob"], "home")
+        self.home.write("my.conf", "limits = small\ndht = server\n")
+        node.process.send_signal(signal.SIGHUP)
+        node.wait_log("reload done")
+        self.assertEqual(node.json("status")[0]["limits_knob"], "small")
+        self.assertEqual({r["name"]: r["max"] for r in node.json("limits")}["connections"], 192)
+        self.assertIn("takes a restart\" key=dht", node.log)
+        self.home.write("my.conf", "limits = enormous\n")
+        node.process.send_signal(signal.SIGHUP)
+        node.wait_log("reload refused")
+        self.assertIn("my.conf:1: limits", node.log)
+        self.assertEqual(node.json("status")[0]["limits_knob"], "small")
+
+    def test_stop(self):
+        node = self.node("a")
+        self.assertEqual(node("stop").code, YES)
+        self.assertEqual(node.process.wait(PATIENCE), 0)
+        self.fails(self.warren("stop"), NO_NODE, "no node is running")
+
+
+class Look(Case):
+    def test_status(self):
+        a, b = self.pair()
+        row = a.json("status")[0]
+        self.has(row, "peer", "version", "uptime_ms", "network", "private", "data", "reachable",
+                 "listen", "addresses", "peers", "streams", "bytes_in", "bytes_out", "dht",
+                 "limits_knob", "limits", "warnings")
+        self.has(row["peers"], "connected", "direct", "relayed", "lan", "inbound", "outbound")
+        self.has(row["dht"], "mode", "table", "queries")
+        self.has(row["addresses"][0], "addr", "source", "verdict", "since_ms")
+        self.assertEqual((row["peer"], row["network"], row["peers"]["connected"]),
+                         (a.peer, "lab", 1))
+        self.assertEqual(row["listen"], a.listen)
+        text = a("status").out
+        for word in (a.peer, "reachable", "addresses", "dht", "budgets"):
+            self.assertIn(word, text)
+        self.assertLess(len(text.splitlines()), 25)
+        b.stop()
+        self.assertIn("warren connect ADDR", a("status").out)
+
+    def test_id(self):
+        node = self.node("a")
+        row = node.json("id")[0]
+        self.has(row, "peer", "agent", "listen", "addrs", "protocols")
+        self.assertEqual(row["peer"], node.peer)
+        self.assertEqual(row["addrs"], [node.addr])
+        self.assertIn("/ipfs/ping/1.0.0", row["protocols"])
+        self.assertIn(node.peer, node("id").out)
+
+    def test_peers(self):
+        a, b = self.pair()
+        row = a.json("peers")[0]
+        self.has(row, "peer", "path", "addr", "direction", "transport", "security", "muxer",
+                 "streams", "age_ms", "bytes_in", "bytes_out", "agent", "protocols")
+        self.assertEqual((row["peer"], row["direction"], row["path"]), (b.peer, "in", "lan"))
+        self.assertIn(b.peer, a("peers").out)
+        self.assertIn("no peers", self.node("c")("peers").out)
+
+    def test_ping(self):
+        a, b = self.pair()
+        rows = a.json("ping", b.peer, "--count", "3", "--interval", "10ms")
+        self.assertEqual([row["seq"] for row in rows], [1, 2, 3])
+        for row in rows:
+            self.has(row, "peer", "rtt_ms", "path", "addr", "upgraded")
+            self.assertGreater(row["rtt_ms"], 0)
+        out = a("ping", b.peer, "--count", "1").out
+        self.assertRegex(out, b.peer + r"  \d+\.\d+ ms  lan  /ip4/127\.0\.0\.1/tcp/\d+\n")
+        # It connects by itself, by address as by id.
+        c = self.node("c")
+        self.assertEqual(c("ping", a.addr, "--count", "1").code, YES)
+        self.fails(a("ping", a.peer), NO, "this node itself")
+        self.fails(a("ping", "nobody"), USAGE, "neither a peer id")
+        b.process.send_signal(signal.SIGSTOP)
+        try:
+            self.assertEqual(a("ping", b.peer, "--count", "1", "--timeout", "300ms").code, TIMEOUT)
+        finally:
+            b.process.send_signal(signal.SIGCONT)
+
+    def test_events(self):
+        a, b = self.node("a"), self.node("b")
+        watcher = self.home.popen("events", "--json", "--node", a.socket, "--count", "3",
+                                  stdout=subprocess.PIPE, text=True)
+        end = time.monotonic() + PATIENCE
+        while a.json("metrics") and time.monotonic() < end:  # until the watcher is a client too
+            clients = [r["value"] for r in a.json("metrics")
+                       if r["metric"] == "warren_control_clients"]
+            if clients[0] > 1:
+                break
+        b("connect", a.addr)
+        out, _ = watcher.communicate(timeout=PATIENCE)
+        self.assertEqual(watcher.returncode, YES)
+        rows = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual(len(rows), 3)
+        self.has(rows[0], "event", "seq", "unix_ms")
+        self.assertIn("connection-opened", [row["event"] for row in rows])
+        self.assertEqual(a("events", "--timeout", "50ms").code, TIMEOUT)
+
+    def test_metrics(self):
+        node = self.node("a")
+        text = node("metrics").out
+        self.assertIn("# TYPE warren_peers gauge", text)
+        for line in text.splitlines():
+            self.assertRegex(line, r"^(# (HELP|TYPE) warren_\w+ .+|warren_\w+(\{\w+=\"[^\"]*\"\})? \d+)$")
+        rows = node.json("metrics")
+        self.assertGreater(len(rows), 60)
+        self.has(rows[0], "metric", "value")
+
+    def test_limits(self):
+        rows = self.node("a").json("limits")
+        self.assertIn("connections", [row["name"] for row in rows])
+        self.has(rows[0], "name", "unit", "used", "peak", "max", "refused")
+
+    def test_wait(self):
+        a = self.node("a")
+        for args in (["wait", "--timeout", "100ms"], ["wait", "--reachable", "--timeout", "100ms"],
+                     ["wait", "--peer", STRANGER, "--timeout", "100ms"]):
+            self.assertEqual(a(*args).code, TIMEOUT, args)
+        waiting = self.home.popen("wait", "--online", "--node", a.socket)
+        b = self.node("b")
+        b("connect", a.addr)
+        self.assertEqual(waiting.wait(PATIENCE), YES)
+        self.assertEqual(a.json("wait", "--peer", b.peer)[0]["peer"], b.peer)
+        # The node may start later than whoever waits for it.
+        waiting = self.home.popen("wait", "--peer", a.peer, "--node", self.home.at("c/control.sock"),
+                                  "--timeout", str(PATIENCE))
+        c = self.node("c", "--control", self.home.at("c/control.sock"))
+        c("connect", a.addr)
+        self.assertEqual(waiting.wait(PATIENCE), YES)
+
+
+class Connect(Case):
+    def test_connect_and_disconnect(self):
+        a, b = self.node("a"), self.node("b")
+        row = b.json("connect", a.addr)[0]
+        self.has(row, "peer", "path", "addr", "direction", "took_ms")
+        self.assertEqual((row["peer"], row["path"]), (a.peer, "lan"))
+        self.assertEqual(b("connect", a.addr).code, YES)  # it is connected already: yes
+        self.assertEqual(b("disconnect", a.peer).code, YES)
+        self.fails(b("disconnect", STRANGER), NO, "`warren peers` lists who is")
+        row = b("disconnect", STRANGER, "--json").row()
+        self.assertEqual(row["error"], "WR_ENOTFOUND")
+        self.has(row, "text")
+        self.assertEqual(b("connect", a.listen[0]).code, YES)  # without knowing who it is
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+            port = taken.getsockname()[1]
+            self.fails(b("connect", "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (port, STRANGER)), NO,
+                       "is the other node running?")
+        self.fails(b("connect", a.listen[0] + "/p2p/" + STRANGER), NO, "another peer answers")
+        self.fails(b("connect", STRANGER), NO, "connect by address")
+        # A listener that never answers.
+        with socket.socket() as mute:
+            mute.bind(("127.0.0.1", 0))
+            mute.listen()
+            port = mute.getsockname()[1]
+            self.assertEqual(b("connect", "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (port, STRANGER),
+                               "--timeout", "200ms").code, TIMEOUT)
+
+    def test_allow_and_block(self):
+        a, b = self.pair()
+        self.assertEqual(a("block", b.peer).code, YES)
+        self.assertEqual(a("block").out, b.peer + "\n")
+        self.assertEqual(a.json("block"), [{"list": "block", "what": b.peer}])
+        self.fails(a("connect", b.addr), NO, "`warren block` lists the rules")
+        self.assertEqual(a.json("peers"), [])
+        self.assertEqual(a("allow", "10.0.0.0/8").code, YES)
+        self.assertEqual(a("allow").out, "10.0.0.0/8\n")
+        self.fails(a("allow", "elephants"), USAGE, "neither a peer id nor a network")
+        a.stop()
+        again = self.node("a")
+        self.assertEqual(again("block").out, b.peer + "\n")
+        self.assertEqual(again("block", b.peer, "--remove").code, YES)
+        self.fails(again("block", b.peer, "--remove"), NO, "no such rule")
+        self.assertEqual(again("block").out, "")
+        self.assertEqual(again("connect", b.addr).code, YES)
+
+
+class Discover(Case):
+    def island(self):
+        """Three servers that know the first, and are ready for questions."""
+        nodes = [self.node(name, "--dht", "server") for name in "abc"]
+        for node in nodes[1:]:
+            self.assertEqual(node("connect", nodes[0].addr).code, YES)
+            self.assertEqual(node("wait", "--online", "--timeout", "30").code, YES)
+        return nodes
+
+    def test_find_and_connect_by_id(self):
+        a, b, c = self.island()
+        row = c.json("find", b.peer)[0]
+        self.assertEqual(row["peer"], b.peer)
+        self.assertIn(b.listen[0], row["addrs"])
+        self.assertIn(b.listen[0], c("find", b.peer).out)
+        self.assertEqual(c("connect", b.peer).code, YES)
+        self.fails(c("find", STRANGER), NO, "nobody who was asked has it")
+        self.fails(c("connect", STRANGER), NO, "cannot reach")
+        alone = self.node("d")
+        self.fails(alone("find", b.peer), NO, "no peer of the DHT is known yet")
+        off = self.node("e", "--dht", "off")
+        self.fails(off("find", b.peer), NO, "`--dht auto` turns it on")
+
+    def test_join_leave_and_find_in(self):
+        a, b, c = self.island()
+        self.assertEqual(b("join", "example-chat").code, YES)
+        self.assertEqual(b.json("join")[0]["name"], "example-chat")
+        self.assertIn("example-chat", b("join").out)
+        end = time.monotonic() + PATIENCE
+        while c("find", "--in", "example-chat").code != YES and time.monotonic() < end:
+            pass
+        rows = c.json("find", "--in", "example-chat", "--count", "5")
+        self.assertEqual([row["peer"] for row in rows], [b.peer])
+        self.fails(c("find", "--in", "nobody-here"), NO, "nobody")
+        self.assertEqual(b("leave", "example-chat").code, YES)
+        self.fails(b("leave", "example-chat"), NO, "was not joined")
+
+    def test_provide_and_providers(self):
+        a, b, c = self.island()
+        self.fails(b("dht", "providers", CID), NO, "nobody")
+        self.assertEqual(b("dht", "provide", CID).code, YES)
+        rows = c.json("dht", "providers", CID)
+        self.assertEqual([row["peer"] for row in rows], [b.peer])
+        self.has(rows[0], "addrs")
+        self.assertEqual(b("dht", "provide", CID, "--stop").code, YES)
+        self.fails(b("dht", "provide", CID, "--stop"), NO, "does not provide that")
+        self.fails(b("dht", "provide", "x"), USAGE, "is not a CID")
+
+    def test_put_get_and_table(self):
+        a, b, c = self.island()
+        with open(b.data + "/identity.key", "rb") as file:
+            public = bytes([8, 1, 18, 32]) + file.read()[-32:]
+        key = "/pk/" + b.peer
+        put = b.home.warren("dht", "put", key, "--node", b.socket, input=public, text=False)
+        self.assertEqual(put.code, YES, put.err)
+        got = b.home.warren("dht", "get", key, "--node", c.socket, text=False)
+        self.assertEqual((got.code, got.out), (YES, public))
+        self.has(c.json("dht", "get", key)[0], "value")
+        self.fails(b("dht", "put", key, "not-a-key"), NO, "")
+        self.fails(b("dht", "put", "/x/y", "z"), NO, "/pk/PEER and /ipns/PEER")
+        self.fails(c("dht", "get", "/pk/" + STRANGER), NO, "nobody who was asked has it")
+        rows = c.json("dht", "table")
+        self.assertIn(a.peer, [row["peer"] for row in rows])
+        self.has(rows[0], "peer", "table", "bucket", "connected")
+        self.assertIn(a.peer, c("dht", "table").out)
+
+
+class Carry(Case):
+    def test_perf(self):
+        a, b = self.pair()
+        rows = a.json("perf", b.peer, "--up", "3M", "--down", "2M")
+        self.has(rows[-1], "peer", "up_bytes", "down_bytes", "up_seconds", "down_seconds")
+        self.assertEqual((rows[-1]["up_bytes"], rows[-1]["down_bytes"]), (3 << 20, 2 << 20))
+        out = a("perf", b.peer, "--down", "1M").out
+        self.assertRegex(out, r"^down  1\.0 MiB in [\d.]+ s, [\d.]+ Gbit/s\n$")
+        self.assertEqual(a("perf", STRANGER).code, NO)
+
+    def talk(self, a, b, question, answer):
+        """One cat on each side; what each received, and how both ended."""
+        got = {}
+        server = self.home.popen("cat", "--listen", "/chat/1", "--node", a.socket,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        a.wait_protocol("/chat/1")
+        client = self.home.popen("cat", a.peer, "/chat/1", "--node", b.socket,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+        def run(name, process, data):
+            got[name] = process.communicate(data, timeout=PATIENCE)[0]
+
+        threads = [threading.Thread(target=run, args=("server", server, answer)),
+                   threading.Thread(target=run, args=("client", client, question))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual((server.returncode, client.returncode), (YES, YES))
+        return got["server"], got["client"]
+
+    def test_cat(self):
+        a, b = self.pair()
+        self.assertEqual(self.talk(a, b, b"question\n", b"answer\n"), (b"question\n", b"answer\n"))
+        self.assertEqual(self.talk(a, b, b"", b"only this way"), (b"", b"only this way"))
+        self.assertEqual(self.talk(a, b, b"only that way", b""), (b"only that way", b""))
+        up, down = os.urandom(5 << 20), os.urandom(7 << 20)
+        got = self.talk(a, b, up, down)
+        self.assertEqual([hashlib.sha256(data).hexdigest() for data in got],
+                         [hashlib.sha256(data).hexdigest() for data in (up, down)])
+        self.fails(b("cat", a.peer, "/nobody/1"), NO, "does not speak /nobody/1")
+        self.fails(b("cat", a.peer, "chat"), USAGE, "is not a protocol name")
+        self.assertEqual(b("cat", "--listen", "/chat/1", "--timeout", "50ms").code, TIMEOUT)
+        # Nothing of it is left.
+        a.wait_protocol("/chat/1", there=False)
+        end = time.monotonic() + PATIENCE
+        while a.json("status")[0]["streams"]:
+            self.assertLess(time.monotonic(), end)
+
+    def test_cat_with_a_reader_that_stalls(self):
+        """What the reader does not take stays with the writer, not in the nodes."""
+        a, b = self.pair()
+        server = self.home.popen("cat", "--listen", "/bulk/1", "--node", a.socket,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        a.wait_protocol("/bulk/1")
+        client = self.home.popen("cat", a.peer, "/bulk/1", "--node", b.socket,
+                                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        os.set_blocking(client.stdin.fileno(), False)
+        block, wrote = bytes(1 << 20), 0
+        while wrote < 1 << 30 and select.select([], [client.stdin], [], 2)[1]:
+            wrote += os.write(client.stdin.fileno(), block)  # until nothing goes in any more
+        self.assertLess(wrote, 64 << 20)
+        os.set_blocking(client.stdin.fileno(), True)
+        counted = [0]
+
+        def drain():
+            while True:
+                data = server.stdout.read(1 << 16)
+                if not data:
+                    return
+                counted[0] += len(data)
+
+        reader = threading.Thread(target=drain)
+        reader.start()
+        client.stdin.close()
+        reader.join(PATIENCE)
+        self.assertFalse(reader.is_alive())
+        self.assertEqual(server.wait(PATIENCE), YES)
+        self.assertEqual(client.wait(PATIENCE), YES)
+        self.assertEqual(counted[0], wrote)
+        server.stdout.close()
+
+    def test_cat_that_is_killed(self):
+        a, b = self.pair()
+        server = self.home.popen("cat", "--listen", "/chat/1", "--node", a.socket,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        a.wait_protocol("/chat/1")
+        client = self.home.popen("cat", a.peer, "/chat/1", "--node", b.socket,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        client.stdin.write(b"half")
+        client.stdin.flush()
+        self.assertEqual(server.stdout.read(4), b"half")
+        client.kill()
+        client.communicate()
+        out, _ = server.communicate(timeout=PATIENCE)  # the stream ended, so it ends
+        self.assertEqual(out, b"")
+        self.assertEqual(a("status").code, YES)
+        self.assertEqual(b("status").code, YES)
+
+
+class Documents(Case):
+    def test_every_method_is_described(self):
+        with open(os.path.join(ROOT, "docs/control.md"), encoding="utf-8") as file:
+            described = set(re.findall(r"^### `([a-z.]+)`", file.read(), re.M))
+        registered = set()
+        folder = os.path.join(ROOT, "node")
+        for name in os.listdir(folder):
+            if not re.match(r"(control|methods\w*)\.c$", name):
+                continue
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                text = file.read()
+            registered |= set(re.findall(r"wr_control_method\([^,]+, \"([a-z.]+)\"", text))
+            registered |= set(re.findall(r"\{\"([a-z.]+)\", on_\w+\}", text))
+        self.assertGreater(len(registered), 30)
+        self.assertEqual(described, registered)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
