@@ -132,17 +132,19 @@ static bool pump(struct pipe *p, short in, short out)
     return true;
 }
 
-/* Standard input and output against the stream until the peer has finished. */
+/* Standard input and output against the stream, until both have ended. Nobody at a terminal is
+ * asked to end their input when the peer has ended its own. */
 static int bridge(int fd)
 {
     static struct pipe up, down;
+    const bool terminal = isatty(STDIN_FILENO) != 0;
     up = (struct pipe){.from = STDIN_FILENO, .to = fd};
     down = (struct pipe){.from = fd, .to = STDOUT_FILENO};
     (void)signal(SIGPIPE, SIG_IGN);
-    while (!down.ended || down.len) {
+    while (!down.ended || down.len || (!up.shut && !terminal)) {
         struct pollfd fds[4] = {
             {up.ended || up.len ? -1 : up.from, POLLIN, 0},
-            {up.len ? up.to : -1, POLLOUT, 0},
+            {up.shut ? -1 : up.to, up.len ? POLLOUT : 0, 0}, /* also tells that it broke */
             {down.ended || down.len ? -1 : down.from, POLLIN, 0},
             {down.len ? down.to : -1, POLLOUT, 0},
         };
@@ -150,8 +152,11 @@ static int bridge(int fd)
             return CLI_NO;
         if (!pump(&down, fds[2].revents, fds[3].revents))
             return CLI_NO; /* our reader went */
-        if (!pump(&up, fds[0].revents, fds[1].revents))
-            up.ended = up.shut = true, up.len = 0; /* the peer reads no more, but may still write */
+        /* The peer reads no more, but may still have written. */
+        if ((fds[1].revents & (POLLERR | POLLHUP)) || !pump(&up, fds[0].revents, fds[1].revents)) {
+            up.ended = up.shut = true;
+            up.len = 0;
+        }
     }
     return CLI_YES;
 }
