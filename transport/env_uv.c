@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -196,7 +197,9 @@ struct wr_env *wr_env_uv_create(struct uv_loop_s *loop, const struct wr_log *log
     if (sodium_init() < 0)
         return NULL;
     struct wr_env_uv *e = wr_alloc(sizeof(*e));
-    uint8_t *shared = wr_alloc(WR_ENV_UV_SHARED);
+    /* Whole pages: the kernel's copy into a buffer that starts 16 bytes into one, as malloc's large ones
+     * do, takes three times as long (AMD Zen 3, rep movsb). */
+    uint8_t *shared = aligned_alloc(4096, WR_ENV_UV_SHARED);
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (!e || !shared || epoll_fd < 0 || uv_poll_init(loop, &e->poll, epoll_fd) != 0) {
         if (epoll_fd >= 0)
