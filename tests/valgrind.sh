@@ -1,19 +1,35 @@
 #!/usr/bin/env bash
-# Runs every unit test program of a build directory under valgrind: tests/valgrind.sh BUILD_DIR
+# Runs unit test programs of a build directory under valgrind, two at a time: tests/valgrind.sh BUILD_DIR
+# Programs that run models or thousands of random steps are left to the sanitizers: valgrind is thirty times
+# slower than the processor.
 set -u
-passed=0 failed=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-for program in "$1"/tests/unit_test_*; do
-    [ -x "$program" ] || continue
-    if WARREN_SLOW_CHECKER=1 valgrind --quiet --error-exitcode=9 --leak-check=full \
-        --errors-for-leak-kinds=definite,possible "$program" >"$log" 2>&1; then
-        passed=$((passed + 1))
+build=$1
+heavy=" $(cat "$(dirname "$0")/valgrind.heavy" | tr '\n' ' ') "
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+check() {    # program
+    local name
+    name=$(basename "$1")
+    if valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,possible \
+        "$1" >"$out/$name.log" 2>&1; then
+        touch "$out/$name.passed"
     else
-        echo "valgrind: $(basename "$program") failed"
-        tail -n 40 "$log"
-        failed=$((failed + 1))
+        touch "$out/$name.failed"
     fi
+}
+
+for program in "$build"/tests/unit_test_*; do
+    [ -x "$program" ] && [[ $heavy != *" $(basename "$program") "* ]] || continue
+    check "$program" &
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
 done
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+wait
+for failed in "$out"/*.failed; do
+    [ -e "$failed" ] || continue
+    echo "valgrind: $(basename "$failed" .failed) failed"
+    tail -n 40 "${failed%.failed}.log"
+done
+count() { find "$out" -name "*.$1" | wc -l; }
+echo "$(count passed) passed, $(count failed) failed, 0 skipped"
+[ "$(count failed)" -eq 0 ]

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The interop level: every case against go, rust and js, then a DHT of all of them behind one warren node.
+# tests/interop/all.sh BUILD_DIR [--full]
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "$1" && pwd)
+shift
+full=${1:-}
+export WARREN_PEER=$build/tests/interop/warren_peer/warren_peer
+passed=0 failed=0 skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+counted() {
+    "$@" 2>&1 | tee "$log"
+    local line
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+    if [ -z "$line" ]; then
+        echo "no count from: $*"
+        failed=$((failed + 1))
+        return
+    fi
+    passed=$((passed + $(sed -E 's/^([0-9]+) passed.*/\1/' <<<"$line")))
+    failed=$((failed + $(sed -E 's/.* ([0-9]+) failed.*/\1/' <<<"$line")))
+    skipped=$((skipped + $(sed -E 's/.* ([0-9]+) skipped.*/\1/' <<<"$line")))
+}
+
+"$here/peers/build.sh"
+counted python3 "$here/run.py" --with warren
+[ "$full" = --full ] && counted python3 "$here/swarm.py"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
