@@ -71,6 +71,17 @@ bool wr_addrbook_clear_source(struct wr_addrbook *b, enum wr_addr_source source)
     return b->count < before;
 }
 
+void wr_addrbook_inherit(struct wr_addrbook *b, const struct wr_addrbook *old)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        const struct wr_own_addr *was = find_any(old, wr_maddr_bytes(&b->of[i].addr));
+        if (!was)
+            continue;
+        b->of[i].verdict = was->verdict;
+        b->of[i].since = was->since;
+    }
+}
+
 bool wr_addrbook_judge(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_verdict verdict,
                        wr_time now)
 {

@@ -39,6 +39,8 @@ bool wr_addrbook_put(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_s
 bool wr_addrbook_del(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_source source);
 /* Removes every address of this source. */
 bool wr_addrbook_clear_source(struct wr_addrbook *b, enum wr_addr_source source);
+/* After addresses were taken out and put in anew: those that stood in `old` have their verdict back. */
+void wr_addrbook_inherit(struct wr_addrbook *b, const struct wr_addrbook *old);
 bool wr_addrbook_judge(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_verdict verdict,
                        wr_time now);
 /* The addresses to announce to a peer that is connected from `to` (NULL: to anybody, as in the DHT:

@@ -507,6 +507,8 @@ void wr_swarm_refresh_links(struct wr_swarm *sw)
     wr_addrbook_clear_source(&sw->addrbook, WR_ADDR_LISTEN);
     for (size_t i = 0; i < sw->listener_count; i++)
         announce_listener(sw, &sw->listeners[i]);
+    if (old)
+        wr_addrbook_inherit(&sw->addrbook, old);
     if (!old || listen_set_differs(old, &sw->addrbook))
         wr_swarm_addrs_changed(sw);
     else

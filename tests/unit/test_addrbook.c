@@ -98,6 +98,25 @@ static void test_sources_share_an_address_and_its_verdict(void **state)
     assert_int_equal(b.count, 0);
 }
 
+static void test_verdicts_outlive_a_second_look_at_the_interfaces(void **state)
+{
+    (void)state;
+    struct wr_addrbook b, old;
+    wr_addrbook_init(&b);
+    put(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_LISTEN);
+    put(&b, "/ip4/8.8.8.9/tcp/1", WR_ADDR_LISTEN);
+    judge(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_REACHABLE);
+    old = b;
+    assert_true(wr_addrbook_clear_source(&b, WR_ADDR_LISTEN));
+    put(&b, "/ip4/8.8.8.7/tcp/1", WR_ADDR_LISTEN);
+    put(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_LISTEN);
+    assert_int_equal(b.of[1].verdict, WR_ADDR_UNKNOWN);
+    wr_addrbook_inherit(&b, &old);
+    assert_int_equal(b.of[0].verdict, WR_ADDR_UNKNOWN);
+    assert_int_equal(b.of[1].verdict, WR_ADDR_REACHABLE);
+    assert_true(b.of[1].since == 2 * WR_SEC);
+}
+
 static void test_public_needs_a_confirmed_direct_address(void **state)
 {
     (void)state;
@@ -145,6 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_is_told_what),
         cmocka_unit_test(test_sources_share_an_address_and_its_verdict),
+        cmocka_unit_test(test_verdicts_outlive_a_second_look_at_the_interfaces),
         cmocka_unit_test(test_public_needs_a_confirmed_direct_address),
         cmocka_unit_test(test_the_book_is_bounded),
     };
