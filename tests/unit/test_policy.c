@@ -79,6 +79,12 @@ static void test_address_filter(void **state)
         if (owner != rows[i].owner || lan != rows[i].lan || stranger != rows[i].stranger)
             fail_msg("%s: %d %d %d", rows[i].addr, owner, lan, stranger);
     }
+    /* Loopback is no link, and no address of it is dialled for strangers even where one were numbered so. */
+    struct wr_ip own = ip("127.0.0.1");
+    assert_false(wr_policy_on_link(&p, &own));
+    struct wr_ifaddr odd = {.name = "tun0", .index = 9, .ip = ip("127.9.9.9"), .prefix = 8};
+    wr_policy_set_links(&p, &odd, 1);
+    assert_int_equal(may_dial(&p, "/ip4/127.0.0.1/tcp/6379", WR_ORIGIN_STRANGER), WR_EUNREACH);
     wr_policy_clear(&p);
 }
 
