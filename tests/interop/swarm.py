@@ -218,7 +218,7 @@ def main():
     parser.add_argument("--through", choices=IMPLS, help="implementation of the node that all bootstrap from")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--parallel", type=int, default=6, help="operations under way at once")
-    parser.add_argument("--settle", type=float, default=120, help="seconds that the tables may take to fill")
+    parser.add_argument("--settle", type=float, default=300, help="seconds that the tables may take to fill")
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()
     if options.seed is None:

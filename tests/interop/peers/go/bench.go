@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"sort"
 	"sync"
@@ -54,8 +55,11 @@ func rounds(ctx context.Context, count, parallel int, round func(worker int) err
 		r["p50"] = times[len(times)/2]
 		r["p99"] = times[len(times)*99/100]
 	}
+	if failed > 0 {
+		return r, fmt.Errorf("%d of %d rounds failed: %s", failed, count, errs[0])
+	}
 	if len(times) < count {
-		return r, errors.New("not every round succeeded")
+		return r, fmt.Errorf("out of time after %d of %d rounds", len(times), count)
 	}
 	return r, nil
 }

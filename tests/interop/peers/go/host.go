@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -229,12 +230,27 @@ func (h *node) HandlePeerFound(info peer.AddrInfo) {
 	h.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
 }
 
+// join dials a bootstrap node and waits until it is in the routing table.
+func (h *node) join(addr string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := h.dial(ctx, addr)
+	if err != nil || h.dht == nil {
+		return err
+	}
+	for end := time.Now().Add(bootstrapWait); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if h.dht.RoutingTable().Size() > 0 {
+			return nil
+		}
+	}
+	// identify or the check for the routing table failed, which is not tried again on the same connection
+	return errors.Join(errors.New("connected, but it did not enter the routing table"), h.host.Network().ClosePeer(c.RemotePeer()))
+}
+
 func (h *node) bootstrap(addrs []string) {
 	for _, a := range addrs {
 		for try := 0; try < 60; try++ {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			_, err := h.dial(ctx, a)
-			cancel()
+			err := h.join(a)
 			if err == nil {
 				break
 			}

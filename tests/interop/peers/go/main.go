@@ -23,7 +23,8 @@ const (
 	exitUsage       = 2
 	exitUnsupported = 3
 
-	bootstrapGap = 100 * time.Millisecond // between the starts of two hosts' bootstrap
+	bootstrapGap  = 250 * time.Millisecond // between the starts of two hosts' bootstrap
+	bootstrapWait = 10 * time.Second       // for the dialled node to enter the routing table
 )
 
 type options struct {

@@ -10,6 +10,7 @@ import { failure, hex, since, sleep } from './client.mjs'
 
 const K = 20
 const SHA2_256 = 0x12
+const BOOTSTRAP_WAIT = 10_000 // ms, for the dialled node to enter the routing table
 
 function dhtOf (host) {
   if (host.dht === null) throw new Error('this process runs without a DHT (--dht)')
@@ -46,13 +47,22 @@ async function refresh (host, q, signal) {
   return { ms: since(start) }
 }
 
+async function entered (host) {
+  for (const end = performance.now() + BOOTSTRAP_WAIT; performance.now() < end; await sleep(20)) {
+    if (host.dht === null || host.dht.routingTable.size > 0) return true
+  }
+  return false
+}
+
 // Dials the given nodes, and looks for our own neighbourhood once one of them is in the routing table.
 export async function bootstrap (host, addrs) {
   for (const addr of addrs) {
     for (let attempt = 0; attempt < 60; attempt++) {
       try {
-        await host.dial(addr, AbortSignal.timeout(10_000))
-        break
+        const connection = await host.dial(addr, AbortSignal.timeout(10_000))
+        if (await entered(host)) break
+        await connection.close()
+        throw new Error('connected, but it did not enter the routing table')
       } catch (err) {
         console.error(`bootstrap ${addr}: ${err.message}`)
         await sleep(1000)
@@ -60,7 +70,6 @@ export async function bootstrap (host, addrs) {
     }
   }
   if (host.dht === null || addrs.length === 0) return
-  for (let i = 0; i < 200 && host.dht.routingTable.size === 0; i++) await sleep(100)
   await refresh(host, {}, AbortSignal.timeout(120_000))
 }
 

@@ -11,7 +11,7 @@ import { benchCommands } from './bench.mjs'
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 const EXIT_UNSUPPORTED = 3
-const BOOTSTRAP_GAP = 100 // ms between the starts of two hosts' bootstrap
+const BOOTSTRAP_GAP = 250 // ms between the starts of two hosts' bootstrap
 
 function die (code, text) {
   fs.writeSync(2, text + '\n')

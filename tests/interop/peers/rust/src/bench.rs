@@ -66,10 +66,11 @@ where
     }
     aborts.0.clear();
     let (times, failed, errors) = std::mem::take(&mut *seen.lock().expect("no worker panics"));
+    let problem = errors.first().map(|e| format!("{failed} of {count} rounds failed: {e}"));
     let reply = summary(times, failed, errors, since(start));
-    match failed {
-        0 => Ok(reply),
-        _ => Err(Failure::with("not every round succeeded", reply)),
+    match problem {
+        None => Ok(reply),
+        Some(text) => Err(Failure::with(text, reply)),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::host::Host;
 use crate::{wire, Failure, Reply, Request};
 
 const K: u64 = 20;
+const BOOTSTRAP_WAIT: Duration = Duration::from_secs(10);
 const ANSWER_MAX: usize = 4 << 20; // bytes
 const CLOSER_PEERS: u64 = 8; // field of Message
 const PEER_ID: u64 = 1; // field of Peer
@@ -63,26 +64,33 @@ async fn finish(h: &Host, id: QueryId) -> Result<(), Failure> {
     .await
 }
 
+/// Dials a bootstrap node and waits until it is in the routing table.
+async fn join(h: &Host, addr: &str) -> Result<(), Failure> {
+    let peer = tokio::time::timeout(BOOTSTRAP_WAIT, h.dial(addr)).await???;
+    let end = Instant::now() + BOOTSTRAP_WAIT;
+    while h.kad_protocol.is_some() && ids_in_table(h).await?.is_empty() {
+        if Instant::now() > end {
+            h.disconnect(peer).await?;
+            return Err(Failure::new("connected, but it did not enter the routing table"));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 pub async fn bootstrap(h: Arc<Host>, addrs: Vec<String>) {
     for addr in &addrs {
         for _ in 0..60 {
-            match tokio::time::timeout(Duration::from_secs(10), h.dial(addr)).await {
-                Ok(Ok(Ok(_))) => break,
-                Ok(Ok(Err(e))) => eprintln!("bootstrap {addr}: {e}"),
-                Ok(Err(f)) => eprintln!("bootstrap {addr}: {}", f.text),
-                Err(_) => eprintln!("bootstrap {addr}: timed out"),
+            match join(&h, addr).await {
+                Ok(()) => break,
+                Err(f) => eprintln!("bootstrap {addr}: {}", f.text),
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
-    if addrs.is_empty() || h.kad_protocol.is_none() {
-        return;
-    }
-    // the table fills once identify is through
-    for _ in 0..100 {
-        match refresh(&h).await {
-            Ok(_) => return,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+    if h.kad_protocol.is_some() && !addrs.is_empty() {
+        if let Err(f) = refresh(&h).await {
+            eprintln!("bootstrap: {}", f.text);
         }
     }
 }
@@ -98,18 +106,20 @@ pub async fn refresh(h: &Host) -> Reply {
     Ok(json!({ "ms": since(start) }))
 }
 
+async fn ids_in_table(h: &Host) -> Result<Vec<String>, Failure> {
+    h.with(|s| {
+        let kad = s.swarm.behaviour_mut().kad.as_mut().ok_or_else(no_dht)?;
+        let mut peers = vec![];
+        for bucket in kad.kbuckets() {
+            peers.extend(bucket.iter().map(|e| e.node.key.preimage().to_string()));
+        }
+        Ok(peers)
+    })
+    .await?
+}
+
 pub async fn table(h: &Host) -> Reply {
-    let peers: Vec<String> = h
-        .with(|s| {
-            let kad = s.swarm.behaviour_mut().kad.as_mut().ok_or_else(no_dht)?;
-            let mut peers = vec![];
-            for bucket in kad.kbuckets() {
-                peers.extend(bucket.iter().map(|e| e.node.key.preimage().to_string()));
-            }
-            Ok::<_, Failure>(peers)
-        })
-        .await??;
-    Ok(json!({ "peers": peers }))
+    Ok(json!({ "peers": ids_in_table(h).await? }))
 }
 
 async fn closest_peers(h: &Host, key: Vec<u8>) -> Result<Vec<PeerInfo>, Failure> {

@@ -20,7 +20,7 @@ use host::Host;
 const EXIT_FAILED: i32 = 1;
 const EXIT_USAGE: i32 = 2;
 const EXIT_UNSUPPORTED: i32 = 3;
-const BOOTSTRAP_GAP: Duration = Duration::from_millis(100); // between the starts of two hosts' bootstrap
+const BOOTSTRAP_GAP: Duration = Duration::from_millis(250); // between the starts of two hosts' bootstrap
 
 #[derive(Clone)]
 pub struct Options {
