@@ -104,6 +104,9 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         else if (speaks == 1 && wr_swarm_conn(d->swarm, event->peer))
             wr_dht_table_consider(d, wr_swarm_conn(d->swarm, event->peer));
         break;
+    case WR_SWARM_DISCONNECTED:
+        wr_dht_table_parted(d, event->peer);
+        break;
     case WR_SWARM_ADDRS:
     case WR_SWARM_OPENED:
     case WR_SWARM_CLOSED:

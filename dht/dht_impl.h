@@ -95,6 +95,8 @@ void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err
 /* Identify says that the peer speaks our protocol, or that it does not. */
 void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn);
 void wr_dht_table_forget(struct wr_dht *d, const struct wr_peerid *peer);
+/* The last connection to a peer is gone. */
+void wr_dht_table_parted(struct wr_dht *d, const struct wr_peerid *peer);
 void wr_dht_table_wake(struct wr_dht *d); /* look at what is due */
 
 /* ---- dht_serve.c ---- */
@@ -153,7 +155,7 @@ struct wr_dht {
     struct wr_maddr *bootstrap; /* owned */
     size_t bootstrap_count;
     bool ready, settled, loaded;
-    wr_time boot_at, boot_wait, check_at, save_at, sweep_at;
+    wr_time boot_at, boot_wait, check_at, save_at, sweep_at, keep_at;
     wr_time success_at;      /* anybody answered us last */
     unsigned checks;         /* admissions under way */
     struct wr_list connects; /* dials of bootstrap peers */

@@ -42,7 +42,8 @@ static void say(struct wr_dht *d, enum wr_dht_event_type event)
         d->on_event(d->arg, event);
 }
 
-/* The addresses under which a member is handed on and found again are to outlive its connection. */
+/* The addresses under which a member is handed on and found again last as long as it is one: what
+ * identify told of a peer would be forgotten an hour after the connection. */
 static void keep_addrs(struct wr_dht *d, const struct wr_peerid *id)
 {
     struct wr_peerstore *ps = wr_swarm_peerstore(d->swarm);
@@ -435,12 +436,21 @@ static void arm(struct wr_dht *d, wr_time now)
     earliest(&next, d->save_at);
     earliest(&next, d->sweep_at);
     earliest(&next, d->check_at);
+    earliest(&next, d->keep_at);
     if (!d->refresh)
         earliest(&next, wr_kbucket_refresh_at(&d->table));
     if (next == 0)
         wr_timer_stop(d->env, &d->upkeep);
     else
         wr_timer_start(d->env, &d->upkeep, next > now ? next : now + WR_MSEC, on_timer);
+}
+
+static void keep_all_addrs(struct wr_dht *d, wr_time now)
+{
+    size_t cursor = 0;
+    d->keep_at = now + MEMBER_TTL / 2;
+    for (struct wr_kentry *e; (e = wr_kbucket_next(&d->table, &cursor));)
+        keep_addrs(d, &e->id);
 }
 
 static void check_silent(struct wr_dht *d, wr_time now)
@@ -469,6 +479,8 @@ static void on_upkeep(struct wr_task *task)
         d->settled = true;
         wr_kbucket_settle(&d->table);
     }
+    if (now >= d->keep_at)
+        keep_all_addrs(d, now);
     if (now >= d->save_at) {
         save(d);
         d->save_at = now + SAVE_EVERY;
@@ -480,6 +492,17 @@ static void on_upkeep(struct wr_task *task)
     arm(d, now);
 }
 
+void wr_dht_table_parted(struct wr_dht *d, const struct wr_peerid *peer)
+{
+    uint8_t key[WR_KAD_KEY];
+    wr_kad_key(wr_peerid_bytes(peer), key);
+    if (!wr_kbucket_find(&d->table, key))
+        return;
+    /* At the end of the turn, when identify has taken its own back. */
+    d->keep_at = wr_env_now(d->env);
+    wr_dht_table_wake(d);
+}
+
 void wr_dht_table_init(struct wr_dht *d)
 {
     wr_time now = wr_env_now(d->env);
@@ -487,6 +510,7 @@ void wr_dht_table_init(struct wr_dht *d)
     d->boot_wait = BOOT_WAIT_FIRST;
     d->save_at = now + WR_MIN;
     d->sweep_at = now + WR_MIN;
+    d->keep_at = now + MEMBER_TTL / 2;
     wr_dht_table_wake(d);
 }
 

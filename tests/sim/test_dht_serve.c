@@ -164,6 +164,7 @@ static void test_half_closed_request(void **state)
 {
     (void)state;
     set_up(2);
+    client = &nodes[5]; /* whom the server has in its table */
     struct guest g;
     struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm)), answer;
     size_t at = 0;
