@@ -8,6 +8,7 @@ struct wr_perf {
     struct wr_swarm *sw;
     struct wr_env *env;
     struct wr_list served, runs;
+    bool everybody; /* serves strangers, too */
     uint8_t block[WR_PERF_BLOCK]; /* what is sent: zeros, which ciphers do not mind */
 };
 
@@ -118,7 +119,9 @@ static void on_stream(struct wr_stream *stream, void *arg)
         .on_close = on_serve_close,
     };
     struct wr_perf *p = arg;
-    struct serve *s = wr_alloc(sizeof(*s));
+    const struct wr_peerid *peer = &wr_stream_conn(stream)->peer;
+    bool welcome = p->everybody || wr_policy_peer_allowed(wr_swarm_policy(p->sw), peer);
+    struct serve *s = welcome ? wr_alloc(sizeof(*s)) : NULL;
     if (!s) {
         wr_stream_reset(stream, WR_STREAM_LIMIT);
         return;
@@ -291,13 +294,20 @@ void wr_perf_cancel(struct wr_perf_run *run)
 
 /* ---- life */
 
-struct wr_perf *wr_perf_create(struct wr_swarm *sw)
+static int answer(struct wr_perf *p)
 {
     struct wr_protocol protocol = {
         .name = WR_PERF_NAME,
         .on_stream = on_stream,
+        .arg = p,
         .inbound_max = WR_PERF_STREAMS,
+        .hidden = !p->everybody,
     };
+    return wr_swarm_handle(p->sw, &protocol);
+}
+
+struct wr_perf *wr_perf_create(struct wr_swarm *sw)
+{
     struct wr_perf *p = wr_alloc(sizeof(*p));
     if (!p)
         return NULL;
@@ -305,12 +315,23 @@ struct wr_perf *wr_perf_create(struct wr_swarm *sw)
     p->env = wr_swarm_env(sw);
     wr_list_init(&p->served);
     wr_list_init(&p->runs);
-    protocol.arg = p;
-    if (wr_swarm_handle(sw, &protocol)) {
+    if (answer(p)) {
         wr_free(p);
         return NULL;
     }
     return p;
+}
+
+int wr_perf_serve_all(struct wr_perf *p, bool on)
+{
+    if (p->everybody == on)
+        return 0;
+    wr_swarm_unhandle(p->sw, WR_PERF_NAME);
+    p->everybody = on;
+    if (answer(p) == 0)
+        return 0;
+    p->everybody = !on;
+    return WR_ELIMIT;
 }
 
 void wr_perf_destroy(struct wr_perf *p)

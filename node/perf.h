@@ -3,7 +3,11 @@
  *   client --- 8 bytes: how many it wants back; then any number of bytes; end ---> server
  *   client <-- as many bytes as it wants; end ------------------------------------ server
  *
- * The server answers only when the client has finished, so the first byte back ends the upload. */
+ * The server answers only when the client has finished, so the first byte back ends the upload.
+ *
+ * Eight bytes buy up to 2^64 back: a server open to anybody lends its uplink to whoever wants to fill
+ * somebody's pipe with it. So it serves the peers on the owner's allow list, and strangers only when the
+ * owner says so. */
 #ifndef WR_PERF_H
 #define WR_PERF_H
 
@@ -17,8 +21,10 @@
 struct wr_perf;
 struct wr_perf_run;
 
-/* Registers the protocol. NULL: out of memory. */
+/* Registers the protocol, not announced, for allowed peers (policy.h). NULL: out of memory. */
 struct wr_perf *wr_perf_create(struct wr_swarm *sw);
+/* Serves everybody and announces it, or no longer. 0, WR_ELIMIT (then as before). */
+int wr_perf_serve_all(struct wr_perf *p, bool on);
 void wr_perf_destroy(struct wr_perf *p); /* before the swarm; NULL is allowed */
 
 struct wr_perf_result {

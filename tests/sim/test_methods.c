@@ -97,6 +97,7 @@ static void start(struct node *n, struct sim *sim, uint8_t seed, bool dht)
     }
     n->pong = wr_pong_create(n->swarm);
     n->perf = wr_perf_create(n->swarm);
+    assert_int_equal(wr_perf_serve_all(n->perf, true), 0);
     const struct wr_addr ip = {.ip = *sim_host_ip4(n->host), .port = 4001};
     assert_int_equal(wr_maddr_from_addr(&ip, false, &at), 0);
     assert_int_equal(wr_swarm_listen(n->swarm, wr_maddr_bytes(&at)), 0);
