@@ -179,11 +179,19 @@ static void test_changes_are_pushed_once_and_not_too_often(void **state)
     assert_true(stats(w->id_a).pushed == 2 && stats(w->id_b).taken == 2 && stats(w->id_a).failed == 0);
 }
 
+static uint64_t count_records(void *arg)
+{
+    return ++*(uint64_t *)arg;
+}
+
 static void test_an_address_change_is_pushed(void **state)
 {
     struct world *w = *state;
     struct wr_maddr more;
-    w->id_a = identify(&w->a);
+    uint64_t records = 0;
+    w->id_a = wr_identify_create(&(struct wr_identify_options){
+        .swarm = w->a.swarm, .next_seq = count_records, .arg = &records});
+    assert_non_null(w->id_a);
     w->id_b = identify(&w->b);
     assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
     sim_run(w->sim, WR_SEC);
@@ -203,6 +211,8 @@ static void test_an_address_change_is_pushed(void **state)
     wr_swarm_addrs_changed(w->a.swarm);
     sim_run(w->sim, 20 * WR_SEC);
     assert_int_equal(w->b.changed, 1);
+    /* One signature per set of addresses that somebody was told, the caller's numbers in them. */
+    assert_true(records == 2 && node_peer(&w->b, &w->a)->record_seq == 2);
 }
 
 /* ---- peers that misbehave: they answer with bytes of the test's */
@@ -237,6 +247,8 @@ static uint64_t play(struct world *w, struct script *script)
     wr_swarm_disconnect(w->a.swarm, wr_swarm_self(w->b.swarm), WR_CONN_OK);
     sim_run(w->sim, WR_MIN);
     wr_swarm_unhandle(w->b.swarm, WR_IDENTIFY_NAME);
+    /* What was received is gone; the peerstore's entry is small. */
+    assert_true(w->a.limits.of[WR_LIMIT_MEMORY].used < 8192);
     return failed;
 }
 
@@ -385,7 +397,55 @@ static void test_a_partial_push_keeps_the_rest(void **state)
     sim_run(w->sim, WR_SEC);
     assert_int_equal(node_knows(&w->a, &w->b, "/x"), 1);
     assert_int_equal(node_knows(&w->a, &w->b, WR_IDENTIFY_NAME), 0);    /* the list is replaced */
+    sim_run(w->sim, 10 * WR_MIN);
     assert_true(knows_addr(&w->a, &w->b));                              /* addresses were not spoken of */
+}
+
+/* The record that `signer` makes for `named`, by the wire format: RFC 0003 with the deployed constants. */
+static void seal_for(const struct wr_key *signer, const struct wr_peerid *named, const struct wr_maddr *addr,
+                     struct wr_buf *out)
+{
+    struct wr_buf payload;
+    wr_buf_init(&payload, 1024);
+    wr_buf_put_u8(&payload, 0x0a);
+    wr_buf_put_prefixed(&payload, wr_peerid_bytes(named));
+    wr_buf_put(&payload, "\x10\x01", 2);
+    wr_buf_put_u8(&payload, 0x1a);
+    wr_buf_put_uvarint(&payload, addr->len + 2u);
+    wr_buf_put_u8(&payload, 0x0a);
+    wr_buf_put_prefixed(&payload, wr_maddr_bytes(addr));
+    wr_envelope_seal(signer, "libp2p-peer-record", WR_BYTES("\x03\x01", 2), wr_buf_bytes(&payload), out);
+    wr_buf_clear(&payload);
+}
+
+static void test_a_record_that_names_another_than_its_signer(void **state)
+{
+    struct world *w = *state;
+    struct wr_maddr addr;
+    struct wr_buf record, wire;
+    struct wr_protocols none;
+    wr_protocols_init(&none);
+    assert_int_equal(wr_maddr_parse("/ip4/9.8.7.6/tcp/4001", &addr), 0);
+    w->id_a = identify(&w->a);
+    /* Named rightly it is good; naming us it is not, though the signature is. */
+    for (int good = 1; good >= 0; good--) {
+        wr_buf_init(&record, WR_ENVELOPE_MAX);
+        wr_buf_init(&wire, 16384);
+        seal_for(&w->b.key, wr_swarm_self(good ? w->b.swarm : w->a.swarm), &addr, &record);
+        struct wr_identify_self self = {.record = wr_buf_bytes(&record), .addrs = &addr, .addr_count = 1,
+                                        .agent = "", .protocol_version = "", .protocols = &none};
+        wr_identify_encode(&self, &wire);
+        struct script script = {.data = wire.data, .len = wire.len};
+        node_handle(&w->b, WR_IDENTIFY_NAME, on_scripted, &script);
+        assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+        sim_run(w->sim, WR_SEC);
+        assert_int_equal(knows(&w->a, &w->b, &addr), good);
+        wr_swarm_disconnect(w->a.swarm, wr_swarm_self(w->b.swarm), WR_CONN_OK);
+        sim_run(w->sim, 2 * WR_HOUR);
+        wr_swarm_unhandle(w->b.swarm, WR_IDENTIFY_NAME);
+        wr_buf_clear(&record);
+        wr_buf_clear(&wire);
+    }
 }
 
 static void test_a_record_of_somebody_else_voids_the_addresses(void **state)
@@ -514,6 +574,32 @@ static void test_observers_agree_and_liars_lose(void **state)
     sim_destroy(sim);
 }
 
+/* A port that is not ours to listen on says nothing about where we can be reached. */
+static void test_other_ports_are_no_evidence(void **state)
+{
+    struct world *w = *state;
+    struct node deaf = {.host = sim_host_add(w->sim, &(struct sim_host_options){.name = "deaf"})};
+    struct wr_candidate seen[2];
+    int result = 1;
+    uint8_t seed[WR_ED25519_SEED] = {99};
+    wr_key_generate(&deaf.key, seed);
+    assert_int_equal(wr_limits_init(&deaf.limits, "small"), 0);
+    deaf.swarm = wr_swarm_create(&(struct wr_swarm_options){
+        .env = sim_host_env(deaf.host), .limits = &deaf.limits, .identity = &deaf.key});
+    struct wr_identify *id = identify(&deaf);
+    w->id_b = identify(&w->b);
+    assert_int_equal(wr_swarm_connect(deaf.swarm, wr_swarm_self(w->b.swarm), &w->b.addr, 1,
+                                      WR_ORIGIN_OWNER, 0, node_on_connect, &result, NULL),
+                     0);
+    sim_run(w->sim, 5 * WR_SEC);
+    assert_int_equal(result, 0);
+    assert_true(wr_swarm_conn(deaf.swarm, wr_swarm_self(w->b.swarm))->identified);
+    assert_int_equal(wr_identify_candidates(id, seen, 2), 0);
+    wr_identify_destroy(id);
+    wr_swarm_destroy(deaf.swarm);
+    sim_run(w->sim, WR_SEC);
+}
+
 /* ---- out of memory */
 
 /* Two nodes meet while one allocation, then another ... fails: nobody crashes, leaks or hangs, and once
@@ -570,9 +656,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_slow_answers_end_after_one_more_try, setup, teardown),
         cmocka_unit_test_setup_teardown(test_floods_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_partial_push_keeps_the_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_record_that_names_another_than_its_signer, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_a_record_of_somebody_else_voids_the_addresses, setup,
                                         teardown),
         cmocka_unit_test(test_observers_agree_and_liars_lose),
+        cmocka_unit_test_setup_teardown(test_other_ports_are_no_evidence, setup, teardown),
         cmocka_unit_test(test_each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -285,18 +285,23 @@ static void test_who_is_not_on_the_link_gets_nothing(void **state)
     struct stranger s = {0};
     struct wr_mdns_names names;
     struct wr_buf query;
-    place(&w->far, w->sim, 2, 12);
+    struct lan_node *home = &w->secret;
+    /* Both with public addresses, so that the question does arrive. */
+    struct sim_host_options on_two = {.name = "far", .lan = 2}, on_three = {.name = "home", .lan = 3};
+    w->far.node.host = sim_host_add(w->sim, &on_two);
+    home->node.host = sim_host_add(w->sim, &on_three);
+    node_start(&home->node, w->sim, 777);
     make_names(&names);
     wr_buf_init(&query, 1400);
     wr_mdns_put_query(&names, &query);
-    discover(&w->a, NULL);
+    discover(home, NULL);
     stranger_open(&s, w->far.node.host, 0);
-    stranger_send(&s, *sim_host_ip4(w->a.node.host), &query);
+    stranger_send(&s, *sim_host_ip4(home->node.host), &query);
     sim_run(w->sim, 5 * WR_SEC);
     assert_int_equal(s.heard, 0);
     wr_udp_close(s.socket);
     wr_buf_clear(&query);
-    leave(&w->far);
+    leave(home);
 }
 
 static void test_multicast_answers_come_once_a_second(void **state)

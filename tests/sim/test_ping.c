@@ -142,6 +142,7 @@ static void test_an_unreachable_peer(void **state)
 
 struct odd {
     unsigned streams, swallow;    /* end this many streams without an answer */
+    bool in_order;                 /* end them with an end, not with a reset */
     bool wrong, silent, pieces;
     struct wr_buf held;
 };
@@ -153,7 +154,10 @@ static void odd_data(struct wr_stream *s, void *arg, struct wr_bytes data)
     assert_int_equal(data.len, WR_PING_LEN);
     if (o->swallow) {
         o->swallow--;
-        wr_stream_reset(s, WR_STREAM_OK);
+        if (o->in_order)
+            wr_stream_close(s);
+        else
+            wr_stream_reset(s, WR_STREAM_OK);
         return;
     }
     memcpy(back, data.ptr, data.len);
@@ -201,6 +205,13 @@ static void test_a_swallowed_ping_goes_once_more(void **state)
     sim_run(w->sim, WR_SEC);
     assert_int_equal(w->replies, 2);
     assert_int_equal(w->last.err, WR_ERESET);
+    o.in_order = true;
+    o.streams = 0;
+    o.swallow = 2;
+    assert_int_equal(wr_ping_send(w->ping), 0);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(w->last.err, WR_ECLOSED);
+    assert_int_equal(o.streams, 2);
 }
 
 static void test_wrong_late_and_partial_echoes(void **state)

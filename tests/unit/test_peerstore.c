@@ -190,6 +190,9 @@ static void test_protocols_are_shared(void **state)
     assert_string_equal(wr_peer_agent(wr_peerstore_find(&f->ps, &r)), "kubo/0.1?[31m");
     assert_string_equal(wr_peer_agent(wr_peerstore_find(&f->ps, &q)), "");
     assert_int_equal(f->ps.texts.map.count, 3);
+    /* The last holder takes the copy along. */
+    assert_int_equal(wr_peerstore_set_protocols(&f->ps, &q, NULL, 0), 0);
+    assert_int_equal(f->ps.texts.map.count, 2);
 }
 
 static void test_protocol_lists_are_bounded(void **state)
