@@ -32,5 +32,7 @@ struct wr_methods_options {
 int wr_methods_create(const struct wr_methods_options *options, struct wr_methods **out);
 /* After wr_control_destroy (which cancels what runs), before the services. NULL is allowed. */
 void wr_methods_destroy(struct wr_methods *m);
+/* A page for http.h: "/" (status) and "/metrics". arg is the wr_methods. */
+const char *wr_methods_page(void *arg, struct wr_bytes path, struct wr_buf *out);
 
 #endif

@@ -5,6 +5,7 @@
 #include "identify/ping.h"
 #include "node/control.h"
 #include "node/datadir.h"
+#include "node/http.h"
 #include "node/mdns.h"
 #include "node/methods.h"
 #include "node/perf.h"
@@ -47,6 +48,7 @@ struct wr_node {
     struct wr_dht *dht[WR_METHODS_DHTS];
     struct wr_control *control;
     struct wr_methods *methods;
+    struct wr_http *http;
     struct wr_timer saved_timer;
     unsigned saved_left;
     struct wr_task dispose;
@@ -371,6 +373,26 @@ static int start_control(struct wr_node *n, char err[static WR_NODE_ERROR])
     return rc;
 }
 
+/* ---- the status page ---------------------------------------------------------------------------------- */
+
+static int start_http(struct wr_node *n, char err[static WR_NODE_ERROR])
+{
+    struct wr_http_options options = {.env = n->env, .page = wr_methods_page, .arg = n->methods};
+    char text[WR_ADDR_TEXT];
+    if (!wr_config_http(n->config, &options.at))
+        return 0;
+    int rc = wr_http_create(&options, &n->http);
+    if (rc != 0) {
+        (void)snprintf(err, WR_NODE_ERROR, "cannot serve pages on %s: %s; choose another with --http",
+                       get(n, WR_CONFIG_HTTP), wr_err_text(rc));
+        return rc;
+    }
+    wr_http_addr(n->http, &options.at);
+    wr_addr_print(&options.at, text);
+    wr_log(wr_env_log(n->env), WR_LOG_INFO, "http", "listening addr=%s", text);
+    return 0;
+}
+
 /* ---- life --------------------------------------------------------------------------------------------- */
 
 int wr_node_create(const struct wr_node_options *options, struct wr_node **out,
@@ -401,6 +423,8 @@ int wr_node_create(const struct wr_node_options *options, struct wr_node **out,
         rc = start_dht(n, err);
     if (rc == 0)
         rc = start_control(n, err);
+    if (rc == 0)
+        rc = start_http(n, err);
     if (rc != 0) {
         wr_node_destroy(n);
         return rc;
@@ -424,6 +448,7 @@ void wr_node_destroy(struct wr_node *n)
         return;
     wr_timer_stop(n->env, &n->saved_timer);
     wr_mdns_destroy(n->mdns);
+    wr_http_destroy(n->http);
     wr_control_destroy(n->control);
     wr_methods_destroy(n->methods);
     for (size_t i = 0; i < WR_METHODS_DHTS; i++)

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.request
 
 WARREN = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "warren"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -376,6 +377,18 @@ class Run(Case):
         node.wait_log("reload refused")
         self.assertIn("my.conf:1: limits", node.log)
         self.assertEqual(node.json("status")[0]["limits_knob"], "small")
+
+    def test_http(self):
+        node = self.node("a", "--http", "127.0.0.1:0")
+        port = re.search(r"mod=http .*addr=127\.0\.0\.1:(\d+)", node.log).group(1)
+        for path, kind, has in (("/metrics", "text/plain; version=0.0.4", "warren_peers{"),
+                                ("/", "text/html", node.peer)):
+            with urllib.request.urlopen("http://127.0.0.1:%s%s" % (port, path)) as reply:
+                self.assertIn(kind, reply.headers["Content-Type"])
+                self.assertIn(has, reply.read().decode())
+        self.fails(self.warren("run", "--data", self.home.at("b"), "--listen",
+                               "/ip4/127.0.0.1/tcp/0", "--network", "lab", *QUIET,
+                               "--http", "127.0.0.1:" + port), NO, "--http")
 
     def test_stop(self):
         node = self.node("a")
