@@ -99,8 +99,6 @@ static const char *next_step(int err)
         return "it failed a moment ago; try again in a few seconds";
     case WR_EPEERID:
         return "another peer answers at that address; ask its owner for the id";
-    case WR_ESELF:
-        return "that is this node itself";
     case WR_EREFUSED:
         return "nothing listens there; is the other node running?";
     case WR_EAUTH:
@@ -121,6 +119,10 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
     struct wr_dial_report reports[REPORTS_SHOWN];
     char name[WR_PEERID_TEXT] = "that address", text[512] = "", addr[WR_MADDR_TEXT];
     size_t count = 0, len = 0;
+    if (err == WR_ESELF) {
+        wr_call_fail(call, err, "that is this node itself; name another peer");
+        return;
+    }
     if (peer && peer->len) {
         (void)wr_peerid_print(peer, name);
         count = wr_swarm_dial_report(m->o.swarm, peer, reports, REPORTS_SHOWN);

@@ -151,12 +151,10 @@ static int settle_control(struct run *run, char err[static WR_CONFIG_ERROR])
     return wr_config_default(&run->config, WR_CONFIG_CONTROL, path, err);
 }
 
-static int make_directories(struct run *run)
+/* The node makes its data directory; where the socket goes is known here. */
+static int make_socket_directory(const struct run *run)
 {
-    const char *data = wr_config_get(&run->config, WR_CONFIG_DATA);
     const char *control = wr_config_get(&run->config, WR_CONFIG_CONTROL);
-    if (cli_make_directory(data) != 0)
-        return cli_fail(CLI_NO, "%s: %s; --data names another directory", data, strerror(errno));
     if (cli_make_parents(control) != 0)
         return cli_fail(CLI_NO, "%s: %s; --control names another path", control, strerror(errno));
     return CLI_YES;
@@ -256,7 +254,7 @@ static int run_run(struct cli *cli)
     else if (sodium_init() < 0)
         result = cli_fail(CLI_NO, "the system gives no random bytes");
     else
-        result = make_directories(&run);
+        result = make_socket_directory(&run);
     if (result == CLI_YES) {
         raise_descriptors();
         result = run_with_loop(&run);

@@ -57,7 +57,7 @@ static void help_all(FILE *out)
         }
     }
     (void)fputs("\nEvery command takes --json (one object per line) and those that talk to a node\n"
-                "--node SOCKET. `warren help COMMAND` says more.\n"
+                "--node SOCKET (or $WARREN_NODE). `warren help COMMAND` says more.\n"
                 "Exit codes: 0 yes, 1 no, 2 usage, 3 no node running, 4 timed out.\n",
                 out);
 }
