@@ -165,12 +165,10 @@ static int keep(struct wr_sock *s, const uint8_t *data, size_t len, int pass)
     struct chunk *chunk = NULL;
     if (part < len) {
         size_t cap = len - part < CHUNK_MIN ? CHUNK_MIN : len - part;
-        chunk = wr_alloc(sizeof(*chunk) + cap);
+        chunk = wr_realloc(NULL, sizeof(*chunk) + cap);    /* not zeroed: it may be large */
         if (!chunk)
             return WR_ELIMIT;
-        chunk->cap = cap;
-        chunk->len = len - part;
-        chunk->fd = pass;
+        *chunk = (struct chunk){.cap = cap, .len = len - part, .fd = pass};
         memcpy(chunk->data, data + part, len - part);
         if (last)
             last->next = chunk;
