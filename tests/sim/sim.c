@@ -83,69 +83,16 @@ uint64_t sim_random(struct sim *sim, uint64_t below)
     return below ? sim_chance_next(&sim->chance) % below : 0;
 }
 
-/* ---- events ----------------------------------------------------------------------------------------- */
-
-static struct sim_event *event_of(struct wr_timer *timer)
-{
-    return wr_list_entry(timer, struct sim_event, timer);
-}
-
-static bool held(const struct sim_event *event)
-{
-    return event->held.next && !wr_list_empty(&event->held);
-}
-
-bool sim_event_pending(const struct sim_event *event)
-{
-    return wr_timer_running(&event->timer) || held(event);
-}
-
-void sim_event_stop(struct sim *sim, struct sim_event *event)
-{
-    wr_timers_stop(&sim->events, &event->timer);
-    if (held(event))
-        wr_list_remove(&event->held);
-}
-
-void sim_event_at(struct sim *sim, struct sim_event *event, wr_time at,
-                  void (*happen)(struct wr_timer *timer))
-{
-    if (held(event))
-        wr_list_remove(&event->held);
-    wr_timers_start(&sim->events, &event->timer, at > sim->now ? at : sim->now, happen);
-}
-
-bool sim_step(struct sim *sim)
-{
-    wr_time at = wr_timers_next(&sim->events);
-    if (!at)
-        return false;
-    sim->now = at;
-    sim->event_count++;
-    struct wr_timer *timer = wr_timers_pop(&sim->events, at, UINT64_MAX);
-    struct sim_event *event = event_of(timer);
-    if (event->at && event->at->paused) {
-        wr_list_init(&event->held);
-        wr_list_append(&event->at->held, &event->held);
-        return true;
-    }
-    timer->on_timer(timer);
-    return true;
-}
+/* ---- running ----------------------------------------------------------------------------------------- */
 
 wr_time sim_now(const struct sim *sim)
 {
     return sim->now;
 }
 
-wr_time sim_next(const struct sim *sim)
-{
-    return wr_timers_next(&sim->events);
-}
-
 void sim_run_until(struct sim *sim, wr_time at)
 {
-    for (wr_time next; (next = wr_timers_next(&sim->events)) && next <= at;)
+    for (wr_time next; (next = sim_next(sim)) && next <= at;)
         sim_step(sim);
     if (at > sim->now)
         sim->now = at;
@@ -160,7 +107,7 @@ bool sim_run_while(struct sim *sim, bool (*waiting)(void *arg), void *arg, wr_ti
 {
     wr_time end = sim->now + at_most;
     while (waiting(arg)) {
-        wr_time next = wr_timers_next(&sim->events);
+        wr_time next = sim_next(sim);
         if (!next || next > end) {
             sim->now = end;
             return false;
@@ -172,7 +119,7 @@ bool sim_run_while(struct sim *sim, bool (*waiting)(void *arg), void *arg, wr_ti
 
 /* ---- turns of one machine ----------------------------------------------------------------------------- */
 
-static void on_wake(struct wr_timer *timer);
+static void on_wake(struct sim_event *event);
 
 /* The one event that stands for all timers and tasks of the machine. */
 static void rewake(struct sim_host *host)
@@ -180,7 +127,7 @@ static void rewake(struct sim_host *host)
     wr_time next = host->up ? wr_timers_next(&host->env.timers) : 0;
     if (wr_env_turn_pending(&host->env) || !wr_list_empty(&host->dead))
         next = host->sim->now;
-    if (next == host->wake.timer.at || held(&host->wake))
+    if (next == host->wake.at || (!host->wake.at && sim_event_pending(&host->wake)))
         return;
     if (next)
         sim_event_at(host->sim, &host->wake, next, on_wake);
@@ -225,9 +172,9 @@ static void settle(struct sim_host *host)
     }
 }
 
-static void on_wake(struct wr_timer *timer)
+static void on_wake(struct sim_event *event)
 {
-    struct sim_host *host = wr_list_entry(event_of(timer), struct sim_host, wake);
+    struct sim_host *host = wr_list_entry(event, struct sim_host, wake);
     sim_note(host->sim, NOTE_WAKE, host, 0);
     settle(host);
     if (host->up) {
@@ -259,7 +206,6 @@ struct sim *sim_create(const struct sim_options *options)
     o->chunk_max = o->chunk_max ? o->chunk_max : 64 * 1024;
     o->stream_timeout = o->stream_timeout ? o->stream_timeout : 120 * WR_SEC;
     sim->now = START;
-    wr_timers_init(&sim->events);
     chance_seed(&sim->chance, o->seed, 0);
     wr_list_init(&sim->hosts);
     wr_list_init(&sim->conns);
@@ -298,9 +244,9 @@ void sim_destroy(struct sim *sim)
                 event->drop(event);
         }
     }
-    for (struct wr_timer *timer; (timer = wr_timers_pop(&sim->events, INT64_MAX, UINT64_MAX));)
-        if (event_of(timer)->drop)
-            event_of(timer)->drop(event_of(timer));
+    for (struct sim_event *event; (event = sim_event_take(sim));)
+        if (event->drop)
+            event->drop(event);
     sim_streams_clear(sim);
     sim_names_clear(sim);
     struct sim_node *address;
@@ -308,6 +254,7 @@ void sim_destroy(struct sim *sim)
         if (address->gateway)
             wr_free(address);
     wr_map_clear(&sim->nodes);
+    wr_free(sim->events.slots);
     for (struct wr_list *node; (node = wr_list_pop(&sim->hosts));)
         wr_free(wr_list_entry(node, struct sim_host, node));
     wr_free(sim);
@@ -355,7 +302,7 @@ struct sim_host *sim_host_add(struct sim *sim, const struct sim_host_options *op
     host->clock_error = options->clock_error;
     host->bandwidth = options->bandwidth;
     host->descriptors_max = options->descriptors;
-    host->wake.at = host;
+    host->wake.host = host;
     host->next_port = FIRST_PORT;
     wr_list_init(&host->held);
     wr_list_init(&host->socks);
@@ -425,17 +372,6 @@ void sim_revive(struct sim_host *host)
 bool sim_host_up(const struct sim_host *host)
 {
     return host->up;
-}
-
-void sim_pause(struct sim_host *host, bool paused)
-{
-    host->paused = paused;
-    if (paused)
-        return;
-    for (struct wr_list *node; (node = wr_list_pop(&host->held));) {
-        struct sim_event *event = wr_list_entry(node, struct sim_event, held);
-        sim_event_at(host->sim, event, host->sim->now, event->timer.on_timer);
-    }
 }
 
 void sim_set_side(struct sim_host *host, unsigned side)
@@ -521,9 +457,9 @@ struct job {
     struct wr_work *work;
 };
 
-static void on_work(struct wr_timer *timer)
+static void on_work(struct sim_event *event)
 {
-    struct job *job = (struct job *)(void *)event_of(timer);
+    struct job *job = (struct job *)(void *)event;
     struct sim_host *host = job->host;
     struct wr_work *work = job->work;
     wr_list_remove(&job->node);
@@ -542,7 +478,7 @@ static void finish_works(struct sim *sim)
     while (!wr_list_empty(&sim->jobs)) {
         struct job *job = wr_list_entry(sim->jobs.next, struct job, node);
         sim_event_stop(sim, &job->event);
-        on_work(&job->event.timer);
+        on_work(&job->event);
     }
 }
 
@@ -555,7 +491,7 @@ int wr_env_work(struct wr_env *env, struct wr_work *work)
         return WR_ELIMIT;
     job->host = host;
     job->work = work;
-    job->event.at = host;
+    job->event.host = host;
     work->priv = job;
     wr_list_append(&host->sim->jobs, &job->node);
     sim_event_at(host->sim, &job->event, host->sim->now + WORK_TIME, on_work);

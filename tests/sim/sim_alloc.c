@@ -58,3 +58,11 @@ void *__wrap_realloc(void *old, size_t size)
 {
     return fails() ? NULL : __real_realloc(old, size);
 }
+
+void *sim_alloc_sure(void *old, size_t size)
+{
+    void *memory = __real_realloc(old, size);
+    if (!memory)
+        abort();
+    return memory;
+}

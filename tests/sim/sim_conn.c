@@ -145,6 +145,9 @@ static bool passes(struct sim_conn *conn, unsigned side)
     struct sim_head head = {SIM_DATA, conn->from[!side], conn->to[!side], 0};
     if (conn->local)
         return to->up;
+    if (!from->gateway && !to->gateway && wr_ip_classify(&head.to.ip) == WR_IP_PUBLIC)
+        return to->up && to->side == from->side && sim_ip_is_ours(from, &head.from.ip) &&
+               sim_ip_is_ours(to, &head.to.ip);    /* what follows comes to the same, slower */
     wr_time latency = sim_leave(from, &head, &next);
     return latency >= 0 && sim_enter(from, &head, next) == to;
 }
@@ -172,9 +175,9 @@ static void give_up(struct sim_conn *conn, unsigned side)
         sim_sock_end(sender, WR_ETIMEOUT);
 }
 
-static void on_pump(struct wr_timer *timer, unsigned side)
+static void on_pump(struct sim_event *event, unsigned side)
 {
-    struct sim_conn *conn = wr_list_entry(timer, struct sim_conn, dir[side].pump.timer);
+    struct sim_conn *conn = wr_list_entry(event, struct sim_conn, dir[side].pump);
     struct direction *d = &conn->dir[side];
     struct sim *sim = conn->sim;
     if (!passes(conn, side)) {
@@ -184,7 +187,7 @@ static void on_pump(struct wr_timer *timer, unsigned side)
         if (sim->now - d->stuck_since > sim->o.stream_timeout)
             give_up(conn, side);
         else
-            sim_event_at(sim, &d->pump, sim->now + d->resend, timer->on_timer);
+            sim_event_at(sim, &d->pump, sim->now + d->resend, event->happen);
         if (!sim_event_pending(&d->pump))
             sim_conn_unref(conn);
         return;
@@ -205,14 +208,14 @@ static void on_pump(struct wr_timer *timer, unsigned side)
     sim_conn_unref(conn);
 }
 
-static void on_pump_0(struct wr_timer *timer)
+static void on_pump_0(struct sim_event *event)
 {
-    on_pump(timer, 0);
+    on_pump(event, 0);
 }
 
-static void on_pump_1(struct wr_timer *timer)
+static void on_pump_1(struct sim_event *event)
 {
-    on_pump(timer, 1);
+    on_pump(event, 1);
 }
 
 static void pump_start(struct sim_conn *conn, unsigned side)
@@ -220,7 +223,7 @@ static void pump_start(struct sim_conn *conn, unsigned side)
     struct direction *d = &conn->dir[side];
     if (!d->network.first || sim_event_pending(&d->pump))
         return;
-    d->pump.at = conn->host[side];
+    d->pump.host = conn->host[side];
     sim_conn_ref(conn);
     sim_event_at(conn->sim, &d->pump, d->network.first->arrives_at, side ? on_pump_1 : on_pump_0);
 }
@@ -267,22 +270,22 @@ void sim_conn_finish(struct wr_sock *s)
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
 
-static void on_ack_0(struct wr_timer *timer);
-static void on_ack_1(struct wr_timer *timer);
+static void on_ack_0(struct sim_event *event);
+static void on_ack_1(struct sim_event *event);
 
 static void ack_start(struct sim_conn *conn, unsigned side)
 {
     struct direction *d = &conn->dir[side];
     if (!d->acks.first || sim_event_pending(&d->ack))
         return;
-    d->ack.at = conn->host[!side];
+    d->ack.host = conn->host[!side];
     sim_conn_ref(conn);
     sim_event_at(conn->sim, &d->ack, d->acks.first->arrives_at, side ? on_ack_1 : on_ack_0);
 }
 
-static void on_ack(struct wr_timer *timer, unsigned side)
+static void on_ack(struct sim_event *event, unsigned side)
 {
-    struct sim_conn *conn = wr_list_entry(timer, struct sim_conn, dir[side].ack.timer);
+    struct sim_conn *conn = wr_list_entry(event, struct sim_conn, dir[side].ack);
     struct direction *d = &conn->dir[side];
     while (d->acks.first && d->acks.first->arrives_at <= conn->sim->now) {
         struct piece *piece = sim_queue_take(&d->acks);
@@ -304,14 +307,14 @@ static void on_ack(struct wr_timer *timer, unsigned side)
     sim_conn_unref(conn);
 }
 
-static void on_ack_0(struct wr_timer *timer)
+static void on_ack_0(struct sim_event *event)
 {
-    on_ack(timer, 0);
+    on_ack(event, 0);
 }
 
-static void on_ack_1(struct wr_timer *timer)
+static void on_ack_1(struct sim_event *event)
 {
-    on_ack(timer, 1);
+    on_ack(event, 1);
 }
 
 /* A piece was read. The sender hears of it a latency later; while it is far from its bound, when it

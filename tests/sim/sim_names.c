@@ -64,9 +64,9 @@ static size_t known(const struct wr_lookup *lookup, struct wr_ip *ip, struct wr_
     return 1;
 }
 
-static void on_answer(struct wr_timer *timer)
+static void on_answer(struct sim_event *event)
 {
-    struct wr_lookup *lookup = wr_list_entry(timer, struct wr_lookup, event.timer);
+    struct wr_lookup *lookup = wr_list_entry(event, struct wr_lookup, event);
     struct sim_host *host = lookup->host;
     struct wr_bytes answers[WR_LOOKUP_ANSWERS_MAX];
     struct wr_ip ip;
@@ -101,7 +101,7 @@ int wr_env_lookup(struct wr_env *env, const char *name, enum wr_lookup_type type
     lookup->fn = fn;
     lookup->arg = arg;
     memcpy(lookup->name, name, len);
-    lookup->event.at = host;
+    lookup->event.host = host;
     wr_list_append(&host->lookups, &lookup->node);
     struct wr_ip ip;
     struct wr_bytes answer;

@@ -57,7 +57,7 @@ bool sim_is_loopback(const struct wr_ip *ip)
 
 bool sim_ip_is_ours(const struct sim_host *host, const struct wr_ip *ip)
 {
-    return sim_is_loopback(ip) || wr_ip_equal(ip, &host->ip4) || wr_ip_equal(ip, &host->ip6);
+    return wr_ip_equal(ip, &host->ip4) || wr_ip_equal(ip, &host->ip6) || sim_is_loopback(ip);
 }
 
 bool sim_source_ip(const struct sim_host *host, const struct wr_ip *to, struct wr_ip *out)
@@ -178,14 +178,14 @@ struct sim_host *sim_enter(struct sim_host *source, struct sim_head *head, struc
     return host;
 }
 
-static void on_arrival(struct wr_timer *timer)
+static void on_arrival(struct sim_event *event)
 {
-    struct sim_packet *packet = wr_list_entry(timer, struct sim_packet, event.timer);
-    struct sim_host *host = packet->event.at;
+    struct sim_packet *packet = wr_list_entry(event, struct sim_packet, event);
+    struct sim_host *host = packet->event.host;
     if (!host) {
         host = packet->next ? sim_enter(packet->source, &packet->head, packet->next) : NULL;
         if (host && host->paused) {    /* it got there: from now on it waits in that machine */
-            packet->event.at = host;
+            packet->event.host = host;
             sim_event_at(packet->sim, &packet->event, packet->sim->now, on_arrival);
             return;
         }

@@ -11,12 +11,20 @@
 
 #define SIM_LOOPBACK (20 * WR_USEC)    /* one way, within a machine */
 
-/* Something that will happen; embedded in what it happens to. */
+/* Something that will happen; embedded in what it happens to. Zeroed: nothing pending. */
 struct sim_event {
-    struct wr_timer timer;
-    struct sim_host *at;    /* whose pausing holds it up; NULL: nobody's */
-    struct wr_list held;    /* on at->held meanwhile */
+    wr_time at;             /* 0: not in the queue */
+    size_t slot;            /* 1 + its place there */
+    void (*happen)(struct sim_event *event);
+    struct sim_host *host;  /* whose pausing holds it up; NULL: nobody's */
+    struct wr_list held;    /* on host->held meanwhile */
     void (*drop)(struct sim_event *event);    /* the simulation ends first; may be NULL */
+};
+
+struct sim_queue {
+    struct sim_slot *slots;    /* owned */
+    size_t count, cap;
+    uint64_t next_order;
 };
 
 struct sim_chance {
@@ -26,7 +34,7 @@ struct sim_chance {
 struct sim {
     struct sim_options o;    /* with the defaults filled in */
     wr_time now;
-    struct wr_timers events;
+    struct sim_queue events;
     uint64_t trace, event_count;
     struct sim_chance chance;    /* of the network; each host has its own besides */
     struct wr_list hosts, conns, names, jobs;
@@ -84,14 +92,18 @@ uint64_t sim_chance_next(struct sim_chance *chance);
 double sim_chance_unit(struct sim_chance *chance);    /* [0, 1) */
 void sim_note(struct sim *sim, unsigned what, const struct sim_host *host, uint64_t more);
 void sim_note_bytes(struct sim *sim, const uint8_t *data, size_t len);
-void sim_event_at(struct sim *sim, struct sim_event *event, wr_time at,
-                  void (*happen)(struct wr_timer *timer));
-void sim_event_stop(struct sim *sim, struct sim_event *event);
-bool sim_event_pending(const struct sim_event *event);
 /* A turn of the host for one handler. */
 void sim_begin(struct sim_host *host);
 void sim_end(struct sim_host *host);
 void sim_bury(struct sim_host *host, struct sim_dead *dead, void (*release)(struct sim_dead *dead));
+
+/* ---- sim_events.c ---- */
+/* Happens at that instant, or now when that is past; moves it when it is pending. */
+void sim_event_at(struct sim *sim, struct sim_event *event, wr_time at,
+                  void (*happen)(struct sim_event *event));
+void sim_event_stop(struct sim *sim, struct sim_event *event);
+bool sim_event_pending(const struct sim_event *event);
+struct sim_event *sim_event_take(struct sim *sim);    /* the next one off the queue, or NULL */
 
 /* ---- sim_path.c: who reaches whom, and how long it takes ---- */
 struct sim_packet {
@@ -139,5 +151,6 @@ void sim_disks_clear(struct sim_host *host);
 /* ---- sim_alloc.c: allocations between the two may be made to fail ---- */
 void sim_alloc_enter(void);
 void sim_alloc_leave(void);
+void *sim_alloc_sure(void *old, size_t size);    /* as realloc; never made to fail */
 
 #endif

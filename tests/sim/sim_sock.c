@@ -134,7 +134,7 @@ static struct wr_sock *sock_create(struct sim_host *host, struct sim_conn *conn,
     s->host = host;
     s->conn = sim_conn_ref(conn);
     s->side = side;
-    s->poke.at = s->retry.at = host;
+    s->poke.host = s->retry.host = host;
     wr_list_init(&s->node);
     wr_list_init(&s->waiting);
     conn->end[side] = s;
@@ -142,9 +142,9 @@ static struct wr_sock *sock_create(struct sim_host *host, struct sim_conn *conn,
     return s;
 }
 
-static void on_poke(struct wr_timer *timer)
+static void on_poke(struct sim_event *event)
 {
-    struct wr_sock *s = wr_list_entry(timer, struct wr_sock, poke.timer);
+    struct wr_sock *s = wr_list_entry(event, struct wr_sock, poke);
     if (s->state != OPEN)
         return;
     if (s->drained_due && !s->backlog) {
@@ -208,9 +208,9 @@ static void accept_waiting(struct wr_listener *l)
     l->starved = false;
 }
 
-static void on_listener_retry(struct wr_timer *timer)
+static void on_listener_retry(struct sim_event *event)
 {
-    accept_waiting(wr_list_entry(timer, struct wr_listener, retry.timer));
+    accept_waiting(wr_list_entry(event, struct wr_listener, retry));
 }
 
 static void starve(struct wr_listener *l)
@@ -264,9 +264,9 @@ static struct wr_listener *listener_find(const struct sim_host *host, const stru
     return NULL;
 }
 
-static void on_opening_over(struct wr_timer *timer)
+static void on_opening_over(struct sim_event *event)
 {
-    struct wr_sock *s = wr_list_entry(timer, struct wr_sock, retry.timer);
+    struct wr_sock *s = wr_list_entry(event, struct wr_sock, retry);
     sock_over(s);
 }
 
@@ -386,9 +386,9 @@ void sim_conn_deliver(struct sim_packet *packet, struct sim_host *host)
 
 /* ---- dialing ----------------------------------------------------------------------------------------------------------- */
 
-static void on_dial_retry(struct wr_timer *timer)
+static void on_dial_retry(struct sim_event *event)
 {
-    struct wr_sock *s = wr_list_entry(timer, struct wr_sock, retry.timer);
+    struct wr_sock *s = wr_list_entry(event, struct wr_sock, retry);
     struct sim *sim = s->host->sim;
     if (sim->now >= s->give_up_at) {
         sim_sock_end(s, WR_ETIMEOUT);
@@ -536,7 +536,7 @@ static int listener_create(struct sim_host *host, const struct wr_listener_ops *
     l->host = host;
     l->ops = ops;
     l->arg = arg;
-    l->retry.at = host;
+    l->retry.host = host;
     wr_list_init(&l->waiting);
     wr_list_init(&l->node);
     wr_list_append(&host->listeners, &l->node);
