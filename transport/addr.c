@@ -152,11 +152,11 @@ void wr_addr_print(const struct wr_addr *addr, char out[static WR_ADDR_TEXT])
     char ip[WR_ADDR_TEXT];
     wr_ip_print(&addr->ip, ip);
     if (addr->ip.family != 6)
-        snprintf(out, WR_ADDR_TEXT, "%.45s:%u", ip, addr->port);
+        snprintf(out, WR_ADDR_TEXT, "%.39s:%u", ip, addr->port);
     else if (addr->scope)
-        snprintf(out, WR_ADDR_TEXT, "[%.45s%%%u]:%u", ip, addr->scope, addr->port);
+        snprintf(out, WR_ADDR_TEXT, "[%.39s%%%u]:%u", ip, addr->scope, addr->port);
     else
-        snprintf(out, WR_ADDR_TEXT, "[%.45s]:%u", ip, addr->port);
+        snprintf(out, WR_ADDR_TEXT, "[%.39s]:%u", ip, addr->port);
 }
 
 /* One to three digits, at most max. */

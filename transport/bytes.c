@@ -185,8 +185,8 @@ uint8_t *wr_buf_reserve(struct wr_buf *b, size_t len)
         b->full = true;
         return NULL;
     }
-    size_t need = b->len + len;
-    if (need > b->cap || !b->data) {
+    if (len > b->cap - b->len || !b->data) {
+        size_t need = b->len + len;
         size_t cap = b->cap ? b->cap : BUF_MIN;
         while (cap < need)
             cap *= 2;
