@@ -32,6 +32,10 @@ static void look_record(struct wr_bytes in, const struct wr_key *key)
     if (wr_peer_record_open(in, &record) != 0)
         return;
     assert(record.count <= WR_RECORD_ADDRS_MAX);
+    struct wr_envelope e;
+    assert(wr_envelope_open(in, "libp2p-peer-record", &e) == 0 ||
+           wr_envelope_open(in, "libp2p-routing-state", &e) == 0);
+    assert(wr_peerid_equal(&e.signer, &record.peer));
     wr_buf_init(&b, WR_ENVELOPE_MAX);
     wr_peer_record_seal(key, record.seq, record.addrs, record.count, &b);
     if (!b.full) {

@@ -7,9 +7,25 @@
 
 #include <assert.h>
 #include <sodium.h>
+#include <stdbool.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool has_its_length(enum wr_key_type type, size_t len)
+{
+    switch (type) {
+    case WR_KEY_RSA:
+        return len >= WR_RSA_BITS_MIN / 8 && len <= WR_RSA_BITS_MAX / 8 + 40;
+    case WR_KEY_ED25519:
+        return len == WR_ED25519_PUBLIC;
+    case WR_KEY_SECP256K1:
+        return len == 33 || len == 65;
+    case WR_KEY_ECDSA:
+        return len == 91 || len == 120 || len == 158;
+    }
+    return false;
+}
 
 static void look_public(struct wr_bytes in)
 {
@@ -19,6 +35,7 @@ static void look_public(struct wr_bytes in)
     struct wr_buf normal;
     if (wr_pubkey_decode(in, &type, &key) != 0)
         return;
+    assert(has_its_length(type, key.len));
     Wr__Pb__PublicKey *message =
         (Wr__Pb__PublicKey *)wr_pb_unpack(&wr__pb__public_key__descriptor, in, 1 << 16);
     if (message) {    /* protobuf-c is stricter about unknown fields, never laxer */
