@@ -12,7 +12,8 @@ Prints one line per breach and fails when there is any. The rules:
   uv        uv.h only where the seam is made real: env_uv*.c and its headers, kv_lmdb.c, tools
   seam      env_uv.h only in those files, tools and tests
   prefix    every global symbol of FILE.o starts with wr_FILE, with the name of a struct or enum that
-            FILE's module defines, or with a name that PREFIXES gives it; generated code with wr__
+            FILE's module defines, or with a name that PREFIXES gives it; or it is declared in the
+            MODULE.h or MODULE_impl.h whose name it bears; generated code starts with wr__
 """
 import functools
 import os
@@ -31,7 +32,6 @@ TYPES_FOR_ALL = {"transport/env.h"}
 PREFIXES = {
     "dht/kbucket": ("wr_kad_",),
     "node/dnsmsg": ("wr_dns_",),
-    "node/metrics": ("wr_methods_",),
     "transport/base": ("wr_multibase_",),
     "transport/bytes": ("wr_alloc", "wr_realloc", "wr_memdup", "wr_strdup", "wr_free", "wr_read_"),
     "transport/key": ("wr_pubkey_",),
@@ -194,7 +194,19 @@ def has_prefix(root, symbol, folder, stem):
     names = {"wr_" + module for module in modules_of(stem)} | types_of(root, folder, stem)
     if any(symbol == name or symbol.startswith(name + "_") for name in names):
         return True
-    return any(symbol.startswith(name) for name in PREFIXES.get("%s/%s" % (folder, stem), ()))
+    if any(symbol.startswith(name) for name in PREFIXES.get("%s/%s" % (folder, stem), ())):
+        return True
+    return is_part_of_another(root, symbol, folder)
+
+
+def is_part_of_another(root, symbol, folder):
+    """wr_store_x, implemented anywhere in the folder and declared in a header of store."""
+    for module in modules_of(symbol[3:]):
+        for ending in (".h", "_impl.h"):
+            path = os.path.join(root, folder, module + ending)
+            if os.path.exists(path) and re.search(r"\b%s\(" % symbol, strip_comments(read(path))):
+                return True
+    return False
 
 
 def symbols(binary):

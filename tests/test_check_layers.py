@@ -175,6 +175,13 @@ class Symbols(unittest.TestCase):
     def test_other_folders_have_other_types(self):
         self.assertEqual(len(self.breaches({"addr": "int wr_ip_parse(void) { return 1; }"}, "dht")), 1)
 
+    def test_a_part_of_another_module(self):
+        text = "int wr_swarm_dial(void) { return 1; }"
+        self.assertEqual(len(self.breaches({"mss": text})), 1)
+        write(self.root, {"transport/swarm_impl.h": "/* Parts. */\nint wr_swarm_dial(void);\n"})
+        self.assertEqual(self.breaches({"mss": text}), [])
+        self.assertEqual(len(self.breaches({"mss": "int wr_swarm_close(void) { return 1; }"})), 1)
+
     def test_an_object_file(self):
         library(self.root, "transport", {"transport/addr": "int wr_ip_parse = 1;\nint foreign = 1;\nstruct wr_ip {\n};"})
         found = check_layers.check_symbols(self.root, os.path.join(self.root, "transport/addr.c.o"))
