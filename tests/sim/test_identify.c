@@ -578,7 +578,14 @@ static void test_observers_agree_and_liars_lose(void **state)
 static void test_other_ports_are_no_evidence(void **state)
 {
     struct world *w = *state;
-    struct node deaf = {.host = sim_host_add(w->sim, &(struct sim_host_options){.name = "deaf"})};
+    static struct wr_ip inside;
+    static struct sim_gateway nat;
+    struct node deaf = {0};
+    inside = (struct wr_ip){.family = 4, .bytes = {192, 168, 1, 7}};
+    nat = (struct sim_gateway){.ip4 = {.family = 4, .bytes = {93, 184, 216, 34}},
+                               .outbound = nat_out, .inbound = nat_in, .state = &inside};
+    sim_gateway_add(w->sim, &nat);
+    deaf.host = sim_host_add(w->sim, &(struct sim_host_options){.ip4 = inside, .gateway = &nat, .lan = 1});
     struct wr_candidate seen[2];
     int result = 1;
     uint8_t seed[WR_ED25519_SEED] = {99};
