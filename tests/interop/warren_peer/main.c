@@ -19,7 +19,7 @@ static struct {
     size_t bootstrap_count;
     size_t hosts;
     long seed;
-    bool has_seed;
+    bool has_seed, mdns;
     const char *dht, *dht_prefix, *psk, *agent, *limits;
 } options = {.hosts = 1, .dht = "off", .dht_prefix = "/ipfs", .limits = "lifted"};
 
@@ -220,7 +220,7 @@ static void on_line(const char *text, size_t len)
     if (host >= the_peer.host_count)
         command_fail(c, "there is no host %zu", host);
     else if (!command_conn(c, name) && !command_stream(c, name) && !command_bench(c, name) &&
-             !command_dht(c, name))
+             !command_dht(c, name) && !command_mdns(c, name))
         command_unsupported(c, "unknown command");
 }
 
@@ -335,6 +335,8 @@ static void start_host(struct host *h)
     for (size_t i = 0; i < options.listen_count; i++)
         if (strcmp(options.listen[i], "none") != 0)
             listen_on(h, options.listen[i]);
+    if (options.mdns && !mdns_start(h, options.psk ? psk : NULL))
+        die("mdns", WR_ELIMIT);
     dht_start(h, options.dht, options.dht_prefix);
 }
 
@@ -429,7 +431,7 @@ static void parse(int argc, char **argv)
             unsupported_option("security", optarg, "noise");
             break;
         case 'M':
-            unsupported_option("mdns", "on", "off");
+            options.mdns = true;
             break;
         case 'a':
             options.agent = optarg;

@@ -35,6 +35,8 @@ struct host {
     struct wr_swarm *swarm;
     struct wr_identify *identify;
     struct wr_pong *pong;
+    struct wr_mdns *mdns;      /* or NULL */
+    json_t *neighbours;        /* ids heard of by multicast */
     struct wr_dht *dht;
     struct wr_kv *kv;
     struct wr_swarm_watch watch;
@@ -87,6 +89,8 @@ bool command_conn(struct command *c, const char *name);      /* false: not one o
 bool command_stream(struct command *c, const char *name);
 bool command_bench(struct command *c, const char *name);
 bool command_dht(struct command *c, const char *name);
+bool command_mdns(struct command *c, const char *name);
+bool mdns_start(struct host *h, const uint8_t *psk);    /* psk may be NULL */
 void dht_start(struct host *h, const char *mode, const char *prefix);
 void dht_bootstrap(struct host *h, const char *const *addrs, size_t count);
 void conn_on_event(struct host *h, const struct wr_swarm_event *event);
