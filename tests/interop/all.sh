@@ -27,6 +27,7 @@ counted() {
 
 "$here/peers/build.sh"
 counted python3 "$here/run.py" --with warren
+counted python3 "$here/mdns.py"
 [ "$full" = --full ] && counted python3 "$here/swarm.py"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
