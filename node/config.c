@@ -1,5 +1,6 @@
 #include "node/config.h"
 
+#include "node/nearest.h"
 #include "transport/addr.h"
 #include "transport/bytes.h"
 #include "transport/err.h"
@@ -95,33 +96,6 @@ static int fail(char err[static WR_CONFIG_ERROR], int code, const struct origin 
     return code;
 }
 
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    size_t least = a < b ? a : b;
-    return least < c ? least : c;
-}
-
-#define DISTANCE_MAX 32 /* characters compared; longer than any key */
-
-/* Edits (insert, delete, replace) between two words, looking at DISTANCE_MAX characters of each. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t a_len = strnlen(a, DISTANCE_MAX), b_len = strnlen(b, DISTANCE_MAX);
-    size_t row[DISTANCE_MAX + 1];
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t above = row[j];
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[b_len];
-}
-
 /* Switches are also meant by "no-NAME". */
 static bool names_key(const char *name, enum wr_config_key key, bool *inverted)
 {
@@ -143,18 +117,18 @@ static bool find_key(const char *name, enum wr_config_key *key, bool *inverted)
     return false;
 }
 
-static void nearest(const char *name, char out[static DISTANCE_MAX])
+static void nearest(const char *name, char out[static WR_NEAREST_MAX])
 {
     size_t best = SIZE_MAX;
     for (unsigned i = 0; i < WR_CONFIG_COUNT; i++) {
-        char spelt[2][DISTANCE_MAX];
+        char spelt[2][WR_NEAREST_MAX];
         (void)snprintf(spelt[0], sizeof(spelt[0]), "%s", infos[i].name);
         (void)snprintf(spelt[1], sizeof(spelt[1]), "no-%s", infos[i].name);
         for (unsigned form = 0; form < (infos[i].toggle ? 2u : 1u); form++) {
-            size_t edits = distance(name, spelt[form]);
+            size_t edits = wr_nearest_distance(name, spelt[form]);
             if (edits < best) {
                 best = edits;
-                memcpy(out, spelt[form], DISTANCE_MAX);
+                memcpy(out, spelt[form], WR_NEAREST_MAX);
             }
         }
     }
@@ -384,7 +358,7 @@ int wr_config_flag(struct wr_config *c, int argc, char *const *argv, int *next,
 {
     static const struct origin at = {WR_CONFIG_FROM_FLAG, NULL, 0};
     const char *flag = argv[*next];
-    char name[DISTANCE_MAX], near[DISTANCE_MAX];
+    char name[WR_NEAREST_MAX], near[WR_NEAREST_MAX];
     enum wr_config_key key;
     bool inverted;
     if (strncmp(flag, "--", 2) != 0)
@@ -454,7 +428,7 @@ static int take_pair(void *arg, const char *section, const char *name, const cha
                         "alone",
                         section);
     } else if (!find_key(name, &key, &inverted)) {
-        char near[DISTANCE_MAX];
+        char near[WR_NEAREST_MAX];
         nearest(name, near);
         p->error = fail(p->err, WR_EINVAL, &at, "unknown key %s; the nearest is %s", name, near);
     } else if (kinds[key] == KIND_FILE) {

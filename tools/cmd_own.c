@@ -282,7 +282,7 @@ static int run_version(struct cli *cli)
 
 const struct cli_command cli_own_commands[] = {
     {.name = "wait",
-     .args = "[--online | --reachable | --peer PEER]",
+     .args = "[--reachable | --peer P]",
      .summary = "wait until the node is connected, reachable, or has a peer",
      .help = "With --timeout the node need not be running yet: its socket is waited for as well.\n",
      .flags = wait_flags,

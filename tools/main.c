@@ -1,5 +1,6 @@
 /* warren - the program: finds the command in the tables, parses its arguments, runs it. */
 #include "cli.h"
+#include "node/nearest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,44 @@ static const struct cli_command *find(int argc, char **argv, int *words)
             if ((*words = names(c, argc, argv)) > 0)
                 return c;
     return NULL;
+}
+
+/* The command whose name is spelt most like this. */
+static const char *nearest(const char *name)
+{
+    const char *best = "";
+    size_t least = SIZE_MAX;
+    for (size_t g = 0; g < GROUP_COUNT; g++) {
+        for (const struct cli_command *c = groups[g].commands; c->name; c++) {
+            size_t edits = wr_nearest_distance(name, c->name);
+            if (edits >= least)
+                continue;
+            least = edits;
+            best = c->name;
+        }
+    }
+    return best;
+}
+
+/* "dht", "key", "config": the next word belongs to the command. */
+static bool begins_commands(const char *word)
+{
+    size_t len = strlen(word);
+    for (size_t g = 0; g < GROUP_COUNT; g++)
+        for (const struct cli_command *c = groups[g].commands; c->name; c++)
+            if (strncmp(c->name, word, len) == 0 && c->name[len] == ' ')
+                return true;
+    return false;
+}
+
+static int no_command(const char *first, const char *second)
+{
+    char name[2 * WR_NEAREST_MAX];
+    if (!begins_commands(first))
+        second = NULL;
+    (void)snprintf(name, sizeof(name), "%s%s%s", first, second ? " " : "", second ? second : "");
+    return cli_fail(CLI_USAGE, "no command %s; the nearest is %s, `warren help` lists all", name,
+                    nearest(name));
 }
 
 /* ---- help */
@@ -120,7 +159,7 @@ static int help(int argc, char **argv)
     }
     if (any)
         return CLI_YES;
-    return cli_fail(CLI_USAGE, "no command %s; `warren help` lists them", argv[0]);
+    return no_command(argv[0], NULL);
 }
 
 /* ---- arguments */
@@ -199,7 +238,7 @@ static int parse(struct cli *cli, int argc, char **argv)
         }
     }
     if (cli->argc < cli->command->args_min)
-        return cli_usage(cli, "something is missing");
+        return cli_usage(cli, "an argument is missing");
     return CLI_YES;
 }
 
@@ -229,7 +268,7 @@ int main(int argc, char **argv)
             (void)help(1, argv + 1); /* "warren dht": its commands; else that there is none */
             return CLI_USAGE;
         }
-        return cli_fail(CLI_USAGE, "no command %s %s; `warren help` lists them", argv[1], argv[2]);
+        return no_command(argv[1], argv[2]);
     }
     struct cli cli = {.command = command, .timeout_ms = command->timeout_ms};
     argc -= 1 + words;

@@ -197,7 +197,9 @@ class Help(Case):
 
     def test_mistakes(self):
         self.assertEqual(self.warren().code, USAGE)
-        self.fails(self.warren("fly"), USAGE, "no command fly")
+        self.fails(self.warren("stauts"), USAGE, "no command stauts; the nearest is status")
+        self.fails(self.warren("pnig", STRANGER), USAGE, "no command pnig; the nearest is ping")
+        self.fails(self.warren("dht", "privide", CID), USAGE, "the nearest is dht provide")
         self.fails(self.warren("dht", "fly"), USAGE, "no command dht fly")
         self.assertIn("warren dht get", self.warren("dht").out)
         self.assertEqual(self.warren("dht").code, USAGE)

@@ -1,0 +1,12 @@
+/* nearest.h - how far two words are apart, to name the one that a mistyped word meant. Value. */
+#ifndef WR_NEAREST_H
+#define WR_NEAREST_H
+
+#include <stddef.h>
+
+#define WR_NEAREST_MAX 32 /* characters looked at; longer than any flag, key or command; ours */
+
+/* Edits (insert, delete, replace) that make one of the other. */
+size_t wr_nearest_distance(const char *a, const char *b);
+
+#endif
