@@ -316,7 +316,7 @@ static void ask_now(struct wr_query *q, struct wr_query_peer *p, wr_time now,
 {
     p->asked_at = now;
     p->slow_at = now + q->pace->p99 / 2;
-    p->late_at = now + q->pace->p99 * 5 / 4;
+    p->late_at = now + q->pace->p99 * WR_QUERY_LATE_NUM / WR_QUERY_LATE_DEN;
     p->give_up_at = now + within(4 * q->pace->p99, WR_QUERY_GIVE_UP_MIN, WR_QUERY_LATE_MAX);
     q->asked++;
     ask->peer = p;

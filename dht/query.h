@@ -33,6 +33,8 @@
 #define WR_QUERY_LATE_FIRST   (500 * WR_MSEC) /* patience before anything was measured; ours */
 #define WR_QUERY_LATE_MIN     (150 * WR_MSEC) /* ours: scheduling and loss recovery take this */
 #define WR_QUERY_LATE_MAX     (10 * WR_SEC)   /* go's read time-out */
+#define WR_QUERY_LATE_NUM     7               /* late after 7/4 of what 99 of 100 replies take; ours: at 5/4 */
+#define WR_QUERY_LATE_DEN     4               /* a search among a thousand left out one live peer in sixty */
 #define WR_QUERY_GIVE_UP_MIN  (2 * WR_SEC)    /* waited for the last missing ones; ours */
 
 /* What replies usually take, shared by all lookups of a node: follows their 99th percentile. */

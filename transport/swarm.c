@@ -10,6 +10,7 @@
 #define SWEEP_BUDGET       256              /* peerstore entries a sweep; ours */
 #define TRIM_GRACE         (20 * WR_SEC)    /* a new connection is not trimmed; kubo */
 #define TRIM_EVERY         (10 * WR_SEC)    /* at most; go */
+#define TRIM_GRACE_FULL    (3 * WR_SEC)     /* with no place left for a newcomer; ours */
 #define HALF_OPEN_PATIENCE (1 * WR_SEC)     /* with the table full, an older handshake makes room; ours */
 #define PEERS_MAX          131072           /* peers with connections, dials or tags; ours */
 
@@ -161,7 +162,7 @@ static int worth(struct wr_swarm *sw, const struct wr_conn *c)
 }
 
 /* The connection that is worth least; of equals the longest unused. */
-static struct wr_conn *least(struct wr_swarm *sw, wr_time grace)
+static struct wr_conn *least(struct wr_swarm *sw, wr_time grace, bool inbound_only)
 {
     struct wr_conn *worst = NULL;
     int worst_worth = INT32_MAX;
@@ -169,7 +170,7 @@ static struct wr_conn *least(struct wr_swarm *sw, wr_time grace)
     wr_list_each(it, &sw->conns)
     {
         struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
-        if (c->closing || now - c->opened_at < grace)
+        if (c->closing || now - c->opened_at < grace || (inbound_only && c->outbound))
             continue;
         int w = worth(sw, c);
         if (w < worst_worth || (worst && w == worst_worth && c->used_at < worst->used_at)) {
@@ -180,20 +181,47 @@ static struct wr_conn *least(struct wr_swarm *sw, wr_time grace)
     return worst;
 }
 
-/* Above nine tenths of the ceiling, down to three quarters. */
-static void trim(struct wr_swarm *sw)
+/* Closes what is over three quarters of a ceiling, once nine tenths are reached. */
+static void trim_to(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only)
 {
-    uint64_t max = sw->limits->of[WR_LIMIT_CONNS].max;
-    wr_time now = wr_env_now(sw->env);
-    if (sw->conn_count <= max * 9 / 10 || (sw->trimmed_at && now - sw->trimmed_at < TRIM_EVERY))
+    uint64_t used = sw->limits->of[limit].used, max = sw->limits->of[limit].max;
+    if (used <= max * 9 / 10)
         return;
-    sw->trimmed_at = now;
-    for (size_t over = sw->conn_count - (size_t)(max * 3 / 4); over; over--) {
-        struct wr_conn *c = least(sw, TRIM_GRACE);
+    for (uint64_t over = used - max * 3 / 4; over; over--) {
+        struct wr_conn *c = least(sw, TRIM_GRACE, inbound_only);
         if (!c)
             return;
         wr_conn_close(c, WR_CONN_TRIMMED);
     }
+}
+
+static void trim(struct wr_swarm *sw)
+{
+    wr_time now = wr_env_now(sw->env);
+    if (sw->trimmed_at && now - sw->trimmed_at < TRIM_EVERY)
+        return;
+    sw->trimmed_at = now;
+    trim_to(sw, WR_LIMIT_CONNS_INBOUND, true);
+    trim_to(sw, WR_LIMIT_CONNS, false);
+}
+
+static void end_now(struct wr_conn *c, uint32_t code)
+{
+    c->mux->close(c, code);
+    wr_conn_ended(c, WR_ECLOSED);
+}
+
+/* A place under a ceiling. With none left the connection that is worth least makes room: who sits there
+ * unused must not keep newcomers out for ever. */
+static bool take_place(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only)
+{
+    if (wr_limits_take(sw->limits, limit, 1))
+        return true;
+    struct wr_conn *worst = least(sw, TRIM_GRACE_FULL, inbound_only);
+    if (!worst)
+        return false;
+    end_now(worst, WR_CONN_TRIMMED);
+    return wr_limits_take(sw->limits, limit, 1);
 }
 
 /* ---- connections come and go ---------------------------------------------------------------------- */
@@ -221,28 +249,24 @@ static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **
     }
     if (wr_policy_peer_blocked(&sw->policy, &c->peer))
         return WR_EGATED;
-    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &c->peer, true);
-    if (!p)
-        return WR_ELIMIT;
-    if (p->conn_count >= sw->limits->of[WR_LIMIT_CONNS_PER_PEER].max) {
+    const struct wr_swarm_peer *known = wr_swarm_peer_at(sw, &c->peer, false);
+    if (known && known->conn_count >= sw->limits->of[WR_LIMIT_CONNS_PER_PEER].max) {
         wr_limits_refuse(sw->limits, WR_LIMIT_CONNS_PER_PEER);
         return WR_ELIMIT;
     }
-    if (!wr_limits_take(sw->limits, WR_LIMIT_CONNS, 1)) {
-        /* A newcomer of ours is worth more than a stranger that nobody uses. */
-        struct wr_conn *worst = c->outbound ? least(sw, TRIM_GRACE) : NULL;
-        if (worst)
-            wr_conn_close(worst, WR_CONN_TRIMMED);
-        wr_swarm_peer_drop(sw, p);
+    if (!take_place(sw, WR_LIMIT_CONNS, false))
         return WR_ELIMIT;
-    }
-    if (!c->outbound && !wr_limits_take(sw->limits, WR_LIMIT_CONNS_INBOUND, 1)) {
+    if (!c->outbound && !take_place(sw, WR_LIMIT_CONNS_INBOUND, true)) {
         wr_limits_give(sw->limits, WR_LIMIT_CONNS, 1);
-        wr_swarm_peer_drop(sw, p);
         return WR_ELIMIT;
     }
-    *peer = p;
-    return 0;
+    *peer = wr_swarm_peer_at(sw, &c->peer, true);
+    if (*peer)
+        return 0;
+    wr_limits_give(sw->limits, WR_LIMIT_CONNS, 1);
+    if (!c->outbound)
+        wr_limits_give(sw->limits, WR_LIMIT_CONNS_INBOUND, 1);
+    return WR_ELIMIT;
 }
 
 static void on_conn_open(void *arg, struct wr_conn *c)
@@ -432,7 +456,7 @@ static void on_starved(void *arg, int err)
            "cannot accept, closing idle connections err=%s hint=\"raise the open file limit or lower "
            "limits\"",
            wr_err_name(err));
-    struct wr_conn *worst = least(sw, 0);
+    struct wr_conn *worst = least(sw, 0, false);
     if (worst)
         wr_conn_close(worst, WR_CONN_TRIMMED);
 }

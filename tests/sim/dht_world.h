@@ -21,7 +21,15 @@
 #include <string.h>
 
 #define PROTOCOL  "/test/kad/1.0.0"
+#ifndef CROWDED
+#define CROWDED false
+#endif
+#ifndef LIMITS
+#define LIMITS "small"
+#endif
+#ifndef NODES_MAX
 #define NODES_MAX 64
+#endif
 
 struct node {
     struct sim_host *host;
@@ -62,6 +70,7 @@ static inline void open_dht(struct node *n, enum wr_dht_mode mode)
                                                     .kv = n->kv,
                                                     .protocol = PROTOCOL,
                                                     .mode = mode,
+                                                    .crowded = CROWDED,
                                                     .on_event = on_event,
                                                     .arg = n},
                            &err);
@@ -71,7 +80,7 @@ static inline void open_dht(struct node *n, enum wr_dht_mode mode)
 /* Swarm, identify and DHT on a machine that is on. */
 static inline void start(struct node *n, enum wr_dht_mode mode)
 {
-    assert_int_equal(wr_limits_init(&n->limits, "small"), 0);
+    assert_int_equal(wr_limits_init(&n->limits, LIMITS), 0);
     assert_int_equal(wr_kv_open(n->env,
                                 &(struct wr_kv_options){
                                     .path = "store", .size_max = 64 << 20, .overlay_max = 4 << 20},
@@ -102,7 +111,7 @@ static inline void stop(struct node *n)
 static inline struct node *add(enum wr_dht_mode mode)
 {
     struct node *n = &nodes[node_count++];
-    uint8_t seed[WR_ED25519_SEED] = {(uint8_t)node_count, 7};
+    uint8_t seed[WR_ED25519_SEED] = {(uint8_t)node_count, 7, (uint8_t)(node_count >> 8)};
     memset(n, 0, sizeof(*n));
     n->host = sim_host_add(sim, &(struct sim_host_options){.name = "node"});
     n->env = sim_host_env(n->host);

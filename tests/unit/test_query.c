@@ -186,7 +186,7 @@ static void test_small_network_waits(void **state)
     struct wr_query_ask ask;
     seed(q, 0, 1);
     assert_int_equal(ask_all(q, NOW, asked), 1);
-    wr_time late = NOW + WR_QUERY_LATE_FIRST * 5 / 4;
+    wr_time late = NOW + WR_QUERY_LATE_FIRST * WR_QUERY_LATE_NUM / WR_QUERY_LATE_DEN;
     assert_int_equal(wr_query_next(q, late, &ask), 0);
     assert_true(wr_query_deadline(q) == NOW + WR_QUERY_GIVE_UP_MIN);
     struct wr_peerid id = id_of(0);
