@@ -249,7 +249,8 @@ bool wr_kbucket_wants(const struct wr_kbucket *t, const struct wr_kentry *entry,
     if (find_in(&t->buckets[home], entry->key))
         return false;
     int rc = find_place(t, home, entry, now, &victim);
-    return rc == 0 || (rc == WR_EFULL && can_split(t, home));
+    /* After a split there may be room, also for one more of a group. */
+    return rc == 0 || can_split(t, home);
 }
 
 static void renew(struct wr_kentry *old, const struct wr_kentry *entry, wr_time now)

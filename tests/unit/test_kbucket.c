@@ -294,6 +294,22 @@ static void test_refresh(void **state)
     wr_kbucket_clear(&t);
 }
 
+/* The last bucket holds its two of a group, and splitting would part them: worth asking the newcomer. */
+static void test_wanted_after_a_split(void **state)
+{
+    (void)state;
+    struct wr_kbucket t;
+    wr_kbucket_init(&t, self_key, 1000);
+    add(&t, of_group(0, 1, "8.8.1.1"), NOW);
+    add(&t, of_group(0, 2, "8.8.2.1"), NOW);
+    for (unsigned n = 3; n < 3 + WR_KBUCKET_SIZE - 2; n++)
+        add(&t, entry_at(n % 3, n), NOW);
+    struct wr_kentry third = of_group(4, 1, "8.8.3.1");
+    assert_true(wr_kbucket_wants(&t, &third, NOW));
+    assert_int_equal(add(&t, third, NOW), 1);
+    wr_kbucket_clear(&t);
+}
+
 /* A lookup of ourselves passes through every bucket that the network cannot fill. */
 static void test_own_lookup_refreshes_sparse_buckets(void **state)
 {
@@ -325,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_address_groups),
         cmocka_unit_test(test_groups_of_addresses),
         cmocka_unit_test(test_closest_is_exact),
+        cmocka_unit_test(test_wanted_after_a_split),
         cmocka_unit_test(test_refresh),
         cmocka_unit_test(test_own_lookup_refreshes_sparse_buckets),
     };
