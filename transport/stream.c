@@ -161,7 +161,9 @@ static void send_raw(struct wr_stream *s, const struct wr_buf *out)
 
 static void shut_if_due(struct wr_stream *s)
 {
-    if (!s->shut_wanted || s->shut_done || !s->mux || s->tx.len || awaits_choice(s))
+    /* Not before the protocol is agreed: js-libp2p resets a stream whose end it has seen while it still
+     * negotiates (its utils cannot push the bytes back). An answer does not wait for it. */
+    if (!s->shut_wanted || s->shut_done || !s->mux || s->tx.len || s->mss)
         return;
     s->shut_done = true;
     s->conn->mux->shut(s);

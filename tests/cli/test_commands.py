@@ -382,6 +382,7 @@ class Run(Case):
 
     def test_http(self):
         node = self.node("a", "--http", "127.0.0.1:0")
+        node.wait_log("mod=http")
         port = re.search(r"mod=http .*addr=127\.0\.0\.1:(\d+)", node.log).group(1)
         for path, kind, has in (("/metrics", "text/plain; version=0.0.4", "warren_peers{"),
                                 ("/", "text/html", node.peer)):
@@ -626,6 +627,8 @@ class Discover(Case):
 class Carry(Case):
     def test_perf(self):
         a, b = self.pair()
+        self.assertEqual(a("perf", b.peer, "--down", "1M").code, NO)    # strangers are not served
+        self.assertEqual(b("allow", a.peer).code, YES)
         rows = a.json("perf", b.peer, "--up", "3M", "--down", "2M")
         self.has(rows[-1], "peer", "up_bytes", "down_bytes", "up_seconds", "down_seconds")
         self.assertEqual((rows[-1]["up_bytes"], rows[-1]["down_bytes"]), (3 << 20, 2 << 20))
