@@ -91,8 +91,10 @@ static void flush(struct wr_msg *m)
 
 static void on_open(struct wr_stream *s, void *arg)
 {
+    struct wr_msg *m = arg;
     (void)s;
-    flush(arg);
+    m->agreed = true;
+    flush(m);
 }
 
 static void on_writable(struct wr_stream *s, void *arg)

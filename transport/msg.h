@@ -28,6 +28,7 @@ struct wr_msg {
     struct wr_timer deadline;
     size_t in_max;
     bool shut;                   /* we finished writing; sent behind out */
+    bool agreed;                 /* a stream of ours: the peer takes the protocol */
 };
 
 /* Takes over the stream's handlers. in_max: bytes of the largest body accepted. */
