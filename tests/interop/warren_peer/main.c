@@ -324,6 +324,8 @@ static void start_host(struct host *h)
     wr_policy_add_public(wr_swarm_policy(h->swarm), &all);
     wr_cidr_parse("10.0.0.0/8", &all);
     wr_policy_add_public(wr_swarm_policy(h->swarm), &all);
+    if (strcmp(options.limits, "lifted") == 0)    /* no accept rate either */
+        wr_policy_rule(wr_swarm_policy(h->swarm), false, "0.0.0.0/0", true);
     h->watch.on_event = on_event;
     wr_swarm_watch(h->swarm, &h->watch);
     struct wr_identify_options io = {.swarm = h->swarm, .agent = options.agent};
