@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from figures import Meter
+from figures import Meter, process_clock
 from lab import Lab, why_not
 from peerproc import Peer, programs
 
@@ -359,7 +359,8 @@ class Idle(Case):
 class AtRest(Case):
     id, title = "B14", "a node with a DHT server, no connections"
     metrics = (Metric("main", "ms, exec to ready", per_peer=10, most=10),
-               Metric("anon", "KiB anonymous memory", most=2048), Metric("rss", "KiB resident", per_peer=5),
+               Metric("cpu", "CPU ms, exec to ready"), Metric("anon", "KiB anonymous memory", most=2048),
+               Metric("rss", "KiB resident", per_peer=5),
                Metric("size", "KiB stripped program", per_peer=8, most=2048))
     yardstick = None
     cross = False
@@ -392,6 +393,7 @@ class AtRest(Case):
                 if b"ready" in line:
                     break
             ms = (time.monotonic() - begun) * 1e3
+            cpu = process_clock(p.pid) / 1e6
             time.sleep(0.5)
             with open(f"/proc/{p.pid}/status") as f:
                 status = dict(line.split(":", 1) for line in f)
@@ -400,7 +402,7 @@ class AtRest(Case):
             p.stdin.close()
             p.wait(10)
             p.stdout.close()
-        out = {"main": ms, "anon": float(status["RssAnon"].split()[0]), "rss": float(status["VmRSS"].split()[0])}
+        out = {"main": ms, "cpu": cpu, "anon": float(status["RssAnon"].split()[0]), "rss": float(status["VmRSS"].split()[0])}
         size = self.stripped(name, command[0])
         return dict(out, size=size) if size else out
 
