@@ -28,6 +28,7 @@ enum kind {
     KIND_BOOTSTRAP,
     KIND_DHT,
     KIND_RELAY,
+    KIND_PERF,
     KIND_SWITCH,
     KIND_CIDR,
     KIND_LIMITS,
@@ -56,6 +57,7 @@ static const char *const defaults[WR_CONFIG_COUNT] = {
 
 static const char *const dht_names[] = {"auto", "server", "client", "off", NULL};
 static const char *const relay_names[] = {"auto", "on", "off", NULL};
+static const char *const perf_names[] = {"allowed", "all", NULL};
 
 /* Where a value comes from, for provenance and for the start of an error sentence. */
 struct origin {
@@ -234,6 +236,8 @@ static const char *objection(enum kind kind, const char *value)
         return index_of(dht_names, value) >= 0 ? NULL : "auto, server, client or off";
     case KIND_RELAY:
         return index_of(relay_names, value) >= 0 ? NULL : "auto, on or off";
+    case KIND_PERF:
+        return index_of(perf_names, value) >= 0 ? NULL : "allowed or all";
     case KIND_SWITCH:
         return parse_switch(value) >= 0 ? NULL : "yes or no";
     case KIND_CIDR:
@@ -527,8 +531,11 @@ bool wr_config_on(const struct wr_config *c, enum wr_config_key key)
 
 int wr_config_choice(const struct wr_config *c, enum wr_config_key key)
 {
-    assert(kinds[key] == KIND_DHT || kinds[key] == KIND_RELAY);
-    return index_of(kinds[key] == KIND_DHT ? dht_names : relay_names, wr_config_get(c, key));
+    const char *const *names = kinds[key] == KIND_DHT     ? dht_names
+                               : kinds[key] == KIND_RELAY ? relay_names
+                                                          : perf_names;
+    assert(names != perf_names || kinds[key] == KIND_PERF);
+    return index_of(names, wr_config_get(c, key));
 }
 
 bool wr_config_http(const struct wr_config *c, struct wr_addr *out)

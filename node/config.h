@@ -48,6 +48,8 @@
     X(PSK, "psk", PATH, 0, 0, "", "FILE", "key file of a private network")                         \
     X(DHT, "dht", DHT, 0, 0, "auto", "MODE", "auto, server, client or off")                        \
     X(RELAY, "relay", RELAY, 0, 1, "auto", "MODE", "lend our relay: auto, on or off")              \
+    X(PERF, "perf", PERF, 0, 1, "allowed", "WHO",                                                  \
+      "answer throughput tests of allowed peers, or all")                                          \
     X(MDNS, "mdns", SWITCH, 0, 0, "yes", "", "find peers on the local network")                    \
     X(PORTMAP, "portmap", SWITCH, 0, 0, "yes", "", "ask the router to map our port")               \
     X(PUBLIC, "public", CIDR, 1, 1, "", "CIDR", "count this block as publicly routable (labs)")    \
@@ -70,6 +72,7 @@ enum wr_config_dht {
     WR_CONFIG_DHT_OFF
 };
 enum wr_config_relay { WR_CONFIG_RELAY_AUTO, WR_CONFIG_RELAY_ON, WR_CONFIG_RELAY_OFF };
+enum wr_config_perf { WR_CONFIG_PERF_ALLOWED, WR_CONFIG_PERF_ALL };
 
 struct wr_config_item {
     char **values; /* owned */
@@ -113,7 +116,7 @@ int wr_config_finish(struct wr_config *c, char err[static WR_CONFIG_ERROR]);
 const char *wr_config_get(const struct wr_config *c,
                           enum wr_config_key key);                       /* first value or "" */
 bool wr_config_on(const struct wr_config *c, enum wr_config_key key);    /* a switch */
-int wr_config_choice(const struct wr_config *c, enum wr_config_key key); /* DHT, RELAY */
+int wr_config_choice(const struct wr_config *c, enum wr_config_key key); /* DHT, RELAY, PERF */
 /* "1.2.3.4:80" or "[::1]:80" of HTTP, as an address. False when not set. */
 struct wr_addr;
 bool wr_config_http(const struct wr_config *c, struct wr_addr *out);

@@ -297,6 +297,11 @@ static void on_perf_done(void *arg, int err, const struct wr_perf_result *r)
     if (err == WR_EUNSUPPORTED) {
         wr_call_fail(op->call, err, "%s does not speak %s",
                      wr_peerid_print(&op->options.peer, peer), WR_PERF_NAME);
+    } else if (err == WR_ERESET && r->down == 0 && wr_swarm_conn(op->m->o.swarm, &op->options.peer)) {
+        wr_call_fail(op->call, err,
+                     "%s ended it without an answer: it may serve allowed peers only (there: warren "
+                     "allow, or --perf all)",
+                     wr_peerid_print(&op->options.peer, peer));
     } else if (err && r->conn) {
         wr_call_fail(op->call, err, "broke off: %s", wr_err_text(err));
     } else if (err) {

@@ -255,6 +255,12 @@ static int start_mdns(struct wr_node *n)
     return n->mdns ? 0 : WR_ELIMIT;
 }
 
+static int set_perf(struct wr_node *n)
+{
+    return wr_perf_serve_all(n->perf,
+                             wr_config_choice(n->config, WR_CONFIG_PERF) == WR_CONFIG_PERF_ALL);
+}
+
 static int start_services(struct wr_node *n)
 {
     struct wr_identify_options identify = {.swarm = n->swarm, .next_seq = next_seq, .arg = n};
@@ -266,7 +272,7 @@ static int start_services(struct wr_node *n)
     wr_timer_start(n->env, &n->saved_timer,
                    wr_env_now(n->env) + (wr_time)wr_env_random_below(n->env, (uint64_t)SAVED_JITTER),
                    on_saved_timer);
-    return n->pong && n->identify && n->perf ? start_mdns(n) : WR_ELIMIT;
+    return n->pong && n->identify && n->perf && set_perf(n) == 0 ? start_mdns(n) : WR_ELIMIT;
 }
 
 static int start_network(struct wr_node *n, char err[static WR_NODE_ERROR])
@@ -472,6 +478,8 @@ void wr_node_reload(struct wr_node *n, uint32_t keys)
         set_public(n);
     if (keys & UINT32_C(1) << WR_CONFIG_BOOTSTRAP)
         set_bootstrap(n);
+    if (keys & UINT32_C(1) << WR_CONFIG_PERF)
+        (void)set_perf(n);
 }
 
 const struct wr_peerid *wr_node_self(const struct wr_node *n)

@@ -627,7 +627,7 @@ class Discover(Case):
 class Carry(Case):
     def test_perf(self):
         a, b = self.pair()
-        self.assertEqual(a("perf", b.peer, "--down", "1M").code, NO)    # strangers are not served
+        self.fails(a("perf", b.peer, "--down", "1M"), NO, "allowed peers only")
         self.assertEqual(b("allow", a.peer).code, YES)
         rows = a.json("perf", b.peer, "--up", "3M", "--down", "2M")
         self.has(rows[-1], "peer", "up_bytes", "down_bytes", "up_seconds", "down_seconds")

@@ -51,6 +51,7 @@ static const struct {
     {WR_CONFIG_PSK, "swarm.key", ""},
     {WR_CONFIG_DHT, "server", "servr"},
     {WR_CONFIG_RELAY, "off", "no"},
+    {WR_CONFIG_PERF, "all", "yes"},
     {WR_CONFIG_MDNS, "no", "maybe"},
     {WR_CONFIG_PORTMAP, "off", "2"},
     {WR_CONFIG_PUBLIC, "10.0.0.0/8", "10.0.0.0/99"},
@@ -111,6 +112,7 @@ static void test_defaults(void **state)
     assert_string_equal(wr_config_get(&c, WR_CONFIG_NETWORK), "ipfs");
     assert_int_equal(wr_config_choice(&c, WR_CONFIG_DHT), WR_CONFIG_DHT_AUTO);
     assert_int_equal(wr_config_choice(&c, WR_CONFIG_RELAY), WR_CONFIG_RELAY_AUTO);
+    assert_int_equal(wr_config_choice(&c, WR_CONFIG_PERF), WR_CONFIG_PERF_ALLOWED);
     assert_true(wr_config_on(&c, WR_CONFIG_MDNS));
     assert_string_equal(wr_config_get(&c, WR_CONFIG_PSK), "");
     struct wr_addr http;
