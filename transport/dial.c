@@ -8,7 +8,6 @@
 #define OTHER_AFTER       (1 * WR_SEC)      /* forms we hardly dial, behind the rest; go dial_ranker.go */
 #define OTHER_AFTER_LAN   (100 * WR_MSEC)   /* go */
 #define RELAY_AFTER       (500 * WR_MSEC)   /* relays, when a public direct address exists; go */
-#define CONNECTED_HOLD    (250 * WR_MSEC)   /* for the handshake of a connected socket; go dial_worker.go */
 
 /* ---- ranking ---------------------------------------------------------------------------------------- */
 
@@ -174,7 +173,6 @@ void wr_dial_plan(struct wr_dial *d, const struct wr_maddr *addrs, size_t count,
 {
     d->count = d->running = 0;
     d->started_at = now;
-    d->hold_until = 0;
     for (size_t i = 0; i < count; i++)
         insert(d, wr_maddr_bytes(&addrs[i]));
     rank_all(d);
@@ -211,7 +209,7 @@ int wr_dial_next(struct wr_dial *d, wr_time now)
     int i = first_due(d);
     if (i < 0 || d->running >= WR_DIAL_PARALLEL)
         return -1;
-    if (d->running > 0 && (d->addrs[i].start_at > now || d->hold_until > now))
+    if (d->running > 0 && d->addrs[i].start_at > now)
         return -1;
     /* Nothing in flight: whatever was meant to start with this one starts now, too. */
     wr_time due = d->addrs[i].start_at;
@@ -232,10 +230,7 @@ wr_time wr_dial_wait(const struct wr_dial *d)
     int i = first_due(d);
     if (i < 0 || d->running >= WR_DIAL_PARALLEL)
         return 0;
-    wr_time at = d->addrs[i].start_at;
-    if (d->running > 0 && d->hold_until > at)
-        at = d->hold_until;
-    return at;
+    return d->addrs[i].start_at;
 }
 
 void wr_dial_failed(struct wr_dial *d, int index, int err)
@@ -246,13 +241,6 @@ void wr_dial_failed(struct wr_dial *d, int index, int err)
     a->state = WR_DIAL_FAILED;
     a->err = err;
     d->running--;
-}
-
-void wr_dial_connected(struct wr_dial *d, int index, wr_time now)
-{
-    assert(index >= 0 && (size_t)index < d->count);
-    assert(d->addrs[index].state == WR_DIAL_RUNNING);
-    d->hold_until = now + CONNECTED_HOLD;
 }
 
 bool wr_dial_done(const struct wr_dial *d)

@@ -34,7 +34,6 @@ struct wr_dial {
     struct wr_dial_addr addrs[WR_DIAL_ADDRS_MAX];    /* an index stays good for the dial's life */
     size_t count, running;
     wr_time started_at;
-    wr_time hold_until;         /* a socket connected: give its handshake time */
 };
 
 /* Ranks (duplicates dropped, beyond the maximum the worst dropped). */
@@ -45,8 +44,6 @@ void wr_dial_add(struct wr_dial *d, struct wr_bytes addr, wr_time now);
 int wr_dial_next(struct wr_dial *d, wr_time now);
 wr_time wr_dial_wait(const struct wr_dial *d);    /* when next may say more; 0: only after a failure */
 void wr_dial_failed(struct wr_dial *d, int index, int err);
-/* Optional: the socket of index is connected and its handshake runs; nothing new starts for one stagger. */
-void wr_dial_connected(struct wr_dial *d, int index, wr_time now);
 bool wr_dial_done(const struct wr_dial *d);       /* nothing runs, nothing is left */
 int wr_dial_error(const struct wr_dial *d);       /* the most telling error of all tries */
 

@@ -129,19 +129,6 @@ static void test_no_more_than_the_maximum_at_once(void **state)
     assert_int_equal(wr_dial_next(&d, START + WR_SEC), -1);
 }
 
-static void test_a_connected_socket_holds_the_others_back(void **state)
-{
-    (void)state;
-    struct wr_maddr addrs[] = {ma("/ip4/8.8.8.8/tcp/1"), ma("/ip4/8.8.8.8/tcp/2")};
-    struct wr_dial d;
-    wr_dial_plan(&d, addrs, 2, START);
-    assert_int_equal(wr_dial_next(&d, START), 0);
-    wr_dial_connected(&d, 0, START + 240 * WR_MSEC);
-    assert_int_equal(wr_dial_next(&d, START + 250 * WR_MSEC), -1);
-    assert_true(wr_dial_wait(&d) == START + 490 * WR_MSEC);
-    assert_int_equal(wr_dial_next(&d, START + 490 * WR_MSEC), 1);
-}
-
 static void test_duplicates_and_trailing_peer_ids_fold(void **state)
 {
     (void)state;
@@ -266,7 +253,6 @@ int main(void)
         cmocka_unit_test(test_ranking_table),
         cmocka_unit_test(test_starts_are_staggered_and_failures_hurry),
         cmocka_unit_test(test_no_more_than_the_maximum_at_once),
-        cmocka_unit_test(test_a_connected_socket_holds_the_others_back),
         cmocka_unit_test(test_duplicates_and_trailing_peer_ids_fold),
         cmocka_unit_test(test_a_full_plan_drops_the_worst),
         cmocka_unit_test(test_names_that_resolve_late_keep_the_order),
