@@ -204,11 +204,6 @@ void wr_identify_pushed(struct wr_identify *id)
         push_later(id, wr_env_now(id->env));
 }
 
-void wr_identify_push_now(struct wr_identify *id)
-{
-    push_later(id, wr_env_now(id->env));
-}
-
 /* ---- observed addresses --------------------------------------------------------------------------------- */
 
 static bool is_active(const struct wr_identify *id, struct wr_bytes addr)

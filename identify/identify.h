@@ -44,8 +44,6 @@ void wr_identify_destroy(struct wr_identify *id);
 
 /* Where peers see us, active or not; most witnesses first. Returns how many of at most max. */
 size_t wr_identify_candidates(const struct wr_identify *id, struct wr_candidate *out, size_t max);
-/* Pushes at once instead of a second later (the next one per peer still waits its turn). */
-void wr_identify_push_now(struct wr_identify *id);
 
 struct wr_identify_stats {
     uint64_t asked, answered, pushed, taken;     /* exchanges finished; taken: pushes of others */

@@ -44,7 +44,6 @@ struct wr_peer {
     struct wr_peer_addr *addrs;         /* owned; sized to need */
     uint8_t addr_count, addr_cap;
     uint8_t failed_dials;               /* in a row */
-    bool muxer_inlined;                 /* what was agreed last time: optimistic next time */
     uint16_t connections;               /* open now; pins the entry */
     uint16_t protections;               /* see wr_peerstore_protect; pins the entry */
     const struct wr_interned *agent, *protocol_version;    /* shared, or NULL; printable text */
