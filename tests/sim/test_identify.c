@@ -607,6 +607,97 @@ static void test_other_ports_are_no_evidence(void **state)
     sim_run(w->sim, WR_SEC);
 }
 
+/* ---- many at once */
+
+#define LEAVES 70
+
+struct star {
+    struct sim *sim;
+    struct node hub, leaves[LEAVES];
+    struct wr_identify *id, *ids[LEAVES];
+};
+
+static struct star *star_make(bool leaves_identify)
+{
+    struct star *star = wr_alloc(sizeof(*star));
+    star->sim = sim_create(&(struct sim_options){.seed = 9, .rtt = RTT});
+    node_start(&star->hub, star->sim, 1);
+    star->id = identify(&star->hub);
+    for (unsigned i = 0; i < LEAVES; i++) {
+        node_start(&star->leaves[i], star->sim, 100 + i);
+        star->ids[i] = leaves_identify ? identify(&star->leaves[i]) : NULL;
+        assert_int_equal(node_connect(star->sim, &star->leaves[i], &star->hub), 0);
+    }
+    sim_run(star->sim, 10 * WR_SEC);
+    return star;
+}
+
+static void star_free(struct star *star)
+{
+    wr_identify_destroy(star->id);
+    node_stop(&star->hub);
+    for (unsigned i = 0; i < LEAVES; i++) {
+        wr_identify_destroy(star->ids[i]);
+        node_stop(&star->leaves[i]);
+    }
+    sim_destroy(star->sim);
+    wr_free(star);
+}
+
+static void count_streams(struct wr_conn *c, void *arg)
+{
+    *(unsigned *)arg += c->stream_count;
+}
+
+static void test_a_change_reaches_everybody_32_at_a_time(void **state)
+{
+    (void)state;
+    struct star *star = star_make(true);
+    unsigned most = 0;
+    node_handle(&star->hub, "/story/news", refuse, NULL);
+    for (int i = 0; i < 3000; i++) {
+        unsigned streams = 0;
+        sim_run(star->sim, WR_MSEC);
+        wr_swarm_each(star->hub.swarm, count_streams, &streams);
+        most = streams > most ? streams : most;
+    }
+    assert_int_equal(stats(star->id).pushed, LEAVES);
+    for (unsigned i = 0; i < LEAVES; i++)
+        assert_int_equal(node_knows(&star->leaves[i], &star->hub, "/story/news"), 1);
+    /* Those that wait for the peer's end after their message are counted here, too. */
+    assert_true(most >= WR_IDENTIFY_PUSHES_MAX && most <= 2 * WR_IDENTIFY_PUSHES_MAX);
+    star_free(star);
+}
+
+static void test_pushes_that_hang_have_a_ceiling(void **state)
+{
+    (void)state;
+    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
+    static const struct wr_stream_ops quiet = {.on_close = on_nothing};
+    struct star *star = star_make(false);
+    unsigned closed = 0;
+    int err = 0;
+    for (unsigned i = 0; i < LEAVES; i++) {
+        struct wr_stream *s = wr_conn_open_stream(node_conn(&star->leaves[i], &star->hub), push, &quiet,
+                                                  &closed, &err);
+        assert_int_equal(wr_stream_write(s, "\x50", 1), 1);
+    }
+    sim_run(star->sim, WR_SEC);
+    assert_int_equal(closed, LEAVES - WR_IDENTIFY_ANSWERS_MAX);
+    assert_int_equal(stats(star->id).refused, LEAVES - WR_IDENTIFY_ANSWERS_MAX);
+    sim_run(star->sim, WR_IDENTIFY_TIMEOUT);
+    assert_int_equal(closed, LEAVES);
+    /* There is room again. */
+    static const uint8_t pushed[] = {4, 0x1a, 2, '/', 'x'};
+    struct wr_stream *s = wr_conn_open_stream(node_conn(&star->leaves[0], &star->hub), push, &quiet,
+                                              &closed, &err);
+    wr_stream_write(s, pushed, sizeof(pushed));
+    wr_stream_close(s);
+    sim_run(star->sim, WR_SEC);
+    assert_int_equal(node_knows(&star->hub, &star->leaves[0], "/x"), 1);
+    star_free(star);
+}
+
 /* ---- out of memory */
 
 /* Two nodes meet while one allocation, then another ... fails: nobody crashes, leaks or hangs, and once
@@ -669,6 +760,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test(test_observers_agree_and_liars_lose),
         cmocka_unit_test_setup_teardown(test_other_ports_are_no_evidence, setup, teardown),
+        cmocka_unit_test(test_a_change_reaches_everybody_32_at_a_time),
+        cmocka_unit_test(test_pushes_that_hang_have_a_ceiling),
         cmocka_unit_test(test_each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
