@@ -33,6 +33,15 @@ unsigned wr_kad_cpl(const uint8_t a[static WR_KAD_KEY], const uint8_t b[static W
     return WR_KAD_KEY * 8;
 }
 
+double wr_kad_share(const uint8_t a[static WR_KAD_KEY], const uint8_t b[static WR_KAD_KEY])
+{
+    double share = 0;
+    /* 64 bits are more than a double tells apart. */
+    for (size_t i = 8; i-- > 0;)
+        share = (share + (uint8_t)(a[i] ^ b[i])) / 256;
+    return share;
+}
+
 int wr_kad_compare(const uint8_t target[static WR_KAD_KEY], const uint8_t a[static WR_KAD_KEY],
                    const uint8_t b[static WR_KAD_KEY])
 {

@@ -43,6 +43,8 @@ struct wr_kbucket {
 /* ---- the key space */
 void wr_kad_key(struct wr_bytes of, uint8_t out[static WR_KAD_KEY]); /* sha256 */
 unsigned wr_kad_cpl(const uint8_t a[static WR_KAD_KEY], const uint8_t b[static WR_KAD_KEY]);
+/* How far apart two places are, as a share of the key space, [0, 1). */
+double wr_kad_share(const uint8_t a[static WR_KAD_KEY], const uint8_t b[static WR_KAD_KEY]);
 /* <0: a is nearer to target than b. */
 int wr_kad_compare(const uint8_t target[static WR_KAD_KEY], const uint8_t a[static WR_KAD_KEY],
                    const uint8_t b[static WR_KAD_KEY]);

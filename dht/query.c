@@ -23,8 +23,7 @@ struct wr_query {
     struct wr_query_peer found; /* WR_QUERY_PEER: the target itself; id.len 0 until told of */
 };
 
-/* ---- pace: the 99th percentile by small steps, up 99 times as fast as down.
- * ------------------------ */
+/* ---- pace: the 99th percentile by small steps, up 99 times as fast as down. ----------------- */
 
 #define PACE_STEP 8 /* one part in as many */
 
@@ -45,8 +44,7 @@ void wr_pace_sample(struct wr_pace *p, wr_time took)
         p->p99 = WR_QUERY_LATE_MAX;
 }
 
-/* ---- candidates
- * ----------------------------------------------------------------------------------- */
+/* ---- candidates ----------------------------------------------------------------------------- */
 
 struct wr_query *wr_query_create(const struct wr_query_config *config)
 {
@@ -193,8 +191,7 @@ void wr_query_seed(struct wr_query *q, const struct wr_peerid *id, const struct 
     hear_of(q, id, addrs, count, 0);
 }
 
-/* ---- what comes next
- * ------------------------------------------------------------------------------ */
+/* ---- what comes next ------------------------------------------------------------------------ */
 
 /* Counts for termination: it has answered, or may yet. */
 static bool stands(const struct wr_query_peer *p)
@@ -404,8 +401,7 @@ wr_time wr_query_deadline(const struct wr_query *q)
     return first;
 }
 
-/* ---- what comes back
- * ------------------------------------------------------------------------------ */
+/* ---- what comes back ------------------------------------------------------------------------ */
 
 static void groups_of(const struct wr_dht_peer *p, uint64_t groups[static WR_IPGROUPS_MAX])
 {
@@ -507,14 +503,23 @@ void wr_query_resume(struct wr_query *q, unsigned want)
     q->want = want;
 }
 
-/* ---- results
- * -------------------------------------------------------------------------------------- */
+/* ---- results -------------------------------------------------------------------------------- */
 
 size_t wr_query_closest(const struct wr_query *q, const struct wr_query_peer **out, size_t max)
 {
     size_t count = 0;
     for (size_t i = 0; i < q->count && count < max; i++) {
         if (q->peers[i].state == WR_QUERY_ANSWERED)
+            out[count++] = &q->peers[i];
+    }
+    return count;
+}
+
+size_t wr_query_nearest(const struct wr_query *q, const struct wr_query_peer **out, size_t max)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < q->count && count < max; i++) {
+        if (stands(&q->peers[i]))
             out[count++] = &q->peers[i];
     }
     return count;

@@ -33,9 +33,9 @@
 #define WR_QUERY_LATE_FIRST   (500 * WR_MSEC) /* patience before anything was measured; ours */
 #define WR_QUERY_LATE_MIN     (150 * WR_MSEC) /* ours: scheduling and loss recovery take this */
 #define WR_QUERY_LATE_MAX     (10 * WR_SEC)   /* go's read time-out */
-#define WR_QUERY_LATE_NUM     7               /* late after 7/4 of what 99 of 100 replies take; ours: at 5/4 */
-#define WR_QUERY_LATE_DEN     4               /* a search among a thousand left out one live peer in sixty */
-#define WR_QUERY_GIVE_UP_MIN  (2 * WR_SEC)    /* waited for the last missing ones; ours */
+#define WR_QUERY_LATE_NUM     7 /* late after 7/4 of what 99 of 100 replies take; ours: at 5/4 */
+#define WR_QUERY_LATE_DEN     4 /* a search among a thousand left out one live peer in sixty */
+#define WR_QUERY_GIVE_UP_MIN  (2 * WR_SEC) /* waited for the last missing ones; ours */
 
 /* What replies usually take, shared by all lookups of a node: follows their 99th percentile. */
 struct wr_pace {
@@ -121,6 +121,9 @@ void wr_query_resume(struct wr_query *q, unsigned want);
 /* ---- results, at any time */
 /* The nearest that answered, nearest first; valid as ask.peer. Returns how many, at most max. */
 size_t wr_query_closest(const struct wr_query *q, const struct wr_query_peer **out, size_t max);
+/* The nearest that have neither failed nor are late, asked or not: whom a record may be left with.
+ */
+size_t wr_query_nearest(const struct wr_query *q, const struct wr_query_peer **out, size_t max);
 /* The target of WR_QUERY_PEER with the addresses told so far, or NULL. */
 const struct wr_query_peer *wr_query_target(const struct wr_query *q);
 /* Reads the next address off *rest, which starts as WR_BYTES(peer->addrs, peer->addrs_len). */
