@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* ---- mode
- * ------------------------------------------------------------------------------------------ */
+/* ---- mode ----------------------------------------------------------------------------------- */
 
 struct public_search {
     const struct wr_policy *policy;
@@ -88,8 +87,7 @@ bool wr_dht_serving(const struct wr_dht *d)
     return d->serving;
 }
 
-/* ---- what the swarm says
- * ---------------------------------------------------------------------------- */
+/* ---- what the swarm says -------------------------------------------------------------------- */
 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
 {
@@ -124,8 +122,7 @@ static void consider(struct wr_conn *c, void *arg)
         wr_dht_table_consider(d, c);
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------ */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static void fill(struct wr_dht *d, const struct wr_dht_options *o)
 {
@@ -146,6 +143,7 @@ static void fill(struct wr_dht *d, const struct wr_dht_options *o)
     wr_kad_key(wr_peerid_bytes(&d->self), self);
     wr_kbucket_init(&d->table, self, (size_t)d->limits->of[WR_LIMIT_TABLE].max);
     wr_pace_init(&d->pace);
+    wr_netsize_init(&d->netsize);
     wr_list_init(&d->rpcs);
     wr_list_init(&d->requests);
 }
@@ -215,6 +213,7 @@ int wr_dht_set_bootstrap(struct wr_dht *d, const struct wr_maddr *addrs, size_t 
 void wr_dht_stats(const struct wr_dht *d, struct wr_dht_stats *out)
 {
     *out = d->counted;
+    out->network_size = wr_netsize_estimate(&d->netsize, wr_env_now(d->env));
     out->table = d->table.count;
     out->buckets = d->table.bucket_count;
     out->providers = d->store.providers;
@@ -231,8 +230,7 @@ const struct wr_kbucket *wr_dht_table(const struct wr_dht *d)
     return &d->table;
 }
 
-/* ---- router
- * ---------------------------------------------------------------------------------------- */
+/* ---- router --------------------------------------------------------------------------------- */
 
 struct route {
     wr_route_done done;

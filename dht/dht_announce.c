@@ -7,37 +7,27 @@
 
 #include <string.h>
 
-#define PUTS_ENOUGH       3 / 4 /* of the nearest told: the rest goes on alone; go lookup_optim.go */
-#define CORRECT_MAX       WR_QUERY_SET  /* peers given the better value after a get */
-#define ANNOUNCE_PARALLEL 4             /* keys announced again at once; ours */
-#define ANNOUNCE_RETRY    (5 * WR_MIN)  /* after a failure; ours */
-#define ANNOUNCE_SPREAD   (2 * WR_SEC)  /* per key, over which a restart spreads them; ours */
-#define ANNOUNCE_JITTER   (WR_HOUR)     /* taken off the interval at most; ours */
-#define SEEK_FIRST        (10 * WR_SEC) /* between searches for members, doubling; ours */
-#define SEEK_MAX          (10 * WR_MIN) /* ours: newcomers find those who are there, at once */
-#define SEEK_WANT         100           /* members looked for; go's default limit */
-#define MEMBERS_MAX       1000          /* remembered, so as not to be told again; ours */
-#define MEMBER_AGAIN      WR_HOUR       /* then told again */
+#define PUTS_ENOUGH       15 /* told: the rest goes on alone; go lookup_optim.go, 75 % */
+#define PUTS_MAX          (2 * WR_QUERY_SET) /* peers tried for one record; ours */
+#define CORRECT_MAX       WR_QUERY_SET       /* peers given the better value after a get */
+#define ANNOUNCE_PARALLEL 4                  /* keys announced again at once; ours */
+#define ANNOUNCE_RETRY    (5 * WR_MIN)       /* after a failure; ours */
+#define ANNOUNCE_SPREAD   (2 * WR_SEC)       /* per key, over which a restart spreads them; ours */
+#define ANNOUNCE_JITTER   (WR_HOUR)          /* taken off the interval at most; ours */
+#define SEEK_FIRST        (10 * WR_SEC)      /* between searches for members, doubling; ours */
+#define SEEK_MAX          (10 * WR_MIN)      /* ours: newcomers find those who are there, at once */
+#define SEEK_WANT         100                /* members looked for; go's default limit */
+#define MEMBERS_MAX       1000               /* remembered, so as not to be told again; ours */
+#define MEMBER_AGAIN      WR_HOUR            /* then told again */
 
-/* ---- puts
- * ------------------------------------------------------------------------------------------ */
+/* ---- puts: records go to the nearest as soon as the search has converged. Whether a peer is alive
+ * shows in the put as well as in one more question; the next one takes the place of who fails. */
 
 static bool keeps_our_value(const struct wr_dht_request *r, const struct wr_dht_msg *answer)
 {
     /* go checks the same: an answer without our value is a refusal. */
     return answer && answer->has_record &&
            wr_bytes_equal(answer->record.value, wr_buf_bytes(&r->value));
-}
-
-static void on_put(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
-{
-    struct wr_dht_request *r = rpc->owner;
-    r->puts_over++;
-    r->puts_kept += r->kind == PROVIDE ? err == 0 : keeps_our_value(r, answer);
-    if (r->puts_over < r->puts &&
-        r->puts_kept < (r->puts * PUTS_ENOUGH > 0 ? r->puts * PUTS_ENOUGH : 1))
-        return;
-    wr_dht_request_end(r, r->puts_kept > 0 ? 0 : WR_EREFUSED);
 }
 
 /* The message that leaves our record: ourselves with addresses, or the value. */
@@ -66,30 +56,98 @@ static void fill_value(struct put_message *m, struct wr_bytes key, struct wr_byt
                                  .record = {.key = key, .value = value}};
 }
 
+static bool put_to_before(const struct wr_dht_request *r, const struct wr_peerid *id)
+{
+    for (size_t i = 0; i < r->seen_count; i++) {
+        if (wr_peerid_equal(&r->seen[i], id))
+            return true;
+    }
+    return false;
+}
+
+static void on_put(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer);
+
+/* Leaves the record with one peer, unless that was done. False: nothing was sent. */
+static bool put_to(struct wr_dht_request *r, const struct wr_query_peer *to)
+{
+    struct put_message m;
+    struct wr_bytes key = WR_BYTES(r->key, r->key_len);
+    int err;
+    if (r->seen_count == PUTS_MAX || put_to_before(r, &to->id))
+        return false;
+    if (!r->seen)
+        r->seen = wr_alloc_array(PUTS_MAX, sizeof(r->seen[0]));
+    if (!r->seen)
+        return false;
+    r->seen[r->seen_count++] = to->id;
+    if (r->kind == PROVIDE)
+        fill_provider(r->dht, &m, key);
+    else
+        fill_value(&m, key, wr_buf_bytes(&r->value));
+    if (!wr_dht_rpc_ask(r->dht, &to->id, WR_BYTES(to->addrs, to->addrs_len), &m.msg, r, on_put,
+                        &err))
+        return false;
+    r->puts++;
+    return true;
+}
+
+/* Keeps as many puts under way as are missing. */
+static void put_more(struct wr_dht_request *r)
+{
+    const struct wr_query_peer *nearest[PUTS_MAX];
+    size_t count = wr_query_nearest(r->query, nearest, PUTS_MAX);
+    unsigned flying = r->puts - r->puts_over - r->puts_slow;
+    for (size_t i = 0; i < count && r->puts_kept + flying < WR_QUERY_SET; i++)
+        flying += put_to(r, nearest[i]);
+}
+
+static void put_look(struct wr_dht_request *r)
+{
+    put_more(r);
+    unsigned enough = r->puts < PUTS_ENOUGH ? r->puts : PUTS_ENOUGH;
+    if (r->puts_over < r->puts && r->puts_kept < enough)
+        return;
+    int err = r->puts > 0 ? WR_EREFUSED : WR_EUNREACH;
+    wr_dht_request_end(r, r->puts_kept > 0 ? 0 : err);
+}
+
+static void on_put(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
+{
+    struct wr_dht_request *r = rpc->owner;
+    r->puts_over++;
+    r->puts_kept += r->kind == PROVIDE ? err == 0 : keeps_our_value(r, answer);
+    if (r->puts_slow > r->puts - r->puts_over)
+        r->puts_slow = r->puts - r->puts_over;
+    if (r->putting)
+        put_look(r);
+}
+
+void wr_dht_put_early(struct wr_dht_request *r, const struct wr_peerid *id)
+{
+    const struct wr_query_peer *nearest[WR_QUERY_SET];
+    size_t count = wr_query_closest(r->query, nearest, WR_QUERY_SET);
+    for (size_t i = 0; i < count; i++) {
+        double share = wr_kad_share(nearest[i]->key, wr_query_key(r->query));
+        if (wr_peerid_equal(&nearest[i]->id, id) &&
+            wr_netsize_sure(&r->dht->netsize, share, wr_env_now(r->dht->env)))
+            put_to(r, nearest[i]);
+    }
+}
+
 void wr_dht_put_begin(struct wr_dht_request *r)
 {
     struct wr_dht *d = r->dht;
-    struct wr_bytes key = WR_BYTES(r->key, r->key_len);
-    const struct wr_query_peer *nearest[WR_QUERY_SET];
-    struct put_message m;
-    int err;
-    size_t count = wr_query_closest(r->query, nearest, WR_QUERY_SET);
-    if (r->kind == PROVIDE)
-        fill_provider(d, &m, key);
-    else
-        fill_value(&m, key, wr_buf_bytes(&r->value));
-    wr_dht_rpc_orphan(d, r);
-    for (size_t i = 0; i < count; i++) {
-        if (wr_dht_rpc_ask(d, &nearest[i]->id, WR_BYTES(nearest[i]->addrs, nearest[i]->addrs_len),
-                           &m.msg, r, on_put, &err))
-            r->puts++;
-    }
-    wr_query_destroy(r->query);
-    r->query = NULL;
-    if (r->puts == 0)
-        wr_dht_request_end(r, WR_EUNREACH);
-    else
-        wr_timer_start(d->env, &r->timer, r->ends_at, r->timer.on_timer);
+    r->putting = true;
+    wr_timer_start(d->env, &r->timer, wr_env_now(d->env) + d->pace.p99 * 5 / 4,
+                   wr_dht_request_timer);
+    put_look(r);
+}
+
+void wr_dht_put_slow(struct wr_dht_request *r)
+{
+    r->puts_slow = r->puts - r->puts_over;
+    wr_timer_start(r->dht->env, &r->timer, r->ends_at, wr_dht_request_timer);
+    put_look(r);
 }
 
 /* Nobody waits for these: what comes of it shows in the next search. */
@@ -131,8 +189,7 @@ void wr_dht_correct(struct wr_dht_request *r)
     }
 }
 
-/* ---- keys we provide
- * ------------------------------------------------------------------------------- */
+/* ---- keys we provide ------------------------------------------------------------------------ */
 
 struct provided {
     struct wr_list node;
@@ -205,8 +262,8 @@ static void announce(struct provided *p)
 {
     struct wr_dht *d = p->dht;
     int err;
-    if (!wr_dht_request_start(d, PROVIDE, WR_BYTES(p->key, p->key_len), 0, 0, true, &announce_ops,
-                              p, &err)) {
+    if (!wr_dht_request_start(d, PROVIDE, WR_BYTES(p->key, p->key_len), 0, WR_QUERY_BETA, true,
+                              &announce_ops, p, &err)) {
         p->due_at = next_turn(d, true);
         return;
     }
@@ -273,7 +330,7 @@ struct wr_dht_request *wr_dht_provide(struct wr_dht *d, struct wr_bytes key,
     /* A caller who waits gets an announcement of his own; the list's next one comes in its turn. */
     struct wr_dht_request *r = NULL;
     if (ops) {
-        r = wr_dht_request_start(d, PROVIDE, key, 0, 0, false, ops, arg, err);
+        r = wr_dht_request_start(d, PROVIDE, key, 0, WR_QUERY_BETA, false, ops, arg, err);
         p->due_at = next_turn(d, r == NULL);
     }
     arm_announce(d);
@@ -336,8 +393,7 @@ int wr_dht_announce_init(struct wr_dht *d)
     return rc;
 }
 
-/* ---- names
- * ----------------------------------------------------------------------------------------- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 struct member {
     struct wr_peerid id;

@@ -8,6 +8,7 @@
 
 #include "dht/dht.h"
 #include "dht/kbucket.h"
+#include "dht/netsize.h"
 #include "dht/query.h"
 #include "dht/store.h"
 #include "transport/msg.h"
@@ -52,18 +53,19 @@ struct wr_dht_request {
     void *arg;
     uint8_t key[WR_DHT_KEY_MAX];
     size_t key_len;
-    struct wr_query *query; /* NULL once the puts have begun */
+    struct wr_query *query;
     struct wr_task pump, dispose;
     struct wr_timer timer;
     wr_time started_at, ends_at;
     bool over;  /* on_done was called, or it was cancelled */
     bool quiet; /* upkeep: counts under no limit */
     unsigned want;
-    struct wr_peerid *seen; /* owned: providers told of */
+    struct wr_peerid *seen; /* owned: providers told of; peers the record was sent to */
     size_t seen_count, seen_cap;
     struct wr_buf value;    /* to put, or the best found so far */
     uint32_t best, numbers; /* number of the best value, numbers given out */
-    unsigned puts, puts_over, puts_kept;
+    bool putting;           /* the search is over, the record goes out */
+    unsigned puts, puts_over, puts_kept, puts_slow;
 };
 
 /* Makes and starts one; set: see wr_query_config. NULL with *err. */
@@ -73,6 +75,7 @@ struct wr_dht_request *wr_dht_request_start(struct wr_dht *d, enum request_kind 
                                             int *err);
 /* Ends it: on_done, unless it is over already. */
 void wr_dht_request_end(struct wr_dht_request *r, int err);
+void wr_dht_request_timer(struct wr_timer *timer); /* of wr_dht_request.timer */
 /* Somebody to ask has turned up. */
 void wr_dht_requests_wake(struct wr_dht *d);
 void wr_dht_requests_drop_all(struct wr_dht *d);
@@ -80,6 +83,10 @@ void wr_dht_requests_drop_all(struct wr_dht *d);
 /* ---- dht_announce.c ---- */
 /* The search is over: tells the nearest what r->value or we as provider are. */
 void wr_dht_put_begin(struct wr_dht_request *r);
+/* A peer that surely is one of the nearest has answered: it is told at once. */
+void wr_dht_put_early(struct wr_dht_request *r, const struct wr_peerid *id);
+/* Puts under way take longer than they should: others are told beside them. */
+void wr_dht_put_slow(struct wr_dht_request *r);
 /* Gives the best value to those of the nearest that did not have it. */
 void wr_dht_correct(struct wr_dht_request *r);
 int wr_dht_announce_init(struct wr_dht *d);
@@ -137,6 +144,7 @@ struct wr_dht {
     struct wr_kbucket table;
     struct wr_store store;
     struct wr_pace pace;
+    struct wr_netsize netsize;
     struct wr_swarm_watch watch;
     struct wr_list rpcs, requests;
     struct wr_dht_stats counted; /* the counters of it */

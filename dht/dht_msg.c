@@ -13,8 +13,7 @@ enum { MSG_TYPE = 1, MSG_KEY = 2, MSG_RECORD = 3, MSG_CLOSER = 8, MSG_PROVIDERS 
 enum { RECORD_KEY = 1, RECORD_VALUE = 2, RECORD_TIME = 5 };
 enum { PEER_ID = 1, PEER_ADDRS = 2 };
 
-/* ---- decoding: in place, so that a message takes no memory but its list of peers
- * ------------------- */
+/* ---- decoding: in place, so that a message takes no memory but its list of peers ------------ */
 
 /* An address as it may be used: checked, and without the /p2p/<id> that some senders leave on it.
  * Nothing when it is malformed, or names another peer than the entry it stands in. */

@@ -15,8 +15,7 @@ static struct wr_bytes key_of(const struct wr_dht_request *r)
     return WR_BYTES(r->key, r->key_len);
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------ */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static void dispose(struct wr_task *task)
 {
@@ -46,7 +45,7 @@ void wr_dht_request_end(struct wr_dht_request *r, int err)
         return;
     wr_log(wr_env_log(r->dht->env), WR_LOG_DEBUG, "dht",
            "request done kind=%d err=%s asked=%u ms=%lld", (int)r->kind,
-           err ? wr_err_name(err) : "0", r->query ? wr_query_asked(r->query) : 0,
+           err ? wr_err_name(err) : "0", wr_query_asked(r->query),
            (long long)((wr_env_now(r->dht->env) - r->started_at) / WR_MSEC));
     let_go(r);
     if (r->ops && r->ops->on_done)
@@ -70,8 +69,7 @@ static void tell_peer(struct wr_dht_request *r, const struct wr_dht_peer *peer)
         r->ops->on_peer(r->arg, peer);
 }
 
-/* ---- what was found
- * -------------------------------------------------------------------------------- */
+/* ---- what was found ------------------------------------------------------------------------- */
 
 /* A candidate with its addresses as a peer to tell of; slices point into the candidate. */
 static void unpack(const struct wr_query_peer *from,
@@ -126,8 +124,21 @@ static void tell_value(struct wr_dht_request *r)
     wr_dht_request_end(r, 0);
 }
 
+/* How near the nearest are says how many there are. */
+static void measure(struct wr_dht_request *r)
+{
+    const struct wr_query_peer *nearest[WR_QUERY_SET];
+    size_t count = wr_query_nearest(r->query, nearest, WR_QUERY_SET);
+    if (count == WR_QUERY_SET)
+        wr_netsize_add(&r->dht->netsize,
+                       wr_kad_share(nearest[count - 1]->key, wr_query_key(r->query)),
+                       wr_env_now(r->dht->env));
+}
+
 static void search_over(struct wr_dht_request *r)
 {
+    if (r->kind == FIND_CLOSEST || r->kind == PUT_VALUE || r->kind == PROVIDE)
+        measure(r);
     wr_kbucket_refreshed(&r->dht->table, wr_query_key(r->query), wr_env_now(r->dht->env));
     wr_dht_table_wake(r->dht);
     switch (r->kind) {
@@ -150,8 +161,7 @@ static void search_over(struct wr_dht_request *r)
     }
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------- */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 static bool seen_before(const struct wr_dht_request *r, const struct wr_peerid *id)
 {
@@ -231,16 +241,10 @@ static size_t filter_closer(const struct wr_dht *d, struct wr_dht_peer *peers, s
     return kept;
 }
 
-static void on_answer(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
+static void take_answer(struct wr_dht_request *r, const struct wr_peerid *from,
+                        struct wr_dht_msg *answer)
 {
-    struct wr_dht_request *r = rpc->owner;
     struct wr_dht *d = r->dht;
-    if (!answer) {
-        wr_query_failed(r->query, &rpc->peer);
-        wr_env_defer(d->env, &r->pump, r->pump.run);
-        return;
-    }
-    (void)err;
     struct wr_query_reply reply = {.closer = answer->closer};
     reply.closer_count = filter_closer(d, answer->closer, answer->closer_count);
     if (r->kind == FIND_PROVIDERS)
@@ -250,12 +254,24 @@ static void on_answer(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer
     /* Telling may have cancelled the request. */
     if (r->over)
         return;
-    wr_query_reply(r->query, &rpc->peer, wr_env_now(d->env), &reply);
-    wr_env_defer(d->env, &r->pump, r->pump.run);
+    wr_query_reply(r->query, from, wr_env_now(d->env), &reply);
+    if (r->kind == PROVIDE || r->kind == PUT_VALUE)
+        wr_dht_put_early(r, from);
 }
 
-/* ---- questions
- * ------------------------------------------------------------------------------------- */
+static void on_answer(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
+{
+    struct wr_dht_request *r = rpc->owner;
+    (void)err;
+    if (answer)
+        take_answer(r, &rpc->peer, answer);
+    else
+        wr_query_failed(r->query, &rpc->peer);
+    if (!r->over && !r->putting)
+        wr_env_defer(r->dht->env, &r->pump, r->pump.run);
+}
+
+/* ---- questions ------------------------------------------------------------------------------ */
 
 static enum wr_dht_type question_of(enum request_kind kind)
 {
@@ -280,7 +296,7 @@ static void ask(struct wr_dht_request *r, const struct wr_query_ask *what)
     }
 }
 
-static void on_timer(struct wr_timer *timer)
+void wr_dht_request_timer(struct wr_timer *timer)
 {
     struct wr_dht_request *r = wr_list_entry(timer, struct wr_dht_request, timer);
     wr_env_defer(r->dht->env, &r->pump, r->pump.run);
@@ -329,15 +345,17 @@ static void pump(struct wr_task *task)
         time_out(r);
         return;
     }
-    if (!r->query)
+    if (r->putting) {
+        wr_dht_put_slow(r);
         return;
+    }
     if (wr_query_asked(r->query) == 0)
         seed(r);
     while ((rc = wr_query_next(r->query, now, &what)) > 0)
         ask(r, &what);
     /* Nobody to ask: somebody may turn up. */
     if (wr_query_asked(r->query) == 0 && !r->quiet && now < r->started_at + WAIT_FOR_PEERS) {
-        wr_timer_start(d->env, &r->timer, r->started_at + WAIT_FOR_PEERS, on_timer);
+        wr_timer_start(d->env, &r->timer, r->started_at + WAIT_FOR_PEERS, wr_dht_request_timer);
         return;
     }
     if (rc < 0) {
@@ -345,7 +363,8 @@ static void pump(struct wr_task *task)
         return;
     }
     wr_time next = wr_query_deadline(r->query);
-    wr_timer_start(d->env, &r->timer, next && next < r->ends_at ? next : r->ends_at, on_timer);
+    wr_timer_start(d->env, &r->timer, next && next < r->ends_at ? next : r->ends_at,
+                   wr_dht_request_timer);
 }
 
 void wr_dht_requests_wake(struct wr_dht *d)
@@ -353,13 +372,12 @@ void wr_dht_requests_wake(struct wr_dht *d)
     wr_list_each(node, &d->requests)
     {
         struct wr_dht_request *r = wr_list_entry(node, struct wr_dht_request, node);
-        if (r->query && wr_query_asked(r->query) == 0)
+        if (!r->putting && wr_query_asked(r->query) == 0)
             wr_env_defer(d->env, &r->pump, pump);
     }
 }
 
-/* ---- starting
- * -------------------------------------------------------------------------------------- */
+/* ---- starting ------------------------------------------------------------------------------- */
 
 static enum wr_query_kind query_kind(enum request_kind kind)
 {
@@ -509,7 +527,8 @@ struct wr_dht_request *wr_dht_put_value(struct wr_dht *d, struct wr_bytes key,
     *err = wr_record_check(key, value, wr_env_unix(d->env));
     if (*err != 0)
         return NULL;
-    struct wr_dht_request *r = wr_dht_request_start(d, PUT_VALUE, key, 0, 0, false, ops, arg, err);
+    struct wr_dht_request *r =
+        wr_dht_request_start(d, PUT_VALUE, key, 0, WR_QUERY_BETA, false, ops, arg, err);
     if (!r)
         return NULL;
     wr_buf_put_bytes(&r->value, value);

@@ -20,7 +20,7 @@ struct wr_dht_guest {
 };
 
 /* ---- rates: a bucket of tokens per address, or per peer where many share one (LAN, this machine)
- * ----- */
+ * ---- */
 
 struct rate {
     struct wr_list node; /* wr_dht.rate_order, longest unseen first */
@@ -82,8 +82,7 @@ static bool within_rate(struct wr_dht *d, const struct wr_dht_guest *g)
     return true;
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------- */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 /* Room for an answer: the peers, their addresses, and what has to be copied. */
 struct answer {
@@ -184,8 +183,7 @@ static void add_value(struct answer *a, struct wr_dht *d, struct wr_bytes key)
         (struct wr_dht_record){key, wr_buf_bytes(&a->value), wr_buf_bytes(&a->received)};
 }
 
-/* ---- requests
- * -------------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------- */
 
 static struct wr_store_source source_of(const struct wr_dht_guest *g)
 {
@@ -285,8 +283,7 @@ static int answer_to(struct wr_dht_guest *g, const struct wr_dht_msg *request)
     return rc;
 }
 
-/* ---- streams
- * --------------------------------------------------------------------------------------- */
+/* ---- streams -------------------------------------------------------------------------------- */
 
 static void dispose(struct wr_task *task)
 {

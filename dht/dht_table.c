@@ -26,8 +26,7 @@
 #define RANDOM_CPL_MAX 12 /* deeper targets are ids of members; 2^13 hashes at most */
 #define TAG_WEIGHT     5  /* go-libp2p-kad-dht */
 
-/* ---- who enters
- * ------------------------------------------------------------------------------------ */
+/* ---- who enters ----------------------------------------------------------------------------- */
 
 static void on_upkeep(struct wr_task *task);
 
@@ -166,8 +165,7 @@ void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err
     forget(d, peer, key, wr_err_name(err));
 }
 
-/* ---- admission: a FIND_NODE for its own id, which a server answers with somebody
- * ------------------- */
+/* ---- admission: a FIND_NODE for its own id, which a server answers with somebody ------------ */
 
 static void on_checked(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
 {
@@ -218,8 +216,7 @@ void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn)
         check(d, &conn->peer);
 }
 
-/* ---- saving
- * ---------------------------------------------------------------------------------------- */
+/* ---- saving --------------------------------------------------------------------------------- */
 
 static struct wr_bytes saved_name(const struct wr_dht *d,
                                   uint8_t room[static WR_STORE_PREFIX_MAX + 1])
@@ -281,8 +278,7 @@ static void try_saved(struct wr_dht *d)
     wr_buf_clear(&b);
 }
 
-/* ---- bootstrap
- * ------------------------------------------------------------------------------------- */
+/* ---- bootstrap ------------------------------------------------------------------------------ */
 
 struct boot {
     struct wr_list node; /* wr_dht.connects */
@@ -355,8 +351,7 @@ static void bootstrap(struct wr_dht *d, wr_time now)
     d->boot_wait = d->boot_wait * 2 < max ? d->boot_wait * 2 : max;
 }
 
-/* ---- refreshing
- * ------------------------------------------------------------------------------------ */
+/* ---- refreshing ----------------------------------------------------------------------------- */
 
 static void on_refreshed(void *arg, int err)
 {
@@ -415,8 +410,7 @@ static void refresh(struct wr_dht *d, wr_time now)
         wr_kbucket_refreshed(&d->table, d->refresh_key, now);
 }
 
-/* ---- the clockwork
- * --------------------------------------------------------------------------------- */
+/* ---- the clockwork -------------------------------------------------------------------------- */
 
 static void on_timer(struct wr_timer *timer)
 {

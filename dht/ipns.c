@@ -52,8 +52,7 @@ static int read_envelope(struct wr_bytes in, struct envelope *e)
     return rc;
 }
 
-/* ---- DAG-CBOR: definite lengths only (RFC 8949, 3; ipld codecs, dag-cbor)
- * -------------------------- */
+/* ---- DAG-CBOR: definite lengths only (RFC 8949, 3; ipld codecs, dag-cbor) ------------------- */
 
 enum {
     CBOR_UINT = 0,
@@ -174,8 +173,7 @@ static int read_data(struct wr_bytes in, struct data *d)
     return wr_reader_done(&r) && d->seen == SEEN_ALL ? 0 : WR_EPROTO;
 }
 
-/* ---- record
- * ---------------------------------------------------------------------------------------- */
+/* ---- record --------------------------------------------------------------------------------- */
 
 /* Fields of version 1 are unsigned for those who check version 2 only: they must not tell another
  * story. */

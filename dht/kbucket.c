@@ -15,8 +15,7 @@ struct wr_kbucket_slot {
     bool gained; /* somebody came in since the last refresh */
 };
 
-/* ---- the key space
- * -------------------------------------------------------------------------------- */
+/* ---- the key space -------------------------------------------------------------------------- */
 
 void wr_kad_key(struct wr_bytes of, uint8_t out[static WR_KAD_KEY])
 {
@@ -52,8 +51,7 @@ int wr_kad_compare(const uint8_t target[static WR_KAD_KEY], const uint8_t a[stat
     return 0;
 }
 
-/* ---- lookup
- * --------------------------------------------------------------------------------------- */
+/* ---- lookup --------------------------------------------------------------------------------- */
 
 void wr_kbucket_init(struct wr_kbucket *t, const uint8_t self[static WR_KAD_KEY], size_t max)
 {
@@ -148,8 +146,7 @@ struct wr_kentry *wr_kbucket_next(const struct wr_kbucket *t, size_t *cursor)
     return NULL;
 }
 
-/* ---- admission
- * ------------------------------------------------------------------------------------ */
+/* ---- admission ------------------------------------------------------------------------------ */
 
 static bool shares_group(const struct wr_kentry *e, uint64_t group)
 {
@@ -325,8 +322,7 @@ void wr_kbucket_settle(struct wr_kbucket *t)
         e->replaceable = false;
 }
 
-/* ---- upkeep
- * --------------------------------------------------------------------------------------- */
+/* ---- upkeep --------------------------------------------------------------------------------- */
 
 /* When the bucket needs refreshing next, all being as it is now. */
 static wr_time due_at(const struct wr_kbucket_slot *b)

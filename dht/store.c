@@ -12,8 +12,7 @@
 #define META_SIZE    (1 + 16 + 4 + 8 + 4 + 4)
 #define SWEEP_BATCH  64 /* index entries read at a time */
 
-/* ---- names
- * ---------------------------------------------------------------------------------------- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 void wr_store_name(const struct wr_store *s, char what, struct wr_bytes of, uint8_t *out,
                    size_t len)
@@ -64,8 +63,7 @@ struct entry_key wr_store_time_key(const struct wr_store *s, uint32_t expires, s
     return wr_store_key(s, 't', wr_buf_bytes(&b));
 }
 
-/* ---- clock and counts
- * ------------------------------------------------------------------------------ */
+/* ---- clock and counts ----------------------------------------------------------------------- */
 
 uint32_t wr_store_clock(const struct wr_store *s)
 {
@@ -157,8 +155,7 @@ void wr_store_close(struct wr_store *s)
     s->providers = s->values = 0;
 }
 
-/* ---- accounts
- * -------------------------------------------------------------------------------------- */
+/* ---- accounts ------------------------------------------------------------------------------- */
 
 int wr_store_load_peer(struct wr_store *s, const uint8_t name[static NAME_PEER],
                        struct peer_entry *peer)
@@ -290,8 +287,7 @@ void wr_store_release(struct wr_store *s, enum record_kind kind,
     }
 }
 
-/* ---- expiry
- * ---------------------------------------------------------------------------------------- */
+/* ---- expiry --------------------------------------------------------------------------------- */
 
 struct due {
     uint32_t now;

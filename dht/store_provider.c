@@ -20,8 +20,7 @@ struct providers {
     struct provider of[WR_STORE_PER_KEY];
 };
 
-/* ---- entries
- * --------------------------------------------------------------------------------------- */
+/* ---- entries -------------------------------------------------------------------------------- */
 
 static bool read_provider(struct wr_bytes value, struct provider *p)
 {
@@ -104,8 +103,7 @@ static int load_providers(struct wr_store *s, struct wr_bytes key, struct provid
     return wr_kv_scan(s->kv, entry_bytes(&from), WR_BYTES_NONE, collect_provider, all);
 }
 
-/* ---- who makes room
- * -------------------------------------------------------------------------------- */
+/* ---- who makes room ------------------------------------------------------------------------- */
 
 static bool same_group(const uint8_t *a, const uint8_t *b)
 {
@@ -165,8 +163,7 @@ static const struct provider *choose_victim(const struct providers *all,
     return NULL;
 }
 
-/* ---- announcing
- * ------------------------------------------------------------------------------------ */
+/* ---- announcing ----------------------------------------------------------------------------- */
 
 static void pack_addrs(struct peer_entry *peer, const struct wr_bytes *addrs, size_t count)
 {
@@ -293,8 +290,7 @@ int wr_store_add_provider(struct wr_store *s, struct wr_bytes key,
     return rc;
 }
 
-/* ---- finding
- * --------------------------------------------------------------------------------------- */
+/* ---- finding -------------------------------------------------------------------------------- */
 
 /* Copies a peer's addresses behind the others; false when it has none that are still believed. */
 static bool give_addrs(struct wr_store_found *found, struct wr_dht_peer *to,

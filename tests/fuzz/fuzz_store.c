@@ -21,8 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define ENTRIES_MAX 512
 #define ENTRY_MAX   600
 
-/* ---- doubles
- * --------------------------------------------------------------------------------------- */
+/* ---- doubles -------------------------------------------------------------------------------- */
 
 struct wr_env {
     wr_time now;
@@ -132,8 +131,7 @@ int wr_kv_scan(struct wr_kv *k, struct wr_bytes prefix, struct wr_bytes after, w
     return 0;
 }
 
-/* ---- the story
- * ------------------------------------------------------------------------------------- */
+/* ---- the story ------------------------------------------------------------------------------ */
 
 static uint8_t take(struct wr_bytes *in)
 {

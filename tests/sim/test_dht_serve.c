@@ -1,8 +1,7 @@
 /* The DHT's answers to peers of every make: streams written byte by byte by the test. */
 #include "tests/sim/dht_world.h"
 
-/* ---- a peer that does as it likes
- * ------------------------------------------------------------------- */
+/* ---- a peer that does as it likes ----------------------------------------------------------- */
 
 struct guest {
     struct wr_stream *stream; /* NULL once closed */
@@ -128,8 +127,7 @@ static struct wr_dht_msg find_node(const struct wr_peerid *target)
     return (struct wr_dht_msg){.type = WR_DHT_FIND_NODE, .key = wr_peerid_bytes(target)};
 }
 
-/* ---- streams
- * --------------------------------------------------------------------------------------- */
+/* ---- streams -------------------------------------------------------------------------------- */
 
 /* go: several requests on one stream, here all in one write, then one after the answers. */
 static void test_pipelined_requests(void **state)
@@ -276,8 +274,7 @@ static void test_ping(void **state)
     tear_down_sim();
 }
 
-/* ---- records
- * --------------------------------------------------------------------------------------- */
+/* ---- records -------------------------------------------------------------------------------- */
 
 static struct wr_bytes one_addr(struct wr_maddr *ma, const char *text)
 {
@@ -446,8 +443,7 @@ static void test_asked_for_itself(void **state)
     tear_down_sim();
 }
 
-/* ---- bounds
- * ---------------------------------------------------------------------------------------- */
+/* ---- bounds --------------------------------------------------------------------------------- */
 
 /* A guest that asks without end is reset, and heard again a little later; others notice nothing. */
 static void test_rate(void **state)

@@ -15,8 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- doubles: an environment that is a clock, a kv store that is a sorted array
- * --------------------- */
+/* ---- doubles: an environment that is a clock, a kv store that is a sorted array ------------- */
 
 struct wr_env {
     wr_time now;
@@ -157,8 +156,7 @@ int wr_kv_scan(struct wr_kv *k, struct wr_bytes prefix, struct wr_bytes after, w
     return 0;
 }
 
-/* ---- helpers
- * --------------------------------------------------------------------------------------- */
+/* ---- helpers -------------------------------------------------------------------------------- */
 
 static struct wr_limits limits;
 static struct wr_store store;
@@ -252,8 +250,7 @@ static void assert_empty(void)
     assert_int_equal(limits.of[WR_LIMIT_PROVIDERS].used + limits.of[WR_LIMIT_VALUES].used, 0);
 }
 
-/* ---- providers
- * ------------------------------------------------------------------------------------- */
+/* ---- providers ------------------------------------------------------------------------------ */
 
 static void test_provider_is_found(void **state)
 {
@@ -475,8 +472,7 @@ static void test_name_spaces(void **state)
     wr_store_close(&other);
 }
 
-/* ---- values
- * ---------------------------------------------------------------------------------------- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 static void pk_pair(uint8_t fill, struct wr_buf *key, struct wr_buf *value)
 {
