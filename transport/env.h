@@ -115,7 +115,9 @@ void wr_listener_close(struct wr_listener *l);
 
 /* Starts to connect. With `from` (an address that a listener of ours is bound to) the connection leaves
  * from that port; when the system refuses that, it leaves from another one, see wr_sock_reused.
- * 0, WR_EUNREACH, WR_ENOFD, WR_ELIMIT, WR_EIO; later failures come by on_close. */
+ * 0, WR_EUNREACH, WR_ENOFD, WR_ELIMIT, WR_EIO; later failures come by on_close: WR_EREFUSED,
+ * WR_ETIMEOUT (only after a minute or two: have a timer), WR_EUNREACH, and WR_ESELF when a dial from our
+ * listening port met itself. */
 int wr_env_connect(struct wr_env *env, const struct wr_addr *to, const struct wr_addr *from,
                    const struct wr_sock_ops *ops, void *arg, struct wr_sock **out);
 /* 0, WR_EREFUSED (nobody listens there), WR_EPERM, WR_EINVAL (the path is too long), WR_ENOFD,

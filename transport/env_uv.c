@@ -112,8 +112,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 void wr_env_turn_wake(struct wr_env *env)
 {
     struct wr_env_uv *e = wr_env_uv_of(env);
-    if (!e->handles)
-        return;
+    if (uv_is_closing((uv_handle_t *)&e->poll))
+        return;    /* destroyed, and told of work that was under way */
     e->env.now = wr_env_uv_clock();
     arm(e);
 }
@@ -225,8 +225,8 @@ struct wr_env *wr_env_uv_create(struct uv_loop_s *loop, const struct wr_log *log
 void wr_env_uv_destroy(struct wr_env *env)
 {
     struct wr_env_uv *e = wr_env_uv_of(env);
-    assert(!e->env.in_turn);
-    run_due(e);
+    wr_env_uv_begin(e);
+    wr_env_uv_end(e);
     wr_env_uv_dns_destroy(e);
     wr_env_uv_link_destroy(e);
     end_round(e);

@@ -119,7 +119,7 @@ static size_t try_send(struct wr_sock *s, const struct iovec *iov, size_t count,
         return 0;
     s->write_err = wr_env_uv_error(errno);
     drop_backlog(s);
-    /* Should the reading side have nothing to report, this makes it look. */
+    /* The reading side may have nothing to report: a peer can stop to read and keep its side open. */
     shutdown(s->source.fd, SHUT_RDWR);
     return 0;
 }

@@ -147,6 +147,7 @@ static void descriptors_are_passed(void **state)
     assert_int_equal(read(pipe_fds[0], &byte, 1), 1);
     assert_int_equal(byte, 'y');
     close(passed);
+    assert_int_equal(read(pipe_fds[0], &byte, 1), 0);    /* our copy of it is closed as well */
     close(pipe_fds[0]);
     close(other);
     UNTIL(c, x.closed);
@@ -194,6 +195,21 @@ static void no_signal_from_a_closed_peer(void **state)
     UNTIL(c, x.closed);
     assert_int_equal(signals, 0);
     signal(SIGPIPE, old);
+}
+
+/* A peer that only stops to read makes every write fail; the socket ends although nothing arrives. */
+static void a_peer_that_reads_no_more(void **state)
+{
+    struct contract *c = *state;
+    struct end x = {.c = c};
+    int other;
+    assert_int_equal(wr_env_socketpair(c->a, &end_ops, &x, &x.sock, &other), 0);
+    shutdown(other, SHUT_RD);
+    end_send(&x, 100);
+    assert_int_equal(wr_sock_backlog(x.sock), 0);
+    UNTIL(c, x.closed);
+    assert_int_equal(x.err, WR_ERESET);
+    close(other);
 }
 
 static int option(int fd, int level, int name)
@@ -490,6 +506,7 @@ int main(void)
         CONTRACT_TEST(descriptors_are_passed),
         CONTRACT_TEST(a_waiting_descriptor_is_closed),
         CONTRACT_TEST(no_signal_from_a_closed_peer),
+        CONTRACT_TEST(a_peer_that_reads_no_more),
         CONTRACT_TEST(stream_options),
         CONTRACT_TEST(closed_here_and_open_in_a_child),
         CONTRACT_TEST(idle_means_no_wake_ups),
