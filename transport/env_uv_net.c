@@ -16,7 +16,7 @@
 #define LISTEN_BACKLOG 1024           /* connections; ours, the kernel caps it at somaxconn */
 #define ACCEPTS_PER_ROUND 16          /* so that a flood of connections leaves time for the others */
 #define READS_PER_ROUND 4             /* full buffers taken from one socket before the others' turn */
-#define STARVED_RETRY (250 * WR_MSEC) /* ours; closing any socket of ours retries at once */
+#define STARVED_RETRY WR_SEC          /* ours; closing any socket of ours retries at once */
 /* Unsent bytes above which the kernel takes no more: what is written late (a ping, a window update)
  * waits behind 128 KiB at most, not behind megabytes of send buffer. */
 #define NOTSENT_LOWAT (128 * 1024)
@@ -483,24 +483,12 @@ fail:;
     return -error;
 }
 
-static bool is_loopback(const struct wr_ip *ip)
-{
-    return wr_ip_classify(ip) == WR_IP_LOOPBACK;
-}
-
-/* A loopback address reaches nothing else, and the two families do not mix. */
-static bool can_leave_from(const struct wr_addr *from, const struct wr_addr *to)
-{
-    return from && from->port && from->ip.family == to->ip.family &&
-           (!is_loopback(&from->ip) || is_loopback(&to->ip));
-}
-
 int wr_env_connect(struct wr_env *env, const struct wr_addr *to, const struct wr_addr *from,
                    const struct wr_sock_ops *ops, void *arg, struct wr_sock **out)
 {
     unsigned flags = CONNECTING;
     int fd = -1, pending = 0;
-    if (can_leave_from(from, to)) {
+    if (from && from->port && from->ip.family == to->ip.family) {
         fd = dial(to, from, &pending);
         if (fd >= 0)
             flags |= REUSED;

@@ -48,7 +48,11 @@ static void on_read(void *arg, uint8_t *data, size_t len)
         assert_int_equal(wr_sock_write(x->sock, data, len), 0);
     }
     memset(data, 0xdd, len);    /* ours to overwrite */
-    if (x->pause_first && x->reads == 1)
+    if (x->pause_each) {
+        assert_false(x->paused);
+        x->paused = true;
+    }
+    if (x->pause_each || (x->pause_first && x->reads == 1))
         wr_sock_pause(x->sock, true);
 }
 

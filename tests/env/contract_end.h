@@ -11,6 +11,8 @@ struct end {
     bool echo;         /* sends back what comes in */
     bool unchecked;    /* takes any bytes */
     bool pause_first;  /* pauses in the first on_read */
+    bool pause_each;   /* in every one; sets paused */
+    bool paused;
     bool one_by_one;   /* its directions end one by one; ended: the peer's did */
     bool open, ended, closed, gone;
     int err;           /* of on_close */

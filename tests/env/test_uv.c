@@ -153,6 +153,29 @@ static void descriptors_are_passed(void **state)
     UNTIL(c, x.closed);
 }
 
+/* With the first bytes of a long message, and only with them. */
+static void a_descriptor_is_passed_once(void **state)
+{
+    struct contract *c = *state;
+    struct end x = {.c = c};
+    static uint8_t bulk[2 << 20], buffer[65536];
+    int other, passed;
+    unsigned count = 0;
+    assert_int_equal(wr_env_socketpair(c->a, &end_ops, &x, &x.sock, &other), 0);
+    assert_int_equal(wr_sock_write_fd(x.sock, bulk, sizeof(bulk), other), 0);
+    assert_true(wr_sock_backlog(x.sock) > 0 && wr_sock_backlog(x.sock) < sizeof(bulk));
+    for (size_t total = 0; total < sizeof(bulk);) {
+        total += receive(other, buffer, sizeof(buffer), &passed);
+        count += passed >= 0;
+        if (passed >= 0)
+            close(passed);
+        contract_run(c, WR_MSEC);
+    }
+    assert_int_equal(count, 1);
+    end_close(&x, false);
+    close(other);
+}
+
 /* A descriptor waiting to be passed is not lost with its socket. */
 static void a_waiting_descriptor_is_closed(void **state)
 {
@@ -265,8 +288,8 @@ static void closed_here_and_open_in_a_child(void **state)
         _exit(read(hold[0], &byte, 1) != 0);
     }
     close(hold[0]);
-    end_send(&client, 1000);
-    end_close(&hall.ends[0], false);    /* with bytes to read: its event would come on and on */
+    end_close(&hall.ends[0], false);
+    end_send(&client, 1000);    /* arrives: the child keeps the connection open, and readable */
     contract_run(c, 30 * WR_MSEC);
     end_close(&client, true);
     close(hold[1]);
@@ -286,6 +309,12 @@ static void on_check(uv_check_t *check)
     rounds++;
 }
 
+static void count_round(struct wr_task *task)
+{
+    (void)task;
+    rounds++;
+}
+
 static void never(struct wr_timer *timer)
 {
     (void)timer;
@@ -298,6 +327,7 @@ static void idle_means_no_wake_ups(void **state)
     struct hall hall = {0};
     struct end client = {0};
     struct wr_timer far = {0};
+    struct wr_task task = {0};
     uv_check_t check;
     hall_open(c, &hall, c->b, &c->b_addr, true);
     end_connect(c, &client, c->a, &hall.addr, NULL);
@@ -305,6 +335,7 @@ static void idle_means_no_wake_ups(void **state)
     end_send(&client, 1000000);
     UNTIL(c, client.received == 1000000);
     wr_timer_start(c->a, &far, wr_env_now(c->a) + WR_HOUR, never);
+    wr_env_defer(c->a, &task, count_round);    /* due at once, then never again */
     contract_run(c, 10 * WR_MSEC);    /* whoever waited for room finds that nothing is left to send */
     uv_check_init(loop_of(c), &check);
     uv_check_start(&check, on_check);
@@ -315,6 +346,33 @@ static void idle_means_no_wake_ups(void **state)
     uv_close((uv_handle_t *)&check, NULL);
     end_close(&client, true);
     hall_close(&hall);
+    contract_run(c, WR_MSEC);
+}
+
+static bool over;
+
+static void on_over(struct wr_timer *timer)
+{
+    (void)timer;
+    over = true;
+}
+
+/* libuv counts in milliseconds: waking up in the one before would spin through the rest of it. */
+static void a_timer_wakes_up_once(void **state)
+{
+    struct contract *c = *state;
+    struct wr_timer timer = {0};
+    uv_check_t check;
+    uv_check_init(loop_of(c), &check);
+    uv_check_start(&check, on_check);
+    for (int i = 0; i < 5; i++) {
+        over = false;
+        rounds = 0;
+        wr_timer_start(c->a, &timer, (wr_env_now(c->a) / WR_MSEC + 10) * WR_MSEC + 900 * WR_USEC, on_over);
+        UNTIL(c, over);
+        assert_in_range(rounds, 0, 3);
+    }
+    uv_close((uv_handle_t *)&check, NULL);
     contract_run(c, WR_MSEC);
 }
 
@@ -346,21 +404,17 @@ static void starving_does_not_spin(void **state)
 
 /* ---- life ----------------------------------------------------------------------------------------------- */
 
-static void set_flag(struct wr_task *task)
-{
-    task->node.next = NULL;
-    rounds++;
-}
-
 struct job {
     struct wr_work work;
+    int gate;    /* read before the work ends */
     bool ran, done;
 };
 
 static void job_run(struct wr_work *work)
 {
     struct job *job = wr_list_entry(work, struct job, work);
-    job->ran = true;
+    char byte;
+    job->ran = read(job->gate, &byte, 1) == 1;
 }
 
 static void job_done(struct wr_work *work)
@@ -372,25 +426,37 @@ static void job_done(struct wr_work *work)
 static void destroyed_with_work_under_way(void **state)
 {
     struct contract *c = *state;
-    struct wr_task task = {0};
-    struct job jobs[8] = {0};
+    struct job job = {.work = {.run = job_run, .done = job_done}};
+    int gate[2];
+    struct wr_env *env = wr_env_uv_create(loop_of(c), NULL);
+    assert_non_null(env);
+    assert_int_equal(pipe(gate), 0);
+    job.gate = gate[0];
+    assert_int_equal(wr_env_work(env, &job.work), 0);
+    wr_env_uv_destroy(env);
+    contract_run(c, 10 * WR_MSEC);
+    assert_false(job.done);
+    assert_int_equal(write(gate[1], "x", 1), 1);
+    UNTIL(c, job.done);
+    assert_true(job.ran);
+    close(gate[0]);
+    close(gate[1]);
+}
+
+static void destroyed_with_tasks_waiting(void **state)
+{
+    struct contract *c = *state;
     rounds = 0;
-    for (int i = 0; i < 20; i++) {
+    for (unsigned i = 0; i < 10; i++) {
+        struct wr_task first = {0}, second = {0};
         struct wr_env *env = wr_env_uv_create(loop_of(c), NULL);
         assert_non_null(env);
-        if (i % 2)
-            wr_env_dispose(env, &task, set_flag);
-        if (i < 8) {
-            jobs[i].work = (struct wr_work){.run = job_run, .done = job_done};
-            assert_int_equal(wr_env_work(env, &jobs[i].work), 0);
-        }
+        wr_env_dispose(env, &first, count_round);
+        wr_env_defer(env, &second, count_round);
         wr_env_uv_destroy(env);
-        assert_int_equal(rounds, (i + 1) / 2);
+        assert_int_equal(rounds, 2 * (i + 1));
     }
-    for (int i = 0; i < 8; i++) {
-        UNTIL(c, jobs[i].done);
-        assert_true(jobs[i].ran);
-    }
+    contract_run(c, WR_MSEC);
 }
 
 static void not_created_without_descriptors(void **state)
@@ -504,14 +570,17 @@ int main(void)
         CONTRACT_TEST(a_stale_file_is_replaced),
         CONTRACT_TEST(other_files_are_left_alone),
         CONTRACT_TEST(descriptors_are_passed),
+        CONTRACT_TEST(a_descriptor_is_passed_once),
         CONTRACT_TEST(a_waiting_descriptor_is_closed),
         CONTRACT_TEST(no_signal_from_a_closed_peer),
         CONTRACT_TEST(a_peer_that_reads_no_more),
         CONTRACT_TEST(stream_options),
         CONTRACT_TEST(closed_here_and_open_in_a_child),
         CONTRACT_TEST(idle_means_no_wake_ups),
+        CONTRACT_TEST(a_timer_wakes_up_once),
         CONTRACT_TEST(starving_does_not_spin),
         CONTRACT_TEST(destroyed_with_work_under_way),
+        CONTRACT_TEST(destroyed_with_tasks_waiting),
         CONTRACT_TEST(not_created_without_descriptors),
         CONTRACT_TEST(cut_off_answers_are_fetched_over_tcp),
         CONTRACT_TEST(resolvers_change_with_a_question_open),

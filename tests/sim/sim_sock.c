@@ -11,7 +11,7 @@
 
 #define DIAL_TIMEOUT (30 * WR_SEC)    /* ours: nobody's patience lasts as long as a kernel's 130 s */
 #define OPENING_TIMEOUT (30 * WR_SEC)
-#define STARVED_RETRY (250 * WR_MSEC)
+#define STARVED_RETRY WR_SEC    /* as env_uv_net.c */
 #define BACKLOG_MAX 1024              /* connections waiting for accept, per listener */
 
 enum { NOTE_SYN = 16, NOTE_OPEN, NOTE_ACCEPT, NOTE_CLOSE };
