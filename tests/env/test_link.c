@@ -78,6 +78,7 @@ static void changes_are_told_together(void **state)
     set_loopback(false);
     run_for(&loop, env, &w, 600 * WR_MSEC);
     assert_int_equal(w.calls, 2);
+    assert_int_equal(wr_env_ifaddrs(env, all, 8), 0);    /* the address stays on it, unusable */
     /* Nobody watches; what happened meanwhile is not news to who watches later. */
     wr_net_watch_stop(&w.watch);
     set_loopback(true);
