@@ -9,36 +9,36 @@
 
 struct block {
     uint8_t family, prefix;
-    uint8_t bytes[8];    /* the leading ones; the rest is zero */
+    uint8_t bytes[8]; /* the leading ones; the rest is zero */
     enum wr_ip_class class;
 };
 
-/* IANA IPv4 and IPv6 special-purpose address registries (RFC 6890 and its updates), the more specific
- * block first; what no row names is public (IPv6: only within 2000::/3). */
+/* IANA IPv4 and IPv6 special-purpose address registries (RFC 6890 and its updates), the more
+ * specific block first; what no row names is public (IPv6: only within 2000::/3). */
 static const struct block BLOCKS[] = {
     {4, 32, {0}, WR_IP_UNSPECIFIED},
-    {4, 8, {0}, WR_IP_RESERVED},                      /* "this network" */
-    {4, 8, {10}, WR_IP_PRIVATE},                      /* RFC 1918 */
-    {4, 10, {100, 64}, WR_IP_PRIVATE},                /* RFC 6598, between home and carrier NAT */
+    {4, 8, {0}, WR_IP_RESERVED},       /* "this network" */
+    {4, 8, {10}, WR_IP_PRIVATE},       /* RFC 1918 */
+    {4, 10, {100, 64}, WR_IP_PRIVATE}, /* RFC 6598, between home and carrier NAT */
     {4, 8, {127}, WR_IP_LOOPBACK},
     {4, 16, {169, 254}, WR_IP_LINK_LOCAL},
-    {4, 12, {172, 16}, WR_IP_PRIVATE},                /* RFC 1918 */
-    {4, 24, {192, 0, 0}, WR_IP_RESERVED},             /* IETF protocol assignments, DS-Lite */
-    {4, 24, {192, 0, 2}, WR_IP_RESERVED},             /* TEST-NET-1 */
-    {4, 24, {192, 88, 99}, WR_IP_RESERVED},           /* 6to4 relays, RFC 7526 */
-    {4, 16, {192, 168}, WR_IP_PRIVATE},               /* RFC 1918 */
-    {4, 15, {198, 18}, WR_IP_RESERVED},               /* benchmarking, RFC 2544 */
-    {4, 24, {198, 51, 100}, WR_IP_RESERVED},          /* TEST-NET-2 */
-    {4, 24, {203, 0, 113}, WR_IP_RESERVED},           /* TEST-NET-3 */
+    {4, 12, {172, 16}, WR_IP_PRIVATE},       /* RFC 1918 */
+    {4, 24, {192, 0, 0}, WR_IP_RESERVED},    /* IETF protocol assignments, DS-Lite */
+    {4, 24, {192, 0, 2}, WR_IP_RESERVED},    /* TEST-NET-1 */
+    {4, 24, {192, 88, 99}, WR_IP_RESERVED},  /* 6to4 relays, RFC 7526 */
+    {4, 16, {192, 168}, WR_IP_PRIVATE},      /* RFC 1918 */
+    {4, 15, {198, 18}, WR_IP_RESERVED},      /* benchmarking, RFC 2544 */
+    {4, 24, {198, 51, 100}, WR_IP_RESERVED}, /* TEST-NET-2 */
+    {4, 24, {203, 0, 113}, WR_IP_RESERVED},  /* TEST-NET-3 */
     {4, 4, {224}, WR_IP_MULTICAST},
-    {4, 32, {255, 255, 255, 255}, WR_IP_MULTICAST},   /* limited broadcast */
-    {4, 4, {240}, WR_IP_RESERVED},                    /* class E */
-    {6, 23, {0x20, 0x01}, WR_IP_RESERVED},            /* IETF assignments: Teredo, ORCHID ... */
-    {6, 32, {0x20, 0x01, 0x0d, 0xb8}, WR_IP_RESERVED},    /* documentation */
-    {6, 16, {0x20, 0x02}, WR_IP_RESERVED},            /* 6to4 */
-    {6, 20, {0x3f, 0xff}, WR_IP_RESERVED},            /* documentation, RFC 9637 */
-    {6, 3, {0x20}, WR_IP_PUBLIC},                     /* the only unicast space given out */
-    {6, 7, {0xfc}, WR_IP_PRIVATE},                    /* unique local, RFC 4193 */
+    {4, 32, {255, 255, 255, 255}, WR_IP_MULTICAST},    /* limited broadcast */
+    {4, 4, {240}, WR_IP_RESERVED},                     /* class E */
+    {6, 23, {0x20, 0x01}, WR_IP_RESERVED},             /* IETF assignments: Teredo, ORCHID ... */
+    {6, 32, {0x20, 0x01, 0x0d, 0xb8}, WR_IP_RESERVED}, /* documentation */
+    {6, 16, {0x20, 0x02}, WR_IP_RESERVED},             /* 6to4 */
+    {6, 20, {0x3f, 0xff}, WR_IP_RESERVED},             /* documentation, RFC 9637 */
+    {6, 3, {0x20}, WR_IP_PUBLIC},                      /* the only unicast space given out */
+    {6, 7, {0xfc}, WR_IP_PRIVATE},                     /* unique local, RFC 4193 */
     {6, 10, {0xfe, 0x80}, WR_IP_LINK_LOCAL},
     {6, 8, {0xff}, WR_IP_MULTICAST},
 };
@@ -105,7 +105,7 @@ int wr_ip_parse(const char *text, struct wr_ip *ip)
     return 0;
 }
 
-/* RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups as "::". */
+/* RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups is :: */
 static void print_ip6(const uint8_t *bytes, char *out, size_t size)
 {
     unsigned group[8];

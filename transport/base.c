@@ -5,14 +5,14 @@
 #include <assert.h>
 #include <string.h>
 
-#define BIG_LIMBS 80    /* 32-bit limbs: 256 bytes are 70 of base 58^5, 256 characters fewer of 2^32 */
+#define BIG_LIMBS 80 /* 32-bit limbs: 256 bytes are 70 of 58^5, 256 characters fewer of 2^32 */
 
 struct alphabet {
     const char *chars;
-    uint8_t bits;      /* per character; 0: not a power of two */
-    uint8_t group;     /* characters that hold a whole number of bytes; pads to this */
+    uint8_t bits;  /* per character; 0: not a power of two */
+    uint8_t group; /* characters that hold a whole number of bytes; pads to this */
     bool pads;
-    uint32_t radix, chunk, chunk_radix;    /* chunk characters are one limb of radix^chunk */
+    uint32_t radix, chunk, chunk_radix; /* chunk characters are one limb of radix^chunk */
 };
 
 static const char BASE32_UPPER[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -190,7 +190,7 @@ static int bits_decode(const struct alphabet *a, const uint8_t *value, struct wr
 {
     if (a->pads && strip_padding(a, &text) != 0)
         return WR_EINVAL;
-    size_t rest = text.len % a->group * a->bits % 8;    /* bits beyond the last whole byte */
+    size_t rest = text.len % a->group * a->bits % 8; /* bits beyond the last whole byte */
     size_t len = text.len / a->group * a->group * a->bits / 8 + text.len % a->group * a->bits / 8;
     if (text.len > SIZE_MAX / 8 || rest >= a->bits)
         return WR_EINVAL;
@@ -238,19 +238,14 @@ int wr_multibase_decode(struct wr_bytes text, struct wr_buf *out)
     static const struct {
         char prefix;
         enum wr_base base;
-        const char *chars;    /* in place of the base's own */
+        const char *chars; /* in place of the base's own */
         bool pads;
     } prefixes[] = {
-        {'z', WR_BASE58BTC, NULL, false},
-        {'k', WR_BASE36, NULL, false},
-        {'K', WR_BASE36, BASE36_UPPER, false},
-        {'b', WR_BASE32, NULL, false},
-        {'B', WR_BASE32, BASE32_UPPER, false},
-        {'m', WR_BASE64, NULL, false},
-        {'M', WR_BASE64, NULL, true},
-        {'u', WR_BASE64URL, NULL, false},
-        {'U', WR_BASE64URL, NULL, true},
-        {'f', WR_BASE16, NULL, false},
+        {'z', WR_BASE58BTC, NULL, false},      {'k', WR_BASE36, NULL, false},
+        {'K', WR_BASE36, BASE36_UPPER, false}, {'b', WR_BASE32, NULL, false},
+        {'B', WR_BASE32, BASE32_UPPER, false}, {'m', WR_BASE64, NULL, false},
+        {'M', WR_BASE64, NULL, true},          {'u', WR_BASE64URL, NULL, false},
+        {'U', WR_BASE64URL, NULL, true},       {'f', WR_BASE16, NULL, false},
         {'F', WR_BASE16, NULL, false},
     };
     for (size_t i = 0; text.len && i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {

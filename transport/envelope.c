@@ -10,7 +10,7 @@
 /* The domain and payload type of a peer record: as deployed, and by the letter of RFC 0003. */
 static const char DEPLOYED_DOMAIN[] = "libp2p-peer-record";
 static const char RFC_DOMAIN[] = "libp2p-routing-state";
-#define DEPLOYED_TYPE WR_BYTES_STR("\x03\x01")    /* the multicodec's two bytes, not a varint */
+#define DEPLOYED_TYPE WR_BYTES_STR("\x03\x01") /* the multicodec's two bytes, not a varint */
 #define RFC_TYPE      WR_BYTES_STR("/libp2p/routing-state-record")
 
 /* What is signed: at most an envelope's fields, and three lengths. */
@@ -71,10 +71,8 @@ int wr_envelope_open(struct wr_bytes in, const char *domain, struct wr_envelope 
         err = verify(&p, domain);
     if (err)
         return err;
-    *out = (struct wr_envelope){.signer = signer,
-                                .pubkey = p.pubkey,
-                                .payload_type = p.payload_type,
-                                .payload = p.payload};
+    *out = (struct wr_envelope){
+        .signer = signer, .pubkey = p.pubkey, .payload_type = p.payload_type, .payload = p.payload};
     return 0;
 }
 
@@ -103,7 +101,7 @@ void wr_envelope_seal(const struct wr_key *key, const char *domain, struct wr_by
         wr_pb_pack(&message.base, out);
 }
 
-/* AddressInfo: one multiaddr. An address of a kind that we do not know is left out, as others do. */
+/* AddressInfo: one multiaddr. An address of an unknown kind is left out, as others do. */
 static int decode_address(struct wr_bytes in, struct wr_peer_record *record)
 {
     struct wr_pb_field f;
@@ -185,7 +183,7 @@ void wr_peer_record_seal(const struct wr_key *key, uint64_t seq, const struct wr
     record.seq = seq;
     record.addresses = list;
     for (size_t i = 0; i < count; i++) {
-        assert(addrs[i].len);    /* an empty one breaks the receiver: js-libp2p 3478 */
+        assert(addrs[i].len); /* an empty one breaks the receiver: js-libp2p 3478 */
         infos[i] = (Wr__Pb__PeerRecord__AddressInfo)WR__PB__PEER_RECORD__ADDRESS_INFO__INIT;
         infos[i].multiaddr = wr_pb_bytes(wr_maddr_bytes(&addrs[i]));
         list[record.n_addresses++] = &infos[i];

@@ -15,13 +15,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SECP256K1_COMPRESSED   33    /* bytes; SEC 1, 2.3.3 */
+#define SECP256K1_COMPRESSED   33 /* bytes; SEC 1, 2.3.3 */
 #define SECP256K1_UNCOMPRESSED 65
-#define RSA_EXPONENT_BITS_MAX  31    /* bits; go's crypto/rsa. A long one makes verification slow */
+#define RSA_EXPONENT_BITS_MAX  31 /* bits; go's crypto/rsa. A long one makes verification slow */
 
 _Static_assert(WR_ED25519_SECRET == crypto_sign_SECRETKEYBYTES, "libsodium's form");
 
-/* ---- our own key -------------------------------------------------------------------------------- */
+/* ---- our own key ----------------------------------------------------------------------------- */
 
 void wr_key_generate(struct wr_key *key, const uint8_t seed[static WR_ED25519_SEED])
 {
@@ -65,7 +65,8 @@ int wr_key_decode(struct wr_bytes in, struct wr_key *key)
     wr_key_generate(key, data.ptr);
     bool fits = sodium_memcmp(key->secret, data.ptr, WR_ED25519_SECRET) == 0;
     if (data.len > WR_ED25519_SECRET)
-        fits = fits && memcmp(key->public_key, data.ptr + WR_ED25519_SECRET, WR_ED25519_PUBLIC) == 0;
+        fits =
+            fits && memcmp(key->public_key, data.ptr + WR_ED25519_SECRET, WR_ED25519_PUBLIC) == 0;
     if (fits)
         return 0;
     wr_key_clear(key);
@@ -93,12 +94,13 @@ void wr_key_encode_public(const struct wr_key *key, struct wr_buf *out)
     encode_public(WR_KEY_ED25519, WR_BYTES(key->public_key, sizeof(key->public_key)), out);
 }
 
-void wr_key_sign(const struct wr_key *key, struct wr_bytes message, uint8_t sig[static WR_SIG_ED25519])
+void wr_key_sign(const struct wr_key *key, struct wr_bytes message,
+                 uint8_t sig[static WR_SIG_ED25519])
 {
     crypto_sign_detached(sig, NULL, message.ptr, message.len, key->secret);
 }
 
-/* ---- shapes of peers' keys ---------------------------------------------------------------------- */
+/* ---- shapes of peers' keys ------------------------------------------------------------------- */
 
 /* One DER element with this tag, its length in the shortest form. */
 static struct wr_bytes read_der(struct wr_reader *r, uint8_t tag)
@@ -140,7 +142,7 @@ static size_t bit_len(struct wr_bytes v)
 }
 
 struct rsa {
-    struct wr_bytes modulus, exponent;    /* big-endian, without zeros in front */
+    struct wr_bytes modulus, exponent; /* big-endian, without zeros in front */
 };
 
 /* SubjectPublicKeyInfo of an RSA key: sizes are known before libcrypto sees a byte. */
@@ -167,12 +169,13 @@ static bool split_rsa(struct wr_bytes spki, struct rsa *out)
            exponent_size <= RSA_EXPONENT_BITS_MAX && out->exponent.ptr[out->exponent.len - 1] & 1;
 }
 
-/* SubjectPublicKeyInfo of an ECDSA key, all of it but the coordinates: a point in full on a curve by
- * name. Compressed points and explicit parameters, which cost libcrypto real work, never reach it. */
+/* SubjectPublicKeyInfo of an ECDSA key, all of it but the coordinates: a point in full on a curve
+ * by name. Compressed points and explicit parameters, which cost libcrypto real work, never reach
+ * it. */
 static const struct curve {
-    const char *name;      /* libcrypto's */
-    struct wr_bytes head;  /* ends with the point's first byte */
-    size_t coordinates;    /* bytes, of both */
+    const char *name;     /* libcrypto's */
+    struct wr_bytes head; /* ends with the point's first byte */
+    size_t coordinates;   /* bytes, of both */
 } CURVES[] = {
     {"prime256v1",
      WR_BYTES_STR("\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d"
@@ -238,7 +241,7 @@ int wr_pubkey_normalize(struct wr_bytes pubkey, struct wr_buf *out)
     if (err)
         return err;
     if (type == WR_KEY_SECP256K1 && data.len == SECP256K1_UNCOMPRESSED) {
-        compressed[0] = 2 | (data.ptr[SECP256K1_UNCOMPRESSED - 1] & 1);    /* parity of y */
+        compressed[0] = 2 | (data.ptr[SECP256K1_UNCOMPRESSED - 1] & 1); /* parity of y */
         memcpy(compressed + 1, data.ptr + 1, sizeof(compressed) - 1);
         data = WR_BYTES(compressed, sizeof(compressed));
     }
@@ -246,7 +249,7 @@ int wr_pubkey_normalize(struct wr_bytes pubkey, struct wr_buf *out)
     return 0;
 }
 
-/* ---- verification ------------------------------------------------------------------------------- */
+/* ---- verification ---------------------------------------------------------------------------- */
 
 static int verify_ed25519(struct wr_bytes key, struct wr_bytes message, struct wr_bytes sig)
 {
@@ -288,13 +291,13 @@ static OSSL_PARAM number_param(const char *name, struct wr_bytes number, uint8_t
 {
     BIGNUM *n = BN_bin2bn(number.ptr, (int)number.len, NULL);
     if (!n || BN_bn2nativepad(n, out, (int)number.len) < 0)
-        memset(out, 0, number.len);    /* no key: refused when it is used */
+        memset(out, 0, number.len); /* no key: refused when it is used */
     BN_free(n);
     return OSSL_PARAM_construct_BN(name, out, number.len);
 }
 
-/* The keys are made from their parts: libcrypto's own reader of SubjectPublicKeyInfo takes 120 to 150
- * us, which is more than verifying with RSA-4096 or P-256. */
+/* The keys are made from their parts: libcrypto's own reader of SubjectPublicKeyInfo takes 120 to
+ * 150 us, which is more than verifying with RSA-4096 or P-256. */
 static EVP_PKEY *make_rsa(struct wr_bytes spki)
 {
     uint8_t n[WR_RSA_BITS_MAX / 8], e[(RSA_EXPONENT_BITS_MAX + 7) / 8];
@@ -337,7 +340,7 @@ static int verify_with(EVP_PKEY *key, bool rsa, struct wr_bytes message, struct 
     }
     EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_free(key);
-    ERR_clear_error();    /* what was wrong with a peer's key is no business of the next caller */
+    ERR_clear_error(); /* what was wrong with a peer's key is no business of the next caller */
     return err;
 }
 

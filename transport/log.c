@@ -111,7 +111,7 @@ void wr_log_write(const struct wr_log *log, enum wr_log_level level, const char 
     size_t message = message_len(text);
     const char *fields = text + message;
     int message_width = (int)(message && fields[0] ? message - 1 : message);
-    snprintf(line, sizeof(line), "level=%s mod=%s msg=\"%.*s\"%s%s", wr_log_level_name(level), module,
-             message_width, text, fields[0] ? " " : "", fields);
+    snprintf(line, sizeof(line), "level=%s mod=%s msg=\"%.*s\"%s%s", wr_log_level_name(level),
+             module, message_width, text, fields[0] ? " " : "", fields);
     log->sink(log->arg, level, line);
 }

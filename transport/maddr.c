@@ -8,28 +8,28 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DNS_NAME_MAX 253    /* characters; RFC 1035, 2.3.4 without the root */
-#define ONION3_HOST  35     /* bytes: public key, checksum, version; Tor rend-spec-v3 */
+#define DNS_NAME_MAX 253 /* characters; RFC 1035, 2.3.4 without the root */
+#define ONION3_HOST  35  /* bytes: public key, checksum, version; Tor rend-spec-v3 */
 
-/* How the value of a component looks. check judges bytes; parse appends the bytes of a text (judged by
- * check afterwards), print the text of checked bytes. */
+/* How the value of a component looks. check judges bytes; parse appends the bytes of a text (judged
+ * by check afterwards), print the text of checked bytes. */
 struct form {
     bool (*check)(struct wr_bytes value);
     bool (*parse)(const char *text, struct wr_buf *out);
     void (*print)(struct wr_bytes value, struct wr_buf *out);
 };
 
-#define PREFIXED (-1)    /* size of a value with its length in front */
+#define PREFIXED (-1) /* size of a value with its length in front */
 
 struct protocol {
     uint32_t code;
-    int size;                   /* bytes, or PREFIXED */
+    int size; /* bytes, or PREFIXED */
     const char *name;
-    const struct form *form;    /* NULL: no value */
-    bool path;                  /* takes the rest of the text and nothing follows */
+    const struct form *form; /* NULL: no value */
+    bool path;               /* takes the rest of the text and nothing follows */
 };
 
-/* ---- forms of values ---------------------------------------------------------------------------- */
+/* ---- forms of values ------------------------------------------------------------------------- */
 
 static bool check_any(struct wr_bytes value)
 {
@@ -204,7 +204,8 @@ static void print_hash(struct wr_bytes value, struct wr_buf *out)
     wr_base_encode(WR_BASE64URL, value, out);
 }
 
-/* Percent-escaped; '+' is a space, since go-multiaddr writes it so and everybody escapes a real one. */
+/* Percent-escaped; '+' is a space, since go-multiaddr writes it so and everybody escapes a real
+ * one. */
 static bool parse_escaped(const char *text, struct wr_buf *out)
 {
     for (; *text; text++) {
@@ -246,7 +247,7 @@ static bool parse_onion(const char *text, struct wr_buf *out)
 
 static bool check_onion(struct wr_bytes value)
 {
-    return value.ptr[ONION3_HOST] || value.ptr[ONION3_HOST + 1];    /* go: the port is not 0 */
+    return value.ptr[ONION3_HOST] || value.ptr[ONION3_HOST + 1]; /* go: the port is not 0 */
 }
 
 static void print_onion(struct wr_bytes value, struct wr_buf *out)
@@ -331,7 +332,7 @@ static const struct protocol *by_name(struct wr_bytes name)
     return NULL;
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 /* Splits the next component off; NULL when it is malformed or of a kind that we do not know. */
 static const struct protocol *take_part(struct wr_reader *r, struct wr_bytes *value)
@@ -394,14 +395,13 @@ bool wr_maddr_next(struct wr_bytes *rest, struct wr_maddr_part *part)
     return true;
 }
 
-/* ---- text --------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 /* Takes what stands before the next slash, and the slash. */
 static struct wr_bytes take_word(struct wr_bytes *text)
 {
     const uint8_t *slash = text->len ? memchr(text->ptr, '/', text->len) : NULL;
-    struct wr_bytes word =
-        wr_bytes_take(text, slash ? (size_t)(slash - text->ptr) : text->len);
+    struct wr_bytes word = wr_bytes_take(text, slash ? (size_t)(slash - text->ptr) : text->len);
     if (slash)
         wr_bytes_take(text, 1);
     return word;
@@ -480,7 +480,7 @@ char *wr_maddr_print(struct wr_bytes ma, char *out, size_t size)
     return out;
 }
 
-/* ---- meaning ------------------------------------------------------------------------------------ */
+/* ---- meaning --------------------------------------------------------------------------------- */
 
 static bool is_dns(uint32_t code)
 {
@@ -580,7 +580,7 @@ bool wr_maddr_is_circuit(struct wr_bytes ma)
     return false;
 }
 
-/* ---- building ----------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static int finish(const struct wr_buf *bytes, struct wr_maddr *out)
 {

@@ -6,20 +6,20 @@
 #include <sodium.h>
 #include <string.h>
 
-#define MAP_CAP_MIN 8                       /* slots of the first allocation */
-#define MAP_CAP_MAX ((size_t)1 << 30)       /* slots; index entries are 32 bits */
+#define MAP_CAP_MIN 8                 /* slots of the first allocation */
+#define MAP_CAP_MAX ((size_t)1 << 30) /* slots; index entries are 32 bits */
 
 _Static_assert(WR_MAP_SEED == crypto_shorthash_KEYBYTES, "SipHash key");
 
 struct wr_map_slot {
     const uint8_t *key;
-    void *value;       /* NULL: a hole */
-    size_t order;      /* grows with every put; cursors are orders, so they survive compaction */
+    void *value;  /* NULL: a hole */
+    size_t order; /* grows with every put; cursors are orders, so they survive compaction */
     uint32_t key_len, hash;
 };
 
-/* The index has twice as many entries as there are slots: 0 is empty, else 1 + slot number. Entries of
- * holes stay until the next rebuild, so a probe always ends at an empty one. */
+/* The index has twice as many entries as there are slots: 0 is empty, else 1 + slot number. Entries
+ * of holes stay until the next rebuild, so a probe always ends at an empty one. */
 static size_t index_mask(size_t cap)
 {
     return 2 * cap - 1;
@@ -56,8 +56,7 @@ static struct wr_map_slot *find(const struct wr_map *m, struct wr_bytes key, uin
     size_t mask = index_mask(m->cap);
     for (size_t i = hash & mask; m->index[i]; i = (i + 1) & mask) {
         struct wr_map_slot *s = &m->slots[m->index[i] - 1];
-        if (s->value && s->hash == hash &&
-            wr_bytes_equal(WR_BYTES(s->key, s->key_len), key))
+        if (s->value && s->hash == hash && wr_bytes_equal(WR_BYTES(s->key, s->key_len), key))
             return s;
     }
     return NULL;
@@ -72,8 +71,8 @@ static void index_slot(struct wr_map *m, size_t slot)
     m->index[i] = (uint32_t)slot + 1;
 }
 
-/* Moves the live slots together into `to` (which may be the slots themselves) and indexes them anew;
- * the index is zeroed and fits m->cap. */
+/* Moves the live slots together into `to` (which may be the slots themselves) and indexes them
+ * anew; the index is zeroed and fits m->cap. */
 static void compact(struct wr_map *m, struct wr_map_slot *to)
 {
     size_t n = 0;
@@ -164,7 +163,7 @@ static size_t slot_after(const struct wr_map *m, size_t after)
 {
     if (!m->used || m->slots[0].order > after)
         return 0;
-    size_t guess = after - m->slots[0].order;    /* right unless holes were squeezed out before it */
+    size_t guess = after - m->slots[0].order; /* right unless holes were squeezed out before it */
     if (guess < m->used && m->slots[guess].order == after)
         return guess + 1;
     size_t low = 0, high = m->used;

@@ -1,5 +1,6 @@
-/* libcrypto's direct SHA-256 calls are deprecated and still the right ones: no allocation, so hashing
- * cannot fail, and 66 ns for a peer id against 432 of SHA256(), which looks the algorithm up each time. */
+/* libcrypto's direct SHA-256 calls are deprecated and still the right ones: no allocation, so
+ * hashing cannot fail, and 66 ns for a peer id against 432 of SHA256(), which looks the algorithm
+ * up each time. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "transport/multihash.h"
@@ -10,8 +11,8 @@
 #include <openssl/sha.h>
 #include <string.h>
 
-#define CID_MAX      (WR_MULTIHASH_MAX + 10)    /* bytes: version, codec, hash */
-#define CID_TEXT_MAX WR_BASE_BIG_MAX            /* characters; base16 of CID_MAX is 181 */
+#define CID_MAX      (WR_MULTIHASH_MAX + 10) /* bytes: version, codec, hash */
+#define CID_TEXT_MAX WR_BASE_BIG_MAX         /* characters; base16 of CID_MAX is 181 */
 
 void wr_sha256(struct wr_bytes in, uint8_t out[static WR_SHA256_LEN])
 {

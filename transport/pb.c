@@ -6,20 +6,20 @@
 #include <stdalign.h>
 #include <string.h>
 
-#define ARENA_SLACK 512    /* bytes beside the message's own in a first block */
-#define ARENA_BLOCK 4096   /* bytes of a further block, at least */
+#define ARENA_SLACK 512  /* bytes beside the message's own in a first block */
+#define ARENA_BLOCK 4096 /* bytes of a further block, at least */
 
 /* The arena is a list of blocks. The first one begins with the arena itself and the decoded message
  * follows at once, so that wr_pb_free finds one from the other. */
 struct block {
     struct block *next;
-    size_t size, used;    /* bytes behind the header */
+    size_t size, used; /* bytes behind the header */
     alignas(max_align_t) uint8_t data[];
 };
 
 struct arena {
-    size_t left;             /* bytes that may still be asked of the system */
-    struct block *blocks;    /* newest first */
+    size_t left;          /* bytes that may still be asked of the system */
+    struct block *blocks; /* newest first */
 };
 
 static size_t rounded(size_t size)
@@ -95,8 +95,8 @@ ProtobufCMessage *wr_pb_unpack(const ProtobufCMessageDescriptor *type, struct wr
     *a = seed;
     b->used = head;
     ProtobufCAllocator allocator = {arena_alloc, arena_free, a};
-    ProtobufCMessage *message = protobuf_c_message_unpack(
-        type, &allocator, in.len, in.len ? in.ptr : (const uint8_t *)"");
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(type, &allocator, in.len, in.len ? in.ptr : (const uint8_t *)"");
     if (!message) {
         free_blocks(a->blocks);
         return NULL;

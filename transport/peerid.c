@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define INLINE_MAX (WR_PEERID_MAX - 2)    /* bytes of a key that is its own id; peer-ids.md */
+#define INLINE_MAX (WR_PEERID_MAX - 2) /* bytes of a key that is its own id; peer-ids.md */
 
 int wr_peerid_from_pubkey(struct wr_bytes pubkey, struct wr_peerid *id)
 {

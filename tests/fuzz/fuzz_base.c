@@ -1,4 +1,5 @@
-/* Base codings: the first byte chooses one. Text that decodes is the text of its bytes; bytes survive. */
+/* Base codings: the first byte chooses one. Text that decodes is the text of its bytes; bytes
+ * survive. */
 #include "transport/base.h"
 #include "transport/err.h"
 
@@ -24,7 +25,7 @@ static void there_and_back(enum wr_base base, struct wr_bytes in)
     int err = text.full ? WR_EINVAL : wr_base_decode(base, wr_buf_bytes(&text), &bytes);
     if (err == 0)
         assert(wr_bytes_equal(wr_buf_bytes(&bytes), in));
-    else    /* only what is too long for the quadratic ones */
+    else /* only what is too long for the quadratic ones */
         assert((base == WR_BASE58BTC || base == WR_BASE36) && in.len > 150);
     wr_buf_clear(&text);
     wr_buf_clear(&bytes);

@@ -17,7 +17,8 @@ static void look_envelope(struct wr_bytes in)
     struct wr_envelope e;
     if (wr_envelope_open(in, "libp2p-peer-record", &e) != 0)
         return;
-    Wr__Pb__Envelope *m = (Wr__Pb__Envelope *)wr_pb_unpack(&wr__pb__envelope__descriptor, in, 1 << 20);
+    Wr__Pb__Envelope *m =
+        (Wr__Pb__Envelope *)wr_pb_unpack(&wr__pb__envelope__descriptor, in, 1 << 20);
     if (!m)
         return;
     assert(wr_bytes_equal(e.payload, WR_BYTES(m->payload.data, m->payload.len)));

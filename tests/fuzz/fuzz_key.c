@@ -1,5 +1,6 @@
-/* Peers' keys and signatures, and our own key file. Input: length of a PublicKey in two bytes, the key,
- * the signature over a fixed message. What our reader takes, protobuf-c takes with the same content. */
+/* Peers' keys and signatures, and our own key file. Input: length of a PublicKey in two bytes, the
+ * key, the signature over a fixed message. What our reader takes, protobuf-c takes with the same
+ * content. */
 #include "transport/err.h"
 #include "transport/key.h"
 #include "transport/key.pb-c.h"
@@ -38,7 +39,7 @@ static void look_public(struct wr_bytes in)
     assert(has_its_length(type, key.len));
     Wr__Pb__PublicKey *message =
         (Wr__Pb__PublicKey *)wr_pb_unpack(&wr__pb__public_key__descriptor, in, 1 << 16);
-    if (message) {    /* protobuf-c is stricter about unknown fields, never laxer */
+    if (message) { /* protobuf-c is stricter about unknown fields, never laxer */
         assert((int)message->type == (int)type);
         assert(wr_bytes_equal(key, WR_BYTES(message->data.data, message->data.len)));
         wr_pb_free(&message->base);

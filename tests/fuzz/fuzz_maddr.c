@@ -25,7 +25,7 @@ static void look(const struct wr_maddr *ma)
     wr_maddr_print(whole, text, sizeof(text));
     assert(strlen(text) < sizeof(text) - 1);
     assert(wr_maddr_parse(text, &again) == 0);
-    if (!path)    /* of a path, bytes without the first slash print the same */
+    if (!path) /* of a path, bytes without the first slash print the same */
         assert(memcmp(ma, &again, sizeof(again)) == 0);
     wr_maddr_print(whole, cut, sizeof(cut));
     assert(strncmp(text, cut, sizeof(cut) - 1) == 0);

@@ -1,4 +1,5 @@
-/* Protobuf under a ceiling, and the reader in place beside it. The first byte is the ceiling / 64. */
+/* Protobuf under a ceiling, and the reader in place beside it. The first byte is the ceiling / 64.
+ */
 #include "transport/envelope.pb-c.h"
 #include "transport/pb.h"
 
@@ -20,7 +21,8 @@ static struct seen walk(struct wr_bytes in)
     struct wr_bytes rest = in;
     int more;
     while ((more = wr_pb_next(&rest, &f)) > 0) {
-        assert(f.bytes.len == 0 || (f.bytes.ptr >= in.ptr && f.bytes.ptr + f.bytes.len <= in.ptr + in.len));
+        assert(f.bytes.len == 0 ||
+               (f.bytes.ptr >= in.ptr && f.bytes.ptr + f.bytes.len <= in.ptr + in.len));
         if (f.number == 1)
             s.peer_id = f.bytes;
         if (f.number == 2)
@@ -41,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                                64 * (size_t)data[0]);
     if (!m)
         return 0;
-    if (!s.ok) {    /* protobuf-c also takes field 0 and field numbers beyond 32 bits */
+    if (!s.ok) { /* protobuf-c also takes field 0 and field numbers beyond 32 bits */
         wr_pb_free(&m->base);
         return 0;
     }

@@ -1,7 +1,7 @@
-/* Runs a fuzz target without a fuzzer: fuzz_<name> CORPUS_DIR. Every seed, every truncation of it and
- * a few hundred changed copies, the same ones each time. Fails when there are no seeds: a target that
- * runs nothing would pass for ever. When an input ends the program, its number is printed, and
- * fuzz_<name> CORPUS_DIR NUMBER FILE writes that input to FILE. */
+/* Runs a fuzz target without a fuzzer: fuzz_<name> CORPUS_DIR. Every seed, every truncation of it
+ * and a few hundred changed copies, the same ones each time. Fails when there are no seeds: a
+ * target that runs nothing would pass for ever. When an input ends the program, its number is
+ * printed, and fuzz_<name> CORPUS_DIR NUMBER FILE writes that input to FILE. */
 #include <dirent.h>
 #include <signal.h>
 #include <stdint.h>
@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MUTATIONS       400            /* changed copies of each seed */
-#define TRUNCATIONS_MAX 4096           /* of each seed; a longer one is cut at every n-th byte */
-#define INPUT_MAX       (1 << 20)      /* bytes of a seed; a changed copy may grow beyond it */
+#define MUTATIONS       400       /* changed copies of each seed */
+#define TRUNCATIONS_MAX 4096      /* of each seed; a longer one is cut at every n-th byte */
+#define INPUT_MAX       (1 << 20) /* bytes of a seed; a changed copy may grow beyond it */
 #define SEEDS_MAX       4096
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -29,7 +29,7 @@ struct replay {
     struct seed seeds[SEEDS_MAX];
     size_t count;
     uint64_t random;
-    unsigned long wanted;       /* number of the input to write, or 0 */
+    unsigned long wanted; /* number of the input to write, or 0 */
     const char *wanted_path;
 };
 

@@ -58,10 +58,27 @@ static void test_text_round_trip(void **state)
 static void test_bad_text(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ",
-                                      " 1.2.3.4", "0x1.2.3.4", "1.2.3.-4", ":", ":::", "1::2::3",
-                                      "12345::", "::g", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "fe80::1%1",
-                                      "[::1]", "::1.2.3", "::1.2.3.4.5", "1:2:3:4:5:6:7::8:9"};
+    static const char *const bad[] = {"",
+                                      "1.2.3",
+                                      "1.2.3.4.5",
+                                      "1.2.3.256",
+                                      "01.2.3.4",
+                                      "1.2.3.4 ",
+                                      " 1.2.3.4",
+                                      "0x1.2.3.4",
+                                      "1.2.3.-4",
+                                      ":",
+                                      ":::",
+                                      "1::2::3",
+                                      "12345::",
+                                      "::g",
+                                      "1:2:3:4:5:6:7",
+                                      "1:2:3:4:5:6:7:8:9",
+                                      "fe80::1%1",
+                                      "[::1]",
+                                      "::1.2.3",
+                                      "::1.2.3.4.5",
+                                      "1:2:3:4:5:6:7::8:9"};
     struct wr_ip ip;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(wr_ip_parse(bad[i], &ip), WR_EINVAL);
@@ -219,9 +236,19 @@ static void test_cidr(void **state)
     six = ip_of("2001:db8:ffff::1");
     assert_true(wr_cidr_contains(&c, &six));
     assert_int_equal(wr_cidr_parse("::/128", &c), 0);
-    static const char *const bad[] = {"", "/", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1",
-                                      "10.0.0.0/+8", "10.0.0.0/8 ", "10.0.0.0/8/8", "10.0.0.0/0008",
-                                      "::/129", "::/256", "10.0.0/8",
+    static const char *const bad[] = {"",
+                                      "/",
+                                      "/8",
+                                      "10.0.0.0/",
+                                      "10.0.0.0/33",
+                                      "10.0.0.0/-1",
+                                      "10.0.0.0/+8",
+                                      "10.0.0.0/8 ",
+                                      "10.0.0.0/8/8",
+                                      "10.0.0.0/0008",
+                                      "::/129",
+                                      "::/256",
+                                      "10.0.0/8",
                                       "1111:2222:3333:4444:5555:6666:7777:8888:9999:0000/64"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(wr_cidr_parse(bad[i], &c), WR_EINVAL);
@@ -255,9 +282,12 @@ static void test_addr_print(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text_round_trip), cmocka_unit_test(test_bad_text),
-        cmocka_unit_test(test_classes),         cmocka_unit_test(test_prefixes),
-        cmocka_unit_test(test_cidr),            cmocka_unit_test(test_addr_print),
+        cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_bad_text),
+        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_prefixes),
+        cmocka_unit_test(test_cidr),
+        cmocka_unit_test(test_addr_print),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,9 +85,9 @@ static void test_multibase_vectors(void **state)
         {WR_BYTES_STR("\x00yes mani !"), "k02lcpzo5yikidynfl"},
         {WR_BYTES_STR("\x00yes mani !"), "f00796573206d616e692021"},
     };
-    static const char *const bad[] = {"",       "Z7paNL19xttacUY", "yes",  "f7", "fg0",
-                                      "b1",     "bPFSXGIDNMFXGSIBB", "Bpfsx", "meWVzIG1hbmkgIQ==",
-                                      "z0",     "zO",              "k_",   "u+//+"};
+    static const char *const bad[] = {
+        "",      "Z7paNL19xttacUY",   "yes", "f7", "fg0", "b1",   "bPFSXGIDNMFXGSIBB",
+        "Bpfsx", "meWVzIG1hbmkgIQ==", "z0",  "zO", "k_",  "u+//+"};
     struct wr_buf b;
     wr_buf_init(&b, 64);
     for (size_t i = 0; i < COUNT(vectors); i++) {
@@ -110,15 +110,20 @@ static void test_one_text_for_the_same_bytes(void **state)
         enum wr_base base;
         const char *text;
     } bad[] = {
-        {WR_BASE16, "f"},        {WR_BASE16, "666"},      {WR_BASE16, "6 "},
-        {WR_BASE32, "m"},        {WR_BASE32, "mzx"},      {WR_BASE32, "mzxw6y"},
-        {WR_BASE32, "mz"},       {WR_BASE32, "MY"},       {WR_BASE32, "my======"},
-        {WR_BASE32, "mzxw6yr"},  {WR_BASE64, "Z"},        {WR_BASE64, "Zm9vY"},
-        {WR_BASE64, "Zh=="},     {WR_BASE64, "Zm9="},     {WR_BASE64, "Zg="},
-        {WR_BASE64, "Zg==="},    {WR_BASE64, "Zm9v===="}, {WR_BASE64, "===="},
-        {WR_BASE64, "Z=g="},     {WR_BASE64, "Zm9vYg==Zm9v"}, {WR_BASE64, "-__-"},
-        {WR_BASE64URL, "Zg=="},  {WR_BASE64URL, "+//+"},  {WR_BASE58BTC, "l"},
-        {WR_BASE58BTC, "I"},     {WR_BASE58BTC, " 2"},    {WR_BASE36, "A"},
+        {WR_BASE16, "f"},        {WR_BASE16, "666"},
+        {WR_BASE16, "6 "},       {WR_BASE32, "m"},
+        {WR_BASE32, "mzx"},      {WR_BASE32, "mzxw6y"},
+        {WR_BASE32, "mz"},       {WR_BASE32, "MY"},
+        {WR_BASE32, "my======"}, {WR_BASE32, "mzxw6yr"},
+        {WR_BASE64, "Z"},        {WR_BASE64, "Zm9vY"},
+        {WR_BASE64, "Zh=="},     {WR_BASE64, "Zm9="},
+        {WR_BASE64, "Zg="},      {WR_BASE64, "Zg==="},
+        {WR_BASE64, "Zm9v===="}, {WR_BASE64, "===="},
+        {WR_BASE64, "Z=g="},     {WR_BASE64, "Zm9vYg==Zm9v"},
+        {WR_BASE64, "-__-"},     {WR_BASE64URL, "Zg=="},
+        {WR_BASE64URL, "+//+"},  {WR_BASE58BTC, "l"},
+        {WR_BASE58BTC, "I"},     {WR_BASE58BTC, " 2"},
+        {WR_BASE36, "A"},
     };
     struct wr_buf b;
     wr_buf_init(&b, 64);
@@ -169,7 +174,8 @@ static void test_big_bases_against_schoolbook(void **state)
                 in[i] = i < len % 5 ? 0 : (uint8_t)(len % 3 ? rand() : 0xff);
             wr_buf_reset(&b);
             wr_base_encode((enum wr_base)base, WR_BYTES(in, len), &b);
-            size_t zeros = 0, count = slow_encode(in, len, (unsigned)strlen(alphabets[base]), digits);
+            size_t zeros = 0,
+                   count = slow_encode(in, len, (unsigned)strlen(alphabets[base]), digits);
             while (zeros < len && in[zeros] == 0)
                 zeros++;
             assert_int_equal(b.len, zeros + count);

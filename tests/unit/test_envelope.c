@@ -16,9 +16,20 @@
 #include <string.h>
 
 /* Computed with an independent implementation: A.1's Ed25519 key, seq 1, /ip4/1.2.3.4/tcp/4001. */
-#define RECORD                                                                                         "0a260024080112201ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e10011a0a0a08"     "0401020304060fa1"
-#define DEPLOYED                                                                                       "0a24080112201ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e120203011a36" RECORD     "2a40c99f8fb81f90fd06052fda303c6a7520ad4a37c1da2b3f8e8a432c3b30c888d62b773a0664bfa80604d6c3dd224c"     "31cc44d06a75f444568c5034c5b4949ad603"
-#define LEGACY                                                                                         "0a24080112201ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e121c2f6c69627032702f"     "726f7574696e672d73746174652d7265636f72641a36" RECORD                                              "2a40d8af00daa25b9ddad96f536129a95fa91c1efe6fd4798905777736c777c1b6410f4fe0d633970da8fee8b2b52d60"     "2592355a97dfe5f97073e9cde02a258e100a"
+#define RECORD                                                                                     \
+    "0a260024080112201ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e10011a0a"     \
+    "0a080401020304060fa1"
+#define KEY_FIELD "0a24080112201ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e"
+#define DEPLOYED  KEY_FIELD "120203011a36" RECORD DEPLOYED_SIGNATURE
+#define DEPLOYED_SIGNATURE                                                                         \
+    "2a40c99f8fb81f90fd06052fda303c6a7520ad4a37c1da2b3f8e8a432c3b30c888d62b773a0664bfa80604d6"     \
+    "c3dd224c31cc44d06a75f444568c5034c5b4949ad603"
+#define LEGACY                                                                                     \
+    KEY_FIELD                                                                                      \
+    "121c2f6c69627032702f726f7574696e672d73746174652d7265636f72641a36" RECORD LEGACY_SIGNATURE
+#define LEGACY_SIGNATURE                                                                           \
+    "2a40d8af00daa25b9ddad96f536129a95fa91c1efe6fd4798905777736c777c1b6410f4fe0d633970da8fee8"     \
+    "b2b52d602592355a97dfe5f97073e9cde02a258e100a"
 #define PEER "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq"
 
 static struct wr_key our_key(void)
@@ -93,7 +104,7 @@ static void test_seal_and_open(void **state)
     wr_envelope_seal(&key, "domain", WR_BYTES_NONE, WR_BYTES(payload, longest), &b);
     assert_int_equal(b.len, WR_ENVELOPE_MAX);
     assert_int_equal(wr_envelope_open(wr_buf_bytes(&b), "domain", &e), 0);
-    wr_buf_put(&b, "\x32\x00", 2);    /* an unknown field makes it longer than we read */
+    wr_buf_put(&b, "\x32\x00", 2); /* an unknown field makes it longer than we read */
     assert_int_equal(wr_envelope_open(wr_buf_bytes(&b), "domain", &e), WR_EPROTO);
     wr_buf_reset(&b);
     wr_envelope_seal(&key, "domain", WR_BYTES_NONE, WR_BYTES(payload, longest + 1), &b);
@@ -179,15 +190,15 @@ static void test_addresses_that_are_skipped(void **state)
     struct wr_buf b, payload;
     wr_buf_init(&b, WR_ENVELOPE_MAX);
     wr_buf_init(&payload, WR_ENVELOPE_MAX);
-    wr_buf_put_bytes(&payload, WR_BYTES(HEX(RECORD).ptr, 40));    /* the id only */
-    wr_buf_put(&payload, "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11);    /* seq 2^64-1 */
-    put_address(&payload, WR_BYTES_STR("\x05\x01"));    /* unknown code */
-    put_address(&payload, WR_BYTES_NONE);               /* empty */
-    wr_buf_put(&payload, "\x1a\x00", 2);                /* nothing at all */
+    wr_buf_put_bytes(&payload, WR_BYTES(HEX(RECORD).ptr, 40));                /* the id only */
+    wr_buf_put(&payload, "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11); /* seq 2^64-1 */
+    put_address(&payload, WR_BYTES_STR("\x05\x01"));                          /* unknown code */
+    put_address(&payload, WR_BYTES_NONE);                                     /* empty */
+    wr_buf_put(&payload, "\x1a\x00", 2);                                      /* nothing at all */
     put_address(&payload, WR_BYTES_STR("\x04\x01\x02\x03\x04\x06\x0f\xa1"));
-    put_address(&payload, WR_BYTES_STR("\x04\x01"));    /* cut */
+    put_address(&payload, WR_BYTES_STR("\x04\x01")); /* cut */
     put_address(&payload, WR_BYTES_STR("\xa2\x02"));
-    wr_buf_put(&payload, "\x22\x01x", 3);               /* unknown field */
+    wr_buf_put(&payload, "\x22\x01x", 3); /* unknown field */
     seal_record(&b, WR_BYTES_STR("\x03\x01"), "libp2p-peer-record", wr_buf_bytes(&payload));
     assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), 0);
     assert_int_equal(record.count, 2);
@@ -252,7 +263,8 @@ static void test_signers_of_other_types_are_named(void **state)
         wr_buf_put(&b, "\x2a\x01x", 3);
         assert_int_equal(wr_envelope_open(wr_buf_bytes(&b), "domain", &e), WR_EAUTH);
     }
-    assert_int_equal(wr_envelope_open(WR_BYTES_STR("\x0a\x02\x08\x01\x2a\x01x"), "d", &e), WR_EPROTO);
+    assert_int_equal(wr_envelope_open(WR_BYTES_STR("\x0a\x02\x08\x01\x2a\x01x"), "d", &e),
+                     WR_EPROTO);
     assert_int_equal(wr_envelope_open(WR_BYTES_NONE, "d", &e), WR_EPROTO);
 }
 

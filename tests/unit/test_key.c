@@ -70,8 +70,8 @@ static void test_damaged_private_keys(void **state)
         assert_int_equal(wr_key_decode(WR_BYTES(in, cut), &key), WR_EINVAL);
     /* secp256k1 of the same specification: well formed, not a type of ours. */
     assert_int_equal(
-        wr_key_decode(HEX("0802122053dadf1d5a164d6b4acdb15e24aa4c5b1d3461bdbd42abedb0a4404d56ced8fb"),
-                      &key),
+        wr_key_decode(
+            HEX("0802122053dadf1d5a164d6b4acdb15e24aa4c5b1d3461bdbd42abedb0a4404d56ced8fb"), &key),
         WR_EINVAL);
 }
 
@@ -81,17 +81,21 @@ static void test_rfc8032(void **state)
     /* RFC 8032, section 7.1, TEST 2. */
     struct wr_key key;
     uint8_t sig[WR_SIG_ED25519];
-    wr_key_generate(&key, HEX("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb").ptr);
+    wr_key_generate(&key,
+                    HEX("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb").ptr);
     assert_memory_equal(key.public_key,
-                        HEX("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c").ptr, 32);
+                        HEX("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c").ptr,
+                        32);
     wr_key_sign(&key, WR_BYTES_STR("\x72"), sig);
     assert_memory_equal(sig,
                         HEX("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
-                            "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00").ptr, 64);
+                            "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00")
+                            .ptr,
+                        64);
 }
 
 static const struct {
-    int key;    /* rows of one key carry one number */
+    int key; /* rows of one key carry one number */
     const char *pubkey, *sig;
 } SIGNED[] = {
     {1, RSA_PUBLIC, RSA_SIGNATURE},
@@ -112,7 +116,8 @@ static void test_verify_every_type(void **state)
         assert_int_equal(wr_pubkey_verify(pubkey, WR_BYTES_STR(VECTOR_MESSAGE), sig), 0);
         assert_int_equal(wr_pubkey_verify(pubkey, WR_BYTES_STR(VECTOR_MESSAGE "!"), sig), WR_EAUTH);
         assert_int_equal(wr_pubkey_verify(pubkey, WR_BYTES_NONE, sig), WR_EAUTH);
-        assert_int_equal(wr_pubkey_verify(pubkey, WR_BYTES_STR(VECTOR_MESSAGE), WR_BYTES_NONE), WR_EAUTH);
+        assert_int_equal(wr_pubkey_verify(pubkey, WR_BYTES_STR(VECTOR_MESSAGE), WR_BYTES_NONE),
+                         WR_EAUTH);
         for (size_t k = 0; k < COUNT(SIGNED); k++)
             assert_int_equal(
                 wr_pubkey_verify(pubkey, WR_BYTES_STR(VECTOR_MESSAGE), HEX(SIGNED[k].sig)),
@@ -149,7 +154,7 @@ static void test_damage(void **state)
         uint8_t key_bytes[1200], sig_bytes[1200];
         struct wr_bytes key = hex_to(key_bytes, sizeof(key_bytes), SIGNED[i].pubkey);
         struct wr_bytes sig = hex_to(sig_bytes, sizeof(sig_bytes), SIGNED[i].sig);
-        size_t step = key.len > 110 ? 11 : 1;    /* the larger keys are slow under sanitizers */
+        size_t step = key.len > 110 ? 11 : 1; /* the larger keys are slow under sanitizers */
         for (size_t bit = 0; bit < 8 * key.len; bit += step) {
             key_bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
             int err = wr_pubkey_verify(key, message, sig);
@@ -166,7 +171,8 @@ static void test_damage(void **state)
         for (size_t cut = 0; cut < sig.len; cut++)
             assert_int_equal(wr_pubkey_verify(key, message, WR_BYTES(sig_bytes, cut)), WR_EAUTH);
         sig_bytes[sig.len] = 0;
-        assert_int_equal(wr_pubkey_verify(key, message, WR_BYTES(sig_bytes, sig.len + 1)), WR_EAUTH);
+        assert_int_equal(wr_pubkey_verify(key, message, WR_BYTES(sig_bytes, sig.len + 1)),
+                         WR_EAUTH);
     }
 }
 
@@ -174,10 +180,12 @@ static void test_refused_curves_and_forms(void **state)
 {
     (void)state;
     struct wr_bytes message = WR_BYTES_STR(VECTOR_MESSAGE);
-    static const char *const refused[] = {P224_PUBLIC, P256_COMPRESSED_PUBLIC, P256_EXPLICIT_PUBLIC};
+    static const char *const refused[] = {P224_PUBLIC, P256_COMPRESSED_PUBLIC,
+                                          P256_EXPLICIT_PUBLIC};
     assert_int_equal(wr_pubkey_verify(HEX(P224_PUBLIC), message, HEX(P224_SIGNATURE)), WR_EPROTO);
     for (size_t i = 0; i < COUNT(refused); i++)
-        assert_int_equal(wr_pubkey_verify(HEX(refused[i]), message, HEX(P256_SIGNATURE)), WR_EPROTO);
+        assert_int_equal(wr_pubkey_verify(HEX(refused[i]), message, HEX(P256_SIGNATURE)),
+                         WR_EPROTO);
     /* A point that is not on its curve has the right shape only. */
     uint8_t bytes[1200];
     struct wr_bytes key = hex_to(bytes, sizeof(bytes), ECDSA_PUBLIC);
@@ -188,7 +196,7 @@ static void test_refused_curves_and_forms(void **state)
     bytes[key.len - 1] ^= 1;
     assert_int_equal(wr_pubkey_verify(key, message, HEX(SECP256K1_SIGNATURE)), WR_EPROTO);
     key = hex_to(bytes, sizeof(bytes), SECP256K1_UNCOMPRESSED_PUBLIC);
-    bytes[4] = 7;    /* the hybrid form */
+    bytes[4] = 7; /* the hybrid form */
     assert_int_equal(wr_pubkey_decode(key, NULL, NULL), WR_EPROTO);
 }
 
@@ -203,7 +211,7 @@ static void test_decode(void **state)
     assert_ptr_equal(data.ptr, key.ptr + 4);
     uint8_t bytes[64];
     memcpy(bytes, key.ptr, 36);
-    bytes[1] = 4;    /* no such type */
+    bytes[1] = 4; /* no such type */
     assert_int_equal(wr_pubkey_decode(WR_BYTES(bytes, 36), &type, &data), WR_EPROTO);
     assert_int_equal(wr_pubkey_decode(WR_BYTES(key.ptr, 2), &type, &data), WR_EPROTO);
     assert_int_equal(wr_pubkey_decode(WR_BYTES(key.ptr + 2, 34), &type, &data), WR_EPROTO);
@@ -265,14 +273,14 @@ static void test_rsa_bounds(void **state)
         if (bits > 2056 && bits < 8184)
             continue;
         uint8_t modulus[1100] = {0};
-        size_t len = bits / 8 + 1;    /* with the sign bit */
+        size_t len = bits / 8 + 1; /* with the sign bit */
         modulus[len - 1] = 1;
         modulus[(len * 8 - bits) / 8] |= (uint8_t)(1 << (bits - 1) % 8);
         int expected = bits >= 2048 && bits <= 8192 ? 0 : WR_EPROTO;
         assert_int_equal(decode_rsa(WR_BYTES(modulus, len), f4), expected);
-        if (bits % 8 == 0)    /* without the zero in front it is negative */
+        if (bits % 8 == 0) /* without the zero in front it is negative */
             assert_int_equal(decode_rsa(WR_BYTES(modulus + 1, len - 1), f4), WR_EPROTO);
-        else    /* a second zero in front is not the shortest form */
+        else /* a second zero in front is not the shortest form */
             assert_int_equal(decode_rsa(WR_BYTES(modulus, len + 1), f4),
                              bits + 8 > 8192 || bits + 8 < 2048 ? WR_EPROTO : 0);
     }

@@ -56,7 +56,8 @@ static void test_sizes_outside_columns(void **state)
 static void test_every_ceiling_is_positive_and_grows(void **state)
 {
     (void)state;
-    static const char *const knobs[] = {"16M", "17M", "small", "home", "500M", "server", "8G", "1024G"};
+    static const char *const knobs[] = {"16M",  "17M",    "small", "home",
+                                        "500M", "server", "8G",    "1024G"};
     struct wr_limits before, l;
     for (size_t k = 0; k < sizeof(knobs) / sizeof(knobs[0]); k++) {
         assert_int_equal(wr_limits_init(&l, knobs[k]), 0);
@@ -72,9 +73,22 @@ static void test_every_ceiling_is_positive_and_grows(void **state)
 static void test_bad_knobs(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",     "tiny", "15M", "16777215", "1.5G", "-64M", " 64M",
-                                      "64MB", "64T",  "1025G", "99999999999999999999G",
-                                      "18446744073709551615G", "M", "0x40000000", "Small"};
+    static const char *const bad[] = {"",
+                                      "tiny",
+                                      "15M",
+                                      "16777215",
+                                      "1.5G",
+                                      "-64M",
+                                      " 64M",
+                                      "64MB",
+                                      "64T",
+                                      "1025G",
+                                      "99999999999999999999G",
+                                      "18446744073709551615G",
+                                      "17179869185G",
+                                      "M",
+                                      "0x40000000",
+                                      "Small"};
     struct wr_limits l;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(wr_limits_init(&l, bad[i]), WR_EINVAL);

@@ -40,6 +40,13 @@ static void test_levels(void **state)
     assert_int_equal(wr_log_configure(&log, "relay=info"), 0);
     assert_true(wr_log_wants(&log, WR_LOG_WARN, "dht"));
     assert_true(wr_log_wants(&log, WR_LOG_INFO, "relay"));
+    /* Nothing is left of longer names or of modules that are no longer named. */
+    assert_int_equal(wr_log_configure(&log, "error,elevenchars=debug"), 0);
+    assert_true(wr_log_wants(&log, WR_LOG_DEBUG, "elevenchars"));
+    assert_int_equal(wr_log_configure(&log, "error,dht=debug"), 0);
+    assert_true(wr_log_wants(&log, WR_LOG_DEBUG, "dht"));
+    assert_int_equal(wr_log_configure(&log, "error"), 0);
+    assert_false(wr_log_wants(&log, WR_LOG_DEBUG, "dht"));
     log.sink = NULL;
     assert_false(wr_log_wants(&log, WR_LOG_ERROR, "dht"));
 }
@@ -47,8 +54,18 @@ static void test_levels(void **state)
 static void test_bad_configuration_changes_nothing(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "loud", "info,", ",info", "dht=", "=debug", "dht=loud",
-                                      "info,,dht=debug", "Info", "a-module-too-long=info", "info dht=debug"};
+    static const char *const bad[] = {"",
+                                      "loud",
+                                      "info,",
+                                      ",info",
+                                      "dht=",
+                                      "=debug",
+                                      "dht=loud",
+                                      "info,,dht=debug",
+                                      "Info",
+                                      "twelve-chars=info",
+                                      "a-module-too-long=info",
+                                      "info dht=debug"};
     struct wr_log log = {.level = WR_LOG_DEBUG};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_int_equal(wr_log_configure(&log, bad[i]), WR_EINVAL);
@@ -110,8 +127,8 @@ static void test_foreign_bytes_and_long_lines(void **state)
     (void)state;
     struct captured c = {.count = 0};
     struct wr_log log = {.sink = capture, .arg = &c, .level = WR_LOG_INFO};
-    wr_log(&log, WR_LOG_INFO, "id", "agent text=%s", "a\nlevel=error\x1b[2J\x7f\xc3\xa9");
-    assert_string_equal(c.line, "level=info mod=id msg=\"agent\" text=a?level=error?[2J???");
+    wr_log(&log, WR_LOG_INFO, "id", "agent text=%s", "a\nlevel=error\x1b[2J~\x7f\xc3\xa9");
+    assert_string_equal(c.line, "level=info mod=id msg=\"agent\" text=a?level=error?[2J~???");
     char big[2 * WR_LOG_LINE_MAX];
     memset(big, 'x', sizeof(big) - 1);
     big[sizeof(big) - 1] = 0;

@@ -41,7 +41,8 @@ static struct wr_bytes bytes_of(const char *text)
 static void test_bytes_vectors(void **state)
 {
     (void)state;
-    /* Computed with independent implementations; the lower half is in go-multiaddr's tests as well. */
+    /* Computed with independent implementations; the lower half is in go-multiaddr's tests as well.
+     */
     static const struct {
         const char *text, *hex;
     } vectors[] = {
@@ -145,7 +146,8 @@ static void test_other_spellings(void **state)
         {"/http-path/a+b%2fc", "/http-path/a%20b%2Fc"},
         {"/unix/a/b/", "/unix/a/b"},
         {"/certhash/f1203aabbcc", "/certhash/uEgOqu8w"},
-        {"/certhash/bciqmhk4p6e3sb2fnsbd52okgnm6is5hfslbpuob5ji4wa4kmv3ymj4q", "/certhash/" CERTHASH},
+        {"/certhash/bciqmhk4p6e3sb2fnsbd52okgnm6is5hfslbpuob5ji4wa4kmv3ymj4q",
+         "/certhash/" CERTHASH},
     };
     for (size_t i = 0; i < COUNT(vectors); i++) {
         char text[WR_MADDR_TEXT];
@@ -158,17 +160,60 @@ static void test_bad_text(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "/", "//", "ip4/1.2.3.4", "/ip4", "/ip4/", "/ip4/1.2.3", "/ip4/::1", "/ip6/1.2.3.4",
-        "/ip4/1.2.3.4/tcp", "/ip4/1.2.3.4/tcp/65536", "/ip4/1.2.3.4/tcp/-1", "/ip4/1.2.3.4/tcp/+1",
-        "/ip4/1.2.3.4/tcp/1 ", "/ip4/1.2.3.4/tcp/0x50", "/ip4/1.2.3.4//tcp/1", "//ip4/1.2.3.4",
-        "/ip4/1.2.3.4/udp/a", "/ip4/1.2.3.4/nothing/1", "/tcp/99999999999999999999999", "/ip6/fe80::1%25en0",
-        "/ipcidr/256", "/ip6zone//ip6/::1", "/ip6zone/a b", "/p2p/x", "/p2p/Qm", "/p2p/",
-        "/p2p/bafkreidon73zkcrwdb5iafqtijxildoonbwnpv7dyd6ef3qdgads2jc4su", "/dns/", "/dns/a b",
-        "/dns/\xc3\xa9", "/dns4/a\nb", "/unix", "/unix/", "/unix/a\nb", "/certhash/x", "/certhash/",
-        "/certhash/uEiDDq4", "/onion3/" ONION, "/onion3/" ONION ":0", "/onion3/" ONION ":65536",
-        "/onion3/" ONION ":", "/onion3/aaa:1", "/memory/", "/memory/18446744073709551616",
-        "/memory/-1", "/http-path/%", "/http-path/%2", "/http-path/%zz", "/http-path/",
-        "/quic-v1/x", "/p2p-circuit/x", "/IP4/1.2.3.4", "/ip4/1.2.3.4/TCP/1",
+        "",
+        "/",
+        "//",
+        "ip4/1.2.3.4",
+        "/ip4",
+        "/ip4/",
+        "/ip4/1.2.3",
+        "/ip4/::1",
+        "/ip6/1.2.3.4",
+        "/ip4/1.2.3.4/tcp",
+        "/ip4/1.2.3.4/tcp/65536",
+        "/ip4/1.2.3.4/tcp/-1",
+        "/ip4/1.2.3.4/tcp/+1",
+        "/ip4/1.2.3.4/tcp/1 ",
+        "/ip4/1.2.3.4/tcp/0x50",
+        "/ip4/1.2.3.4//tcp/1",
+        "//ip4/1.2.3.4",
+        "/ip4/1.2.3.4/udp/a",
+        "/ip4/1.2.3.4/nothing/1",
+        "/tcp/99999999999999999999999",
+        "/ip6/fe80::1%25en0",
+        "/ipcidr/256",
+        "/ip6zone//ip6/::1",
+        "/ip6zone/a b",
+        "/p2p/x",
+        "/p2p/Qm",
+        "/p2p/",
+        "/p2p/bafkreidon73zkcrwdb5iafqtijxildoonbwnpv7dyd6ef3qdgads2jc4su",
+        "/dns/",
+        "/dns/a b",
+        "/dns/\xc3\xa9",
+        "/dns4/a\nb",
+        "/unix",
+        "/unix/",
+        "/unix/a\nb",
+        "/certhash/x",
+        "/certhash/",
+        "/certhash/uEiDDq4",
+        "/onion3/" ONION,
+        "/onion3/" ONION ":0",
+        "/onion3/" ONION ":65536",
+        "/onion3/" ONION ":",
+        "/onion3/aaa:1",
+        "/memory/",
+        "/memory/18446744073709551616",
+        "/memory/-1",
+        "/http-path/%",
+        "/http-path/%2",
+        "/http-path/%zz",
+        "/http-path/",
+        "/quic-v1/x",
+        "/p2p-circuit/x",
+        "/IP4/1.2.3.4",
+        "/ip4/1.2.3.4/TCP/1",
     };
     struct wr_maddr ma;
     for (size_t i = 0; i < COUNT(bad); i++) {
@@ -183,23 +228,24 @@ static void test_bad_bytes(void **state)
     (void)state;
     static const struct wr_bytes bad[] = {
         {NULL, 0},
-        WR_BYTES_STR("\x04\x01\x02\x03"),                  /* ip4 cut */
-        WR_BYTES_STR("\x05\x01"),                          /* unknown code */
-        WR_BYTES_STR("\x04\x01\x02\x03\x04\x05"),          /* unknown behind a known one */
-        WR_BYTES_STR("\x84\x00\x01\x02\x03\x04"),          /* code not minimal */
+        WR_BYTES_STR("\x04\x01\x02\x03"),         /* ip4 cut */
+        WR_BYTES_STR("\x05\x01"),                 /* unknown code */
+        WR_BYTES_STR("\x04\x01\x02\x03\x04\x05"), /* unknown behind a known one */
+        WR_BYTES_STR("\x84\x00\x01\x02\x03\x04"), /* code not minimal */
         WR_BYTES_STR("\x84\x80\x80\x80\x80\x80\x80\x80\x80\x01\x01\x02\x03\x04"),
-        WR_BYTES_STR("\x35\x00"),                          /* empty name */
-        WR_BYTES_STR("\x35\x02x"),                         /* name cut */
-        WR_BYTES_STR("\x35\x03x/y"),                       /* separator in a name */
-        WR_BYTES_STR("\x35\x01\x00"),                      /* NUL in a name */
-        WR_BYTES_STR("\x35\x02\x1b["),                     /* terminal escape in a name */
-        WR_BYTES_STR("\x2a\x00"),                          /* empty zone */
-        WR_BYTES_STR("\xa5\x03\x02\x00\x00"),              /* peer id of nothing */
-        WR_BYTES_STR("\xa5\x03\x03\x13\x01x"),             /* peer id of another hash */
-        WR_BYTES_STR("\xd2\x03\x02\x12\x20"),              /* certhash cut */
-        WR_BYTES_STR("\x90\x03\x02/a\x06\x00\x01"),        /* something behind a path */
-        WR_BYTES_STR("\x90\x03\x02" "a/"),                 /* slash at the end of a path */
-        WR_BYTES_STR("\x90\x03\x03/\x00x"),                /* NUL in a path */
+        WR_BYTES_STR("\x35\x00"),                   /* empty name */
+        WR_BYTES_STR("\x35\x02x"),                  /* name cut */
+        WR_BYTES_STR("\x35\x03x/y"),                /* separator in a name */
+        WR_BYTES_STR("\x35\x01\x00"),               /* NUL in a name */
+        WR_BYTES_STR("\x35\x02\x1b["),              /* terminal escape in a name */
+        WR_BYTES_STR("\x2a\x00"),                   /* empty zone */
+        WR_BYTES_STR("\xa5\x03\x02\x00\x00"),       /* peer id of nothing */
+        WR_BYTES_STR("\xa5\x03\x03\x13\x01x"),      /* peer id of another hash */
+        WR_BYTES_STR("\xd2\x03\x02\x12\x20"),       /* certhash cut */
+        WR_BYTES_STR("\x90\x03\x02/a\x06\x00\x01"), /* something behind a path */
+        WR_BYTES_STR("\x90\x03\x02"
+                     "a/"),                 /* slash at the end of a path */
+        WR_BYTES_STR("\x90\x03\x03/\x00x"), /* NUL in a path */
     };
     struct wr_maddr ma;
     for (size_t i = 0; i < COUNT(bad); i++) {
@@ -214,7 +260,7 @@ static void test_bounds(void **state)
     (void)state;
     struct wr_maddr ma;
     char text[WR_MADDR_TEXT];
-    uint8_t in[WR_MADDR_MAX + 1] = {0x35, 0xfd, 0x01};    /* dns, 253 characters */
+    uint8_t in[WR_MADDR_MAX + 1] = {0x35, 0xfd, 0x01}; /* dns, 253 characters */
     memset(in + 3, 'x', sizeof(in) - 3);
     assert_int_equal(wr_maddr_decode(WR_BYTES(in, 256), &ma), WR_EPROTO);
     in[1] = 0xfc;
@@ -222,7 +268,7 @@ static void test_bounds(void **state)
     assert_int_equal(ma.len, 255);
     /* One component more than allowed. */
     for (size_t i = 0; i < WR_MADDR_PARTS_MAX + 1; i++)
-        memcpy(in + 2 * i, "\xdf\x03", 2);    /* the longest name */
+        memcpy(in + 2 * i, "\xdf\x03", 2); /* the longest name */
     assert_int_equal(wr_maddr_decode(WR_BYTES(in, 2 * WR_MADDR_PARTS_MAX), &ma), 0);
     assert_int_equal(wr_maddr_decode(WR_BYTES(in, 2 * WR_MADDR_PARTS_MAX + 2), &ma), WR_EPROTO);
     /* The longest text there is. */
@@ -249,7 +295,7 @@ static void test_bounds(void **state)
     memcpy(endless, "/dns/", 5);
     endless[5 + 250] = 'a';
     endless[5 + 253] = 0;
-    assert_int_equal(wr_maddr_parse(endless, &ma), WR_EINVAL);    /* fits DNS, not WR_MADDR_MAX */
+    assert_int_equal(wr_maddr_parse(endless, &ma), WR_EINVAL); /* fits DNS, not WR_MADDR_MAX */
 }
 
 static void test_print_cuts(void **state)
@@ -270,7 +316,8 @@ static void test_print_cuts(void **state)
     assert_string_equal(wr_maddr_print(WR_BYTES_NONE, out, sizeof(out)), "");
 }
 
-/* Every one-bit change, truncation and extension: refused, or what it now says prints and parses. */
+/* Every one-bit change, truncation and extension: refused, or what it now says prints and parses.
+ */
 static void test_damage(void **state)
 {
     (void)state;
@@ -441,7 +488,8 @@ static void test_building(void **state)
     assert_int_equal(wr_maddr_append(&ma, WR_BYTES_STR("\xa2\x02")), 0);
     assert_string_equal(wr_maddr_print(wr_maddr_bytes(&ma), text, sizeof(text)),
                         "/ip4/1.2.3.4/tcp/4001/p2p/" PEER "/p2p-circuit");
-    struct wr_addr six = {.ip = {.family = 6, .bytes = {0xfe, 0x80, [15] = 1}}, .port = 1, .scope = 4294967295u};
+    struct wr_addr six = {
+        .ip = {.family = 6, .bytes = {0xfe, 0x80, [15] = 1}}, .port = 1, .scope = 4294967295u};
     assert_int_equal(wr_maddr_from_addr(&six, true, &ma), 0);
     assert_string_equal(wr_maddr_print(wr_maddr_bytes(&ma), text, sizeof(text)),
                         "/ip6zone/4294967295/ip6/fe80::1/udp/1/quic-v1");

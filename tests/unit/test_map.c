@@ -1,4 +1,5 @@
-/* Hash map: against a plain model under random puts and deletes, order, ceilings, lack of memory. */
+/* Hash map: against a plain model under random puts and deletes, order, ceilings, lack of memory.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +21,7 @@ void *failing_alloc_array(size_t count, size_t size);
 #include "transport/map.c"
 #undef wr_alloc_array
 
-static int allocs_left = -1;    /* -1: as many as wanted */
+static int allocs_left = -1; /* -1: as many as wanted */
 
 void *failing_alloc_array(size_t count, size_t size)
 {
@@ -38,7 +39,7 @@ static const uint8_t seed[WR_MAP_SEED] = "a seed of 16 byt";
 struct item {
     char key[12];
     unsigned number;
-    size_t put_at;    /* 0: not in the map */
+    size_t put_at; /* 0: not in the map */
 };
 
 static struct item *make_items(void)
@@ -229,7 +230,8 @@ static void test_the_seed_decides_the_hash(void **state)
     wr_map_init(&a, 8, seed);
     wr_map_init(&b, 8, other);
     assert_int_not_equal(hash_of(&a, WR_BYTES_STR("key")), hash_of(&b, WR_BYTES_STR("key")));
-    /* SipHash-2-4 of the empty message under 00..0f: reference vectors of the SipHash paper's authors. */
+    /* SipHash-2-4 of the empty message under 00..0f: reference vectors of the SipHash paper's
+     * authors. */
     uint8_t counting[WR_MAP_SEED];
     for (uint8_t i = 0; i < sizeof(counting); i++)
         counting[i] = i;

@@ -42,7 +42,10 @@ static void test_check(void **state)
     (void)state;
     uint64_t code = 99;
     struct wr_bytes digest;
-    assert_int_equal(wr_multihash_check(WR_BYTES_STR("\x00\x03" "abc"), &code, &digest), 0);
+    assert_int_equal(wr_multihash_check(WR_BYTES_STR("\x00\x03"
+                                                     "abc"),
+                                        &code, &digest),
+                     0);
     assert_int_equal(code, WR_MH_IDENTITY);
     assert_true(wr_bytes_equal(digest, WR_BYTES_STR("abc")));
     assert_int_equal(wr_multihash_check(WR_BYTES_STR("\xb2\x40\x01x"), &code, NULL), 0);
@@ -50,8 +53,10 @@ static void test_check(void **state)
     static const struct wr_bytes bad[] = {
         {NULL, 0},
         WR_BYTES_STR("\x12"),
-        WR_BYTES_STR("\x00\x03" "ab"),
-        WR_BYTES_STR("\x00\x03" "abcd"),
+        WR_BYTES_STR("\x00\x03"
+                     "ab"),
+        WR_BYTES_STR("\x00\x03"
+                     "abcd"),
         WR_BYTES_STR("\x80\x00\x01x"),
         WR_BYTES_STR("\x00\x81\x00x"),
         WR_BYTES_STR("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
@@ -67,13 +72,16 @@ static void test_check(void **state)
 static void test_cid_vectors(void **state)
 {
     (void)state;
-    /* multiformats/cid, README, "Human Readable CIDs"; libp2p peer-ids.md, "String representation". */
+    /* multiformats/cid, README, "Human Readable CIDs"; libp2p peer-ids.md, "String representation".
+     */
     uint64_t codec;
     struct wr_multihash v0, v1, raw;
-    assert_int_equal(wr_cid_parse("QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", &codec, &v0), 0);
+    assert_int_equal(wr_cid_parse("QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", &codec, &v0),
+                     0);
     assert_int_equal(codec, WR_CID_DAG_PB);
-    assert_int_equal(wr_cid_parse("bafzbeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqxe", &codec,
-                                  &v1), 0);
+    assert_int_equal(
+        wr_cid_parse("bafzbeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqxe", &codec, &v1),
+        0);
     assert_int_equal(codec, WR_CID_LIBP2PKEY);
     assert_int_equal(v0.len, v1.len);
     assert_memory_equal(v0.bytes, v1.bytes, sizeof(v0.bytes));
@@ -81,7 +89,8 @@ static void test_cid_vectors(void **state)
     assert_int_equal(wr_cid_parse(text, &codec, &raw), 0);
     assert_int_equal(codec, WR_CID_RAW);
     assert_memory_equal(
-        raw.bytes, HEX("12206e6ff7950a36187a801613426e858dce686cd7d7e3c0fc42ee0330072d245c95").ptr, 34);
+        raw.bytes, HEX("12206e6ff7950a36187a801613426e858dce686cd7d7e3c0fc42ee0330072d245c95").ptr,
+        34);
     char out[128];
     assert_int_equal(wr_cid_print(WR_CID_RAW, &raw, out, sizeof(out)), 0);
     assert_string_equal(out, "bafkreidon73zkcrwdb5iafqtijxildoonbwnpv7dyd6ef3qdgads2jc4su");
@@ -103,10 +112,10 @@ static void test_cid_bad(void **state)
         "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5",
         "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5NN",
         "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx50",
-        "zQmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",    /* CIDv0 takes no prefix */
+        "zQmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", /* CIDv0 takes no prefix */
         "bafzbeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqx",
-        "f02551200",    /* version 2 */
-        "f8100551200",    /* version not minimal */
+        "f02551200",   /* version 2 */
+        "f8100551200", /* version not minimal */
         "f015512",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)

@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "transport/err.h"
 #include "transport/envelope.pb-c.h"
+#include "transport/err.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ void counted_free(void *memory);
 #undef wr_alloc
 #undef wr_free
 
-static int allocs_left = -1;    /* -1: as many as wanted */
+static int allocs_left = -1; /* -1: as many as wanted */
 static int live, made;
 static size_t bytes_made;
 
@@ -57,7 +57,8 @@ static void make_record(struct wr_buf *out, size_t count, size_t len)
 {
     uint8_t address[300];
     Wr__Pb__PeerRecord__AddressInfo *infos = calloc(count, sizeof(*infos));
-    Wr__Pb__PeerRecord__AddressInfo **list = calloc(count, sizeof(Wr__Pb__PeerRecord__AddressInfo *));
+    Wr__Pb__PeerRecord__AddressInfo **list =
+        calloc(count, sizeof(Wr__Pb__PeerRecord__AddressInfo *));
     memset(address, 'a', sizeof(address));
     for (size_t i = 0; i < count; i++) {
         infos[i] = (Wr__Pb__PeerRecord__AddressInfo)WR__PB__PEER_RECORD__ADDRESS_INFO__INIT;
@@ -202,10 +203,10 @@ static void test_reader_in_place(void **state)
 {
     (void)state;
     /* Protobuf documentation, "Encoding": 150 in field 1, "testing" in field 2. */
-    static const uint8_t in[] = {0x08, 0x96, 0x01, 0x12, 0x07, 't', 'e', 's', 't', 'i', 'n', 'g',
-                                 0x1d, 1, 2, 3, 4, 0x21, 1, 2, 3, 4, 5, 6, 7, 8,
-                                 0xf8, 0xff, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-                                 0xff, 0xff, 0x01};
+    static const uint8_t in[] = {0x08, 0x96, 0x01, 0x12, 0x07, 't',  'e',  's',  't',  'i',  'n',
+                                 'g',  0x1d, 1,    2,    3,    4,    0x21, 1,    2,    3,    4,
+                                 5,    6,    7,    8,    0xf8, 0xff, 0xff, 0xff, 0x0f, 0xff, 0xff,
+                                 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01};
     struct wr_bytes rest = WR_BYTES(in, sizeof(in));
     struct wr_pb_field f;
     assert_int_equal(wr_pb_next(&rest, &f), 1);

@@ -50,7 +50,8 @@ static void test_spec_examples(void **state)
     assert_int_equal(
         wr_peerid_parse("bafzbeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqxe", &b), 0);
     assert_true(wr_peerid_equal(&a, &b));
-    assert_int_equal(wr_peerid_parse("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA", &a), 0);
+    assert_int_equal(wr_peerid_parse("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA", &a),
+                     0);
     assert_string_equal(wr_peerid_print(&a, text),
                         "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA");
     assert_false(wr_peerid_equal(&a, &b));
@@ -98,8 +99,8 @@ static void test_bad_text(void **state)
         "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SAA",
         "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA ",
         " 12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
-        "bafybeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqxe",    /* codec dag-pb */
-        "bafkreidon73zkcrwdb5iafqtijxildoonbwnpv7dyd6ef3qdgads2jc4su",    /* codec raw */
+        "bafybeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqxe", /* codec dag-pb */
+        "bafkreidon73zkcrwdb5iafqtijxildoonbwnpv7dyd6ef3qdgads2jc4su", /* codec raw */
         "BAFZBEIE5745RPV2M6TJYUUGYWY4D5EWRQGQQHFNF445HE3OMZPJBX5XQX",
         "z6Mkw",
     };
@@ -136,13 +137,13 @@ static void test_bad_bytes(void **state)
     assert_int_equal(wr_peerid_decode(WR_BYTES(in, 35), &id), WR_EPROTO);
     in[1] = 0x1f;
     assert_int_equal(wr_peerid_decode(WR_BYTES(in, 33), &id), WR_EPROTO);
-    in[0] = 0x13;    /* sha2-512 */
+    in[0] = 0x13; /* sha2-512 */
     in[1] = 0x20;
     assert_int_equal(wr_peerid_decode(WR_BYTES(in, 34), &id), WR_EPROTO);
 }
 
-/* Every one-bit change of a key's bytes is refused or is another peer, or one of the few spellings of
- * the same. */
+/* Every one-bit change of a key's bytes is refused or is another peer, or one of the few spellings
+ * of the same. */
 static void test_damaged_keys_are_other_peers(void **state)
 {
     (void)state;
