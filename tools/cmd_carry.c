@@ -213,7 +213,9 @@ const struct cli_command cli_carry_commands[] = {
     {.name = "perf",
      .args = "PEER",
      .summary = "measure the throughput to a peer",
-     .help = "Sends first, then receives, by the libp2p perf protocol.\n",
+     .help = "Sends first, then receives, by the libp2p perf protocol. The peer's owner must allow "
+             "this node:\n"
+             "`warren allow ID` there.\n",
      .flags = perf_flags,
      .args_min = 1,
      .args_max = 1,
