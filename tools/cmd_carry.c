@@ -127,7 +127,8 @@ static bool pump(struct pipe *p, short in, short out)
         return false;
     if (p->ended && !p->len && !p->shut) {
         p->shut = true;
-        (void)shutdown(p->to, SHUT_WR); /* fails on what is no socket, which is as well */
+        if (shutdown(p->to, SHUT_WR) != 0 && errno == ENOTSOCK)
+            (void)close(p->to); /* standard output: who reads it learns of the end now */
     }
     return true;
 }

@@ -708,6 +708,40 @@ class Carry(Case):
         self.assertEqual(counted[0], wrote)
         server.stdout.close()
 
+    def test_cat_ends_one_way_first(self):
+        a, b = self.pair()
+        server = self.home.popen("cat", "--listen", "/chat/1", "--node", a.socket,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        a.wait_protocol("/chat/1")
+        client = self.home.popen("cat", a.peer, "/chat/1", "--node", b.socket,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.assertEqual(client.stdout.read(), b"")  # the server has finished, and we hear of it
+        self.assertIsNone(client.poll())
+        client.stdin.write(b"still here")
+        client.stdin.close()
+        out, _ = server.communicate(timeout=PATIENCE)
+        self.assertEqual(out, b"still here")
+        self.assertEqual((client.wait(PATIENCE), server.returncode), (YES, YES))
+        client.stdout.close()
+
+    def test_cat_reads_on_when_the_stream_is_over(self):
+        """The last bytes wait in the node until the program takes them."""
+        a, b = self.pair()
+        server = self.home.popen("cat", "--listen", "/chat/1", "--node", a.socket,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        a.wait_protocol("/chat/1")
+        data = os.urandom(550000)  # more than pipes and sockets hold, less than the node keeps
+        client = self.home.popen("cat", a.peer, "/chat/1", "--node", b.socket,
+                                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        client.communicate(data, timeout=PATIENCE)
+        self.assertEqual(client.returncode, YES)
+        end = time.monotonic() + PATIENCE
+        while a.json("status")[0]["streams"]:
+            self.assertLess(time.monotonic(), end)
+        out, _ = server.communicate(timeout=PATIENCE)
+        self.assertEqual(hashlib.sha256(out).hexdigest(), hashlib.sha256(data).hexdigest())
+        self.assertEqual(server.returncode, YES)
+
     def test_cat_that_is_killed(self):
         a, b = self.pair()
         server = self.home.popen("cat", "--listen", "/chat/1", "--node", a.socket,

@@ -164,6 +164,25 @@ static void test_bounds(void **state)
             many[len++] = 0xc0;
     }
     assert_int_equal(scan_once(many, len), WR_ELIMIT);
+
+    /* Nor by what each container claimed when it began: 4,000 objects, then 50 that hold 40 each.
+     */
+    uint8_t crowd[3 + 50 * 43 + 4000];
+    len = 0;
+    crowd[len++] = 0xdc;
+    crowd[len++] = 4000 >> 8;
+    crowd[len++] = 4000 & 0xff;
+    for (int i = 0; i < 4000; i++) {
+        if (i < 50) {
+            crowd[len++] = 0xdc;
+            crowd[len++] = 0;
+            crowd[len++] = 40;
+        }
+        for (int k = 0; k < (i < 50 ? 40 : 1); k++)
+            crowd[len++] = 0xc0;
+    }
+    assert_true(len <= sizeof(crowd));
+    assert_int_equal(scan_once(crowd, len), WR_ELIMIT);
 }
 
 static void test_envelopes(void **state)
