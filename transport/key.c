@@ -1,5 +1,6 @@
 #include "transport/key.h"
 
+#include "transport/der.h"
 #include "transport/err.h"
 #include "transport/key.pb-c.h"
 #include "transport/multihash.h"
@@ -102,28 +103,10 @@ void wr_key_sign(const struct wr_key *key, struct wr_bytes message,
 
 /* ---- shapes of peers' keys ------------------------------------------------------------------- */
 
-/* One DER element with this tag, its length in the shortest form. */
-static struct wr_bytes read_der(struct wr_reader *r, uint8_t tag)
-{
-    if (wr_read_u8(r) != tag)
-        r->bad = true;
-    size_t len = wr_read_u8(r);
-    if (len == 0x81) {
-        len = wr_read_u8(r);
-        r->bad |= len < 0x80;
-    } else if (len == 0x82) {
-        len = wr_read_u16be(r);
-        r->bad |= len < 0x100;
-    } else if (len >= 0x80) {
-        r->bad = true;
-    }
-    return wr_read_bytes(r, len);
-}
-
 /* A positive INTEGER in its shortest form, without the zero that keeps it positive. */
 static struct wr_bytes read_der_positive(struct wr_reader *r)
 {
-    struct wr_bytes v = read_der(r, 0x02);
+    struct wr_bytes v = wr_der_read(r, 0x02);
     if (v.len == 0 || v.ptr[0] & 0x80)
         r->bad = true;
     else if (v.ptr[0] == 0 && (v.len == 1 || !(v.ptr[1] & 0x80)))
@@ -151,15 +134,15 @@ static bool split_rsa(struct wr_bytes spki, struct rsa *out)
     static const char algorithm[] = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
     struct wr_reader r, outer, inner;
     wr_reader_init(&r, spki);
-    wr_reader_init(&outer, read_der(&r, 0x30));
-    struct wr_bytes identifier = read_der(&outer, 0x30);
-    struct wr_bytes bits = read_der(&outer, 0x03);
+    wr_reader_init(&outer, wr_der_read(&r, 0x30));
+    struct wr_bytes identifier = wr_der_read(&outer, 0x30);
+    struct wr_bytes bits = wr_der_read(&outer, 0x03);
     if (!wr_reader_done(&r) || !wr_reader_done(&outer) || bits.len == 0 || bits.ptr[0] != 0 ||
         !wr_bytes_equal(identifier, WR_BYTES_STR(algorithm)))
         return false;
     wr_bytes_take(&bits, 1);
     wr_reader_init(&r, bits);
-    wr_reader_init(&inner, read_der(&r, 0x30));
+    wr_reader_init(&inner, wr_der_read(&r, 0x30));
     out->modulus = read_der_positive(&inner);
     out->exponent = read_der_positive(&inner);
     if (!wr_reader_done(&r) || !wr_reader_done(&inner))
