@@ -5,12 +5,12 @@
 #include "unit/hex.h"
 #include "unit/tlscert_vectors.h"
 
-#include <cmocka.h>
+#include <gnutls/abstract.h>
 #include <setjmp.h>
 #include <stdarg.h>
-
-#include <gnutls/abstract.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 #define NOW  1800000000 /* 2027 */
 #define YEAR (365 * 86400LL)
