@@ -107,6 +107,7 @@ static int start_signals(struct run *run)
 {
     static const int numbers[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a log at its size limit ends the log, not the node */
     for (int i = 0; i < SIGNAL_COUNT; i++) {
         int error = uv_signal_init(&run->loop, &run->signals[i]);
         if (error)
