@@ -335,14 +335,25 @@ static uint64_t digest_of(const struct wr_maddr *addrs, size_t count)
     return sum;
 }
 
+/* Keeps the addresses that are not our own. */
+static size_t elsewhere(const struct wr_mdns *m, struct wr_maddr *addrs, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct wr_bytes bare = wr_maddr_strip_peer(wr_maddr_bytes(&addrs[i]));
+        if (!wr_addrbook_has(wr_swarm_addrbook(m->swarm), bare))
+            addrs[kept++] = addrs[i];
+    }
+    return kept;
+}
+
 static void on_told(void *arg, const struct wr_mdns_peer *peer)
 {
     struct wr_mdns *m = arg;
     struct wr_maddr addrs[WR_MDNS_ADDRS_MAX];
     size_t count = 0;
     wr_time now = wr_env_now(m->env), ttl = (wr_time)peer->ttl * WR_SEC;
-    if (wr_peerid_equal(&peer->id, wr_swarm_self(m->swarm)) ||
-        wr_policy_peer_blocked(wr_swarm_policy(m->swarm), &peer->id))
+    if (wr_policy_peer_blocked(wr_swarm_policy(m->swarm), &peer->id))
         return;
     struct known *k = wr_map_get(&m->known, wr_peerid_bytes(&peer->id));
     if (peer->ttl == 0) {
@@ -352,6 +363,10 @@ static void on_told(void *arg, const struct wr_mdns_peer *peer)
     }
     for (size_t i = 0; i < peer->count; i++)
         count += usable(m, &peer->addrs[i], &addrs[count]);
+    /* Our own answers come back to us; our id elsewhere is another node's, and that is news. */
+    bool self = wr_peerid_equal(&peer->id, wr_swarm_self(m->swarm));
+    if (self)
+        count = elsewhere(m, addrs, count);
     if (count == 0)
         return;
     uint64_t digest = digest_of(addrs, count);
@@ -366,7 +381,7 @@ static void on_told(void *arg, const struct wr_mdns_peer *peer)
         return;
     k->expires_at = now + ttl;
     k->digest = digest;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && !self; i++)
         wr_peerstore_add_addr(wr_swarm_peerstore(m->swarm), &peer->id, wr_maddr_bytes(&addrs[i]),
                               ttl < TTL_MIN ? TTL_MIN : ttl, false);
     if (news && m->options.on_peer)

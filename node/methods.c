@@ -120,7 +120,16 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
     char name[WR_PEERID_TEXT] = "that address", text[512] = "", addr[WR_MADDR_TEXT];
     size_t count = 0, len = 0;
     if (err == WR_ESELF) {
-        wr_call_fail(call, err, "that is this node itself; name another peer");
+        struct wr_addr twin;
+        if (!wr_swarm_twin(m->o.swarm, &twin)) {
+            wr_call_fail(call, err, "that is this node itself; name another peer");
+            return;
+        }
+        wr_addr_print(&twin, text);
+        wr_call_fail(call, err,
+                     "that is this node's own identity, which another node uses at %s; give one of them "
+                     "a key of its own: `warren key new`",
+                     text);
         return;
     }
     if (peer && peer->len) {

@@ -5,6 +5,7 @@
 
 #include "node/config.h"
 #include "node/control.h"
+#include "node/state.h"
 #include "transport/kv.h"
 #include "transport/swarm.h"
 
@@ -23,6 +24,7 @@ struct wr_methods_options {
     struct wr_dht *dht[WR_METHODS_DHTS]; /* the first NULL: off */
     struct wr_perf *perf;                /* or NULL */
     struct wr_kv *kv;                    /* keeps allow and block rules; or NULL */
+    struct wr_state *state;              /* knows of the clock; or NULL */
     const struct wr_config *config;
     void (*on_stop)(void *arg); /* a client asked the node to stop */
     void *arg;

@@ -89,6 +89,8 @@ static void pack_warnings(const struct wr_methods *m, struct wr_pack *p,
 {
     const struct wr_limits *limits = wr_swarm_limits(m->o.swarm);
     bool refused = false;
+    struct wr_addr twin;
+    char addr[WR_ADDR_TEXT], text[64 + WR_ADDR_TEXT];
     for (unsigned i = 0; i < WR_LIMIT_COUNT; i++)
         refused |= limits->of[i].refused != 0;
     wr_pack_array(p, "warnings");
@@ -98,6 +100,13 @@ static void pack_warnings(const struct wr_methods *m, struct wr_pack *p,
         warn(p, "a limit refused something", "warren limits");
     if (m->o.kv && wr_kv_error(m->o.kv))
         warn(p, "what is learnt cannot be written to disk", "warren metrics");
+    if (m->o.state && wr_state_clock_suspect(m->o.state))
+        warn(p, "the system's clock is far off and not believed", "date");
+    if (wr_swarm_twin(m->o.swarm, &twin)) {
+        wr_addr_print(&twin, addr);
+        (void)snprintf(text, sizeof(text), "another node uses this identity at %s", addr);
+        warn(p, text, "warren key new");
+    }
     wr_pack_end(p);
 }
 

@@ -231,7 +231,8 @@ static uint64_t next_seq(void *arg)
     return wr_state_next_seq(n->state);
 }
 
-/* A neighbour: whoever dials first, one connection is enough. */
+/* A neighbour: whoever dials first, one connection is enough. One with our own id is dialled to have it
+ * proved. */
 static void on_neighbour(void *arg, const struct wr_peerid *peer, const struct wr_maddr *addrs,
                          size_t count)
 {
@@ -362,6 +363,7 @@ static int start_control(struct wr_node *n, char err[static WR_NODE_ERROR])
                                              .dht = {n->dht[0], n->dht[1]},
                                              .perf = n->perf,
                                              .kv = n->kv,
+                                             .state = n->state,
                                              .config = n->config,
                                              .on_stop = n->on_stop,
                                              .arg = n->arg};

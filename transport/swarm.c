@@ -12,6 +12,7 @@
 #define TRIM_EVERY         (10 * WR_SEC)    /* at most; go */
 #define TRIM_GRACE_FULL    (3 * WR_SEC)     /* with no place left for a newcomer; ours */
 #define HALF_OPEN_PATIENCE (1 * WR_SEC)     /* with the table full, an older handshake makes room; ours */
+#define SELF_ECHO          (10 * WR_SEC)    /* both ends of a meeting with ourselves end within; ours */
 #define PEERS_MAX          131072           /* peers with connections, dials or tags; ours */
 
 /* ---- events --------------------------------------------------------------------------------------- */
@@ -226,17 +227,47 @@ static bool take_place(struct wr_swarm *sw, enum wr_limit limit, bool inbound_on
 
 /* ---- connections come and go ---------------------------------------------------------------------- */
 
-/* We met our own identity. At an address that is not ours it is another machine with a copy of our key:
- * both would lose messages meant for the other. */
-static void warn_of_twin(const struct wr_swarm *sw, const struct wr_conn *c)
+static bool our_port(const struct wr_swarm *sw, uint16_t port)
 {
-    char text[WR_ADDR_TEXT];
+    for (size_t i = 0; i < sw->listener_count; i++)
+        if (sw->listeners[i].addr.port == port)
+            return true;
+    return false;
+}
+
+/* Did we reach, or were we reached by, ourselves? On this machine only a listening port tells. */
+static bool met_ourselves(const struct wr_swarm *sw, const struct wr_conn *c)
+{
     for (size_t i = 0; i < sw->policy.link_count; i++)
         if (wr_ip_equal(&sw->policy.links[i].ip, &c->remote.ip))
-            return;
+            return !c->outbound || our_port(sw, c->remote.port);
+    for (size_t i = 0; i < sw->addrbook.count; i++) {
+        struct wr_addr own;
+        if (wr_maddr_addr(wr_maddr_bytes(&sw->addrbook.of[i].addr), &own) &&
+            wr_ip_equal(&own.ip, &c->remote.ip))
+            return true;
+    }
+    return false;
+}
+
+/* We met our own identity. At an address that is not ours it is another node with a copy of our key:
+ * both would lose messages meant for the other. */
+static void meet_own_identity(struct wr_swarm *sw, const struct wr_conn *c)
+{
+    char text[WR_ADDR_TEXT];
+    wr_time now = wr_env_now(sw->env);
+    if (met_ourselves(sw, c)) {
+        sw->met_self_at = now;
+        return;
+    }
+    /* The other end of that meeting, behind a router that turns us back under its own address. */
+    if (!c->outbound && sw->met_self_at && now - sw->met_self_at < SELF_ECHO)
+        return;
+    sw->twin_at = now;
+    sw->twin = c->remote;
     wr_addr_print(&c->remote, text);
     wr_log(wr_env_log(sw->env), WR_LOG_WARN, "swarm",
-           "another machine uses this identity addr=%s hint=\"give it a key of its own: warren key new\"",
+           "another node uses this identity addr=%s hint=\"give it a key of its own: warren key new\"",
            text);
 }
 
@@ -244,7 +275,7 @@ static void warn_of_twin(const struct wr_swarm *sw, const struct wr_conn *c)
 static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **peer)
 {
     if (wr_peerid_equal(&c->peer, &sw->ctx.self)) {
-        warn_of_twin(sw, c);
+        meet_own_identity(sw, c);
         return WR_ESELF;
     }
     if (wr_policy_peer_blocked(&sw->policy, &c->peer))
@@ -362,6 +393,12 @@ void wr_swarm_each(struct wr_swarm *sw, void (*visit)(struct wr_conn *c, void *a
 size_t wr_swarm_conn_count(const struct wr_swarm *sw)
 {
     return sw->conn_count;
+}
+
+bool wr_swarm_twin(const struct wr_swarm *sw, struct wr_addr *at)
+{
+    *at = sw->twin;
+    return sw->twin_at && wr_env_now(sw->env) - sw->twin_at < WR_SWARM_TWIN_AGE;
 }
 
 void wr_swarm_disconnect(struct wr_swarm *sw, const struct wr_peerid *peer, uint32_t code)

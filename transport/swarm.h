@@ -55,7 +55,8 @@ typedef void (*wr_connect_fn)(void *arg, int err, struct wr_conn *conn);
 
 /* Connects to a peer, joining a dial under way. addrs (may be 0) are tried beside what the peerstore knows;
  * when none answers and the flag says so, the router (below) is asked. fn is called once, in a later turn, or never after
- * wr_connect_cancel. 0 with *out (may be NULL) set, WR_ELIMIT, WR_ESELF, WR_EGATED. */
+ * wr_connect_cancel. 0 with *out (may be NULL) set, WR_ELIMIT, WR_ESELF, WR_EGATED. Our own id at an address
+ * that is not ours is dialled nevertheless (unless a stranger named it): whoever proves it is a twin. */
 int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_maddr *addrs,
                      size_t count, enum wr_addr_origin origin, unsigned flags, wr_connect_fn fn,
                      void *arg, struct wr_connect **out);
@@ -102,6 +103,10 @@ void wr_swarm_tag(struct wr_swarm *sw, const struct wr_peerid *peer, const char 
 void wr_swarm_untag(struct wr_swarm *sw, const struct wr_peerid *peer, const char *tag);
 /* The owner's rules changed: close what is now blocked. */
 void wr_swarm_apply_policy(struct wr_swarm *sw);
+
+/* Another node proved to have our identity within the last WR_SWARM_TWIN_AGE: true with *at set. */
+#define WR_SWARM_TWIN_AGE (24 * WR_HOUR)    /* ours: a warning stays on the screen for a day */
+bool wr_swarm_twin(const struct wr_swarm *sw, struct wr_addr *at);
 
 /* ---- events */
 enum wr_swarm_event_type {

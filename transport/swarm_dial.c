@@ -382,11 +382,34 @@ static int may_dial(const struct wr_swarm *sw, const struct wr_peerid *peer)
     return wr_policy_peer_blocked(&sw->policy, peer) ? WR_EGATED : 0;
 }
 
+/* To whoever answers there. */
+static int connect_addr(struct wr_swarm *sw, struct wr_bytes addr, enum wr_addr_origin origin,
+                        wr_connect_fn fn, void *arg, struct wr_connect **out)
+{
+    struct wr_connect *r = create_request(sw, fn, arg);
+    struct wr_swarm_dial *d = r ? create_dial(sw, NULL) : NULL;
+    if (!d) {
+        wr_free(r);
+        return WR_ELIMIT;
+    }
+    add_addr(d, addr, origin);
+    wr_list_append(&d->requests, &r->node);
+    if (out)
+        *out = r;
+    next_in_queue(sw);
+    return 0;
+}
+
 int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_maddr *addrs,
                      size_t count, enum wr_addr_origin origin, unsigned flags, wr_connect_fn fn,
                      void *arg, struct wr_connect **out)
 {
     int rc = may_dial(sw, peer);
+    if (rc == WR_ESELF && count > 0 && origin != WR_ORIGIN_STRANGER) {
+        struct wr_bytes elsewhere = wr_maddr_strip_peer(wr_maddr_bytes(&addrs[0]));
+        if (!wr_addrbook_has(&sw->addrbook, elsewhere))
+            return connect_addr(sw, elsewhere, origin, fn, arg, out);
+    }
     if (rc != 0)
         return rc;
     struct wr_connect *r = create_request(sw, fn, arg);
@@ -425,18 +448,7 @@ int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_
         return WR_EINVAL;
     if (wr_maddr_peer(addr, &peer))
         return wr_swarm_connect(sw, &peer, &one, 1, WR_ORIGIN_OWNER, 0, fn, arg, out);
-    struct wr_connect *r = create_request(sw, fn, arg);
-    struct wr_swarm_dial *d = r ? create_dial(sw, NULL) : NULL;
-    if (!d) {
-        wr_free(r);
-        return WR_ELIMIT;
-    }
-    add_addr(d, addr, WR_ORIGIN_OWNER);
-    wr_list_append(&d->requests, &r->node);
-    if (out)
-        *out = r;
-    next_in_queue(sw);
-    return 0;
+    return connect_addr(sw, addr, WR_ORIGIN_OWNER, fn, arg, out);
 }
 
 void wr_connect_cancel(struct wr_connect *r)

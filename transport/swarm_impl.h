@@ -65,6 +65,9 @@ struct wr_swarm {
     struct wr_net_watch net_watch;
     struct wr_task addrs_task, protocols_task;
     wr_time trimmed_at;
+    wr_time met_self_at;                /* a dial of ours ended at ourselves; 0: never */
+    wr_time twin_at;                    /* another node proved our identity ...; 0: never */
+    struct wr_addr twin;                /* ... from here */
     bool destroyed;
 };
 

@@ -189,6 +189,26 @@ static void test_a_new_address_is_announced(void **state)
                         "/ip4/192.168.1.77/tcp/4002");
 }
 
+/* Our own answers say nothing to us, the same id at another address does: the node has it proved. */
+static void test_a_copy_of_our_key_on_the_link_is_news(void **state)
+{
+    struct world *w = *state;
+    struct lan_node copy = {.node.host = sim_host_add(
+                                w->sim, &(struct sim_host_options){
+                                            .name = "copy", .lan = 1, .ip4 = ip4(1, 12)})};
+    node_start(&copy.node, w->sim, 256 + 10); /* the seed of a */
+    discover(&w->a, NULL);
+    sim_run(w->sim, 3 * WR_SEC);
+    discover(&copy, NULL);
+    sim_run(w->sim, 2 * WR_MIN);
+    assert_int_equal(w->a.told, 1);
+    assert_true(wr_peerid_equal(&w->a.last, wr_swarm_self(w->a.node.swarm)));
+    assert_int_equal(w->a.last_count, 1);
+    assert_true(wr_bytes_equal(wr_maddr_bytes(&w->a.last_addr), wr_maddr_bytes(&copy.node.addr)));
+    assert_null(wr_peerstore_find(wr_swarm_peerstore(w->a.node.swarm), &w->a.last));
+    leave(&copy);
+}
+
 /* ---- a stranger on the link, with a socket of its own */
 
 struct stranger {
@@ -444,6 +464,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_other_links_and_networks_are_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_goodbyes_and_silence, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_new_address_is_announced, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_copy_of_our_key_on_the_link_is_news, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_asks_from_another_port_is_answered_alone, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_who_is_not_on_the_link_gets_nothing, setup, teardown),

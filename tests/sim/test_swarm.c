@@ -330,7 +330,40 @@ static void test_dialling_oneself_is_noticed(void **state)
     sim_run(sim, 5 * WR_SEC);
     assert_true(r.done);
     assert_int_equal(r.err, WR_ESELF);
+    struct wr_addr at;
+    assert_false(wr_swarm_twin(a.swarm, &at));
     node_stop(&a);
+    sim_destroy(sim);
+}
+
+/* A copy of our key on another machine is told apart from ourselves, and said for a day. */
+static void test_one_identity_on_two_machines_is_noticed(void **state)
+{
+    (void)state;
+    struct sim *sim = world(24);
+    struct node a = {0}, b = {0};
+    struct result r = {0};
+    struct wr_addr at;
+    node_start(&a, sim, 1, "home", NULL);
+    node_start(&b, sim, 1, "home", NULL);
+    assert_true(wr_peerid_equal(wr_swarm_self(a.swarm), wr_swarm_self(b.swarm)));
+    /* What a stranger says of us is not worth a dial. */
+    assert_int_equal(wr_swarm_connect(a.swarm, wr_swarm_self(a.swarm), &b.addr, 1, WR_ORIGIN_STRANGER, 0,
+                                      on_connect, &r, NULL),
+                     WR_ESELF);
+    assert_int_equal(wr_swarm_connect(a.swarm, wr_swarm_self(a.swarm), &b.addr, 1, WR_ORIGIN_OWNER, 0,
+                                      on_connect, &r, NULL),
+                     0);
+    sim_run(sim, 5 * WR_SEC);
+    assert_true(r.done);
+    assert_int_equal(r.err, WR_ESELF);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 0);
+    assert_true(wr_swarm_twin(a.swarm, &at));
+    assert_true(wr_ip_equal(&at.ip, sim_host_ip4(b.host)));
+    sim_run(sim, 25 * WR_HOUR);
+    assert_false(wr_swarm_twin(a.swarm, &at));
+    node_stop(&a);
+    node_stop(&b);
     sim_destroy(sim);
 }
 
@@ -586,6 +619,7 @@ int main(void)
         cmocka_unit_test(test_bulk_both_ways_arrives_whole),
         cmocka_unit_test(test_wrong_peer_id_is_refused),
         cmocka_unit_test(test_dialling_oneself_is_noticed),
+        cmocka_unit_test(test_one_identity_on_two_machines_is_noticed),
         cmocka_unit_test(test_private_networks_keep_strangers_out),
         cmocka_unit_test(test_unknown_protocol_fails_and_a_choice_succeeds),
         cmocka_unit_test(test_more_streams_than_the_cap_wait_their_turn),
