@@ -48,6 +48,7 @@ struct search {
     uint64_t asked_before; /* questions of the node until it began */
     struct wr_timer tick;
     void (*answer)(struct search *s); /* puts the result */
+    const char *nobody;               /* nobody has it: what that means, and what to do */
 };
 
 static uint64_t asked(const struct wr_methods *m)
@@ -88,7 +89,6 @@ static void search_fail(struct search *s)
         int err;
         const char *text;
     } table[] = {
-        {WR_ENOTFOUND, "nobody who was asked has it"},
         {WR_EUNREACH, "no peer of the DHT is known yet; `warren connect ADDR` makes one known, "
                       "`warren wait --online` waits for one"},
         {WR_ETIMEOUT, "the search took too long; `warren status` tells if the DHT has peers"},
@@ -97,6 +97,10 @@ static void search_fail(struct search *s)
         {WR_EAUTH, "the record's signature does not belong to its key"},
         {WR_ESTALE, "a newer record is known"},
     };
+    if (s->err == WR_ENOTFOUND) {
+        wr_call_fail(s->call, s->err, "%s", s->nobody);
+        return;
+    }
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (table[i].err == s->err) {
             wr_call_fail(s->call, s->err, "%s", table[i].text);
@@ -170,6 +174,7 @@ static struct search *search_new(struct wr_methods *m, struct wr_call *call,
     s->m = m;
     s->call = call;
     s->answer = answer;
+    s->nobody = "nobody who was asked has it";
     s->started_at = wr_env_now(m->env);
     s->asked_before = asked(m);
     for (unsigned i = 0; i < WR_METHODS_DHTS; i++)
@@ -251,8 +256,16 @@ static struct wr_dht_request *ask_providers(const struct search *s, struct wr_dh
                                  leg, err);
 }
 
+static bool we_provide(const struct wr_methods *m, const struct wr_multihash *key)
+{
+    for (unsigned i = 0; i < WR_METHODS_DHTS; i++)
+        if (m->o.dht[i] && wr_dht_provides(m->o.dht[i], WR_BYTES(key->bytes, key->len)))
+            return true;
+    return false;
+}
+
 static void find_providers(struct wr_methods *m, struct wr_call *call, struct wr_params *params,
-                           const struct wr_multihash *key)
+                           const struct wr_multihash *key, bool name)
 {
     uint64_t count = wr_params_u64(params, "count", COUNT_DEFAULT, COUNT_MAX);
     if (wr_call_refuse(call, params))
@@ -263,6 +276,12 @@ static void find_providers(struct wr_methods *m, struct wr_call *call, struct wr
     s->want = count ? count : COUNT_MAX;
     memcpy(s->key, key->bytes, key->len);
     s->key_len = key->len;
+    if (name)
+        s->nobody = we_provide(m, key)
+                        ? "nobody else is there yet; this node stays and keeps looking"
+                        : "nobody is there; `warren join NAME` waits for others to come";
+    else if (we_provide(m, key))
+        s->nobody = "nobody but this node announces it";
     search_start(s, ask_providers);
 }
 
@@ -295,7 +314,7 @@ static void on_providers(void *arg, struct wr_call *call, struct wr_params *para
 {
     struct wr_multihash key;
     if (cid_param(call, params, &key))
-        find_providers(arg, call, params, &key);
+        find_providers(arg, call, params, &key, false);
 }
 
 static void on_find_in(void *arg, struct wr_call *call, struct wr_params *params)
@@ -305,7 +324,7 @@ static void on_find_in(void *arg, struct wr_call *call, struct wr_params *params
     if (!wr_methods_name_param(call, params, name))
         return;
     wr_namespace_key(wr_bytes_cstr(name), &key);
-    find_providers(arg, call, params, &key);
+    find_providers(arg, call, params, &key, true);
 }
 
 /* ---- find: the addresses of one peer */
@@ -366,6 +385,7 @@ static void on_find(void *arg, struct wr_call *call, struct wr_params *params)
     if (!s)
         return;
     s->peer = target.peer;
+    s->nobody = "nobody who was asked knows that peer; is it running, and in the same network?";
     s->first_wins = true;
     search_start(s, ask_peer);
 }

@@ -97,6 +97,8 @@ static int join_or_leave(struct cli *cli, const char *method)
         return result;
     if (cli->json)
         print_json_line(reply.result);
+    else if (strcmp(method, "join") == 0)
+        (void)puts("joined, also after a restart; `warren leave` ends it");
     return finish(&c, &reply, CLI_YES);
 }
 

@@ -74,6 +74,8 @@ static bool begins_commands(const char *word)
 static int no_command(const char *first, const char *second)
 {
     char name[2 * WR_NEAREST_MAX];
+    if (first[0] == '-')
+        return cli_fail(CLI_USAGE, "flags come after the command: warren COMMAND %s ...", first);
     if (!begins_commands(first))
         second = NULL;
     (void)snprintf(name, sizeof(name), "%s%s%s", first, second ? " " : "", second ? second : "");

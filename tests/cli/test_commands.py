@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 import re
+import resource
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -344,7 +346,41 @@ class Run(Case):
         self.fails(self.warren("status"), NO_NODE, "no node is running")
         self.assertEqual(self.node("a").peer, node.peer)
 
+    def test_log_at_its_size_limit(self):
+        limit = 1 << 20
+        log = self.home.at("log")
+        with open(log, "wb") as file:
+            file.truncate(limit)
+        with open(log, "ab") as file:
+            process = self.home.popen(
+                "run", "--data", self.home.at("a"), "--network", "lab", *QUIET, "--listen",
+                "/ip4/127.0.0.1/tcp/0", "--log", "debug", stdout=subprocess.PIPE, stderr=file,
+                text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
+                                                                 (limit, limit)))
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait, PATIENCE)
+        self.addCleanup(process.kill)
+        self.assertTrue(any(line.startswith("ready") for line in process.stdout))
+        self.assertEqual(self.warren("status").code, YES)
+        self.assertEqual(self.warren("stop").code, YES)
+        self.assertEqual(process.wait(PATIENCE), 0)
+        self.assertEqual(os.path.getsize(log), limit)
+
+    def test_one_identity_twice(self):
+        a = self.node("a")
+        os.makedirs(self.home.at("b"), 0o700)
+        shutil.copy(a.data + "/identity.key", self.home.at("b"))
+        b = self.node("b")
+        self.assertEqual(a.peer, b.peer)
+        self.fails(a("connect", a.addr), NO, "that is this node itself")
+        self.assertEqual(len(a.json("status")[0]["warnings"]), 1)
+        self.fails(a("connect", b.addr), NO, "which another node uses")
+        warning = a.json("status")[0]["warnings"][1]
+        self.assertIn("another node uses this identity at 127.0.0.1:", warning["text"])
+        self.assertEqual(warning["command"], "warren key new")
+
     def test_mistakes(self):
+        self.fails(self.warren("--node", "x", "status"), USAGE, "flags come after the command")
         self.fails(self.warren("run", "--lisen", "x"), USAGE, "the nearest is --listen")
         self.fails(self.warren("run", "--dht", "on"), USAGE, "auto, server, client or off")
         self.fails(self.warren("run", "--config", self.home.at("none")), USAGE, "No such file")
@@ -573,7 +609,7 @@ class Discover(Case):
         self.assertIn(b.listen[0], row["addrs"])
         self.assertIn(b.listen[0], c("find", b.peer).out)
         self.assertEqual(c("connect", b.peer).code, YES)
-        self.fails(c("find", STRANGER), NO, "nobody who was asked has it")
+        self.fails(c("find", STRANGER), NO, "nobody who was asked knows that peer")
         self.fails(c("connect", STRANGER), NO, "cannot reach")
         alone = self.node("d")
         self.fails(alone("find", b.peer), NO, "no peer of the DHT is known yet")
@@ -590,7 +626,7 @@ class Discover(Case):
             pass
         rows = c.json("find", "--in", "example-chat", "--count", "5")
         self.assertEqual([row["peer"] for row in rows], [b.peer])
-        self.fails(c("find", "--in", "nobody-here"), NO, "nobody")
+        self.fails(c("find", "--in", "nobody-here"), NO, "nobody is there")
         self.assertEqual(b("leave", "example-chat").code, YES)
         self.fails(b("leave", "example-chat"), NO, "was not joined")
 

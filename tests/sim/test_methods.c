@@ -30,6 +30,7 @@ struct node {
     struct wr_perf *perf;
     struct wr_dht *dht;
     struct wr_kv *kv;
+    struct wr_state *state;
     struct wr_config config;
     struct wr_control *control;
     struct wr_methods *methods;
@@ -56,6 +57,7 @@ static void start_control(struct node *n)
         .perf = n->perf,
         .dht = {n->dht},
         .kv = n->kv,
+        .state = n->state,
         .config = &n->config,
         .on_stop = on_stop,
         .arg = n,
@@ -69,18 +71,23 @@ static void stop_control(struct node *n)
     wr_methods_destroy(n->methods);
 }
 
+static int64_t clock_error; /* of nodes that start */
+
 static void start(struct node *n, struct sim *sim, uint8_t seed, bool dht)
 {
     uint8_t bytes[WR_ED25519_SEED] = {seed};
     const struct wr_kv_options kv = {"/data", 1 << 20, 1 << 20};
     struct wr_maddr at;
     memset(n, 0, sizeof(*n));
-    n->host = sim_host_add(sim, &(struct sim_host_options){.name = "node"});
+    n->host =
+        sim_host_add(sim, &(struct sim_host_options){.name = "node", .clock_error = clock_error});
     n->env = sim_host_env(n->host);
     wr_key_generate(&n->key, bytes);
     assert_int_equal(wr_limits_init(&n->limits, "home"), 0);
     assert_int_equal(wr_config_init(&n->config, err), 0);
     assert_int_equal(wr_kv_open(n->env, &kv, &n->kv), 0);
+    const struct wr_state_options state = {n->env, n->kv, "test", 100};
+    assert_int_equal(wr_state_open(&state, &n->state), 0);
     n->swarm = wr_swarm_create(
         &(struct wr_swarm_options){.env = n->env, .limits = &n->limits, .identity = &n->key});
     n->identify = wr_identify_create(&(struct wr_identify_options){.swarm = n->swarm});
@@ -115,6 +122,7 @@ static void stop(struct node *n)
     wr_pong_destroy(n->pong);
     wr_identify_destroy(n->identify);
     wr_swarm_destroy(n->swarm);
+    wr_state_close(n->state);
     wr_kv_close(n->kv);
     wr_config_clear(&n->config);
 }
@@ -364,6 +372,17 @@ static void test_status_id_and_peers(void **state)
     (void)rows(o, "warnings", 0);
     (void)rows(o, "limits", WR_LIMIT_COUNT);
     (void)rows(o, "listen", 1);
+    /* A machine whose clock stands in the last century. */
+    struct node old;
+    struct client c;
+    clock_error = -30 * 365 * 24 * WR_HOUR;
+    start(&old, w->sim, 9, false);
+    clock_error = 0;
+    dial(&c, w->sim, &old);
+    assert_non_null(call_text(&c, w->sim, "connect", "peer", w->b.addr));
+    expect_text(rows(call(&c, w->sim, "status"), "warnings", 1), "command", "date");
+    hang_up(&c);
+    stop(&old);
 
     o = call(&w->c, w->sim, "id");
     expect_text(o, "peer", w->a.peer);
@@ -848,7 +867,7 @@ static void test_find_and_connect_by_id(void **state)
     expect_text(o, "peer", w->of[4].peer);
     assert_null(call_text(&w->other, w->sim, "find", "peer",
                           "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"));
-    expect_error(&w->other, "WR_ENOTFOUND", "nobody who was asked has it");
+    expect_error(&w->other, "WR_ENOTFOUND", "nobody who was asked knows that peer");
 }
 
 static void test_provide_and_join(void **state)
@@ -862,6 +881,8 @@ static void test_provide_and_join(void **state)
     assert_non_null(o);
     assert_int_equal(number(o, "found"), 1);
     assert_true(w->other.progress >= 1);
+    assert_null(call_text(&w->c, w->sim, "dht.providers", "cid", CID));
+    expect_error(&w->c, "WR_ENOTFOUND", "nobody but this node");
     assert_non_null(call_text(&w->c, w->sim, "dht.unprovide", "cid", CID));
     assert_null(call_text(&w->c, w->sim, "dht.unprovide", "cid", CID));
     expect_error(&w->c, "WR_ENOTFOUND", "does not provide that");
@@ -872,6 +893,8 @@ static void test_provide_and_join(void **state)
     assert_non_null(call_text(&w->c, w->sim, "join", "name", "example-chat"));
     (void)rows(call(&w->c, w->sim, "joined"), "names", 1);
     sim_run(w->sim, 30 * WR_SEC);
+    assert_null(call_text(&w->c, w->sim, "find.in", "name", "example-chat"));
+    expect_error(&w->c, "WR_ENOTFOUND", "nobody else is there yet");
     o = call_text(&w->other, w->sim, "find.in", "name", "example-chat");
     assert_non_null(o);
     assert_int_equal(number(o, "found"), 1);
