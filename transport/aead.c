@@ -20,6 +20,7 @@ struct direction {
 
 struct wr_aead {
     size_t sodium_below;   /* bytes; shorter messages are libsodium's */
+    size_t key_len;
     EVP_CIPHER *cipher;    /* owned; NULL when libsodium does all */
     struct direction seal, open;
 };
@@ -36,21 +37,44 @@ static void direction_clear(struct direction *d)
     sodium_memzero(d->key, sizeof(d->key));
 }
 
-struct wr_aead *wr_aead_create_with(enum wr_aead_library library)
+static const struct {
+    const char *name;    /* libcrypto's */
+    size_t key_len;
+} CIPHERS[] = {
+    [WR_AEAD_CHACHA20] = {"ChaCha20-Poly1305", 32},
+    [WR_AEAD_AES128] = {"AES-128-GCM", 16},
+    [WR_AEAD_AES256] = {"AES-256-GCM", 32},
+};
+
+size_t wr_aead_key_len(enum wr_aead_cipher cipher)
+{
+    return CIPHERS[cipher].key_len;
+}
+
+static struct wr_aead *create(void)
 {
     /* Without it libsodium takes its slow portable code. */
-    struct wr_aead *engine = sodium_init() >= 0 ? wr_alloc(sizeof(*engine)) : NULL;
+    return sodium_init() >= 0 ? wr_alloc(sizeof(struct wr_aead)) : NULL;
+}
+
+static struct wr_aead *create_libcrypto(enum wr_aead_cipher cipher)
+{
+    struct wr_aead *engine = create();
     if (!engine)
         return NULL;
-    if (library == WR_AEAD_LIBSODIUM)
-        return engine;
-    engine->cipher = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+    engine->key_len = CIPHERS[cipher].key_len;
+    engine->cipher = EVP_CIPHER_fetch(NULL, CIPHERS[cipher].name, NULL);
     if (!engine->cipher || !direction_init(&engine->seal, engine->cipher, 1) ||
         !direction_init(&engine->open, engine->cipher, 0)) {
         wr_aead_destroy(engine);
         return NULL;
     }
     return engine;
+}
+
+struct wr_aead *wr_aead_create_with(enum wr_aead_library library)
+{
+    return library == WR_AEAD_LIBSODIUM ? create() : create_libcrypto(WR_AEAD_CHACHA20);
 }
 
 struct wr_aead *wr_aead_create(void)
@@ -61,6 +85,11 @@ struct wr_aead *wr_aead_create(void)
         return wr_aead_create_with(WR_AEAD_LIBSODIUM);
     engine->sodium_below = SODIUM_BELOW;
     return engine;
+}
+
+struct wr_aead *wr_aead_create_cipher(enum wr_aead_cipher cipher)
+{
+    return cipher == WR_AEAD_CHACHA20 ? wr_aead_create() : create_libcrypto(cipher);
 }
 
 void wr_aead_destroy(struct wr_aead *engine)
@@ -74,18 +103,18 @@ void wr_aead_destroy(struct wr_aead *engine)
 }
 
 /* Sets key and nonce and feeds the associated data. */
-static bool direction_start(struct direction *d, const uint8_t *key, const uint8_t *nonce,
-                            struct wr_bytes ad)
+static bool direction_start(struct direction *d, const uint8_t *key, size_t key_len,
+                            const uint8_t *nonce, struct wr_bytes ad)
 {
     int used;
-    if (d->keyed && memcmp(d->key, key, WR_AEAD_KEY) == 0) {
+    if (d->keyed && memcmp(d->key, key, key_len) == 0) {
         if (EVP_CipherInit_ex2(d->ctx, NULL, NULL, nonce, -1, NULL) != 1)
             return false;
     } else {
         d->keyed = EVP_CipherInit_ex2(d->ctx, NULL, key, nonce, -1, NULL) == 1;
         if (!d->keyed)
             return false;
-        memcpy(d->key, key, WR_AEAD_KEY);
+        memcpy(d->key, key, key_len);
     }
     return ad.len == 0 || EVP_CipherUpdate(d->ctx, NULL, &used, ad.ptr, (int)ad.len) == 1;
 }
@@ -123,7 +152,7 @@ int wr_aead_seal(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
     if (len > WR_AEAD_LEN_MAX || ad.len > WR_AEAD_LEN_MAX)
         return WR_ELIMIT;
     if (engine->cipher && len >= engine->sodium_below)
-        return direction_start(&engine->seal, key, nonce, ad)
+        return direction_start(&engine->seal, key, engine->key_len, nonce, ad)
                    ? crypto_seal(&engine->seal, in, len, out)
                    : WR_ELIMIT;
     crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, in, len, ad.ptr, ad.len, NULL, nonce, key);
@@ -139,7 +168,7 @@ int wr_aead_open(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
     if (len > WR_AEAD_LEN_MAX || ad.len > WR_AEAD_LEN_MAX)
         return WR_ELIMIT;
     if (engine->cipher && len >= engine->sodium_below)
-        return direction_start(&engine->open, key, nonce, ad)
+        return direction_start(&engine->open, key, engine->key_len, nonce, ad)
                    ? crypto_open(&engine->open, in, len - WR_AEAD_TAG, out)
                    : WR_ELIMIT;
     int rc = crypto_aead_chacha20poly1305_ietf_decrypt(out, NULL, NULL, in, len, ad.ptr, ad.len,

@@ -1,12 +1,12 @@
-/* aead.h - ChaCha20-Poly1305 (RFC 8439) from the fastest library present. Value.
+/* aead.h - ChaCha20-Poly1305 (RFC 8439) and AES-GCM (RFC 5116) from the fastest library present. Value.
  * An engine holds the library's scratch state, so that a session needs only its key; one engine a node.
- * libcrypto is used where it works, libsodium otherwise and for short messages. */
+ * ChaCha: libcrypto is used where it works, libsodium otherwise and for short messages. AES: libcrypto. */
 #ifndef WR_AEAD_H
 #define WR_AEAD_H
 
 #include "transport/bytes.h"
 
-#define WR_AEAD_KEY   32
+#define WR_AEAD_KEY   32    /* bytes; AES-128 takes the first 16 */
 #define WR_AEAD_TAG   16
 #define WR_AEAD_NONCE 12
 #define WR_AEAD_LEN_MAX ((size_t)1 << 30)    /* bytes of one message; libcrypto counts in int */
@@ -14,9 +14,13 @@
 struct wr_aead;    /* engine */
 
 enum wr_aead_library { WR_AEAD_LIBCRYPTO, WR_AEAD_LIBSODIUM };
+enum wr_aead_cipher { WR_AEAD_CHACHA20, WR_AEAD_AES128, WR_AEAD_AES256 };
 
-struct wr_aead *wr_aead_create(void);    /* NULL: out of memory */
-/* With a stated library, for tests and comparisons. NULL also when it has no such cipher. */
+struct wr_aead *wr_aead_create(void);    /* ChaCha20-Poly1305. NULL: out of memory */
+/* NULL: out of memory, or libcrypto has no such cipher. */
+struct wr_aead *wr_aead_create_cipher(enum wr_aead_cipher cipher);
+size_t wr_aead_key_len(enum wr_aead_cipher cipher);
+/* ChaCha20-Poly1305 with a stated library, for tests and comparisons. NULL also when it has no such cipher. */
 struct wr_aead *wr_aead_create_with(enum wr_aead_library library);
 void wr_aead_destroy(struct wr_aead *engine);
 /* In place (out == in) or apart: writes len + WR_AEAD_TAG bytes to out. 0; WR_ELIMIT when len is above

@@ -1,4 +1,4 @@
-/* ChaCha20-Poly1305: published vector, both libraries alike, damage found. */
+/* ChaCha20-Poly1305 and AES-GCM: published vectors, both libraries alike, damage found. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 
 #include "transport/aead.h"
 #include "transport/err.h"
+#include "unit/hex.h"
 
 #include <string.h>
 
@@ -52,6 +53,47 @@ static void test_rfc8439_vector(void **state)
         assert_int_equal(wr_aead_open(engine, key, nonce, WR_BYTES(ad, sizeof(ad)), out,
                                       sizeof(out), out), 0);
         assert_memory_equal(out, text, TEXT_LEN);
+        wr_aead_destroy(engine);
+    }
+}
+
+/* McGrew and Viega, "The Galois/Counter Mode of Operation", test cases 4 and 16; the bytes behind AES-128's
+ * key do not count. */
+static void test_gcm_vectors(void **state)
+{
+    static const struct {
+        enum wr_aead_cipher cipher;
+        const char *key, *sealed;
+    } cases[] = {
+        {WR_AEAD_AES128, "feffe9928665731c6d6a8f946730830801010101010101010101010101010101",
+         "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5a"
+         "ac84aa051ba30b396a0aac973d58e0915bc94fbc3221a5db94fae95ae7121a47"},
+        {WR_AEAD_AES256, "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
+         "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b10"
+         "56828838c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b"},
+    };
+    (void)state;
+    struct wr_bytes iv = HEX("cafebabefacedbaddecaf888");
+    struct wr_bytes more = HEX("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+    struct wr_bytes plain = HEX("d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c"
+                                "95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39");
+    for (size_t i = 0; i < 2; i++) {
+        struct wr_aead *engine = wr_aead_create_cipher(cases[i].cipher);
+        struct wr_bytes key = HEX(cases[i].key), sealed_text = HEX(cases[i].sealed);
+        uint8_t out[100];
+        assert_non_null(engine);
+        assert_int_equal(wr_aead_seal(engine, key.ptr, iv.ptr, more, plain.ptr, plain.len, out), 0);
+        assert_int_equal(sealed_text.len, plain.len + WR_AEAD_TAG);
+        assert_memory_equal(out, sealed_text.ptr, sealed_text.len);
+        for (size_t bit = 0; bit < 8 * sealed_text.len; bit++) {
+            uint8_t opened[100];
+            out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+            assert_int_equal(wr_aead_open(engine, key.ptr, iv.ptr, more, out, sealed_text.len,
+                                          opened), WR_EAUTH);
+            out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        }
+        assert_int_equal(wr_aead_open(engine, key.ptr, iv.ptr, more, out, sealed_text.len, out), 0);
+        assert_memory_equal(out, plain.ptr, plain.len);
         wr_aead_destroy(engine);
     }
 }
@@ -134,6 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rfc8439_vector),
+        cmocka_unit_test(test_gcm_vectors),
         cmocka_unit_test(test_damage_is_found),
         cmocka_unit_test(test_libraries_agree_while_keys_alternate),
         cmocka_unit_test(test_too_long_is_a_limit),
