@@ -33,6 +33,7 @@ struct memo {
 struct wr_tlsctx {
     gnutls_certificate_credentials_t credentials; /* owned */
     gnutls_priority_t priority;                   /* owned */
+    struct wr_aead *engine[WR_AEAD_AES256 + 1];   /* owned, or NULL */
     struct memo memo[MEMO_SLOTS]; /* by the digest's first byte; a newer one replaces */
 };
 
@@ -82,11 +83,20 @@ void wr_tlsctx_destroy(struct wr_tlsctx *ctx)
 {
     if (!ctx)
         return;
+    for (size_t i = 0; i <= WR_AEAD_AES256; i++)
+        wr_aead_destroy(ctx->engine[i]);
     if (ctx->credentials)
         gnutls_certificate_free_credentials(ctx->credentials);
     if (ctx->priority)
         gnutls_priority_deinit(ctx->priority);
     wr_free(ctx);
+}
+
+struct wr_aead *wr_tlsctx_aead(struct wr_tlsctx *ctx, enum wr_aead_cipher cipher)
+{
+    if (!ctx->engine[cipher])
+        ctx->engine[cipher] = wr_aead_create_cipher(cipher);
+    return ctx->engine[cipher];
 }
 
 /* GNUTLS_ALPN_MANDATORY refuses foreign names but lets no names at all pass. */
@@ -112,9 +122,9 @@ static int set_names(gnutls_session_t session, enum wr_tlsctx_use use)
 int wr_tlsctx_session(struct wr_tlsctx *ctx, enum wr_tlsctx_use use, bool dialer,
                       gnutls_session_t *out)
 {
-    unsigned flags = GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS |
-                     GNUTLS_NO_AUTO_SEND_TICKET |
-                     (dialer ? GNUTLS_CLIENT | GNUTLS_FORCE_CLIENT_CERT : GNUTLS_SERVER);
+    unsigned flags =
+        GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_SEND_TICKET |
+        (dialer ? GNUTLS_CLIENT | GNUTLS_FORCE_CLIENT_CERT | GNUTLS_KEY_SHARE_TOP : GNUTLS_SERVER);
     if (gnutls_init(out, flags) < 0)
         return WR_ELIMIT;
     int rc = gnutls_priority_set(*out, ctx->priority);

@@ -8,6 +8,7 @@
 #ifndef WR_TLSCTX_H
 #define WR_TLSCTX_H
 
+#include "transport/aead.h"
 #include "transport/key.h"
 #include "transport/peerid.h"
 
@@ -29,6 +30,9 @@ void wr_tlsctx_destroy(struct wr_tlsctx *ctx);    /* after its sessions; NULL is
  * sends no protocol name at all is refused like one whose names are foreign (alert 120). 0, WR_ELIMIT. */
 int wr_tlsctx_session(struct wr_tlsctx *ctx, enum wr_tlsctx_use use, bool dialer,
                       gnutls_session_t *out);
+
+/* The engine for records of TLS over TCP, made when the first session needs it. NULL: out of memory. */
+struct wr_aead *wr_tlsctx_aead(struct wr_tlsctx *ctx, enum wr_aead_cipher cipher);
 
 struct wr_tlsctx_peer {
     struct wr_peerid id;
