@@ -135,7 +135,8 @@ struct wr_dht_name *wr_dht_join(struct wr_dht *d, struct wr_bytes name,
                                 const struct wr_dht_ops *ops, void *arg, int *err);
 void wr_dht_leave(struct wr_dht_name *name);
 
-/* For wr_swarm_set_router: addresses of peers that have none. Valid as long as the DHT. */
+/* For wr_swarm_set_router: addresses of peers that have none. Valid as long as the DHT: before it ends, the
+ * swarm must have been told of another, or of none. */
 struct wr_router wr_dht_router(struct wr_dht *d);
 
 struct wr_dht_stats {

@@ -459,6 +459,8 @@ void wr_node_destroy(struct wr_node *n)
     wr_http_destroy(n->http);
     wr_control_destroy(n->control);
     wr_methods_destroy(n->methods);
+    if (n->swarm)
+        wr_swarm_set_router(n->swarm, NULL);
     for (size_t i = 0; i < WR_METHODS_DHTS; i++)
         wr_dht_destroy(n->dht[i]);
     wr_perf_destroy(n->perf);

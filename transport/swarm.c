@@ -753,7 +753,3 @@ const struct wr_protocols *wr_swarm_protocols(const struct wr_swarm *sw)
     return &sw->ctx.protocols;
 }
 
-void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router)
-{
-    sw->router = *router;
-}

@@ -87,6 +87,7 @@ struct wr_router {
     void (*cancel)(void *router_arg, void *search);
     void *arg;
 };
+/* Gives up what the last one was asked. NULL: none; to be said before the router ends. */
 void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router);
 
 /* ---- connections */

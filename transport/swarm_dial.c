@@ -494,6 +494,20 @@ size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *p
     return n;
 }
 
+void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router)
+{
+    wr_list_each(it, &sw->dials)
+    {
+        struct wr_swarm_dial *d = wr_list_entry(it, struct wr_swarm_dial, node);
+        if (!d->search)
+            continue;
+        sw->router.cancel(sw->router.arg, d->search);
+        d->search = NULL;
+        wr_timer_start(sw->env, &d->timer, wr_env_now(sw->env), on_dial_timer);
+    }
+    sw->router = router ? *router : (struct wr_router){0};
+}
+
 /* ---- from swarm.c --------------------------------------------------------------------------------- */
 
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p)

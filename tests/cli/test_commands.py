@@ -346,6 +346,31 @@ class Run(Case):
         self.fails(self.warren("status"), NO_NODE, "no node is running")
         self.assertEqual(self.node("a").peer, node.peer)
 
+    def test_end_in_the_middle_of_everything(self):
+        a, b = self.pair()
+        waiting = [("connect", STRANGER), ("find", STRANGER), ("dht", "providers", CID),
+                   ("dht", "provide", CID), ("find", "--in", "chat"), ("wait", "--reachable"),
+                   ("events",), ("cat", "--listen", "/x/1"), ("ping", b.peer, "--count", "0"),
+                   ("dht", "get", "/pk/" + STRANGER)]
+        alone = self.node("alone", network="nobody-else")
+        for node in (a, alone):
+            running = []
+            for args in waiting:
+                process = self.home.popen(*args, "--node", node.socket, stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                self.addCleanup(process.wait, PATIENCE)
+                self.addCleanup(process.kill)
+                running.append(process)
+            # Each has its place at the socket, or has its answer already.
+            end = time.monotonic() + PATIENCE
+            while (node.json("limits")[-1]["used"] - 1
+                   < sum(process.poll() is None for process in running)):
+                self.assertLess(time.monotonic(), end)
+            self.assertEqual(node.stop(), 0, node.log)
+            self.assertNotIn("ERROR", node.log)
+            for process in running:
+                self.assertIsNotNone(process.wait(PATIENCE))
+
     def test_log_at_its_size_limit(self):
         limit = 1 << 20
         log = self.home.at("log")

@@ -144,6 +144,38 @@ static void test_dial_by_id(void **state)
     tear_down_sim();
 }
 
+/* A router is taken back while a dial waits for it; then the DHT may end, though the swarm lives on. */
+static void test_router_taken_back(void **state)
+{
+    (void)state;
+    set_up_sim(34);
+    struct node *lone = add(WR_DHT_CLIENT);
+    struct wr_router router = wr_dht_router(lone->dht);
+    struct wr_peerid nobody = {.len = 34, .bytes = {0x12, 0x20, 9}};
+    struct result r;
+    struct wr_dht_stats stats;
+    for (unsigned end = 0; end < 2; end++) {
+        r = fresh_result();
+        wr_swarm_set_router(lone->swarm, &router);
+        assert_int_equal(wr_swarm_connect(lone->swarm, &nobody, NULL, 0, WR_ORIGIN_STRANGER,
+                                          WR_CONNECT_ROUTE, on_connect, &r, NULL),
+                         0);
+        sim_run(sim, WR_SEC);
+        wr_dht_stats(lone->dht, &stats);
+        assert_int_equal(stats.searches, 1);
+        assert_false(r.done);
+        wr_swarm_set_router(lone->swarm, NULL);
+        if (end)
+            break;
+        sim_run(sim, WR_SEC);
+        assert_true(r.done);
+        assert_int_equal(r.err, WR_EUNREACH);
+    }
+    stop(lone);
+    assert_true(r.done);
+    tear_down_sim();
+}
+
 /* ---- values --------------------------------------------------------------------------------- */
 
 static void test_public_key_is_kept(void **state)
@@ -591,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_providers_outlive_a_third),
         cmocka_unit_test(test_client_is_found),
         cmocka_unit_test(test_dial_by_id),
+        cmocka_unit_test(test_router_taken_back),
         cmocka_unit_test(test_public_key_is_kept),
         cmocka_unit_test(test_correction),
         cmocka_unit_test(test_restart_from_disk),
