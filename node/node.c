@@ -9,6 +9,7 @@
 #include "node/mdns.h"
 #include "node/methods.h"
 #include "node/perf.h"
+#include "node/route.h"
 #include "node/state.h"
 #include "transport/kv.h"
 #include "transport/pnet.h"
@@ -46,6 +47,7 @@ struct wr_node {
     struct wr_perf *perf;
     struct wr_mdns *mdns;
     struct wr_dht *dht[WR_METHODS_DHTS];
+    struct wr_route route;
     struct wr_control *control;
     struct wr_methods *methods;
     struct wr_http *http;
@@ -340,7 +342,11 @@ static int start_dht(struct wr_node *n, char err[static WR_NODE_ERROR])
                            choice == WR_CONFIG_DHT_CLIENT ? WR_DHT_CLIENT : WR_DHT_SERVER, err);
     if (rc != 0)
         return rc;
-    struct wr_router router = wr_dht_router(n->dht[0]);
+    n->route.env = n->env;
+    for (size_t i = 0; i < WR_METHODS_DHTS; i++)
+        if (n->dht[i])
+            n->route.of[n->route.count++] = wr_dht_router(n->dht[i]);
+    struct wr_router router = wr_route_router(&n->route);
     wr_swarm_set_router(n->swarm, &router);
     set_bootstrap(n);
     return 0;
