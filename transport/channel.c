@@ -118,9 +118,13 @@ static int send_batch(struct channel *ch)
     /* A frame is begun only where a useful one fits. */
     const size_t frame_min = WR_NOISE_HEADER + WR_AEAD_TAG + HANDSHAKE_OUT_MAX;
     struct wr_conn_ctx *ctx = ch->conn.ctx;
-    size_t used = 0;
-    while (WR_CONN_SCRATCH - used >= frame_min) {
-        int size = seal_next(ch, ctx->scratch + used, WR_CONN_SCRATCH - used);
+    size_t used = 0, most = wr_sock_batch(ch->sock);
+    if (most > WR_CONN_SCRATCH)
+        most = WR_CONN_SCRATCH;
+    else if (most < frame_min)
+        most = frame_min;
+    while (most - used >= frame_min) {
+        int size = seal_next(ch, ctx->scratch + used, most - used);
         if (size < 0)
             return size;
         if (size == 0)

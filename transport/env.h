@@ -138,6 +138,9 @@ int wr_sock_write(struct wr_sock *s, const uint8_t *data, size_t len);
 /* As wr_sock_write, with a descriptor passed along (local sockets only; fd stays the caller's). */
 int wr_sock_write_fd(struct wr_sock *s, const uint8_t *data, size_t len, int fd);
 size_t wr_sock_backlog(const struct wr_sock *s);    /* bytes kept, not yet with the kernel */
+/* Bytes that the path takes within a few milliseconds, 16 to 128 KiB: a bulk sender hands over no more at
+ * once, for whatever is written after them waits behind them. */
+size_t wr_sock_batch(const struct wr_sock *s);
 void wr_sock_pause(struct wr_sock *s, bool paused); /* stop or resume on_read */
 /* No more from us, behind what is kept; reading goes on. Nothing may be written after it. */
 void wr_sock_shut(struct wr_sock *s);

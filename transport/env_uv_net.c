@@ -18,8 +18,12 @@
 #define READS_PER_ROUND 4             /* full buffers taken from one socket before the others' turn */
 #define STARVED_RETRY WR_SEC          /* ours; closing any socket of ours retries at once */
 /* Unsent bytes above which the kernel takes no more: what is written late (a ping, a window update)
- * waits behind 128 KiB at most, not behind megabytes of send buffer. */
-#define NOTSENT_LOWAT (128 * 1024)
+ * waits behind those, not behind megabytes of send buffer. As many as the path takes in BATCH_TIME; on a
+ * fast one no fewer than a wake-up is worth. */
+#define BATCH_MAX (128 * 1024)
+#define BATCH_MIN (16 * 1024)
+#define BATCH_TIME (4 * WR_MSEC)      /* ours */
+#define BATCH_TUNE (50 * WR_MSEC)     /* between two looks at what the kernel knows of the path */
 #define CHUNK_MIN ((size_t)4096)      /* bytes; room of a chunk, so that tiny writes share one */
 #define CHUNKS_PER_SEND 16
 
@@ -52,6 +56,8 @@ struct wr_sock {
     size_t backlog;
     int write_err;    /* a write failed with this; the reading side ends the socket */
     unsigned flags;
+    uint32_t batch;      /* bytes, see BATCH_TIME */
+    wr_time tuned_at;    /* batch was looked at */
 };
 
 static void drop_backlog(struct wr_sock *s)
@@ -80,6 +86,11 @@ static void sock_end(struct wr_sock *s, int err)
     wr_env_uv_begin(s->e);
     s->ops->on_close(s->arg, err);
     wr_env_uv_end(s->e);
+}
+
+static void set_option(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value, sizeof(value));
 }
 
 static ssize_t send_some(int fd, const struct iovec *iov, size_t count, int pass)
@@ -227,6 +238,26 @@ static void on_connected(struct wr_sock *s)
     wr_env_uv_end(s->e);
 }
 
+/* A congestion window a round trip is what the path carries, whatever our own pace. */
+static void tune_batch(struct wr_sock *s)
+{
+    wr_time now = wr_env_now(&s->e->env);
+    if ((s->flags & LOCAL) || now - s->tuned_at < BATCH_TUNE)
+        return;
+    s->tuned_at = now;
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    if (getsockopt(s->source.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || !info.tcpi_rtt)
+        return;
+    uint64_t window = (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss;
+    uint64_t batch = window * (BATCH_TIME / WR_USEC) / info.tcpi_rtt;
+    batch = batch < BATCH_MIN ? BATCH_MIN : batch > BATCH_MAX ? BATCH_MAX : batch;
+    if (batch == s->batch)
+        return;
+    s->batch = (uint32_t)batch;
+    set_option(s->source.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)batch);
+}
+
 static void on_room(struct wr_sock *s)
 {
     if (!s->first) {
@@ -236,6 +267,7 @@ static void on_room(struct wr_sock *s)
     flush(s);
     if (s->first || s->write_err)
         return;
+    tune_batch(s);
     if (s->flags & SHUT)
         shutdown(s->source.fd, SHUT_WR);
     wr_env_uv_begin(s->e);
@@ -349,6 +381,11 @@ size_t wr_sock_backlog(const struct wr_sock *s)
     return s->backlog;
 }
 
+size_t wr_sock_batch(const struct wr_sock *s)
+{
+    return s->batch;
+}
+
 void wr_sock_shut(struct wr_sock *s)
 {
     s->flags |= SHUT;
@@ -433,6 +470,7 @@ static int sock_create(struct wr_env_uv *e, int fd, uint32_t events, unsigned fl
     }
     s->e = e;
     s->flags = flags;
+    s->batch = BATCH_MAX;
     int err = wr_env_uv_source_open(e, &s->source, fd, events, on_sock_ready);
     if (err) {
         wr_free(s);
@@ -442,15 +480,10 @@ static int sock_create(struct wr_env_uv *e, int fd, uint32_t events, unsigned fl
     return 0;
 }
 
-static void set_option(int fd, int level, int name, int value)
-{
-    setsockopt(fd, level, name, &value, sizeof(value));
-}
-
 static void set_stream_options(int fd)
 {
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT);
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, BATCH_MAX);
 }
 
 /* A connecting socket, from `from` when that is not NULL. fd, or the negative errno. */

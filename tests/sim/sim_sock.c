@@ -13,6 +13,7 @@
 #define OPENING_TIMEOUT (30 * WR_SEC)
 #define STARVED_RETRY WR_SEC    /* as env_uv_net.c */
 #define BACKLOG_MAX 1024              /* connections waiting for accept, per listener */
+#define BATCH ((size_t)128 * 1024)    /* bytes; as on a fast path in env_uv_net.c */
 
 enum { NOTE_SYN = 16, NOTE_OPEN, NOTE_ACCEPT, NOTE_CLOSE };
 
@@ -683,6 +684,12 @@ int wr_sock_write_fd(struct wr_sock *s, const uint8_t *data, size_t len, int fd)
 {
     (void)s, (void)data, (void)len, (void)fd;
     return WR_EUNSUPPORTED;
+}
+
+size_t wr_sock_batch(const struct wr_sock *s)
+{
+    (void)s;
+    return BATCH;
 }
 
 size_t wr_sock_backlog(const struct wr_sock *s)

@@ -298,21 +298,25 @@ class FirstByte(OverLink):
 class Beside(OverLink):
     id, title = "B8", "32-byte ping beside a transfer on the same connection, 100 Mbit/s, 20 ms"
     metrics = (Metric("main", "ms, ping p99 under load", per_peer=5), Metric("p50", "ms, ping p50 under load"),
-               Metric("idle", "ms, ping p99 idle"))
+               Metric("idle", "ms, ping p99 idle"), Metric("transfer", "ns/byte of the transfer"))
     delay_ms, rate_mbit = 10, 100
 
     def measure(self, name):
         count = self.size(40, 60, 100)
         c, s = self.started[name]
         idle = good(c.call("bench-ping", peer=s.id(), count=count, timeout=120000), count)
-        up = c.start("perf", peer=s.id(), up=self.size(80, 160, 400) * MIB, down=0, timeout=600000)
+        bytes_up = self.size(80, 160, 400) * MIB
+        begun = time.monotonic()
+        up = c.start("perf", peer=s.id(), up=bytes_up, down=0, timeout=600000)
         time.sleep(1.5)
         loaded = good(c.call("bench-ping", peer=s.id(), count=count // 2, timeout=300000), count // 2)
         during = not up.done.is_set()
         up.wait()
+        spent = time.monotonic() - begun
         if not during:
             raise RuntimeError("the transfer ended before the pings")
-        return {"main": loaded["p99"], "p50": loaded["p50"], "idle": idle["p99"]}
+        return {"main": loaded["p99"], "p50": loaded["p50"], "idle": idle["p99"],
+                "transfer": spent / bytes_up * 1e9}
 
 
 class Idle(Case):
