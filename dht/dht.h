@@ -3,11 +3,10 @@
  * table, one store of records. The public network has two, for the internet and for the local
  * network (options.scope).
  *
- *     struct wr_dht *dht = wr_dht_create(&(struct wr_dht_options){.swarm = swarm, .kv = kv,
- *                                        .protocol = "/ipfs/kad/1.0.0", .scope = WR_DHT_WAN},
- * &err); wr_dht_find_providers(dht, key, 20, &ops, arg);     ops.on_peer for each, ops.on_done at
- * the end wr_dht_provide(dht, key, &ops, arg);                now, and again every day until
- * wr_dht_unprovide
+ *     dht = wr_dht_create(&(struct wr_dht_options){.swarm = swarm, .kv = kv,
+ *                         .protocol = "/ipfs/kad/1.0.0", .scope = WR_DHT_WAN}, &err);
+ *     wr_dht_find_providers(dht, key, 20, &ops, arg);    ops.on_peer for each, ops.on_done at the end
+ *     wr_dht_provide(dht, key, &ops, arg);               now, and every day until wr_dht_unprovide
  *
  * It feeds itself: peers come from identify (whoever speaks the protocol), from the table saved
  * last time and from the bootstrap list, in that order of trust in one's own memory; it goes on
@@ -126,6 +125,7 @@ struct wr_dht_request *wr_dht_put_value(struct wr_dht *d, struct wr_bytes key,
 struct wr_dht_request *wr_dht_provide(struct wr_dht *d, struct wr_bytes key,
                                       const struct wr_dht_ops *ops, void *arg, int *err);
 bool wr_dht_unprovide(struct wr_dht *d, struct wr_bytes key); /* false: was none of ours */
+bool wr_dht_provides(const struct wr_dht *d, struct wr_bytes key);
 
 /* Being a member of a name and looking for the others, until wr_dht_leave. on_peer comes once per
  * member and sighting; the same one again after an hour. on_done is not called. NULL with *err:

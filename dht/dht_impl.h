@@ -91,7 +91,6 @@ void wr_dht_put_slow(struct wr_dht_request *r);
 void wr_dht_correct(struct wr_dht_request *r);
 int wr_dht_announce_init(struct wr_dht *d);
 void wr_dht_announce_clear(struct wr_dht *d);
-bool wr_dht_provides(const struct wr_dht *d, struct wr_bytes key);
 
 /* ---- dht_table.c ---- */
 void wr_dht_table_init(struct wr_dht *d);
