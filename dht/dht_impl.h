@@ -95,8 +95,9 @@ void wr_dht_announce_clear(struct wr_dht *d);
 /* ---- dht_table.c ---- */
 void wr_dht_table_init(struct wr_dht *d);
 void wr_dht_table_clear(struct wr_dht *d);
-/* An answer of this peer to us, or the lack of one. */
-void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer);
+/* An answer of this peer to us (NULL: to what has none), or the lack of one. */
+void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer,
+                           const struct wr_dht_msg *answer);
 void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err);
 /* Identify says that the peer speaks our protocol, or that it does not. */
 void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn);
@@ -165,6 +166,8 @@ struct wr_dht {
     wr_time boot_at, boot_wait, check_at, save_at, sweep_at, keep_at;
     wr_time success_at;      /* anybody answered us last */
     unsigned checks;         /* admissions under way */
+    struct wr_list waiting;  /* for one */
+    size_t waiting_count;
     struct wr_list connects; /* dials of bootstrap peers */
     struct wr_dht_request *refresh;
     uint8_t refresh_key[WR_KAD_KEY];

@@ -17,7 +17,7 @@ static void finish(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
     wr_list_remove(&rpc->node);
     if (err == 0) {
         d->counted.answered++;
-        wr_dht_table_answered(d, &rpc->peer);
+        wr_dht_table_answered(d, &rpc->peer, answer);
         if (!rpc->owner && !rpc->warm)
             wr_pace_sample(&d->pace, wr_env_now(d->env) - rpc->sent_at);
     } else {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define CHECKS_MAX  16           /* admissions under way; ours */
+#define WAITING_MAX 256          /* peers that wait for one; ours: 20 KiB */
 #define CHECK_EVERY (5 * WR_SEC) /* between checks of silent entries; ours */
 #define BOOT_WAIT_FIRST                                                                            \
     (3 * WR_SEC)                      /* saved peers get this long before the list is asked; ours  \
@@ -119,9 +120,11 @@ static void admit(struct wr_dht *d, const struct wr_peerid *id)
     wr_dht_table_wake(d);
 }
 
-/* Whoever answers a question of ours serves the DHT and can be reached: no more is asked of a
- * member. */
-void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer)
+/* Whoever answers a question of ours serves the DHT: no more is asked of a member, except that who
+ * knows nobody although we know many is no server of this network (go-libp2p-kad-dht). Which side
+ * dialled is all one, as in go: whom everybody dials would know nobody else. */
+void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer,
+                           const struct wr_dht_msg *answer)
 {
     const struct wr_conn *conn = wr_swarm_conn(d->swarm, peer);
     uint8_t key[WR_KAD_KEY];
@@ -131,7 +134,8 @@ void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer)
     d->success_at = now;
     if (entry)
         entry->useful_at = entry->success_at = now;
-    else if (conn && conn->outbound && wr_dht_conn_fits(d, conn))
+    else if (answer && (answer->closer_count > 0 || d->table.count < WR_KBUCKET_SIZE) && conn &&
+             wr_dht_conn_fits(d, conn))
         admit(d, peer);
 }
 
@@ -167,15 +171,55 @@ void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err
 
 /* ---- admission: a FIND_NODE for its own id, which a server answers with somebody ------------ */
 
+/* Peers that came while CHECKS_MAX others were asked: a node that many bootstrap from meets them in
+ * bursts, and they say only once that they serve. */
+struct waiting {
+    struct wr_list node; /* wr_dht.waiting */
+    struct wr_peerid peer;
+};
+
+static void wait_for_check(struct wr_dht *d, const struct wr_peerid *peer)
+{
+    wr_list_each(node, &d->waiting)
+    {
+        if (wr_peerid_equal(&wr_list_entry(node, struct waiting, node)->peer, peer))
+            return;
+    }
+    struct waiting *w = d->waiting_count < WAITING_MAX ? wr_alloc(sizeof(*w)) : NULL;
+    if (!w)
+        return;
+    w->peer = *peer;
+    wr_list_append(&d->waiting, &w->node);
+    d->waiting_count++;
+}
+
+static struct wr_peerid stop_waiting(struct wr_dht *d)
+{
+    struct waiting *w = wr_list_entry(d->waiting.next, struct waiting, node);
+    struct wr_peerid peer = w->peer;
+    wr_list_remove(&w->node);
+    wr_free(w);
+    d->waiting_count--;
+    return peer;
+}
+
+static void check_waiting(struct wr_dht *d)
+{
+    while (d->checks < CHECKS_MAX && d->waiting_count > 0) {
+        struct wr_peerid peer = stop_waiting(d);
+        struct wr_conn *conn = wr_swarm_conn(d->swarm, &peer);
+        if (conn)
+            wr_dht_table_consider(d, conn);
+    }
+}
+
 static void on_checked(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
 {
     struct wr_dht *d = rpc->owner;
+    (void)err; /* an answer has been taken in already */
+    (void)answer;
     d->checks--;
-    if (err != 0)
-        return;
-    /* Who knows nobody although we know many is no server of this network (go-libp2p-kad-dht). */
-    if (answer->closer_count > 0 || d->table.count < WR_KBUCKET_SIZE)
-        admit(d, &rpc->peer);
+    check_waiting(d);
 }
 
 static bool being_checked(const struct wr_dht *d, const struct wr_peerid *peer)
@@ -212,8 +256,12 @@ void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn)
         known->success_at = wr_env_now(d->env);
         return;
     }
-    if (wr_dht_conn_fits(d, conn) && wr_kbucket_wants(&d->table, &entry, wr_env_now(d->env)))
+    if (!wr_dht_conn_fits(d, conn) || !wr_kbucket_wants(&d->table, &entry, wr_env_now(d->env)))
+        return;
+    if (d->checks < CHECKS_MAX)
         check(d, &conn->peer);
+    else
+        wait_for_check(d, &conn->peer);
 }
 
 /* ---- saving --------------------------------------------------------------------------------- */
@@ -501,6 +549,7 @@ void wr_dht_table_init(struct wr_dht *d)
 {
     wr_time now = wr_env_now(d->env);
     wr_list_init(&d->connects);
+    wr_list_init(&d->waiting);
     d->boot_wait = BOOT_WAIT_FIRST;
     d->save_at = now + WR_MIN;
     d->sweep_at = now + WR_MIN;
@@ -521,6 +570,8 @@ void wr_dht_table_clear(struct wr_dht *d)
         wr_list_remove(&boot->node);
         wr_free(boot);
     }
+    while (d->waiting_count > 0)
+        (void)stop_waiting(d);
     for (struct wr_kentry *e; (e = wr_kbucket_next(&d->table, &cursor));) {
         wr_peerstore_protect(wr_swarm_peerstore(d->swarm), &e->id, false);
         wr_swarm_untag(d->swarm, &e->id, d->protocol);

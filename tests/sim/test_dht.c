@@ -35,6 +35,41 @@ static void test_everybody_finds_everybody(void **state)
     tear_down_sim();
 }
 
+/* How many of its 20 nearest a node has in its table. */
+static unsigned neighbours_known(const struct node *n)
+{
+    uint8_t mine[WR_KAD_KEY], key[WR_KAD_KEY], other[WR_KAD_KEY];
+    unsigned known = 0;
+    wr_kad_key(wr_peerid_bytes(wr_swarm_self(n->swarm)), mine);
+    for (size_t i = 0; i < node_count; i++) {
+        unsigned nearer = 0;
+        wr_kad_key(wr_peerid_bytes(wr_swarm_self(nodes[i].swarm)), key);
+        for (size_t k = 0; k < node_count; k++) {
+            wr_kad_key(wr_peerid_bytes(wr_swarm_self(nodes[k].swarm)), other);
+            nearer += &nodes[k] != n && wr_kad_compare(mine, other, key) < 0;
+        }
+        known += &nodes[i] != n && nearer < 20 && in_table(n, &nodes[i]);
+    }
+    return known;
+}
+
+/* Whom all others have dialled has no address of its own to start from, and meets more peers at once
+ * than it asks side by side: it takes in all the same whom it wants. */
+static void test_dialled_by_all(void **state)
+{
+    (void)state;
+    make_swarm(60, 42);
+    sim_run(sim, 20 * WR_SEC);
+    wr_dht_destroy(nodes[0].dht);
+    open_dht(&nodes[0], WR_DHT_SERVER);
+    assert_int_equal(table_of(&nodes[0]), 0);
+    sim_run(sim, 20 * WR_SEC);
+    /* Of the far half of the network 20 have room. */
+    assert_true(table_of(&nodes[0]) >= 40);
+    assert_int_equal(neighbours_known(&nodes[0]), 20);
+    tear_down_sim();
+}
+
 static void test_nobody_to_ask(void **state)
 {
     (void)state;
@@ -618,6 +653,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_nodes),
         cmocka_unit_test(test_everybody_finds_everybody),
+        cmocka_unit_test(test_dialled_by_all),
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_question_before_the_first_peer),
         cmocka_unit_test(test_providers_outlive_a_third),
