@@ -402,6 +402,9 @@ def dht_net(pair, dialer_mode="server"):
     a.call("connect", addr=b.addr(0))
     eventually(lambda: b.id(0) in a.call("dht-table")["peers"], timeout=20)
     nodes = [(a, 0)] + [(b, h) for h in range(3)]
+    # A peer enters a table once it is identified and has answered a question; go refuses to search with an empty one.
+    for p, h in nodes:
+        eventually(lambda: p.call("dht-table", host=h)["peers"], timeout=20)
     for p, h in nodes:
         p.call("dht-refresh", host=h, timeout=60000)
     return a, b

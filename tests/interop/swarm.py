@@ -62,6 +62,7 @@ class Swarm:
         self.options = options
         self.random = random.Random(options.seed)
         self.peers, self.nodes = [], []
+        self.refreshing = {}  # node: call under way
 
     def start_process(self, impl, hosts, bootstrap=None):
         number = sum(p.impl == impl for p in self.peers)
@@ -105,8 +106,10 @@ class Swarm:
             return out
 
     def settle(self):
-        """Waits until the tables hold the nodes' true neighbours; who lacks some gets a refresh now and then."""
-        began = time.monotonic()
+        """Waits until the tables hold the nodes' true neighbours; who lacks some gets a refresh now and then. Gives up
+        when for --settle seconds no table has become better."""
+        began = progress_at = time.monotonic()
+        best, told_at = 0, began
         while True:
             tables = self.each(self.nodes, lambda n: n.call("dht-table")["peers"], 16)
             shares, by_impl = [], collections.defaultdict(list)
@@ -116,17 +119,29 @@ class Swarm:
                 shares.append((len(known & set(truth)) / len(truth), node))
                 by_impl[node.impl].append(shares[-1][0])
             mean, least = statistics.mean(s for s, _ in shares), min(s for s, _ in shares)
-            text = ", ".join(f"{i} {min(v):.0%}/{statistics.mean(v):.0%}" for i, v in sorted(by_impl.items()))
-            waited = time.monotonic() - began
-            print(f"  after {waited:.0f} s tables have of their neighbours (least/mean): {text}", flush=True)
-            if mean >= SETTLED_MEAN and least >= SETTLED_LEAST:
-                return
-            if waited > self.options.settle:
-                print("  not all tables have settled, going on")
-                return
-            time.sleep(2)
-            poor = [n for share, n in sorted(shares, key=lambda s: s[0]) if share < SETTLED_MEAN]
-            self.each(poor[:8], lambda n: n.call("dht-refresh", timeout=20000), 4)
+            now = time.monotonic()
+            if mean > best:
+                best, progress_at = mean, now
+            over = mean >= SETTLED_MEAN and least >= SETTLED_LEAST or now - progress_at > self.options.settle
+            if over or now - told_at > 30:
+                text = ", ".join(f"{i} {min(v):.0%}/{statistics.mean(v):.0%}" for i, v in sorted(by_impl.items()))
+                print(f"  after {now - began:.0f} s tables have of their neighbours (least/mean): {text}", flush=True)
+                told_at = now
+            if over:
+                break
+            self.wake([n for share, n in sorted(shares, key=lambda s: s[0]) if share < SETTLED_MEAN])
+        for share, node in shares:
+            if share < SETTLED_LEAST:
+                print(f"  {node} knows only {share:.0%}")
+
+    def wake(self, nodes):
+        """Has some nodes refresh their tables, without waiting for it: a busy js may take half a minute to answer."""
+        for node in [n for n, call in self.refreshing.items() if call.done.is_set()]:
+            del self.refreshing[node]
+        for node in nodes:
+            if node not in self.refreshing and len(self.refreshing) < 8:
+                self.refreshing[node] = node.peer.start("dht-refresh", host=node.host, timeout=20000)
+        time.sleep(3)
 
     def nearest(self, key, without):
         """The true K nearest nodes to key, as ids."""
@@ -221,7 +236,7 @@ def main():
     parser.add_argument("--through", choices=IMPLS, help="implementation of the node that all bootstrap from")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--parallel", type=int, default=6, help="operations under way at once")
-    parser.add_argument("--settle", type=float, default=300, help="seconds that the tables may take to fill")
+    parser.add_argument("--settle", type=float, default=60, help="seconds without progress after which tables are taken as they are")
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()
     if options.seed is None:
