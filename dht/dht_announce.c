@@ -13,6 +13,7 @@
 #define ANNOUNCE_PARALLEL 4                  /* keys announced again at once; ours */
 #define ANNOUNCE_RETRY    (5 * WR_MIN)       /* after a failure; ours */
 #define ANNOUNCE_SPREAD   (2 * WR_SEC)       /* per key, over which a restart spreads them; ours */
+#define ANNOUNCE_SETTLE   (3 * WR_SEC)       /* after the first peer, before what was missed; ours */
 #define ANNOUNCE_JITTER   (WR_HOUR)          /* taken off the interval at most; ours */
 #define SEEK_FIRST        (10 * WR_SEC)      /* between searches for members, doubling; ours */
 #define SEEK_MAX          (10 * WR_MIN)      /* ours: newcomers find those who are there, at once */
@@ -195,8 +196,11 @@ struct provided {
     struct wr_list node;
     struct wr_dht *dht;
     wr_time due_at;
-    bool running; /* a repetition is under way */
-    bool gone;    /* dropped meanwhile; freed when the repetition ends */
+    bool kept;      /* by the owner's word, also over a restart */
+    unsigned names; /* joined that need it; who joins says so again after a restart */
+    bool missed;    /* nobody could be told the last time */
+    bool running;   /* a repetition is under way */
+    bool gone;      /* dropped meanwhile; freed when the repetition ends */
     uint8_t key_len;
     uint8_t key[WR_DHT_PROVIDER_KEY_MAX];
 };
@@ -248,6 +252,7 @@ static void on_announced(void *arg, int err)
     struct wr_dht *d = p->dht;
     d->announcing--;
     p->running = false;
+    p->missed = err != 0;
     p->due_at = next_turn(d, err != 0);
     if (p->gone) {
         wr_list_remove(&p->node);
@@ -264,6 +269,7 @@ static void announce(struct provided *p)
     int err;
     if (!wr_dht_request_start(d, PROVIDE, WR_BYTES(p->key, p->key_len), 0, WR_QUERY_BETA, true,
                               &announce_ops, p, &err)) {
+        p->missed = true;
         p->due_at = next_turn(d, true);
         return;
     }
@@ -310,40 +316,11 @@ static struct provided *add_provided(struct wr_dht *d, struct wr_bytes key, wr_t
     return p;
 }
 
-struct wr_dht_request *wr_dht_provide(struct wr_dht *d, struct wr_bytes key,
-                                      const struct wr_dht_ops *ops, void *arg, int *err)
+/* Drops it when nobody needs it any more. */
+static void drop_provided(struct wr_dht *d, struct provided *p)
 {
-    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
-    *err = key.len == 0 || key.len > WR_DHT_PROVIDER_KEY_MAX ? WR_EINVAL : 0;
-    if (*err != 0)
-        return NULL;
-    struct provided *p = find_provided(d, key);
-    if (!p) {
-        p = add_provided(d, key, wr_env_now(d->env));
-        *err = p ? wr_kv_put(d->kv, saved_name(d, key, room), WR_BYTES_NONE) : WR_ELIMIT;
-        if (*err != 0) {
-            if (p)
-                wr_dht_unprovide(d, key);
-            return NULL;
-        }
-    }
-    /* A caller who waits gets an announcement of his own; the list's next one comes in its turn. */
-    struct wr_dht_request *r = NULL;
-    if (ops) {
-        r = wr_dht_request_start(d, PROVIDE, key, 0, WR_QUERY_BETA, false, ops, arg, err);
-        p->due_at = next_turn(d, r == NULL);
-    }
-    arm_announce(d);
-    return r;
-}
-
-bool wr_dht_unprovide(struct wr_dht *d, struct wr_bytes key)
-{
-    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
-    struct provided *p = find_provided(d, key);
-    if (!p)
-        return false;
-    wr_kv_del(d->kv, saved_name(d, key, room));
+    if (p->kept || p->names > 0)
+        return;
     d->provided_count--;
     if (p->running) {
         p->gone = true; /* stays on the list, whose end frees it, until its announcement is over */
@@ -352,6 +329,65 @@ bool wr_dht_unprovide(struct wr_dht *d, struct wr_bytes key)
         wr_free(p);
     }
     arm_announce(d);
+}
+
+/* NULL with *err. */
+static struct provided *keep_provided(struct wr_dht *d, struct wr_bytes key, int *err)
+{
+    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
+    struct provided *p = find_provided(d, key);
+    if (p && p->kept)
+        return p;
+    if (!p)
+        p = add_provided(d, key, wr_env_now(d->env));
+    *err = p ? wr_kv_put(d->kv, saved_name(d, key, room), WR_BYTES_NONE) : WR_ELIMIT;
+    if (p)
+        p->kept = *err == 0;
+    if (*err == 0)
+        return p;
+    if (p)
+        drop_provided(d, p);
+    return NULL;
+}
+
+struct wr_dht_request *wr_dht_provide(struct wr_dht *d, struct wr_bytes key,
+                                      const struct wr_dht_ops *ops, void *arg, int *err)
+{
+    *err = key.len == 0 || key.len > WR_DHT_PROVIDER_KEY_MAX ? WR_EINVAL : 0;
+    struct provided *p = *err == 0 ? keep_provided(d, key, err) : NULL;
+    if (!p)
+        return NULL;
+    /* A caller who waits gets an announcement of his own. Until it has succeeded the key counts as
+     * missed: he may not wait for its end. */
+    struct wr_dht_request *r = NULL;
+    if (ops) {
+        r = wr_dht_request_start(d, PROVIDE, key, 0, WR_QUERY_BETA, false, ops, arg, err);
+        p->missed = true;
+        p->due_at = next_turn(d, true);
+    }
+    arm_announce(d);
+    return r;
+}
+
+void wr_dht_announce_done(struct wr_dht *d, struct wr_bytes key)
+{
+    struct provided *p = find_provided(d, key);
+    if (!p || p->running)
+        return;
+    p->missed = false;
+    p->due_at = next_turn(d, false);
+    arm_announce(d);
+}
+
+bool wr_dht_unprovide(struct wr_dht *d, struct wr_bytes key)
+{
+    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
+    struct provided *p = find_provided(d, key);
+    if (!p || !p->kept)
+        return false;
+    wr_kv_del(d->kv, saved_name(d, key, room));
+    p->kept = false;
+    drop_provided(d, p);
     return true;
 }
 
@@ -368,7 +404,10 @@ static bool load_provided(void *arg, struct wr_bytes key, struct wr_bytes value)
     wr_bytes_take(&key, load->skip);
     if (key.len == 0 || key.len > WR_DHT_PROVIDER_KEY_MAX)
         return true;
-    return add_provided(d, key, 0) != NULL;
+    struct provided *p = add_provided(d, key, 0);
+    if (p)
+        p->kept = true;
+    return p != NULL;
 }
 
 /* After a restart the addresses may be others: all is announced again, spread so that many nodes
@@ -407,7 +446,6 @@ struct wr_dht_name {
     const struct wr_dht_ops *ops;
     void *arg;
     struct wr_dht_request *search; /* under way, or NULL */
-    bool was_provided;             /* before we joined, and stays so */
     struct wr_timer timer;
     wr_time wait;           /* until the next search */
     struct member *members; /* owned */
@@ -498,16 +536,41 @@ struct wr_dht_name *wr_dht_join(struct wr_dht *d, struct wr_bytes name,
     n->ops = ops;
     n->arg = arg;
     n->wait = SEEK_FIRST;
-    n->was_provided = wr_dht_provides(d, WR_BYTES(n->key.bytes, n->key.len));
-    wr_dht_provide(d, WR_BYTES(n->key.bytes, n->key.len), NULL, NULL, err);
-    if (*err != 0) {
+    struct wr_bytes key = WR_BYTES(n->key.bytes, n->key.len);
+    struct provided *p = find_provided(d, key);
+    if (!p)
+        p = add_provided(d, key, wr_env_now(d->env));
+    if (!p) {
         wr_free(n);
         return NULL;
     }
+    *err = 0;
+    p->names++;
+    arm_announce(d);
     wr_list_append(&d->names, &n->node);
     d->name_count++;
     wr_timer_start(d->env, &n->timer, wr_env_now(d->env), on_name_timer);
     return n;
+}
+
+void wr_dht_announce_wake(struct wr_dht *d)
+{
+    wr_time spread = (wr_time)d->provided_count * ANNOUNCE_SPREAD;
+    wr_list_each(node, &d->provided)
+    {
+        struct provided *p = wr_list_entry(node, struct provided, node);
+        wr_time at = wr_env_now(d->env) + ANNOUNCE_SETTLE +
+                     (wr_time)wr_env_random_below(d->env, (uint64_t)spread);
+        if (p->missed && !p->running && p->due_at > at)
+            p->due_at = at;
+    }
+    arm_announce(d);
+    wr_list_each(node, &d->names)
+    {
+        struct wr_dht_name *n = wr_list_entry(node, struct wr_dht_name, node);
+        if (!n->search && n->member_count == 0)
+            wr_timer_start(d->env, &n->timer, wr_env_now(d->env) + ANNOUNCE_SETTLE, on_name_timer);
+    }
 }
 
 static void dispose_name(struct wr_task *task)
@@ -530,8 +593,9 @@ static void drop_name(struct wr_dht_name *n)
 
 void wr_dht_leave(struct wr_dht_name *n)
 {
-    if (!n->was_provided)
-        wr_dht_unprovide(n->dht, WR_BYTES(n->key.bytes, n->key.len));
+    struct provided *p = find_provided(n->dht, WR_BYTES(n->key.bytes, n->key.len));
+    p->names--;
+    drop_provided(n->dht, p);
     drop_name(n);
 }
 

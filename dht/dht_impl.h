@@ -91,6 +91,10 @@ void wr_dht_put_slow(struct wr_dht_request *r);
 void wr_dht_correct(struct wr_dht_request *r);
 int wr_dht_announce_init(struct wr_dht *d);
 void wr_dht_announce_clear(struct wr_dht *d);
+/* A caller's own announcement of a key succeeded. */
+void wr_dht_announce_done(struct wr_dht *d, struct wr_bytes key);
+/* There is somebody to tell now: what was missed comes soon. */
+void wr_dht_announce_wake(struct wr_dht *d);
 
 /* ---- dht_table.c ---- */
 void wr_dht_table_init(struct wr_dht *d);

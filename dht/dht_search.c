@@ -48,6 +48,8 @@ void wr_dht_request_end(struct wr_dht_request *r, int err)
            err ? wr_err_name(err) : "0", wr_query_asked(r->query),
            (long long)((wr_env_now(r->dht->env) - r->started_at) / WR_MSEC));
     let_go(r);
+    if (r->kind == PROVIDE && err == 0)
+        wr_dht_announce_done(r->dht, key_of(r));
     if (r->ops && r->ops->on_done)
         r->ops->on_done(r->arg, err);
 }

@@ -114,6 +114,7 @@ static void admit(struct wr_dht *d, const struct wr_peerid *id)
     if (!d->ready) {
         d->ready = true;
         wr_log(wr_env_log(d->env), WR_LOG_INFO, "dht", "ready protocol=%s", d->protocol);
+        wr_dht_announce_wake(d);
         say(d, WR_DHT_READY);
     }
     wr_dht_requests_wake(d);

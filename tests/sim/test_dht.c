@@ -540,6 +540,70 @@ static void test_names(void **state)
     tear_down_sim();
 }
 
+/* Joined and provided before there is anybody to tell: told as soon as somebody turns up. */
+static void test_announced_before_the_first_peer(void **state)
+{
+    (void)state;
+    static const struct wr_dht_ops name_ops = {.on_peer = on_peer};
+    struct result met[2] = {fresh_result(), fresh_result()};
+    struct wr_multihash key = key_of("early"), key_waited = key_of("early, and waited for");
+    int err;
+    make_swarm(10, 51);
+    sim_run(sim, WR_MIN);
+    struct node *n = add(WR_DHT_SERVER);
+    provide(n, &key_waited, WR_EUNREACH);
+    assert_null(wr_dht_provide(n->dht, WR_BYTES(key.bytes, key.len), NULL, NULL, &err));
+    assert_int_equal(err, 0);
+    struct wr_dht_name *early =
+        wr_dht_join(n->dht, WR_BYTES_STR("early birds"), &name_ops, &met[0], &err);
+    struct wr_dht_name *there =
+        wr_dht_join(nodes[4].dht, WR_BYTES_STR("early birds"), &name_ops, &met[1], &err);
+    sim_run(sim, 20 * WR_SEC);
+    bootstrap(n, &nodes[0]);
+    sim_run(sim, 15 * WR_SEC);
+    assert_int_equal(met[0].peers, 1);
+    size_t records = 0;
+    for (size_t i = 0; i < 10; i++)
+        records += nodes[i].dht->store.providers;
+    assert_true(records >= 3 * 10 + 9);
+    wr_dht_leave(early);
+    wr_dht_leave(there);
+    tear_down_sim();
+}
+
+/* What was joined is left for good, also by a node that was restarted meanwhile; what the owner
+ * provides under the same key stays. */
+static void test_a_name_left_after_a_restart(void **state)
+{
+    (void)state;
+    static const struct wr_dht_ops name_ops = {.on_peer = on_peer};
+    struct result met = fresh_result();
+    struct wr_multihash key;
+    int err;
+    wr_namespace_key(WR_BYTES_STR("tea"), &key);
+    make_swarm(2, 52);
+    struct node *n = &nodes[1];
+    for (unsigned provided = 0; provided < 2; provided++) {
+        assert_non_null(wr_dht_join(n->dht, WR_BYTES_STR("tea"), &name_ops, &met, &err));
+        if (provided)
+            provide(n, &key, 0);
+        sim_run(sim, WR_MIN);
+        switch_off(n);
+        sim_run(sim, WR_MIN);
+        switch_on(n, WR_DHT_SERVER);
+        bootstrap(n, &nodes[0]);
+        struct wr_dht_name *again =
+            wr_dht_join(n->dht, WR_BYTES_STR("tea"), &name_ops, &met, &err);
+        assert_non_null(again);
+        assert_true(wr_dht_provides(n->dht, WR_BYTES(key.bytes, key.len)));
+        wr_dht_leave(again);
+        assert_int_equal(wr_dht_provides(n->dht, WR_BYTES(key.bytes, key.len)), provided);
+    }
+    assert_true(wr_dht_unprovide(n->dht, WR_BYTES(key.bytes, key.len)));
+    assert_false(wr_dht_provides(n->dht, WR_BYTES(key.bytes, key.len)));
+    tear_down_sim();
+}
+
 /* ---- ends ----------------------------------------------------------------------------------- */
 
 static struct wr_dht_request *to_cancel;
@@ -672,6 +736,8 @@ int main(void)
         cmocka_unit_test(test_quiet_when_idle),
         cmocka_unit_test(test_mode_follows_reachability),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_announced_before_the_first_peer),
+        cmocka_unit_test(test_a_name_left_after_a_restart),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_end_in_the_middle),
         cmocka_unit_test(test_out_of_memory),
