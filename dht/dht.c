@@ -210,6 +210,11 @@ int wr_dht_set_bootstrap(struct wr_dht *d, const struct wr_maddr *addrs, size_t 
     return kept == count ? 0 : WR_ELIMIT;
 }
 
+bool wr_dht_alone(const struct wr_dht *d)
+{
+    return d->table.count == 0;
+}
+
 void wr_dht_stats(const struct wr_dht *d, struct wr_dht_stats *out)
 {
     *out = d->counted;

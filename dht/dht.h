@@ -79,6 +79,7 @@ void wr_dht_destroy(struct wr_dht *d);
 
 void wr_dht_set_mode(struct wr_dht *d, enum wr_dht_mode mode);
 bool wr_dht_serving(const struct wr_dht *d);
+bool wr_dht_alone(const struct wr_dht *d); /* the routing table is empty */
 /* Where to go when nobody is known: multiaddrs with /p2p, dnsaddr ones too. Replaces the list. 0,
  * WR_ELIMIT. */
 int wr_dht_set_bootstrap(struct wr_dht *d, const struct wr_maddr *addrs, size_t count);

@@ -121,6 +121,18 @@ static void search_finish(struct search *s)
     search_free(s);
 }
 
+/* A table that knows nobody waits a while for somebody: not when another one has been asked. */
+static void drop_waiting_legs(struct search *s)
+{
+    for (unsigned i = 0; i < WR_METHODS_DHTS; i++) {
+        if (!s->legs[i].request || !wr_dht_alone(s->m->o.dht[i]))
+            continue;
+        wr_dht_cancel(s->legs[i].request);
+        s->legs[i].request = NULL;
+        s->running--;
+    }
+}
+
 static void on_leg_done(void *arg, int err)
 {
     struct leg *leg = arg;
@@ -132,6 +144,8 @@ static void on_leg_done(void *arg, int err)
     /* A table without peers says less than one that was asked. */
     else if (!s->err || s->err == WR_EUNREACH)
         s->err = err;
+    if (err != WR_EUNREACH)
+        drop_waiting_legs(s);
     if (!s->running || (s->done && s->first_wins))
         search_finish(s);
 }

@@ -324,6 +324,13 @@ static int start_one_dht(struct wr_node *n, size_t at, const char *format, enum 
     return n->dht[at] ? 0 : rc;
 }
 
+/* The second table is there only beside the first. */
+static bool table_alone(void *arg, size_t which)
+{
+    const struct wr_node *n = arg;
+    return wr_dht_alone(n->dht[which]);
+}
+
 /* The public network has a second table for machines on our own links, which anybody there can reach; a
  * network of one's own has one for all. */
 static int start_dht(struct wr_node *n, char err[static WR_NODE_ERROR])
@@ -343,6 +350,8 @@ static int start_dht(struct wr_node *n, char err[static WR_NODE_ERROR])
     if (rc != 0)
         return rc;
     n->route.env = n->env;
+    n->route.alone = table_alone;
+    n->route.arg = n;
     for (size_t i = 0; i < WR_METHODS_DHTS; i++)
         if (n->dht[i])
             n->route.of[n->route.count++] = wr_dht_router(n->dht[i]);

@@ -33,6 +33,18 @@ static void end(struct search *s)
     wr_env_dispose(s->route->env, &s->task, free_search);
 }
 
+static void drop_waiting(struct search *s)
+{
+    struct wr_route *route = s->route;
+    for (size_t i = 0; i < route->count; i++) {
+        if (!s->legs[i].asked || !route->alone(route->arg, i))
+            continue;
+        route->of[i].cancel(route->of[i].arg, s->legs[i].asked);
+        s->legs[i].asked = NULL;
+        s->running--;
+    }
+}
+
 static void on_leg(void *arg, int err)
 {
     struct leg *leg = arg;
@@ -41,6 +53,8 @@ static void on_leg(void *arg, int err)
     s->running--;
     if (s->err == 0 || s->err == WR_EUNREACH)
         s->err = err;
+    if (err != WR_EUNREACH)
+        drop_waiting(s);
     if (err != 0 && s->running > 0)
         return;
     end(s);

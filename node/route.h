@@ -13,6 +13,9 @@ struct wr_route {
     struct wr_env *env;
     size_t count;
     struct wr_router of[WR_ROUTE_MAX];
+    /* Has that one nobody to ask? Then it is not waited for once another has answered. */
+    bool (*alone)(void *arg, size_t which);
+    void *arg;
 };
 
 /* Reports 0, or the most telling error: that nobody could be asked says less than that nobody knew. */

@@ -28,7 +28,7 @@ struct node {
     struct wr_identify *identify;
     struct wr_pong *pong;
     struct wr_perf *perf;
-    struct wr_dht *dht;
+    struct wr_dht *dht, *lan; /* lan: a second table; usually none */
     struct wr_kv *kv;
     struct wr_state *state;
     struct wr_config config;
@@ -55,7 +55,7 @@ static void start_control(struct node *n)
         .swarm = n->swarm,
         .identify = n->identify,
         .perf = n->perf,
-        .dht = {n->dht},
+        .dht = {n->dht, n->lan},
         .kv = n->kv,
         .state = n->state,
         .config = &n->config,
@@ -118,6 +118,7 @@ static void stop(struct node *n)
 {
     stop_control(n);
     wr_dht_destroy(n->dht);
+    wr_dht_destroy(n->lan);
     wr_perf_destroy(n->perf);
     wr_pong_destroy(n->pong);
     wr_identify_destroy(n->identify);
@@ -910,6 +911,32 @@ static void test_provide_and_join(void **state)
     (void)rows(call(&w->c, w->sim, "joined"), "names", 0);
 }
 
+/* The public network has a table of the local network beside the internet's: nobody being there delays
+ * nothing. */
+static void test_an_empty_second_table(void **state)
+{
+    struct island *w = *state;
+    int error;
+    start(&w->fresh, w->sim, 99, true);
+    stop_control(&w->fresh);
+    w->fresh.lan = wr_dht_create(&(struct wr_dht_options){.swarm = w->fresh.swarm,
+                                                          .kv = w->fresh.kv,
+                                                          .protocol = "/test/lan/kad/1.0.0",
+                                                          .scope = WR_DHT_LAN,
+                                                          .mode = WR_DHT_SERVER},
+                                 &error);
+    assert_non_null(w->fresh.lan);
+    start_control(&w->fresh);
+    dial(&w->other, w->sim, &w->fresh);
+    assert_non_null(call_text(&w->other, w->sim, "connect", "peer", w->of[0].addr));
+    assert_non_null(call_text(&w->other, w->sim, "wait", "for", "online"));
+    wr_time began = sim_now(w->sim);
+    assert_non_null(call_text(&w->other, w->sim, "dht.provide", "cid", CID));
+    assert_null(call_text(&w->other, w->sim, "dht.providers", "cid", CID));
+    expect_error(&w->other, "WR_ENOTFOUND", "nobody but this node");
+    assert_true(sim_now(w->sim) - began < 5 * WR_SEC);
+}
+
 static void test_put_and_get(void **state)
 {
     struct island *w = *state;
@@ -1004,6 +1031,7 @@ int main(void)
         TEST(test_dht_that_is_off),
         ISLAND(test_find_and_connect_by_id),
         ISLAND(test_provide_and_join),
+        ISLAND(test_an_empty_second_table),
         ISLAND(test_put_and_get),
         ISLAND(test_searchers_that_leave),
     };

@@ -12,7 +12,7 @@
 
 /* A router that answers when the test says so. */
 struct fake {
-    bool refuses;
+    bool refuses, alone;
     unsigned asked, cancelled;
     wr_route_done done;
     void *arg;
@@ -43,6 +43,11 @@ struct world {
     int done, err;
 };
 
+static bool is_alone(void *arg, size_t which)
+{
+    return ((struct world *)arg)->of[which].alone;
+}
+
 static int set_up(void **state)
 {
     struct world *w = wr_alloc(sizeof(*w));
@@ -51,6 +56,8 @@ static int set_up(void **state)
     w->route.count = WR_ROUTE_MAX;
     for (size_t i = 0; i < WR_ROUTE_MAX; i++)
         w->route.of[i] = (struct wr_router){fake_find, fake_cancel, &w->of[i]};
+    w->route.alone = is_alone;
+    w->route.arg = w;
     w->router = wr_route_router(&w->route);
     *state = w;
     return 0;
@@ -122,6 +129,25 @@ static void test_one_that_cannot_look_is_left_out(void **state)
     assert_int_equal(w->done, 1);
 }
 
+static void test_nobody_waits_for_one_that_knows_nobody(void **state)
+{
+    struct world *w = *state;
+    w->of[1].alone = true;
+    assert_non_null(ask(w));
+    answer(&w->of[0], WR_ENOTFOUND);
+    assert_int_equal(w->done, 1);
+    assert_int_equal(w->err, WR_ENOTFOUND);
+    assert_int_equal(w->of[1].cancelled, 1);
+    /* Two of that kind both have their time. */
+    w->of[0].alone = true;
+    assert_non_null(ask(w));
+    answer(&w->of[0], WR_EUNREACH);
+    assert_int_equal(w->done, 1);
+    answer(&w->of[1], 0);
+    assert_int_equal(w->done, 2);
+    assert_int_equal(w->err, 0);
+}
+
 static void test_cancel(void **state)
 {
     struct world *w = *state;
@@ -140,6 +166,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_failure_waits_for_all_and_says_the_most, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_one_that_cannot_look_is_left_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nobody_waits_for_one_that_knows_nobody, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_cancel, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
