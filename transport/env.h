@@ -173,6 +173,48 @@ int wr_udp_send(struct wr_udp *u, const struct wr_addr *to, uint32_t ifindex, st
 void wr_udp_addr(const struct wr_udp *u, struct wr_addr *out);
 void wr_udp_close(struct wr_udp *u);
 
+/* ---- datagrams in bulk: the socket that QUIC lives on ------------------------------------------------
+ * One socket listens, dials and punches, since a NAT's mapping belongs to a socket. Datagrams go out and
+ * come in by the batch (segmentation offload where the system has it, one by one where it refuses), never
+ * fragmented: one that is too large for the path is lost. */
+struct wr_dgram;
+
+#define WR_DGRAM_BATCH 65000    /* bytes of one send; the kernel's largest datagram, headers left out */
+#define WR_DGRAM_SEGMENTS 64    /* datagrams of one send; Linux, UDP_MAX_SEGMENTS */
+
+/* Datagrams that came from one address together: `segment` bytes each, the last one maybe shorter. */
+struct wr_dgram_in {
+    struct wr_addr from, to;    /* to: the address of ours, also on a wildcard socket */
+    uint8_t ecn;                /* the two bits of RFC 3168 */
+    uint8_t *data;              /* valid during the call, free to be overwritten */
+    size_t len, segment;
+};
+
+struct wr_dgram_out {
+    struct wr_addr to;
+    struct wr_ip from;    /* source address; family 0: the socket's, or by the routing table */
+    uint8_t ecn;
+    const uint8_t *data;
+    size_t len, segment;
+};
+
+struct wr_dgram_ops {
+    void (*on_receive)(void *arg, const struct wr_dgram_in *in);    /* several times in one turn */
+    void (*on_writable)(void *arg);    /* after WR_ELIMIT: sending goes on */
+};
+
+/* Errors as wr_env_listen. Not shared: the port is ours alone. */
+int wr_env_dgram(struct wr_env *env, const struct wr_addr *at, const struct wr_dgram_ops *ops, void *arg,
+                 struct wr_dgram **out);
+/* 0: sent, or lost as any datagram may be. WR_ELIMIT: the system takes no more just now; what it left is
+ * kept and goes first, and whatever is sent before on_writable is dropped. WR_EUNREACH: no way there. */
+int wr_dgram_send(struct wr_dgram *d, const struct wr_dgram_out *out);
+bool wr_dgram_blocked(const struct wr_dgram *d);    /* on_writable is to come */
+void wr_dgram_addr(const struct wr_dgram *d, struct wr_addr *out);
+void wr_dgram_close(struct wr_dgram *d);
+/* The address of ours that packets to there leave from. Nothing is sent. 0, WR_EUNREACH, WR_ENOFD. */
+int wr_env_source(struct wr_env *env, const struct wr_addr *to, struct wr_ip *out);
+
 /* ---- names ---------------------------------------------------------------------------------------- */
 struct wr_lookup;    /* one question; owned by the environment, alive until answered or cancelled */
 

@@ -41,6 +41,12 @@ unsigned contract_names_asked(struct contract *c);    /* questions that reached 
 /* Gives c->a other addresses or routes; false when that cannot be done here. */
 bool contract_change_net(struct contract *c);
 
+/* c->a's system takes no datagrams of wr_dgram_send from now on, or again. */
+bool contract_jam(struct contract *c, bool on);
+/* It refuses segmentation and large buffers; false when there is no such thing here. */
+bool contract_refuse_offload(struct contract *c, bool on);
+unsigned contract_sends(void);    /* system calls that sent datagrams */
+
 struct uv_loop_s *contract_uv_loop(struct contract *c);    /* contract_uv.c only */
 
 #define CONTRACT_PATIENCE (20 * WR_SEC)    /* only ever used up by a failure */
@@ -64,6 +70,7 @@ int contract_turns(void);
 int contract_stream(void);
 int contract_local(void);
 int contract_udp(void);
+int contract_dgram(void);
 int contract_names(void);
 int contract_kv(void);
 

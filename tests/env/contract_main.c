@@ -6,6 +6,7 @@ int main(void)
     failures += contract_stream();
     failures += contract_local();
     failures += contract_udp();
+    failures += contract_dgram();
     failures += contract_names();
     failures += contract_kv();
     return failures != 0;

@@ -68,6 +68,24 @@ void contract_starve(struct contract *c, bool starving)
     sim_set_descriptors(d->b, starving ? sim_descriptors(d->b) : 0);
 }
 
+bool contract_jam(struct contract *c, bool on)
+{
+    sim_jam(driver_of(c)->a, on);
+    return true;
+}
+
+bool contract_refuse_offload(struct contract *c, bool on)
+{
+    (void)c;
+    (void)on;
+    return false;
+}
+
+unsigned contract_sends(void)
+{
+    return 0;
+}
+
 const char *contract_store(struct contract *c)
 {
     (void)c;

@@ -391,6 +391,11 @@ void sim_set_loss(struct sim *sim, double loss, double reorder)
     sim->o.reorder = reorder;
 }
 
+void sim_set_mtu(struct sim *sim, size_t bytes)
+{
+    sim->mtu = bytes;
+}
+
 void sim_set_bandwidth(struct sim_host *host, uint64_t bandwidth)
 {
     host->bandwidth = bandwidth;

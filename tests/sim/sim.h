@@ -100,6 +100,10 @@ void sim_pause(struct sim_host *host, bool paused);
 void sim_set_side(struct sim_host *host, unsigned side);
 void sim_heal(struct sim *sim);    /* all back to side 0 */
 void sim_set_loss(struct sim *sim, double loss, double reorder);
+/* Larger datagrams of wr_dgram_send vanish; 0: 1472 bytes, as over Ethernet. */
+void sim_set_mtu(struct sim *sim, size_t bytes);
+/* The system takes no datagrams of wr_dgram_send from now on, or again. */
+void sim_jam(struct sim_host *host, bool jammed);
 void sim_set_bandwidth(struct sim_host *host, uint64_t bandwidth);
 /* How many sockets a machine may hold; 0: any number. Those that are open stay. */
 void sim_set_descriptors(struct sim_host *host, unsigned max);

@@ -41,6 +41,7 @@ struct sim {
     struct wr_map nodes;    /* struct node by scope and address */
     unsigned host_count, next_id;
     bool names_down;
+    size_t mtu;    /* bytes of a datagram; 0: the usual */
 };
 
 /* What an address leads to. */
@@ -59,7 +60,7 @@ struct sim_host {
     struct sim_gateway *gateway;
     struct wr_ip ip4, ip6;
     struct sim_node node4, node6;
-    bool up, paused;
+    bool up, paused, jammed;
     struct sim_chance chance;
     int64_t clock_error;
     uint64_t bandwidth;

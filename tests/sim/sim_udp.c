@@ -5,6 +5,7 @@
 
 #define DATAGRAM_MAX 65507    /* bytes; IPv4 */
 #define GROUPS_MAX 4
+#define MTU 1472              /* bytes of a datagram; Ethernet, IPv4 */
 #define INTERFACE 2           /* eth0, as wr_env_ifaddrs says */
 
 enum { NOTE_DATAGRAM = 32 };
@@ -15,10 +16,19 @@ struct wr_udp {
     struct wr_addr at;
     bool shared, counted;
     const struct wr_udp_ops *ops;
+    const struct wr_dgram_ops *bulk;    /* of a struct wr_dgram; ops is NULL then */
     void *arg;
     struct wr_list node;     /* on host->udps; alone once cut off */
     struct wr_ip groups[GROUPS_MAX];
     size_t group_count;
+};
+
+/* The bulk form is the same socket behind other calls. */
+struct wr_dgram {
+    struct wr_udp udp;    /* first */
+    struct sim_event room;
+    struct wr_dgram_out kept;    /* data owned; NULL: nothing */
+    uint8_t *kept_data;
 };
 
 static bool is_any(const struct wr_ip *ip)
@@ -44,10 +54,9 @@ static bool in_use(const struct sim_host *host, const struct wr_addr *at, bool s
     return false;
 }
 
-int wr_env_udp(struct wr_env *env, const struct wr_addr *at, bool shared, const struct wr_udp_ops *ops,
-               void *arg, struct wr_udp **out)
+static int open_at(struct sim_host *host, const struct wr_addr *at, bool shared, size_t size,
+                   struct wr_udp **out)
 {
-    struct sim_host *host = sim_host_from(env);
     struct wr_addr bound = *at;
     if (!is_any(&at->ip) && !is_multicast(&at->ip) && !sim_ip_is_ours(host, &at->ip))
         return WR_EINVAL;
@@ -59,16 +68,29 @@ int wr_env_udp(struct wr_env *env, const struct wr_addr *at, bool shared, const 
         return WR_EINUSE;
     if (host->descriptors_max && host->descriptors >= host->descriptors_max)
         return WR_ENOFD;
-    struct wr_udp *u = wr_alloc(sizeof(*u));
+    struct wr_udp *u = wr_alloc(size);
     if (!u)
         return WR_ELIMIT;
-    *u = (struct wr_udp){.host = host, .at = bound, .shared = shared, .ops = ops, .arg = arg};
+    u->host = host;
+    u->at = bound;
+    u->shared = shared;
     u->counted = true;
     host->descriptors++;
     wr_list_init(&u->node);
     wr_list_append(&host->udps, &u->node);
     *out = u;
     return 0;
+}
+
+int wr_env_udp(struct wr_env *env, const struct wr_addr *at, bool shared, const struct wr_udp_ops *ops,
+               void *arg, struct wr_udp **out)
+{
+    int rc = open_at(sim_host_from(env), at, shared, sizeof(**out), out);
+    if (rc == 0) {
+        (*out)->ops = ops;
+        (*out)->arg = arg;
+    }
+    return rc;
 }
 
 int wr_udp_join(struct wr_udp *u, const struct wr_ip *group, uint32_t ifindex)
@@ -112,8 +134,15 @@ static void hand_over(struct wr_udp *u, struct sim_packet *packet)
     sim_note(host->sim, NOTE_DATAGRAM, host, packet->head.len);
     sim_note_bytes(host->sim, packet->data, packet->head.len < 64 ? packet->head.len : 64);
     sim_begin(host);
-    u->ops->on_datagram(u->arg, &packet->head.from, sim_is_loopback(&packet->head.to.ip) ? 1 : INTERFACE,
-                        packet->data, packet->head.len);
+    if (u->bulk) {
+        struct wr_dgram_in in = {.from = packet->head.from, .to = packet->head.to, .data = packet->data,
+                                 .len = packet->head.len, .segment = packet->head.len};
+        u->bulk->on_receive(u->arg, &in);
+    } else {
+        u->ops->on_datagram(u->arg, &packet->head.from,
+                            sim_is_loopback(&packet->head.to.ip) ? 1 : INTERFACE, packet->data,
+                            packet->head.len);
+    }
     sim_end(host);
 }
 
@@ -180,12 +209,13 @@ static int send_to_group(struct wr_udp *u, const struct wr_addr *to, struct wr_b
     return 0;
 }
 
-int wr_udp_send(struct wr_udp *u, const struct wr_addr *to, uint32_t ifindex, struct wr_bytes data)
+/* One datagram from this address of ours, or the one that leads there. */
+static int send_one(struct wr_udp *u, const struct wr_addr *to, const struct wr_ip *source,
+                    struct wr_bytes data)
 {
     struct sim_host *host = u->host;
     struct sim *sim = host->sim;
-    struct wr_ip from = u->at.ip;
-    (void)ifindex;
+    struct wr_ip from = source->family ? *source : u->at.ip;
     if (to->ip.family != u->at.ip.family || !to->port)
         return WR_EUNREACH;
     if (data.len > DATAGRAM_MAX)
@@ -209,6 +239,117 @@ int wr_udp_send(struct wr_udp *u, const struct wr_addr *to, uint32_t ifindex, st
         late = (wr_time)(sim_chance_unit(&sim->chance) * (double)(20 * WR_MSEC));
     sim_packet_send(packet, late);
     return 0;
+}
+
+int wr_udp_send(struct wr_udp *u, const struct wr_addr *to, uint32_t ifindex, struct wr_bytes data)
+{
+    static const struct wr_ip any;
+    (void)ifindex;
+    return send_one(u, to, &any, data);
+}
+
+/* ---- in bulk ------------------------------------------------------------------------------------- */
+
+int wr_env_dgram(struct wr_env *env, const struct wr_addr *at, const struct wr_dgram_ops *ops, void *arg,
+                 struct wr_dgram **out)
+{
+    struct wr_udp *u;
+    int rc = open_at(sim_host_from(env), at, false, sizeof(**out), &u);
+    if (rc != 0)
+        return rc;
+    u->bulk = ops;
+    u->arg = arg;
+    *out = (struct wr_dgram *)(void *)u;
+    return 0;
+}
+
+/* Datagrams of this size and above never pass any link. */
+static bool too_large(const struct sim *sim, size_t len)
+{
+    return len > (sim->mtu ? sim->mtu : MTU);
+}
+
+static int send_batch(struct wr_udp *u, const struct wr_dgram_out *out)
+{
+    for (size_t at = 0; at < out->len; at += out->segment) {
+        size_t len = out->len - at < out->segment ? out->len - at : out->segment;
+        if (too_large(u->host->sim, len))
+            continue;
+        int rc = send_one(u, &out->to, &out->from, WR_BYTES(out->data + at, len));
+        if (rc == WR_EUNREACH)
+            return rc;
+    }
+    return 0;
+}
+
+int wr_dgram_send(struct wr_dgram *d, const struct wr_dgram_out *out)
+{
+    struct sim_host *host = d->udp.host;
+    if (out->to.ip.family != d->udp.at.ip.family)
+        return WR_EUNREACH;
+    if (d->kept_data)
+        return WR_ELIMIT;
+    if (!host->jammed)
+        return send_batch(&d->udp, out);
+    d->kept_data = wr_memdup(out->data, out->len);
+    if (!d->kept_data)
+        return 0;
+    d->kept = *out;
+    d->kept.data = d->kept_data;
+    return WR_ELIMIT;
+}
+
+bool wr_dgram_blocked(const struct wr_dgram *d)
+{
+    return d->kept_data != NULL;
+}
+
+static void drop_kept(struct wr_dgram *d)
+{
+    wr_free(d->kept_data);
+    d->kept_data = NULL;
+}
+
+static void on_room(struct sim_event *event)
+{
+    struct wr_dgram *d = wr_list_entry(event, struct wr_dgram, room);
+    struct sim_host *host = d->udp.host;
+    if (!d->kept_data || host->jammed)
+        return;
+    send_batch(&d->udp, &d->kept);
+    drop_kept(d);
+    sim_begin(host);
+    d->udp.bulk->on_writable(d->udp.arg);
+    sim_end(host);
+}
+
+void sim_jam(struct sim_host *host, bool jammed)
+{
+    host->jammed = jammed;
+    if (jammed)
+        return;
+    wr_list_each(node, &host->udps) {
+        struct wr_udp *u = wr_list_entry(node, struct wr_udp, node);
+        if (u->bulk)
+            sim_event_at(host->sim, &((struct wr_dgram *)(void *)u)->room, host->sim->now, on_room);
+    }
+}
+
+void wr_dgram_addr(const struct wr_dgram *d, struct wr_addr *out)
+{
+    *out = d->udp.at;
+}
+
+void wr_dgram_close(struct wr_dgram *d)
+{
+    drop_kept(d);
+    sim_event_stop(d->udp.host->sim, &d->room);
+    wr_udp_close(&d->udp);
+}
+
+int wr_env_source(struct wr_env *env, const struct wr_addr *to, struct wr_ip *out)
+{
+    return sim_source_ip(sim_host_from(env), &to->ip, out) ? 0 : WR_EUNREACH;
 }
 
 void wr_udp_addr(const struct wr_udp *u, struct wr_addr *out)
