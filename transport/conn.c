@@ -161,12 +161,12 @@ wr_time wr_conn_rtt(const struct wr_conn *c)
 
 void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out)
 {
-    if (wr_maddr_from_addr(&c->remote, false, out) != 0)
+    if (wr_maddr_from_addr(&c->remote, c->udp, out) != 0)
         out->len = 0;
 }
 
 void wr_conn_local(const struct wr_conn *c, struct wr_maddr *out)
 {
-    if (wr_maddr_from_addr(&c->local, false, out) != 0)
+    if (wr_maddr_from_addr(&c->local, c->udp, out) != 0)
         out->len = 0;
 }

@@ -75,6 +75,7 @@ struct wr_conn {
     enum wr_conn_state state;
     bool outbound;                     /* we dialled */
     bool limited;                      /* relayed: few bytes, opt-in protocols only */
+    bool udp;                          /* QUIC: the addresses are of UDP */
     bool port_reused;                  /* left from a listening port, or was accepted on one */
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
     bool counted;                      /* swarm: stands in the peerstore entry's connections */

@@ -498,21 +498,37 @@ static void on_starved(void *arg, int err)
         wr_conn_close(worst, WR_CONN_TRIMMED);
 }
 
+static bool may_accept_quic(void *arg, const struct wr_addr *from)
+{
+    return may_accept(arg, from);
+}
+
+static void on_accept_quic(void *arg, struct wr_conn *c)
+{
+    struct wr_swarm *sw = arg;
+    wr_list_append(&sw->opening, &c->node);
+}
+
+static const struct wr_quic_ops quic_ops = {.may_accept = may_accept_quic, .on_accept = on_accept_quic};
+
 static const struct wr_listener_ops listener_ops = {.on_accept = on_accept, .on_starved = on_starved};
 
 int wr_swarm_listen(struct wr_swarm *sw, struct wr_bytes addr)
 {
     struct wr_addr at;
-    if (wr_maddr_kind(addr) != WR_MADDR_TCP || !wr_maddr_addr(addr, &at))
+    enum wr_maddr_kind kind = wr_maddr_kind(addr);
+    if ((kind != WR_MADDR_TCP && (kind != WR_MADDR_QUIC || !sw->quic)) || !wr_maddr_addr(addr, &at))
         return WR_EUNSUPPORTED;
     if (sw->listener_count >= WR_SWARM_LISTENERS_MAX)
         return WR_ELIMIT;
     struct wr_swarm_listener *l = &sw->listeners[sw->listener_count];
-    l->swarm = sw;
-    int rc = wr_env_listen(sw->env, &at, &listener_ops, l, &l->socket);
+    *l = (struct wr_swarm_listener){.swarm = sw};
+    int rc = kind == WR_MADDR_QUIC ? wr_quic_listen(sw->quic, &at, &l->addr)
+                                   : wr_env_listen(sw->env, &at, &listener_ops, l, &l->socket);
     if (rc != 0)
         return rc;
-    wr_listener_addr(l->socket, &l->addr);
+    if (l->socket)
+        wr_listener_addr(l->socket, &l->addr);
     sw->listener_count++;
     wr_swarm_refresh_links(sw);
     return 0;
@@ -522,7 +538,7 @@ size_t wr_swarm_listening(const struct wr_swarm *sw, struct wr_maddr *out, size_
 {
     size_t n = 0;
     for (size_t i = 0; i < sw->listener_count && n < max; i++)
-        if (wr_maddr_from_addr(&sw->listeners[i].addr, false, &out[n]) == 0)
+        if (wr_maddr_from_addr(&sw->listeners[i].addr, !sw->listeners[i].socket, &out[n]) == 0)
             n++;
     return n;
 }
@@ -533,7 +549,7 @@ static void announce_listener(struct wr_swarm *sw, const struct wr_swarm_listene
     wr_time now = wr_env_now(sw->env);
     struct wr_maddr ma;
     if (wr_ip_classify(&l->addr.ip) != WR_IP_UNSPECIFIED) {
-        if (wr_maddr_from_addr(&l->addr, false, &ma) == 0)
+        if (wr_maddr_from_addr(&l->addr, !l->socket, &ma) == 0)
             wr_addrbook_put(&sw->addrbook, wr_maddr_bytes(&ma), WR_ADDR_LISTEN, now);
         return;
     }
@@ -543,7 +559,7 @@ static void announce_listener(struct wr_swarm *sw, const struct wr_swarm_listene
         /* Link-local addresses mean something only together with an interface of the reader's. */
         if (link->ip.family != l->addr.ip.family || wr_ip_classify(&link->ip) == WR_IP_LINK_LOCAL)
             continue;
-        if (wr_maddr_from_addr(&at, false, &ma) == 0)
+        if (wr_maddr_from_addr(&at, !l->socket, &ma) == 0)
             wr_addrbook_put(&sw->addrbook, wr_maddr_bytes(&ma), WR_ADDR_LISTEN, now);
     }
 }
@@ -589,7 +605,8 @@ const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct 
     for (size_t i = 0; i < sw->listener_count; i++) {
         const struct wr_addr *at = &sw->listeners[i].addr;
         enum wr_ip_class class = wr_ip_classify(&at->ip);
-        if (at->ip.family != to->ip.family || (class == WR_IP_LOOPBACK && !loopback))
+        if (!sw->listeners[i].socket || at->ip.family != to->ip.family ||
+            (class == WR_IP_LOOPBACK && !loopback))
             continue;
         /* A socket on one address may be on the wrong interface; a wildcard never is. */
         if (!best || class == WR_IP_UNSPECIFIED || (loopback && class == WR_IP_LOOPBACK))
@@ -654,6 +671,10 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     wr_list_init(&sw->dials);
     wr_list_init(&sw->dial_queue);
     wr_list_init(&sw->net_watch.node);
+    if (rc == 0 && !options->psk) {
+        sw->quic = wr_quic_create(&sw->ctx, &quic_ops, sw);
+        rc = sw->quic ? 0 : WR_ELIMIT;
+    }
     if (rc != 0) {
         wr_swarm_destroy(sw);
         return NULL;
@@ -701,7 +722,8 @@ void wr_swarm_destroy(struct wr_swarm *sw)
         return;
     sw->destroyed = true;
     for (size_t i = 0; i < sw->listener_count; i++)
-        wr_listener_close(sw->listeners[i].socket);
+        if (sw->listeners[i].socket)
+            wr_listener_close(sw->listeners[i].socket);
     wr_timer_stop(sw->env, &sw->upkeep);
     wr_net_watch_stop(&sw->net_watch);
     wr_swarm_dials_abort(sw);
@@ -709,6 +731,7 @@ void wr_swarm_destroy(struct wr_swarm *sw)
     end_all(&sw->opening, WR_CONN_SHUTDOWN);
     wr_task_cancel(&sw->addrs_task);
     wr_task_cancel(&sw->protocols_task);
+    wr_quic_destroy(sw->quic);
     /* Behind the disposals of its connections, which still look at the context. */
     wr_env_dispose(sw->env, &sw->addrs_task, free_swarm);
 }

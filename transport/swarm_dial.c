@@ -147,6 +147,12 @@ static void refuse(struct wr_swarm_dial *d, int err)
         d->refused_err = err;
 }
 
+static bool can_dial(const struct wr_swarm *sw, struct wr_bytes addr)
+{
+    enum wr_maddr_kind kind = wr_maddr_kind(addr);
+    return kind == WR_MADDR_TCP || (kind == WR_MADDR_QUIC && sw->quic);
+}
+
 /* One address with numbers: filtered, then ranked among the rest. */
 static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr_origin origin)
 {
@@ -156,7 +162,7 @@ static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_a
         return;
     struct wr_bytes bare = wr_maddr_strip_peer(addr);
     struct wr_addr to;
-    if (wr_maddr_kind(bare) != WR_MADDR_TCP || !wr_maddr_addr(bare, &to) || to.port == 0) {
+    if (!can_dial(sw, bare) || !wr_maddr_addr(bare, &to) || to.port == 0) {
         refuse(d, WR_EUNSUPPORTED);
         return;
     }
@@ -242,7 +248,10 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
     struct wr_swarm *sw = d->swarm;
     struct wr_addr to;
     int err = WR_EUNREACH;
-    if (wr_maddr_addr(wr_maddr_bytes(&d->plan.addrs[i].addr), &to))
+    struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
+    if (wr_maddr_kind(addr) == WR_MADDR_QUIC && wr_maddr_addr(addr, &to))
+        d->conns[i] = wr_quic_dial(sw->quic, &to, d->peer.len ? &d->peer : NULL, d, &err);
+    else if (wr_maddr_addr(addr, &to))
         d->conns[i] = wr_channel_dial(&sw->ctx, &to, reuse_port ? wr_swarm_port_for(sw, &to) : NULL,
                                       d->peer.len ? &d->peer : NULL, d, &err);
     if (d->conns[i])
@@ -538,7 +547,7 @@ void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr
  * of its own, it cannot happen twice. */
 static bool maybe_met_halfway(const struct wr_conn *c, int err)
 {
-    return c->outbound && c->port_reused && c->local.ip.family &&
+    return c->outbound && !c->udp && c->port_reused && c->local.ip.family &&
            (err == WR_EPROTO || err == WR_ERESET || err == WR_ECLOSED);
 }
 

@@ -4,6 +4,7 @@
 #define WR_SWARM_IMPL_H
 
 #include "transport/conn_impl.h"
+#include "transport/quic.h"
 #include "transport/swarm.h"
 
 #define WR_SWARM_LISTENERS_MAX 16     /* sockets; ours */
@@ -29,7 +30,7 @@ struct wr_swarm_peer {
 
 struct wr_swarm_listener {
     struct wr_swarm *swarm;
-    struct wr_listener *socket;
+    struct wr_listener *socket;    /* TCP; NULL: QUIC, whose sockets are in swarm->quic */
     struct wr_addr addr;
 };
 
@@ -44,6 +45,7 @@ struct wr_swarm {
     struct wr_limits *limits;
     const struct wr_key *key;
     struct wr_conn_ctx ctx;
+    struct wr_quic *quic;               /* owned; NULL in a private network, which QUIC cannot be part of */
     struct wr_peerstore peerstore;
     struct wr_addrbook addrbook;
     struct wr_policy policy;

@@ -207,6 +207,7 @@ struct sim *sim_create(const struct sim_options *options)
     o->stream_timeout = o->stream_timeout ? o->stream_timeout : 120 * WR_SEC;
     sim->now = START;
     chance_seed(&sim->chance, o->seed, 0);
+    sim_os_seed(o->seed);
     wr_list_init(&sim->hosts);
     wr_list_init(&sim->conns);
     wr_list_init(&sim->names);

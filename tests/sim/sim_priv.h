@@ -149,6 +149,9 @@ void sim_lookups_cut(struct sim_host *host);
 void sim_disks_crash(struct sim_host *host);
 void sim_disks_clear(struct sim_host *host);
 
+/* ---- sim_os.c: chance and time of libraries ---- */
+void sim_os_seed(uint64_t seed);
+
 /* ---- sim_alloc.c: allocations between the two may be made to fail ---- */
 void sim_alloc_enter(void);
 void sim_alloc_leave(void);

@@ -1,0 +1,490 @@
+#include "transport/quic_impl.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <string.h>
+
+#define IDS_MAX      131072    /* entries of the routing table: sixteen for each of 8192 connections; ours */
+#define RESETS_MAX   200       /* stateless resets a second; ours */
+#define RETRIES_MAX  2000      /* Retry packets a second: 50 us of work each; ours */
+#define VERSIONS_MAX 100       /* Version Negotiation packets a second; ours */
+#define RESET_MIN    22        /* bytes: a shorter packet cannot be answered by a shorter reset; ngtcp2's own
+                                  keepalives are some 30, so the usual 43 would leave them unanswered */
+#define RETRY_ABOVE  64        /* handshakes under way; or half of what may be, if that is less */
+#define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
+#define MEM_HEADER   16        /* bytes before an allocation of ngtcp2's, that hold its size */
+
+/* ---- addresses ---------------------------------------------------------------------------------- */
+
+static socklen_t to_sockaddr(const struct wr_addr *addr, struct sockaddr_storage *out)
+{
+    memset(out, 0, sizeof(*out));
+    if (addr->ip.family == 4) {
+        struct sockaddr_in *in = (struct sockaddr_in *)out;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(addr->port);
+        memcpy(&in->sin_addr, addr->ip.bytes, 4);
+        return sizeof(*in);
+    }
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(addr->port);
+    in6->sin6_scope_id = addr->scope;
+    memcpy(&in6->sin6_addr, addr->ip.bytes, 16);
+    return sizeof(*in6);
+}
+
+void wr_quic_read_sockaddr(const ngtcp2_sockaddr *sa, struct wr_addr *out)
+{
+    *out = (struct wr_addr){0};
+    if (sa->sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, sa, sizeof(in));
+        out->ip.family = 4;
+        out->port = ntohs(in.sin_port);
+        memcpy(out->ip.bytes, &in.sin_addr, 4);
+        return;
+    }
+    struct sockaddr_in6 in6;
+    memcpy(&in6, sa, sizeof(in6));
+    out->ip.family = 6;
+    out->port = ntohs(in6.sin6_port);
+    out->scope = in6.sin6_scope_id;
+    memcpy(out->ip.bytes, &in6.sin6_addr, 16);
+}
+
+void wr_quic_make_path(struct wr_quic_path *path, const struct wr_addr *local, const struct wr_addr *remote)
+{
+    path->path = (ngtcp2_path){0};
+    path->path.local.addrlen = to_sockaddr(local, &path->local);
+    path->path.local.addr = (ngtcp2_sockaddr *)&path->local;
+    path->path.remote.addrlen = to_sockaddr(remote, &path->remote);
+    path->path.remote.addr = (ngtcp2_sockaddr *)&path->remote;
+}
+
+/* ---- the routing table -------------------------------------------------------------------------- */
+
+static struct wr_bytes make_key(uint8_t out[static 1 + NGTCP2_MAX_CIDLEN], enum wr_quic_id_kind kind,
+                                const uint8_t *key, size_t len)
+{
+    assert(len <= NGTCP2_MAX_CIDLEN);
+    out[0] = (uint8_t)kind;
+    memcpy(out + 1, key, len);
+    return WR_BYTES(out, len + 1);
+}
+
+static struct wr_quic_id *id_find(const struct wr_quic *q, enum wr_quic_id_kind kind, const uint8_t *key,
+                                  size_t len)
+{
+    uint8_t room[1 + NGTCP2_MAX_CIDLEN];
+    return len > NGTCP2_MAX_CIDLEN ? NULL : wr_map_get(&q->ids, make_key(room, kind, key, len));
+}
+
+int wr_quic_id_add(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uint8_t *key, size_t len)
+{
+    struct wr_quic_id *id = wr_alloc(sizeof(*id));
+    if (!id)
+        return WR_ELIMIT;
+    id->conn = qc;
+    id->len = (uint8_t)(len + 1);
+    int rc = wr_map_put(&qc->q->ids, make_key(id->key, kind, key, len), id);
+    if (rc != 0) {
+        wr_free(id);
+        return rc;
+    }
+    wr_list_append(&qc->ids, &id->node);
+    return 0;
+}
+
+void wr_quic_id_free(struct wr_quic *q, struct wr_quic_id *id)
+{
+    wr_map_del(&q->ids, WR_BYTES(id->key, id->len));
+    wr_list_remove(&id->node);
+    wr_free(id);
+}
+
+void wr_quic_id_drop(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uint8_t *key, size_t len)
+{
+    struct wr_quic_id *id = id_find(qc->q, kind, key, len);
+    if (id && id->conn == qc)
+        wr_quic_id_free(qc->q, id);
+}
+
+/* ---- sending to strangers ------------------------------------------------------------------------ */
+
+bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max)
+{
+    wr_time now = wr_env_now(q->env);
+    if (now - rate->since >= WR_SEC || rate->since == 0) {
+        rate->since = now ? now : 1;
+        rate->done = 0;
+    }
+    return rate->done++ < max;
+}
+
+int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn, const uint8_t *data,
+                 size_t len, size_t segment)
+{
+    struct wr_addr local;
+    struct wr_dgram_out out = {.ecn = ecn, .data = data, .len = len, .segment = segment};
+    if (!sock->dgram)
+        return WR_EUNREACH;
+    wr_quic_read_sockaddr(path->remote.addr, &out.to);
+    wr_quic_read_sockaddr(path->local.addr, &local);
+    out.from = local.ip;
+    return wr_dgram_send(sock->dgram, &out);
+}
+
+/* One packet without a connection; n <= 0: it could not be made. */
+static void send_alone(struct wr_quic_sock *sock, const ngtcp2_path *path, const uint8_t *data,
+                       ngtcp2_ssize n)
+{
+    if (n > 0)
+        wr_quic_send(sock, path, 0, data, (size_t)n, (size_t)n);
+}
+
+static void send_versions(struct wr_quic_sock *sock, const ngtcp2_path *path, const ngtcp2_version_cid *vc)
+{
+    uint8_t packet[256], random[2];
+    wr_env_random(sock->q->env, random, sizeof(random));
+    /* The second is one of those that must be ignored (RFC 9000 section 15), so that peers do not get used
+     * to a list of one. */
+    uint32_t versions[2] = {NGTCP2_PROTO_VER_V1, 0x0a0a0a0a | (uint32_t)(random[1] & 0xf0) << 24};
+    if (!wr_quic_may(sock->q, &sock->q->versions, VERSIONS_MAX))
+        return;
+    send_alone(sock, path, packet,
+               ngtcp2_pkt_write_version_negotiation(packet, sizeof(packet), random[0], vc->scid,
+                                                    vc->scidlen, vc->dcid, vc->dcidlen, versions, 2));
+}
+
+/* We know nothing of this connection: perhaps we were restarted. */
+static void send_reset(struct wr_quic_sock *sock, const ngtcp2_path *path, const uint8_t *dcid, size_t len)
+{
+    struct wr_quic *q = sock->q;
+    uint8_t packet[64], random[64], token[NGTCP2_STATELESS_RESET_TOKENLEN];
+    ngtcp2_cid cid;
+    if (len < RESET_MIN || !wr_quic_may(q, &q->resets, RESETS_MAX))
+        return;
+    ngtcp2_cid_init(&cid, dcid, WR_QUIC_CID);
+    if (ngtcp2_crypto_generate_stateless_reset_token(token, q->reset_secret, sizeof(q->reset_secret),
+                                                     &cid) != 0)
+        return;
+    /* Shorter than what it answers, so that two such nodes cannot keep each other busy. */
+    size_t whole = len - 1 < 43 ? len - 1 : 43;
+    wr_env_random(q->env, random, sizeof(random));
+    send_alone(sock, path, packet,
+               ngtcp2_pkt_write_stateless_reset(packet, sizeof(packet), token, random,
+                                                whole - sizeof(token)));
+}
+
+static void send_retry(struct wr_quic_sock *sock, const ngtcp2_path *path, const ngtcp2_pkt_hd *hd)
+{
+    struct wr_quic *q = sock->q;
+    uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN], packet[512], bytes[WR_QUIC_CID];
+    ngtcp2_cid scid;
+    if (!wr_quic_may(q, &q->retries, RETRIES_MAX))
+        return;
+    wr_env_random(q->env, bytes, sizeof(bytes));
+    ngtcp2_cid_init(&scid, bytes, sizeof(bytes));
+    ngtcp2_ssize n = ngtcp2_crypto_generate_retry_token(
+        token, q->token_secret, sizeof(q->token_secret), hd->version, path->remote.addr,
+        path->remote.addrlen, &scid, &hd->dcid, (ngtcp2_tstamp)wr_env_now(q->env));
+    if (n < 0)
+        return;
+    send_alone(sock, path, packet,
+               ngtcp2_crypto_write_retry(packet, sizeof(packet), hd->version, &hd->scid, &scid, &hd->dcid,
+                                         token, (size_t)n));
+}
+
+/* ---- strangers ------------------------------------------------------------------------------------ */
+
+/* Many handshakes are under way: spoofed ones must not take the places of others. */
+static bool under_load(const struct wr_quic *q)
+{
+    uint64_t used = q->ctx->limits->of[WR_LIMIT_CONNS_HALF_OPEN].used;
+    uint64_t max = q->ctx->limits->of[WR_LIMIT_CONNS_HALF_OPEN].max;
+    return q->retry_always || used >= RETRY_ABOVE || used * 2 >= max;
+}
+
+/* Looks at the token of a first packet. False: it was answered. */
+static bool address_proved(struct wr_quic_sock *sock, const ngtcp2_path *path, const ngtcp2_pkt_hd *hd,
+                           struct wr_quic_first *first)
+{
+    struct wr_quic *q = sock->q;
+    ngtcp2_vec token = wr_quic_compat_token(hd);
+    uint8_t packet[256];
+    if (token.len && token.base[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY) {
+        if (ngtcp2_crypto_verify_retry_token(&first->original, token.base, token.len, q->token_secret,
+                                             sizeof(q->token_secret), hd->version, path->remote.addr,
+                                             path->remote.addrlen, &hd->dcid, TOKEN_LIFE,
+                                             (ngtcp2_tstamp)wr_env_now(q->env)) == 0) {
+            first->retried = true;
+            return true;
+        }
+        if (wr_quic_may(q, &q->retries, RETRIES_MAX))
+            send_alone(sock, path, packet,
+                       ngtcp2_crypto_write_connection_close(packet, sizeof(packet), hd->version, &hd->scid,
+                                                            &hd->dcid, NGTCP2_INVALID_TOKEN, NULL, 0));
+        return false;
+    }
+    if (!under_load(q))
+        return true;
+    send_retry(sock, path, hd);
+    return false;
+}
+
+/* A first packet of somebody we do not know. */
+static void accept_first(struct wr_quic_sock *sock, const struct wr_dgram_in *in, const ngtcp2_path *path,
+                         const uint8_t *data, size_t len)
+{
+    struct wr_quic *q = sock->q;
+    ngtcp2_pkt_hd hd;
+    if (!sock->listening || ngtcp2_accept(&hd, data, len) != 0)
+        return;
+    struct wr_quic_first first = {.hd = &hd, .original = hd.dcid, .local = in->to, .remote = in->from};
+    if (!address_proved(sock, path, &hd, &first))
+        return;
+    if (!q->ops->may_accept(q->arg, &in->from))
+        return;
+    struct wr_quic_conn *qc = wr_quic_conn_accept(q, sock, &first);
+    if (!qc) {
+        wr_limits_give(q->ctx->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
+        return;
+    }
+    q->ops->on_accept(q->arg, &qc->conn);
+    wr_quic_conn_input(qc, sock, path, in->ecn, data, len);
+}
+
+static void datagram(struct wr_quic_sock *sock, const struct wr_dgram_in *in, const ngtcp2_path *path,
+                     const uint8_t *data, size_t len)
+{
+    struct wr_quic *q = sock->q;
+    ngtcp2_version_cid vc;
+    bool is_long = data[0] & 0x80;
+    int rc = ngtcp2_pkt_decode_version_cid(&vc, data, len, WR_QUIC_CID);
+    if (rc != 0 && rc != NGTCP2_ERR_VERSION_NEGOTIATION)
+        return;
+    /* Drafts count as supported for ngtcp2; for us there is one version. */
+    if (is_long && vc.version != 0 && vc.version != NGTCP2_PROTO_VER_V1) {
+        if (len >= NGTCP2_MAX_UDP_PAYLOAD_SIZE && sock->listening)
+            send_versions(sock, path, &vc);
+        return;
+    }
+    struct wr_quic_id *id = id_find(q, WR_QUIC_ID_CID, vc.dcid, vc.dcidlen);
+    if (!id && !is_long && len >= RESET_MIN - 1)
+        id = id_find(q, WR_QUIC_ID_RESET, data + len - NGTCP2_STATELESS_RESET_TOKENLEN,
+                     NGTCP2_STATELESS_RESET_TOKENLEN);
+    if (id && id->conn)
+        wr_quic_conn_input(id->conn, sock, path, in->ecn, data, len);
+    else if (id)
+        wr_quic_linger_input(id->linger);
+    else if (is_long)
+        accept_first(sock, in, path, data, len);
+    else
+        send_reset(sock, path, vc.dcid, len);
+}
+
+static void on_receive(void *arg, const struct wr_dgram_in *in)
+{
+    struct wr_quic_sock *sock = arg;
+    struct wr_quic_path path;
+    wr_quic_make_path(&path, &in->to, &in->from);
+    /* An empty datagram has no first byte. */
+    for (size_t at = 0; at < in->len && sock->dgram; at += in->segment) {
+        size_t len = in->len - at < in->segment ? in->len - at : in->segment;
+        datagram(sock, in, &path.path, in->data + at, len);
+    }
+}
+
+static void on_writable(void *arg)
+{
+    struct wr_quic_sock *sock = arg;
+    struct wr_list waiting;
+    wr_list_init(&waiting);
+    for (struct wr_list *it; (it = wr_list_pop(&sock->q->jammed));)
+        wr_list_append(&waiting, it);
+    for (struct wr_list *it; (it = wr_list_pop(&waiting));)
+        wr_quic_conn_want_flush(wr_list_entry(it, struct wr_quic_conn, jam_node));
+}
+
+static const struct wr_dgram_ops dgram_ops = {.on_receive = on_receive, .on_writable = on_writable};
+
+/* ---- sockets ------------------------------------------------------------------------------------- */
+
+static int open_sock(struct wr_quic *q, const struct wr_addr *at, bool listening, struct wr_quic_sock **out)
+{
+    if (q->sock_count >= WR_QUIC_SOCKS_MAX)
+        return WR_ELIMIT;
+    struct wr_quic_sock *sock = &q->socks[q->sock_count];
+    *sock = (struct wr_quic_sock){.q = q, .listening = listening};
+    int rc = wr_env_dgram(q->env, at, &dgram_ops, sock, &sock->dgram);
+    if (rc != 0)
+        return rc;
+    wr_dgram_addr(sock->dgram, &sock->at);
+    q->sock_count++;
+    *out = sock;
+    return 0;
+}
+
+int wr_quic_listen(struct wr_quic *q, const struct wr_addr *at, struct wr_addr *bound)
+{
+    struct wr_quic_sock *sock;
+    int rc = open_sock(q, at, true, &sock);
+    if (rc == 0)
+        *bound = sock->at;
+    return rc;
+}
+
+/* The socket to leave from: the one bound to the very address, else a wildcard, listening ones first. */
+static struct wr_quic_sock *sock_for(struct wr_quic *q, const struct wr_ip *source)
+{
+    struct wr_quic_sock *best = NULL;
+    int best_rank = 0;
+    for (size_t i = 0; i < q->sock_count; i++) {
+        struct wr_quic_sock *sock = &q->socks[i];
+        bool same = wr_ip_equal(&sock->at.ip, source);
+        if (sock->at.ip.family != source->family ||
+            (!same && wr_ip_classify(&sock->at.ip) != WR_IP_UNSPECIFIED))
+            continue;
+        int rank = 1 + (same ? 1 : 0) + (sock->listening ? 2 : 0);
+        if (rank > best_rank) {
+            best = sock;
+            best_rank = rank;
+        }
+    }
+    return best;
+}
+
+struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
+                             void *owner, int *err)
+{
+    /* The handshake is bound to one path, so the source address has to be known before it begins. */
+    struct wr_addr local = {0};
+    *err = wr_env_source(q->env, to, &local.ip);
+    if (*err != 0)
+        return NULL;
+    struct wr_quic_sock *sock = sock_for(q, &local.ip);
+    if (!sock) {
+        struct wr_addr any = {.ip.family = to->ip.family};
+        *err = open_sock(q, &any, false, &sock);
+        if (*err != 0)
+            return NULL;
+    }
+    local.port = sock->at.port;
+    struct wr_quic_conn *qc = wr_quic_conn_dial(q, sock, &local, to, expect, err);
+    if (!qc)
+        return NULL;
+    qc->conn.owner = owner;
+    wr_quic_conn_want_flush(qc);
+    return &qc->conn;
+}
+
+void wr_quic_retry_always(struct wr_quic *q, bool always)
+{
+    q->retry_always = always;
+}
+
+/* ---- memory: what ngtcp2 allocates counts under the node's limit ----------------------------------- */
+
+static void mem_free(void *memory, void *user_data)
+{
+    if (!memory)
+        return;
+    uint8_t *whole = (uint8_t *)memory - MEM_HEADER;
+    size_t size;
+    memcpy(&size, whole, sizeof(size));
+    wr_limits_give(user_data, WR_LIMIT_MEMORY, size);
+    wr_free(whole);
+}
+
+static void *mem_realloc(void *memory, size_t size, void *user_data)
+{
+    uint8_t *old = memory ? (uint8_t *)memory - MEM_HEADER : NULL;
+    size_t whole = size + MEM_HEADER, before = 0;
+    if (whole < size)
+        return NULL;
+    if (old)
+        memcpy(&before, old, sizeof(before));
+    if (whole > before && !wr_limits_take(user_data, WR_LIMIT_MEMORY, whole - before))
+        return NULL;
+    uint8_t *made = wr_realloc(old, whole);
+    if (!made) {
+        if (whole > before)
+            wr_limits_give(user_data, WR_LIMIT_MEMORY, whole - before);
+        return NULL;
+    }
+    if (whole < before)
+        wr_limits_give(user_data, WR_LIMIT_MEMORY, before - whole);
+    memcpy(made, &whole, sizeof(whole));
+    return made + MEM_HEADER;
+}
+
+static void *mem_malloc(size_t size, void *user_data)
+{
+    return mem_realloc(NULL, size, user_data);
+}
+
+static void *mem_calloc(size_t count, size_t size, void *user_data)
+{
+    if (size && count > SIZE_MAX / size)
+        return NULL;
+    void *made = mem_realloc(NULL, count * size, user_data);
+    if (made)
+        memset(made, 0, count * size);
+    return made;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+/* The same after a restart: peers that still think they are connected must learn that they are not. */
+static void derive(const struct wr_key *identity, const char *label, uint8_t out[static WR_QUIC_SECRET])
+{
+    crypto_auth_hmacsha256(out, (const unsigned char *)label, strlen(label), identity->secret);
+}
+
+struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops *ops, void *arg)
+{
+    static_assert(WR_ED25519_SECRET >= crypto_auth_hmacsha256_KEYBYTES, "the key is its first half");
+    struct wr_quic *q = wr_alloc(sizeof(*q));
+    if (!q)
+        return NULL;
+    q->tls = wr_tlsctx_create(ctx->identity, wr_env_unix(ctx->env) / WR_SEC);
+    if (!q->tls) {
+        wr_free(q);
+        return NULL;
+    }
+    q->ctx = ctx;
+    q->env = ctx->env;
+    q->ops = ops;
+    q->arg = arg;
+    q->mem = (ngtcp2_mem){ctx->limits, mem_malloc, mem_free, mem_calloc, mem_realloc};
+    wr_map_init(&q->ids, IDS_MAX, wr_env_hash_seed(ctx->env));
+    wr_list_init(&q->lingers);
+    wr_list_init(&q->jammed);
+    derive(ctx->identity, "warren quic stateless reset", q->reset_secret);
+    derive(ctx->identity, "warren quic retry token", q->token_secret);
+    return q;
+}
+
+static void dispose(struct wr_task *task)
+{
+    struct wr_quic *q = wr_list_entry(task, struct wr_quic, task);
+    wr_map_clear(&q->ids);
+    wr_tlsctx_destroy(q->tls);
+    sodium_memzero(q, sizeof(*q));
+    wr_free(q);
+}
+
+void wr_quic_destroy(struct wr_quic *q)
+{
+    if (!q)
+        return;
+    while (!wr_list_empty(&q->lingers))
+        wr_quic_linger_free((struct wr_quic_linger *)(void *)q->lingers.next);
+    for (size_t i = 0; i < q->sock_count; i++) {
+        wr_dgram_close(q->socks[i].dgram);
+        q->socks[i].dgram = NULL;
+    }
+    /* Behind the disposals of its connections, which still look at the table. */
+    wr_env_dispose(q->env, &q->task, dispose);
+}

@@ -1,0 +1,40 @@
+/* quic.h - QUIC v1 for a node: sockets, routing by connection id, dials and accepts. Service.
+ * Spec: RFC 9000, RFC 9001, RFC 9002; libp2p quic/README.md. The protocol itself is ngtcp2, TLS is GnuTLS.
+ *
+ * One socket per listening address, which also dials: a NAT's mapping belongs to a socket. Where we listen
+ * on no address of a family, the first dial opens a socket that only dials. A datagram belongs to whom its
+ * destination connection id says; the bits of its first byte say nothing, since peers may grease them.
+ *
+ * Connections are struct wr_conn with carrier operations of their own: no multistream and no muxer at the
+ * connection, one QUIC stream for each wr_stream. Left out: 0-RTT, datagram frames, one-way streams. */
+#ifndef WR_QUIC_H
+#define WR_QUIC_H
+
+#include "transport/conn.h"
+
+struct wr_quic;
+
+#define WR_QUIC_HANDSHAKE (10 * WR_SEC)    /* both sides; go config.go */
+#define WR_QUIC_IDLE      (30 * WR_SEC)    /* offered; the smaller one of both sides counts; go */
+
+struct wr_quic_ops {
+    /* May a stranger from there begin a handshake? Takes a place among the half open; it is given back by
+     * the connection's on_open or on_close. */
+    bool (*may_accept)(void *arg, const struct wr_addr *from);
+    void (*on_accept)(void *arg, struct wr_conn *c);    /* its handshake began */
+};
+
+/* ctx and ops are borrowed. NULL: out of memory. */
+struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops *ops, void *arg);
+/* After its connections were closed. Their farewells are not repeated any more. */
+void wr_quic_destroy(struct wr_quic *q);
+/* 0 with the bound address; errors of wr_env_dgram; WR_ELIMIT. */
+int wr_quic_listen(struct wr_quic *q, const struct wr_addr *at, struct wr_addr *bound);
+/* The outcome comes as the context's on_open or on_close. `expect`: who must answer, or NULL for anybody.
+ * NULL with *err: WR_ELIMIT, WR_EUNREACH, WR_ENOFD. */
+struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
+                             void *owner, int *err);
+/* From now on every newcomer has to prove its address first, as under load (Retry). */
+void wr_quic_retry_always(struct wr_quic *q, bool always);
+
+#endif

@@ -1,0 +1,801 @@
+/* One QUIC connection: the handshake, what ngtcp2 calls for, sending, time, the end.
+ * ngtcp2's callbacks only take note, and queue what they cause; everything that reads or writes the
+ * connection happens outside of them, sending once at the end of the turn. */
+#include "transport/quic_impl.h"
+
+#include <string.h>
+
+#define PIECES_MAX   8               /* of one stream's data in one packet */
+#define FLUSH_TURN   (1024 * 1024)   /* bytes sent in one turn before others get theirs; ours */
+#define KEEPALIVES   3               /* in one idle time-out: two may be lost */
+#define SEND_CAP_MIN (128 * 1024)    /* bytes queued per stream; as yamux */
+#define SEND_CAP_MAX (4 * 1024 * 1024)
+#define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
+#define JAM_WAIT     (1 * WR_MSEC)   /* least wait for a timer while the socket is full */
+
+static void flush_task(struct wr_task *task);
+static void on_timer(struct wr_timer *timer);
+
+static ngtcp2_tstamp now_of(const struct wr_quic_conn *qc)
+{
+    return (ngtcp2_tstamp)wr_env_now(qc->q->env);
+}
+
+void wr_quic_conn_want_flush(struct wr_quic_conn *qc)
+{
+    if (!qc->over)
+        wr_env_defer(qc->q->env, &qc->flush, flush_task);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------- */
+
+/* Says farewell (NULL: nothing to say) and leaves the ids to a linger. */
+static void part(struct wr_quic_conn *qc, const ngtcp2_ccerr *why)
+{
+    uint8_t packet[WR_QUIC_DATAGRAM];
+    ngtcp2_path_storage ps;
+    ngtcp2_pkt_info pi;
+    ngtcp2_ssize n = 0;
+    qc->over = true;
+    wr_timer_stop(qc->q->env, &qc->timer);
+    wr_task_cancel(&qc->flush);
+    ngtcp2_path_storage_zero(&ps);
+    if (why)
+        n = ngtcp2_conn_write_connection_close(qc->ng, &ps.path, &pi, packet, sizeof(packet), why,
+                                               now_of(qc));
+    size_t len = n > 0 ? (size_t)n : 0;
+    if (len) {
+        qc->conn.bytes_out += len;
+        wr_quic_send(qc->sock, &ps.path, 0, packet, len, len);
+    }
+    wr_quic_linger(qc, len ? &ps.path : ngtcp2_conn_get_path(qc->ng), packet, len,
+                   LINGER_PTOS * (wr_time)ngtcp2_conn_get_pto(qc->ng));
+}
+
+/* Over without a word: nobody is there, or it never began. */
+static void forget(struct wr_quic_conn *qc, int err)
+{
+    qc->over = true;
+    wr_timer_stop(qc->q->env, &qc->timer);
+    wr_task_cancel(&qc->flush);
+    wr_conn_ended(&qc->conn, err);
+}
+
+/* What the peer's CONNECTION_CLOSE says. */
+static int peer_error(struct wr_quic_conn *qc)
+{
+    ngtcp2_ccerr e = wr_quic_compat_ccerr(qc->ng);
+    if (e.type == NGTCP2_CCERR_TYPE_APPLICATION)
+        return WR_ECLOSED;
+    if (e.type != NGTCP2_CCERR_TYPE_TRANSPORT)
+        return WR_ERESET;    /* a stateless reset */
+    if (e.error_code == NGTCP2_NO_ERROR)
+        return WR_ECLOSED;
+    if (e.error_code == NGTCP2_CONNECTION_REFUSED || e.error_code == NGTCP2_INVALID_TOKEN)
+        return WR_EREFUSED;
+    return (e.error_code & ~(uint64_t)0xff) == NGTCP2_CRYPTO_ERROR ? WR_EAUTH : WR_EPROTO;
+}
+
+/* ngtcp2 cannot go on. */
+static void fail(struct wr_quic_conn *qc, int rc)
+{
+    ngtcp2_ccerr why = {0};
+    int err;
+    switch (rc) {
+    case NGTCP2_ERR_IDLE_CLOSE:
+    case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
+        forget(qc, WR_ETIMEOUT);
+        return;
+    case NGTCP2_ERR_DRAINING:
+        err = peer_error(qc);
+        part(qc, NULL);
+        break;
+    case NGTCP2_ERR_DROP_CONN:
+    case NGTCP2_ERR_RETRY:
+    case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
+        forget(qc, rc == NGTCP2_ERR_RECV_VERSION_NEGOTIATION ? WR_EUNSUPPORTED : WR_EPROTO);
+        return;
+    case NGTCP2_ERR_CRYPTO:
+        ngtcp2_ccerr_set_tls_alert(&why, ngtcp2_conn_get_tls_alert(qc->ng), NULL, 0);
+        err = qc->verdict ? qc->verdict : WR_EAUTH;
+        part(qc, &why);
+        break;
+    default:
+        ngtcp2_ccerr_set_liberr(&why, rc, NULL, 0);
+        err = rc == NGTCP2_ERR_NOMEM || rc == NGTCP2_ERR_CALLBACK_FAILURE ? WR_ELIMIT : WR_EPROTO;
+        part(qc, &why);
+        break;
+    }
+    wr_log(wr_env_log(qc->q->env), WR_LOG_DEBUG, "quic", "ended why=%s err=%s", ngtcp2_strerror(rc),
+           wr_err_name(err));
+    wr_conn_ended(&qc->conn, err);
+}
+
+static void close_now(struct wr_quic_conn *qc)
+{
+    ngtcp2_ccerr why = {0};
+    ngtcp2_ccerr_set_application_error(&why, qc->conn.close_code, NULL, 0);
+    part(qc, &why);
+}
+
+/* What was written goes out before the farewell. */
+void wr_quic_conn_close(struct wr_conn *c, uint32_t code)
+{
+    struct wr_quic_conn *qc = (struct wr_quic_conn *)(void *)c;
+    if (qc->over)
+        return;
+    c->close_code = code;
+    if (qc->inside) {
+        qc->close_wanted = true;
+        return;
+    }
+    if (c->state == WR_CONN_OPEN)
+        flush_task(&qc->flush);
+    if (!qc->over)
+        close_now(qc);
+}
+
+void wr_quic_conn_release(struct wr_conn *c)
+{
+    struct wr_quic_conn *qc = (struct wr_quic_conn *)(void *)c;
+    struct wr_quic *q = qc->q;
+    wr_timer_stop(q->env, &qc->timer);
+    wr_task_cancel(&qc->flush);
+    wr_list_remove(&qc->jam_node);
+    qc->over = true;
+    while (!wr_list_empty(&qc->streams))
+        wr_quic_stream_destroy(wr_list_entry(qc->streams.next, struct wr_quic_stream, node));
+    wr_limits_give(q->ctx->limits, WR_LIMIT_WINDOW_EXTRA, qc->window - WR_QUIC_CONN_WINDOW);
+    if (qc->ng)
+        ngtcp2_conn_del(qc->ng);
+    if (qc->tls)
+        gnutls_deinit(qc->tls);
+    while (!wr_list_empty(&qc->ids))
+        wr_quic_id_free(q, wr_list_entry(qc->ids.next, struct wr_quic_id, node));
+    wr_free(qc->expect);
+    wr_conn_clear(&qc->conn);
+    wr_free(qc);
+}
+
+/* ---- what ngtcp2 calls: identity and ids ----------------------------------------------------------- */
+
+static ngtcp2_conn *get_ng(ngtcp2_crypto_conn_ref *ref)
+{
+    struct wr_quic_conn *qc = ref->user_data;
+    return qc->ng;
+}
+
+/* GnuTLS: the peer's certificate is here and its key proved. */
+static int verify(gnutls_session_t session)
+{
+    ngtcp2_crypto_conn_ref *ref = gnutls_session_get_ptr(session);
+    struct wr_quic_conn *qc = ref->user_data;
+    struct wr_tlsctx_peer peer;
+    const char *why = "";
+    int rc = wr_tlsctx_verify(qc->q->tls, session, wr_env_unix(qc->q->env) / WR_SEC, qc->expect, &peer,
+                              &why);
+    if (rc == 0)
+        rc = wr_conn_set_peer(&qc->conn, &peer.id, peer.pubkey);
+    if (rc != 0)
+        wr_log(wr_env_log(qc->q->env), WR_LOG_DEBUG, "quic", "certificate refused why=\"%s\" err=%s", why,
+               wr_err_name(rc));
+    qc->verdict = rc;
+    return rc;
+}
+
+static void on_rand(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx)
+{
+    wr_env_random(ctx->native_handle, dest, len);
+}
+
+static int on_new_id(ngtcp2_conn *ng, ngtcp2_cid *cid, uint8_t *token, size_t len, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    struct wr_quic *q = qc->q;
+    uint8_t bytes[NGTCP2_MAX_CIDLEN];
+    (void)ng;
+    wr_env_random(q->env, bytes, len);
+    ngtcp2_cid_init(cid, bytes, len);
+    if (wr_quic_id_add(qc, WR_QUIC_ID_CID, bytes, len) != 0 ||
+        ngtcp2_crypto_generate_stateless_reset_token(token, q->reset_secret, sizeof(q->reset_secret),
+                                                     cid) != 0)
+        return NGTCP2_ERR_CALLBACK_FAILURE;
+    return 0;
+}
+
+static int on_old_id(ngtcp2_conn *ng, const ngtcp2_cid *cid, void *user_data)
+{
+    (void)ng;
+    wr_quic_id_drop(user_data, WR_QUIC_ID_CID, cid->data, cid->datalen);
+    return 0;
+}
+
+/* The peer's ids: with each comes the token by which it would tell us that it forgot everything. */
+static int on_peer_id(ngtcp2_conn *ng, wr_quic_cid_status type, uint64_t seq, const ngtcp2_cid *cid,
+                      const uint8_t *token, void *user_data)
+{
+    (void)ng;
+    (void)seq;
+    (void)cid;
+    if (!token)
+        return 0;
+    if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_DEACTIVATE)
+        wr_quic_id_drop(user_data, WR_QUIC_ID_RESET, token, NGTCP2_STATELESS_RESET_TOKENLEN);
+    else if (wr_quic_id_add(user_data, WR_QUIC_ID_RESET, token, NGTCP2_STATELESS_RESET_TOKENLEN) ==
+             WR_ELIMIT)
+        return NGTCP2_ERR_CALLBACK_FAILURE;
+    return 0;
+}
+
+static int on_crypto(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset, const uint8_t *data,
+                     size_t len, void *user_data)
+{
+    const struct wr_quic_conn *qc = user_data;
+    /* After the handshake only session tickets come, which nobody wants. */
+    return qc->tls ? ngtcp2_crypto_recv_crypto_data_cb(ng, level, offset, data, len, user_data) : 0;
+}
+
+/* The smaller one of both sides' time-outs counts; a third of it leaves room for two lost packets. */
+static void set_keepalive(struct wr_quic_conn *qc)
+{
+    const ngtcp2_transport_params *remote = ngtcp2_conn_get_remote_transport_params(qc->ng);
+    ngtcp2_duration idle = WR_QUIC_IDLE;
+    if (remote && remote->max_idle_timeout && remote->max_idle_timeout < idle)
+        idle = remote->max_idle_timeout;
+    ngtcp2_conn_set_keep_alive_timeout(qc->ng, idle / KEEPALIVES);
+}
+
+static int on_handshake(ngtcp2_conn *ng, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    (void)ng;
+    /* GnuTLS would let a session without a certificate pass if it were not asked to demand one. */
+    if (qc->verdict != 0 || qc->conn.peer.len == 0)
+        return NGTCP2_ERR_CALLBACK_FAILURE;
+    set_keepalive(qc);
+    wr_free(qc->expect);
+    qc->expect = NULL;
+    wr_conn_opened(&qc->conn);
+    return 0;
+}
+
+static int on_confirmed(ngtcp2_conn *ng, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    (void)ng;
+    qc->confirmed = true;
+    return 0;
+}
+
+/* ---- what ngtcp2 calls: streams -------------------------------------------------------------------- */
+
+static int on_stream_open(ngtcp2_conn *ng, int64_t id, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    struct wr_quic_stream *qs = wr_quic_stream_create(qc, false);
+    if (qs) {
+        qs->id = id;
+        ngtcp2_conn_set_stream_user_data(ng, id, qs);
+        qs->s = wr_conn_inbound_stream(&qc->conn, qs);
+    }
+    if (!qs || !qs->s)
+        ngtcp2_conn_shutdown_stream(ng, 0, id, WR_STREAM_LIMIT);
+    return 0;
+}
+
+static int on_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t offset, const uint8_t *data,
+                          size_t len, void *user_data, void *stream)
+{
+    (void)id;
+    (void)offset;
+    (void)user_data;
+    if (stream)
+        wr_quic_stream_arrived(stream, data, len, flags & NGTCP2_STREAM_DATA_FLAG_FIN);
+    else
+        ngtcp2_conn_extend_max_offset(ng, len);
+    return 0;
+}
+
+static int on_stream_acked(ngtcp2_conn *ng, int64_t id, uint64_t offset, uint64_t len, void *user_data,
+                           void *stream)
+{
+    struct wr_quic_conn *qc = user_data;
+    (void)ng;
+    (void)id;
+    if (stream && len)
+        wr_quic_stream_acked(stream, offset + len);
+    qc->room = true;
+    return 0;
+}
+
+static int on_stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t code, void *user_data,
+                           void *stream)
+{
+    struct wr_quic_conn *qc = user_data;
+    (void)flags;
+    (void)code;
+    if (ngtcp2_conn_is_local_stream(ng, id))
+        qc->opens = true;
+    else
+        ngtcp2_conn_extend_max_streams_bidi(ng, 1);
+    if (stream)
+        wr_quic_stream_closed(stream);
+    return 0;
+}
+
+static int on_stream_reset(ngtcp2_conn *ng, int64_t id, uint64_t final_size, uint64_t code, void *user_data,
+                           void *stream)
+{
+    (void)ng;
+    (void)id;
+    (void)final_size;
+    (void)user_data;
+    if (stream)
+        wr_quic_stream_reset_by_peer(stream, code);
+    return 0;
+}
+
+static int on_more_streams(ngtcp2_conn *ng, uint64_t max, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    (void)ng;
+    (void)max;
+    qc->opens = true;
+    return 0;
+}
+
+static int on_more_data(ngtcp2_conn *ng, int64_t id, uint64_t max, void *user_data, void *stream)
+{
+    struct wr_quic_conn *qc = user_data;
+    struct wr_quic_stream *qs = stream;
+    (void)ng;
+    (void)id;
+    (void)max;
+    if (qs && (qs->sent < qs->end || (qs->shut && !qs->fin_sent)) && wr_list_empty(&qs->ready))
+        wr_list_append(&qc->ready, &qs->ready);
+    return 0;
+}
+
+static const ngtcp2_callbacks callbacks = {
+    .client_initial = ngtcp2_crypto_client_initial_cb,
+    .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
+    .recv_crypto_data = on_crypto,
+    .handshake_completed = on_handshake,
+    .encrypt = ngtcp2_crypto_encrypt_cb,
+    .decrypt = ngtcp2_crypto_decrypt_cb,
+    .hp_mask = ngtcp2_crypto_hp_mask_cb,
+    .recv_stream_data = on_stream_data,
+    .acked_stream_data_offset = on_stream_acked,
+    .stream_open = on_stream_open,
+    .stream_close = on_stream_close,
+    .recv_retry = ngtcp2_crypto_recv_retry_cb,
+    .extend_max_local_streams_bidi = on_more_streams,
+    .rand = on_rand,
+    .get_new_connection_id = on_new_id,
+    .remove_connection_id = on_old_id,
+    .update_key = ngtcp2_crypto_update_key_cb,
+    .stream_reset = on_stream_reset,
+    .extend_max_stream_data = on_more_data,
+    .dcid_status = on_peer_id,
+    .handshake_confirmed = on_confirmed,
+    .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
+    .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
+    .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
+    .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
+};
+
+/* ---- birth --------------------------------------------------------------------------------------- */
+
+static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock, bool outbound)
+{
+    struct wr_quic_conn *qc = wr_alloc(sizeof(*qc));
+    if (!qc)
+        return NULL;
+    wr_conn_init(&qc->conn, q->ctx, &wr_quic_mux_ops);
+    qc->conn.outbound = outbound;
+    qc->conn.udp = true;
+    qc->conn.port_reused = sock->listening;
+    qc->q = q;
+    qc->sock = sock;
+    qc->window = WR_QUIC_CONN_WINDOW;
+    qc->send_cap = SEND_CAP_MIN;
+    qc->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_ng, .user_data = qc};
+    wr_list_init(&qc->ids);
+    wr_list_init(&qc->streams);
+    wr_list_init(&qc->ready);
+    wr_list_init(&qc->starved);
+    wr_list_init(&qc->jam_node);
+    return qc;
+}
+
+static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *settings,
+                         ngtcp2_transport_params *params)
+{
+    uint64_t streams = qc->q->ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max;
+    ngtcp2_settings_default(settings);
+    settings->initial_ts = now_of(qc);
+    settings->rand_ctx.native_handle = qc->q->env;
+    settings->max_tx_udp_payload_size = WR_QUIC_DATAGRAM;
+    settings->handshake_timeout = WR_QUIC_HANDSHAKE;
+    settings->cc_algo = NGTCP2_CC_ALGO_CUBIC;
+    /* Windows are grown here, under the node's budget, not by ngtcp2. */
+    ngtcp2_transport_params_default(params);
+    params->initial_max_stream_data_bidi_local = WR_QUIC_STREAM_WINDOW;
+    params->initial_max_stream_data_bidi_remote = WR_QUIC_STREAM_WINDOW;
+    params->initial_max_data = WR_QUIC_CONN_WINDOW;
+    params->initial_max_streams_bidi = streams;
+    params->initial_max_streams_uni = 0;
+    params->max_idle_timeout = WR_QUIC_IDLE;
+    params->active_connection_id_limit = 4;    /* quic-go; ngtcp2 keeps as many spare for a move */
+}
+
+static int start_tls(struct wr_quic_conn *qc, bool dialer)
+{
+    int rc = wr_tlsctx_session(qc->q->tls, WR_TLSCTX_QUIC, dialer, &qc->tls);
+    if (rc != 0) {
+        qc->tls = NULL;
+        return rc;
+    }
+    gnutls_session_set_ptr(qc->tls, &qc->ref);
+    gnutls_session_set_verify_function(qc->tls, verify);
+    rc = dialer ? ngtcp2_crypto_gnutls_configure_client_session(qc->tls)
+                : ngtcp2_crypto_gnutls_configure_server_session(qc->tls);
+    return rc == 0 ? 0 : WR_ELIMIT;
+}
+
+/* The swarm never saw it. */
+static struct wr_quic_conn *undo(struct wr_quic_conn *qc)
+{
+    if (qc)
+        wr_quic_conn_release(&qc->conn);
+    return NULL;
+}
+
+struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *sock,
+                                       const struct wr_addr *local, const struct wr_addr *to,
+                                       const struct wr_peerid *expect, int *err)
+{
+    struct wr_quic_conn *qc = create(q, sock, true);
+    ngtcp2_settings settings;
+    ngtcp2_transport_params params;
+    struct wr_quic_path path;
+    ngtcp2_cid scid, dcid;
+    uint8_t random[WR_QUIC_CID + NGTCP2_MIN_INITIAL_DCIDLEN + 8];
+    *err = WR_ELIMIT;
+    if (!qc || start_tls(qc, true) != 0)
+        return undo(qc);
+    if (expect && !(qc->expect = wr_memdup(expect, sizeof(*expect))))
+        return undo(qc);
+    qc->conn.local = *local;
+    qc->conn.remote = *to;
+    wr_env_random(q->env, random, sizeof(random));
+    ngtcp2_cid_init(&scid, random, WR_QUIC_CID);
+    ngtcp2_cid_init(&dcid, random + WR_QUIC_CID, sizeof(random) - WR_QUIC_CID);
+    if (wr_quic_id_add(qc, WR_QUIC_ID_CID, scid.data, scid.datalen) != 0)
+        return undo(qc);
+    set_settings(qc, &settings, &params);
+    wr_quic_make_path(&path, local, to);
+    if (ngtcp2_conn_client_new(&qc->ng, &dcid, &scid, &path.path, NGTCP2_PROTO_VER_V1, &callbacks,
+                               &settings, &params, &q->mem, qc) != 0)
+        return undo(qc);
+    ngtcp2_conn_set_tls_native_handle(qc->ng, qc->tls);
+    return qc;
+}
+
+struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock *sock,
+                                         const struct wr_quic_first *first)
+{
+    struct wr_quic_conn *qc = create(q, sock, false);
+    ngtcp2_settings settings;
+    ngtcp2_transport_params params;
+    struct wr_quic_path path;
+    ngtcp2_cid scid;
+    uint8_t random[WR_QUIC_CID];
+    if (!qc || start_tls(qc, false) != 0)
+        return undo(qc);
+    qc->conn.local = first->local;
+    qc->conn.remote = first->remote;
+    wr_env_random(q->env, random, sizeof(random));
+    ngtcp2_cid_init(&scid, random, sizeof(random));
+    /* The client goes on using the id it chose until it has heard ours, and a long ClientHello takes two
+     * packets. */
+    if (wr_quic_id_add(qc, WR_QUIC_ID_CID, scid.data, scid.datalen) != 0 ||
+        wr_quic_id_add(qc, WR_QUIC_ID_CID, first->hd->dcid.data, first->hd->dcid.datalen) != 0)
+        return undo(qc);
+    set_settings(qc, &settings, &params);
+    wr_quic_compat_set_original(&params, &first->original);
+    if (first->retried) {
+        params.retry_scid = first->hd->dcid;
+        params.retry_scid_present = 1;
+    }
+    wr_quic_compat_set_token(&settings, wr_quic_compat_token(first->hd));
+    if (ngtcp2_crypto_generate_stateless_reset_token(params.stateless_reset_token, q->reset_secret,
+                                                     sizeof(q->reset_secret), &scid) == 0)
+        params.stateless_reset_token_present = 1;
+    wr_quic_make_path(&path, &first->local, &first->remote);
+    if (ngtcp2_conn_server_new(&qc->ng, &first->hd->scid, &scid, &path.path, first->hd->version, &callbacks,
+                               &settings, &params, &q->mem, qc) != 0)
+        return undo(qc);
+    ngtcp2_conn_set_tls_native_handle(qc->ng, qc->tls);
+    return qc;
+}
+
+/* ---- receiving ----------------------------------------------------------------------------------- */
+
+/* The handshake is behind both of us: the TLS session holds 10 KiB that nobody needs. */
+static void drop_tls(struct wr_quic_conn *qc)
+{
+    ngtcp2_conn_set_tls_native_handle(qc->ng, NULL);
+    gnutls_deinit(qc->tls);
+    qc->tls = NULL;
+    qc->confirmed = false;
+}
+
+/* The peer may have moved, or its NAT given it another port. */
+static void note_path(struct wr_quic_conn *qc, struct wr_quic_sock *sock)
+{
+    const ngtcp2_path *path = ngtcp2_conn_get_path(qc->ng);
+    qc->sock = sock;
+    wr_quic_read_sockaddr(path->remote.addr, &qc->conn.remote);
+    wr_quic_read_sockaddr(path->local.addr, &qc->conn.local);
+}
+
+/* What callbacks left to do. */
+static void after_work(struct wr_quic_conn *qc)
+{
+    /* No callback tells of credit for the whole connection. */
+    if (!wr_list_empty(&qc->starved) && ngtcp2_conn_get_max_data_left(qc->ng) > 0) {
+        for (struct wr_list *it; (it = wr_list_pop(&qc->starved));)
+            wr_list_append(&qc->ready, it);
+    }
+    if (qc->confirmed && qc->tls)
+        drop_tls(qc);
+    wr_quic_conn_want_flush(qc);
+}
+
+void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const ngtcp2_path *path,
+                        uint8_t ecn, const uint8_t *data, size_t len)
+{
+    ngtcp2_pkt_info pi = {.ecn = ecn};
+    if (qc->over)
+        return;
+    qc->conn.bytes_in += len;
+    qc->inside = true;
+    int rc = ngtcp2_conn_read_pkt(qc->ng, path, &pi, data, len, now_of(qc));
+    qc->inside = false;
+    if (qc->close_wanted && !qc->over) {
+        close_now(qc);
+        return;
+    }
+    if (qc->over)
+        return;
+    if (rc != 0) {
+        fail(qc, rc);
+        return;
+    }
+    note_path(qc, sock);
+    after_work(qc);
+}
+
+/* ---- sending ------------------------------------------------------------------------------------- */
+
+/* Datagrams of one size, path and mark, to be sent together. */
+struct batch {
+    ngtcp2_path_storage path;
+    uint8_t ecn;
+    size_t len, segment, count;
+};
+
+static struct wr_quic_stream *first_ready(struct wr_quic_conn *qc)
+{
+    return wr_list_empty(&qc->ready) ? NULL : wr_list_entry(qc->ready.next, struct wr_quic_stream, ready);
+}
+
+/* After a piece of this stream was taken: the next stream's turn. */
+static void rotate(struct wr_quic_conn *qc, struct wr_quic_stream *qs, uint64_t taken, bool fin)
+{
+    wr_quic_stream_sent(qs, (size_t)taken, fin);
+    wr_list_remove(&qs->ready);
+    if (qs->sent < qs->end || (qs->shut && !qs->fin_sent))
+        wr_list_append(&qc->ready, &qs->ready);
+}
+
+/* Makes one packet; 0: nothing may or need be sent now. */
+static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngtcp2_pkt_info *pi,
+                                 uint8_t *dest, size_t room)
+{
+    for (;;) {
+        struct wr_quic_stream *qs = first_ready(qc);
+        ngtcp2_vec vec[PIECES_MAX];
+        bool fin = false;
+        ngtcp2_ssize taken = -1;
+        size_t count = qs ? wr_quic_stream_pieces(qs, vec, PIECES_MAX, &fin) : 0;
+        uint32_t flags = qs ? NGTCP2_WRITE_STREAM_FLAG_MORE : NGTCP2_WRITE_STREAM_FLAG_NONE;
+        if (fin)
+            flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
+        ngtcp2_ssize n = ngtcp2_conn_writev_stream(qc->ng, path, pi, dest, room, &taken, flags,
+                                                   qs ? qs->id : -1, vec, count, now_of(qc));
+        if (qs && taken >= 0) {
+            size_t offered = 0;
+            for (size_t i = 0; i < count; i++)
+                offered += vec[i].len;
+            rotate(qc, qs, (uint64_t)taken, fin && (size_t)taken == offered);
+        }
+        if (!qs || n >= 0)
+            return n;
+        switch (n) {
+        case NGTCP2_ERR_WRITE_MORE:
+            break;
+        case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+            wr_list_remove(&qs->ready);
+            if (ngtcp2_conn_get_max_data_left(qc->ng) == 0)
+                wr_list_append(&qc->starved, &qs->ready);
+            break;
+        case NGTCP2_ERR_STREAM_SHUT_WR:
+        case NGTCP2_ERR_STREAM_NOT_FOUND:
+            wr_quic_stream_stopped(qs);
+            break;
+        default:
+            return n;
+        }
+    }
+}
+
+/* Hands the batch over. False: no more for now. */
+static bool send_batch(struct wr_quic_conn *qc, struct batch *b, const uint8_t *data)
+{
+    if (b->len == 0)
+        return true;
+    size_t len = b->len;
+    b->len = b->count = 0;
+    qc->conn.bytes_out += len;
+    int rc = wr_quic_send(qc->sock, &b->path.path, b->ecn, data, len, b->segment);
+    if (rc == WR_EUNREACH && qc->conn.state == WR_CONN_OPENING && qc->conn.bytes_in == 0) {
+        forget(qc, WR_EUNREACH);    /* no need to wait for a time-out: other addresses may do */
+        return false;
+    }
+    if (rc != WR_ELIMIT)
+        return true;
+    wr_list_remove(&qc->jam_node);
+    wr_list_append(&qc->q->jammed, &qc->jam_node);
+    return false;
+}
+
+/* Whether the packet just made at the batch's end belongs to it. */
+static bool fits(const struct batch *b, const ngtcp2_path *path, uint8_t ecn, size_t len)
+{
+    return b->len == 0 || (ecn == b->ecn && len <= b->segment && ngtcp2_path_eq(path, &b->path.path));
+}
+
+static void put(struct batch *b, const ngtcp2_path *path, uint8_t ecn, size_t len)
+{
+    if (b->len == 0) {
+        ngtcp2_path_storage_zero(&b->path);
+        ngtcp2_path_copy(&b->path.path, path);
+        b->ecn = ecn;
+        b->segment = len;
+    }
+    b->len += len;
+    b->count++;
+}
+
+/* Pacing is for queues on the way; there are none within a machine. */
+static bool paced(const struct wr_quic_conn *qc)
+{
+    return wr_ip_classify(&qc->conn.remote.ip) != WR_IP_LOOPBACK;
+}
+
+/* Sends what ngtcp2 has; returns 0 when that is all, 1 when the turn is used up, -1 when it is over or
+ * must wait. */
+static int send_all(struct wr_quic_conn *qc)
+{
+    uint8_t *buffer = qc->q->ctx->scratch;
+    struct batch b = {.len = 0};
+    size_t total = 0, quantum = FLUSH_TURN;
+    if (paced(qc) && ngtcp2_conn_get_send_quantum(qc->ng) < quantum)
+        quantum = ngtcp2_conn_get_send_quantum(qc->ng);
+    for (;;) {
+        ngtcp2_path_storage ps;
+        ngtcp2_pkt_info pi = {0};
+        ngtcp2_path_storage_zero(&ps);
+        ngtcp2_ssize n = write_packet(qc, &ps.path, &pi, buffer + b.len, WR_QUIC_DATAGRAM);
+        if (n < 0) {
+            send_batch(qc, &b, buffer);
+            if (!qc->over)
+                fail(qc, (int)n);
+            return -1;
+        }
+        size_t len = (size_t)n;
+        if (len == 0)
+            return send_batch(qc, &b, buffer) ? 0 : -1;
+        if (!fits(&b, &ps.path, (uint8_t)pi.ecn, len)) {
+            size_t at = b.len;
+            bool sent = send_batch(qc, &b, buffer);
+            if (!sent && qc->over)
+                return -1;
+            memmove(buffer, buffer + at, len);
+            put(&b, &ps.path, (uint8_t)pi.ecn, len);
+            if (!sent)
+                return -1;    /* this one packet counts as lost */
+        } else {
+            put(&b, &ps.path, (uint8_t)pi.ecn, len);
+        }
+        total += len;
+        bool last = len < b.segment || b.count >= WR_DGRAM_SEGMENTS ||
+                    b.len + b.segment > WR_DGRAM_BATCH;
+        if (last && !send_batch(qc, &b, buffer))
+            return -1;
+        if (total >= quantum)
+            return send_batch(qc, &b, buffer) ? 1 : -1;
+    }
+}
+
+static void set_timer(struct wr_quic_conn *qc)
+{
+    struct wr_env *env = qc->q->env;
+    ngtcp2_tstamp expiry = ngtcp2_conn_get_expiry(qc->ng);
+    if (expiry == UINT64_MAX) {
+        wr_timer_stop(env, &qc->timer);
+        return;
+    }
+    wr_time at = (wr_time)expiry, now = wr_env_now(env);
+    if (!wr_list_empty(&qc->jam_node) && at < now + JAM_WAIT)
+        at = now + JAM_WAIT;
+    if (at < now)
+        at = now;
+    if (at == 0)
+        at = 1;
+    if (qc->timer.at != at)
+        wr_timer_start(env, &qc->timer, at, on_timer);
+}
+
+/* Follows the congestion window, so that a stream can keep the path full and no more. */
+static void update_send_cap(struct wr_quic_conn *qc)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(qc->ng, &info);
+    uint64_t cap = 2 * info.cwnd;
+    qc->send_cap = cap < SEND_CAP_MIN ? SEND_CAP_MIN : cap > SEND_CAP_MAX ? SEND_CAP_MAX : cap;
+}
+
+static void flush_task(struct wr_task *task)
+{
+    struct wr_quic_conn *qc = wr_list_entry(task, struct wr_quic_conn, flush);
+    if (qc->over)
+        return;
+    if (qc->opens) {
+        qc->opens = false;
+        wr_conn_retry_opens(&qc->conn);
+    }
+    if (qc->room) {
+        qc->room = false;
+        update_send_cap(qc);
+        wr_conn_writable(&qc->conn);
+    }
+    if (!wr_list_empty(&qc->jam_node))
+        return;    /* called again when there is room */
+    int rc = send_all(qc);
+    if (qc->over)
+        return;
+    if (paced(qc))
+        ngtcp2_conn_update_pkt_tx_time(qc->ng, now_of(qc));
+    set_timer(qc);
+    if (rc > 0 && !paced(qc))
+        wr_timer_start(qc->q->env, &qc->timer, wr_env_now(qc->q->env), on_timer);
+}
+
+static void on_timer(struct wr_timer *timer)
+{
+    struct wr_quic_conn *qc = wr_list_entry(timer, struct wr_quic_conn, timer);
+    ngtcp2_tstamp now = now_of(qc);
+    if (ngtcp2_conn_get_expiry(qc->ng) <= now) {
+        qc->inside = true;
+        int rc = ngtcp2_conn_handle_expiry(qc->ng, now);
+        qc->inside = false;
+        if (rc != 0) {
+            fail(qc, rc);
+            return;
+        }
+    }
+    wr_quic_conn_want_flush(qc);
+}

@@ -1,0 +1,168 @@
+/* quic_impl.h - the inside of QUIC, shared by quic.c (sockets, routing, strangers), quic_conn.c (one
+ * connection), quic_linger.c (farewells) and quic_stream.c. Service, private. */
+#ifndef WR_QUIC_IMPL_H
+#define WR_QUIC_IMPL_H
+
+#include "transport/conn_impl.h"
+#include "transport/map.h"
+#include "transport/quic.h"
+#include "transport/quic_compat.h"
+#include "transport/tlsctx.h"
+
+#include <netinet/in.h>
+
+#define WR_QUIC_CID           8      /* bytes of the ids we give out; quinn */
+#define WR_QUIC_SOCKS_MAX     16     /* ours, as the swarm's listeners */
+#define WR_QUIC_DATAGRAM      1452   /* bytes sent at most; IPv6 over Ethernet; go */
+#define WR_QUIC_SECRET        32     /* bytes */
+#define WR_QUIC_LINGERS_MAX   1024   /* ours; the oldest goes */
+#define WR_QUIC_STREAM_WINDOW (512 * 1024)          /* bytes at first; go */
+#define WR_QUIC_STREAM_MAX    (10 * 1024 * 1024)    /* bytes it may grow to; go */
+#define WR_QUIC_CONN_WINDOW   (768 * 1024)          /* bytes at first, all streams together; go */
+#define WR_QUIC_CONN_MAX      (15 * 1024 * 1024)    /* go */
+
+struct wr_quic_conn;
+struct wr_quic_linger;
+
+struct wr_quic_sock {
+    struct wr_quic *q;
+    struct wr_dgram *dgram;
+    struct wr_addr at;
+    bool listening;
+};
+
+/* An entry of the routing table: one connection id of ours, or one reset token of a peer. */
+enum wr_quic_id_kind { WR_QUIC_ID_CID, WR_QUIC_ID_RESET };
+struct wr_quic_id {
+    struct wr_list node;                 /* of the connection or linger that it leads to */
+    struct wr_quic_conn *conn;
+    struct wr_quic_linger *linger;       /* when conn is NULL */
+    uint8_t len, key[1 + NGTCP2_MAX_CIDLEN];
+};
+
+/* How often something that strangers can cause was done in this second. */
+struct wr_quic_rate {
+    wr_time since;
+    unsigned done;
+};
+
+struct wr_quic {
+    struct wr_conn_ctx *ctx;
+    struct wr_env *env;
+    const struct wr_quic_ops *ops;
+    void *arg;
+    struct wr_tlsctx *tls;               /* owned */
+    struct wr_quic_sock socks[WR_QUIC_SOCKS_MAX];
+    size_t sock_count;
+    struct wr_map ids;                   /* struct wr_quic_id */
+    struct wr_list lingers;              /* oldest first */
+    size_t linger_count;
+    struct wr_list jammed;               /* struct wr_quic_conn that wait for a socket's room */
+    struct wr_quic_rate resets, retries, versions;
+    uint8_t reset_secret[WR_QUIC_SECRET], token_secret[WR_QUIC_SECRET];
+    bool retry_always;
+    ngtcp2_mem mem;                      /* counts what connections hold */
+    struct wr_task task;                 /* disposal */
+};
+
+/* A path with its addresses, for one call. */
+struct wr_quic_path {
+    ngtcp2_path path;
+    struct sockaddr_storage local, remote;
+};
+
+struct wr_quic_conn {
+    struct wr_conn conn;                 /* first */
+    struct wr_quic *q;
+    struct wr_quic_sock *sock;
+    ngtcp2_conn *ng;                     /* owned */
+    gnutls_session_t tls;                /* owned; NULL once it is not needed any more */
+    ngtcp2_crypto_conn_ref ref;
+    struct wr_peerid *expect;            /* owned, or NULL */
+    struct wr_list ids;                  /* struct wr_quic_id */
+    struct wr_list streams;              /* struct wr_quic_stream.node: all */
+    struct wr_list ready, starved;       /* .ready: with something to send; the connection's window shut */
+    struct wr_list jam_node;
+    struct wr_task flush;
+    struct wr_timer timer;
+    uint32_t outbound;                   /* streams of ours */
+    uint64_t send_cap;                   /* bytes a stream may have queued or unacknowledged */
+    uint64_t window, window_used;        /* received: as wr_quic_stream, all streams together */
+    wr_time window_at;
+    int verdict;                         /* on the peer's certificate */
+    bool inside;                         /* ngtcp2 is at work: it must not be called for most things */
+    bool over;                           /* said farewell, or forgotten: ng is only to be freed */
+    bool room, opens;                    /* to do after ngtcp2's work: tell writers, retry opens */
+    bool confirmed;
+    bool close_wanted;                   /* asked for from inside */
+};
+
+struct wr_quic_stream {
+    struct wr_list node, ready;
+    struct wr_quic_conn *qc;
+    struct wr_stream *s;                 /* NULL once forgotten or refused */
+    int64_t id;
+    struct wr_quic_chunk *head, *tail;   /* owned: bytes from `acked` on */
+    uint64_t acked, sent, end;           /* offsets in what we send */
+    uint64_t window, window_used;        /* received: how much may be unread; read since window_at */
+    uint64_t unread;                     /* given to the owner and not consumed */
+    wr_time window_at;
+    bool local, shut, fin_sent;
+    bool dead;                           /* the peer stopped reading: what is written goes nowhere */
+    bool closed;                         /* ngtcp2 has forgotten it */
+};
+
+/* ---- quic.c */
+void wr_quic_make_path(struct wr_quic_path *path, const struct wr_addr *local, const struct wr_addr *remote);
+void wr_quic_read_sockaddr(const ngtcp2_sockaddr *sa, struct wr_addr *out);
+/* Puts a key into the table, led to qc. 0, WR_EEXIST, WR_ELIMIT. */
+int wr_quic_id_add(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uint8_t *key, size_t len);
+void wr_quic_id_drop(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uint8_t *key, size_t len);
+void wr_quic_id_free(struct wr_quic *q, struct wr_quic_id *id);
+/* Sends datagrams along a path of ngtcp2's. As wr_dgram_send. */
+int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn, const uint8_t *data,
+                 size_t len, size_t segment);
+bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max);
+
+/* ---- quic_conn.c */
+struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *sock,
+                                       const struct wr_addr *local, const struct wr_addr *to,
+                                       const struct wr_peerid *expect, int *err);
+struct wr_quic_first {
+    const ngtcp2_pkt_hd *hd;             /* of the first packet */
+    ngtcp2_cid original;                 /* the client's first choice; hd->dcid unless it was told to retry */
+    bool retried;
+    struct wr_addr local, remote;
+};
+/* NULL when out of memory or the id is taken. */
+struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock *sock,
+                                         const struct wr_quic_first *first);
+void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const ngtcp2_path *path,
+                        uint8_t ecn, const uint8_t *data, size_t len);
+void wr_quic_conn_want_flush(struct wr_quic_conn *qc);
+
+/* ---- quic_linger.c: a connection that is over still answers for a while */
+/* Takes the ids of qc over. len 0: only keeps quiet. */
+void wr_quic_linger(struct wr_quic_conn *qc, const ngtcp2_path *path, const uint8_t *farewell, size_t len,
+                    wr_time duration);
+void wr_quic_linger_input(struct wr_quic_linger *l);
+void wr_quic_linger_free(struct wr_quic_linger *l);
+
+/* ---- quic_stream.c */
+extern const struct wr_mux_ops wr_quic_mux_ops;
+struct wr_quic_stream *wr_quic_stream_create(struct wr_quic_conn *qc, bool local);
+void wr_quic_stream_destroy(struct wr_quic_stream *qs);
+void wr_quic_stream_arrived(struct wr_quic_stream *qs, const uint8_t *data, size_t len, bool fin);
+void wr_quic_stream_reset_by_peer(struct wr_quic_stream *qs, uint64_t code);
+void wr_quic_stream_acked(struct wr_quic_stream *qs, uint64_t until);
+void wr_quic_stream_closed(struct wr_quic_stream *qs);
+/* What is to be sent next: pieces into vec, returns their number; *fin when the end comes behind them. */
+size_t wr_quic_stream_pieces(const struct wr_quic_stream *qs, ngtcp2_vec *vec, size_t max, bool *fin);
+void wr_quic_stream_sent(struct wr_quic_stream *qs, size_t len, bool fin);
+void wr_quic_stream_stopped(struct wr_quic_stream *qs);
+
+/* ---- quic_conn.c, as the stream operations need it */
+void wr_quic_conn_close(struct wr_conn *c, uint32_t code);
+void wr_quic_conn_release(struct wr_conn *c);
+
+#endif
