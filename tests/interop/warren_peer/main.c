@@ -19,7 +19,7 @@ static struct {
     size_t bootstrap_count;
     size_t hosts;
     long seed;
-    bool has_seed, mdns;
+    bool has_seed, mdns, quic;
     const char *dht, *dht_prefix, *psk, *agent, *limits;
 } options = {.hosts = 1, .dht = "off", .dht_prefix = "/ipfs", .limits = "lifted"};
 
@@ -427,7 +427,9 @@ static void parse(int argc, char **argv)
             read_psk(optarg);
             break;
         case 't':
-            unsupported_option("transport", optarg, "tcp");
+            options.quic = strcmp(optarg, "quic") == 0;
+            if (!options.quic)
+                unsupported_option("transport", optarg, "tcp");
             break;
         case 'c':
             unsupported_option("security", optarg, "noise");
@@ -443,7 +445,8 @@ static void parse(int argc, char **argv)
         }
     }
     if (options.listen_count == 0)
-        options.listen[options.listen_count++] = "/ip4/127.0.0.1/tcp/0";
+        options.listen[options.listen_count++] =
+            options.quic ? "/ip4/127.0.0.1/udp/0/quic-v1" : "/ip4/127.0.0.1/tcp/0";
 }
 
 static void log_to_stderr(void *arg, enum wr_log_level level, const char *text)

@@ -2,6 +2,7 @@
 
 import crypto from 'node:crypto'
 import fs from 'node:fs'
+import { quic } from '@chainsafe/libp2p-quic'
 import { generateKeyPair, generateKeyPairFromSeed, privateKeyFromProtobuf } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
@@ -45,6 +46,7 @@ const lifted = {
     // a paused stream buffers what its window still lets in: the window grows to 16 MiB, the default buffer is 4
     streamOptions: { inactivityTimeout: DAY_MS, maxReadBufferLength: 32 << 20 }
   },
+  quic: { maxConcurrentStreamLimit: MANY },
   tcp: { inboundSocketInactivityTimeout: DAY_MS, outboundSocketInactivityTimeout: DAY_MS, backlog: 4096 },
   connectionManager: {
     maxConnections: MANY,
@@ -59,10 +61,9 @@ const lifted = {
   connectionMonitor: { enabled: false },
   ping: { maxInboundStreams: MANY, maxOutboundStreams: MANY, timeout: 600_000 }
 }
-const untouched = { streams: {}, muxer: {}, tcp: {}, connectionManager: {}, connectionMonitor: {}, ping: {} }
+const untouched = { streams: {}, muxer: {}, quic: {}, tcp: {}, connectionManager: {}, connectionMonitor: {}, ping: {} }
 
 export async function makeHost (o, i) {
-  if (o.transport !== 'tcp') throw new Unsupported(`this peer is built without the ${o.transport} transport`)
   if (o.security !== 'noise') throw new Unsupported(`this peer is built without ${o.security}`)
   const limits = o.limits === 'lifted' ? lifted : untouched
   const config = {
@@ -70,7 +71,7 @@ export async function makeHost (o, i) {
     addresses: {
       listen: o.listen.map(a => a.replaceAll('{h}', 1 + Math.floor(i / 250)).replaceAll('{l}', 1 + i % 250))
     },
-    transports: [tcp(limits.tcp)],
+    transports: [o.transport === 'quic' ? quic(limits.quic) : tcp(limits.tcp)],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux(limits.muxer)],
     connectionGater: { denyDialMultiaddr: () => false },

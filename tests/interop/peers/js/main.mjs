@@ -43,7 +43,7 @@ function parseOptions (argv) {
   }
   if (o.signedRecord === 'legacy') die(EXIT_UNSUPPORTED, 'js-libp2p makes no legacy signed records')
   if (!(o.hosts >= 1)) die(EXIT_USAGE, '--hosts is at least 1')
-  if (o.listen.length === 0) o.listen = ['/ip4/127.0.0.1/tcp/0']
+  if (o.listen.length === 0) o.listen = [o.transport === 'quic' ? '/ip4/127.0.0.1/udp/0/quic-v1' : '/ip4/127.0.0.1/tcp/0']
   if (o.listen[0] === 'none') o.listen = []
   return o
 }

@@ -16,7 +16,7 @@ use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, StreamProtocol, SwarmEvent};
-use libp2p::{identify, kad, mdns, noise, ping, tcp, yamux, Multiaddr, PeerId, Swarm};
+use libp2p::{identify, kad, mdns, noise, ping, quic, tcp, yamux, Multiaddr, PeerId, Swarm};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
@@ -90,6 +90,14 @@ fn make_key(o: &Options, i: usize) -> Result<Keypair, Failure> {
 }
 
 fn make_transport(o: &Options, key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Failure> {
+    if o.quic {
+        let mut config = quic::Config::new(key);
+        if o.lifted {
+            config.max_concurrent_stream_limit = LIFTED_STREAMS as u32;
+        }
+        let quic = quic::tokio::Transport::new(config);
+        return Ok(quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed());
+    }
     let mut muxer = yamux::Config::default();
     if o.lifted {
         muxer.set_max_num_streams(LIFTED_STREAMS);

@@ -32,6 +32,7 @@ pub struct Options {
     pub dht_prefix: String,
     pub bootstrap: Vec<String>,
     pub lifted: bool,
+    pub quic: bool,
     pub psk: Option<String>,
     pub mdns: bool,
     pub agent: Option<String>,
@@ -59,6 +60,7 @@ fn parse_options() -> Options {
         dht_prefix: "/ipfs".into(),
         bootstrap: vec![],
         lifted: true,
+        quic: false,
         psk: None,
         mdns: false,
         agent: None,
@@ -96,9 +98,7 @@ fn parse_options() -> Options {
             "--transport" => {
                 let v = value();
                 one_of("--transport", &v, &["tcp", "quic"]);
-                if v != "tcp" {
-                    die(EXIT_UNSUPPORTED, &format!("this peer is built without the {v} transport"));
-                }
+                o.quic = v == "quic";
             }
             "--security" => {
                 let v = value();
@@ -117,7 +117,7 @@ fn parse_options() -> Options {
         }
     }
     if o.listen.is_empty() {
-        o.listen.push("/ip4/127.0.0.1/tcp/0".into());
+        o.listen.push(if o.quic { "/ip4/127.0.0.1/udp/0/quic-v1" } else { "/ip4/127.0.0.1/tcp/0" }.into());
     }
     if o.listen == ["none"] {
         o.listen.clear();
