@@ -220,7 +220,7 @@ static void list_conn(struct wr_conn *c, void *arg)
     wr_methods_pack_conn(l->m, p, c);
     wr_pack_text(p, "direction", c->outbound ? "out" : "in");
     wr_pack_text(p, "transport", c->mux->transport);
-    wr_pack_text(p, "security", c->mux->security);
+    wr_pack_text(p, "security", wr_conn_security(c));
     wr_pack_text(p, "muxer", c->mux->muxer);
     if (wr_conn_rtt(c))
         wr_pack_double(p, "rtt_ms", wr_methods_ms(wr_conn_rtt(c)));

@@ -18,9 +18,9 @@
 
 enum phase {
     CONNECTING,    /* dialler: TCP under way */
-    SECURITY,      /* multistream for /noise */
-    HANDSHAKE,     /* Noise messages */
-    MUXER,         /* multistream for yamux inside Noise, unless inlined */
+    SECURITY,      /* multistream for the security protocol */
+    HANDSHAKE,     /* that one's messages */
+    MUXER,         /* multistream for yamux inside it, unless inlined */
     MUXED,
 };
 
@@ -29,10 +29,11 @@ struct channel {
     struct wr_sock *sock;          /* NULL once it is gone */
     struct wr_pnet *pnet;          /* owned, or NULL */
     struct wr_mss *mss;            /* owned, while negotiating */
-    struct wr_noise *noise;        /* owned, while shaking hands */
+    void *handshake;               /* owned; conn.security's, while shaking hands */
     struct wr_peerid *expect;      /* owned, or NULL; dialler until the handshake is done */
     struct wr_yamux *yamux;        /* owned, from the peer's proof on */
-    struct wr_noise_session session;
+    struct wr_secure_session session;
+    const char *offer[2];          /* the name proposed; NULL */
     struct wr_buf partial;         /* start of a frame that is not complete */
     struct wr_buf early;           /* muxer negotiation to send before yamux frames */
     struct wr_task flush;
@@ -44,7 +45,6 @@ struct channel {
     bool secured;
 };
 
-static const char *const security_offer[] = {"/noise", NULL};
 static const char *const muxer_offer[] = {"/yamux/1.0.0", NULL};
 static const struct wr_mux_ops mux_ops;
 
@@ -64,6 +64,17 @@ static void end(struct channel *ch, int err)
     wr_conn_ended(&ch->conn, err);
 }
 
+/* The name of a security protocol that is spoken here. */
+static const char *match_security(void *arg, struct wr_bytes name)
+{
+    const struct channel *ch = arg;
+    const struct wr_secure *found = wr_secure_by_name(name);
+    for (size_t i = 0; ch->conn.ctx->security[i]; i++)
+        if (ch->conn.ctx->security[i] == found)
+            return found->name;
+    return NULL;
+}
+
 static const char *match_one(void *arg, struct wr_bytes name)
 {
     const char *const *offer = arg;
@@ -78,7 +89,7 @@ static void want_flush(struct channel *ch)
         wr_env_defer(ch->conn.ctx->env, &ch->flush, flush_task);
 }
 
-/* Bytes below the encryption of Noise. */
+/* Bytes below the encryption. */
 static int send_clear(struct channel *ch, struct wr_buf *out)
 {
     int rc = out->full ? WR_ELIMIT : 0;
@@ -95,28 +106,28 @@ static int send_clear(struct channel *ch, struct wr_buf *out)
 /* Seals one frame at `frame` out of what waits; returns its size, 0 when nothing does. */
 static int seal_next(struct channel *ch, uint8_t *frame, size_t room)
 {
-    struct wr_conn_ctx *ctx = ch->conn.ctx;
+    const struct wr_secure *security = ch->conn.security;
     size_t len = 0;
-    room -= WR_NOISE_HEADER + WR_AEAD_TAG;
-    if (room > WR_NOISE_PAYLOAD_MAX)
-        room = WR_NOISE_PAYLOAD_MAX;
+    room -= security->overhead;
+    if (room > security->plain_max)
+        room = security->plain_max;
     if (ch->early.len) {
         len = ch->early.len;
-        memcpy(frame + WR_NOISE_HEADER, ch->early.data, len);
+        memcpy(frame + security->header, ch->early.data, len);
         wr_buf_clear(&ch->early);
     }
     /* A listener must not go on before it heard which muxer the dialler takes. */
     if (ch->phase == MUXED || ch->conn.outbound)
-        len += wr_yamux_output(ch->yamux, frame + WR_NOISE_HEADER + len, room - len,
-                               wr_env_now(ctx->env));
-    return len ? wr_noise_seal(ctx->aead, &ch->session, frame, len) : 0;
+        len += wr_yamux_output(ch->yamux, frame + security->header + len, room - len,
+                               wr_env_now(ch->conn.ctx->env));
+    return len ? security->seal(&ch->session, frame, len) : 0;
 }
 
 /* Fills one write; returns bytes sent, 0 when nothing waits, <0 on failure. */
 static int send_batch(struct channel *ch)
 {
     /* A frame is begun only where a useful one fits. */
-    const size_t frame_min = WR_NOISE_HEADER + WR_AEAD_TAG + HANDSHAKE_OUT_MAX;
+    const size_t frame_min = ch->conn.security->overhead + HANDSHAKE_OUT_MAX;
     struct wr_conn_ctx *ctx = ch->conn.ctx;
     size_t used = 0, most = wr_sock_batch(ch->sock);
     if (most > WR_CONN_SCRATCH)
@@ -169,22 +180,42 @@ static void flush_task(struct wr_task *task)
     }
 }
 
+/* Tells the peer why, when the security protocol has words for it and nothing waits to be sent before. */
+static void say_farewell(struct channel *ch, int err)
+{
+    uint8_t *frame = ch->conn.ctx->scratch;
+    if (!ch->sock || !ch->secured || wr_sock_backlog(ch->sock) != 0)
+        return;
+    int size = ch->conn.security->farewell(&ch->session, err, frame);
+    if (size <= 0)
+        return;
+    if (ch->pnet)
+        wr_pnet_encrypt(ch->pnet, frame, (size_t)size);
+    ch->conn.bytes_out += (uint64_t)size;
+    wr_sock_write(ch->sock, frame, (size_t)size);
+}
+
 /* ---- becoming a connection ----------------------------------------------------------------------- */
 
-static struct wr_noise *start_noise(struct channel *ch, struct wr_buf *out)
+/* Starts the handshake of conn.security. */
+static int start_handshake(struct channel *ch, struct wr_buf *out)
 {
     struct wr_conn_ctx *ctx = ch->conn.ctx;
-    struct wr_noise_config config = {
-        .engine = ctx->aead,
+    struct wr_secure_config config = {
+        .aead = ctx->aead,
         .identity = ctx->identity,
-        .static_key = &ctx->noise,
+        .noise = &ctx->noise,
+        .now = wr_env_unix(ctx->env) / WR_SEC,
         .expect = ch->expect,
         .muxer = muxer_offer[0],
     };
-    wr_env_random(ctx->env, config.ephemeral, sizeof(config.ephemeral));
-    struct wr_noise *noise = wr_noise_create(&config, ch->conn.outbound, out);
+    if (!ctx->tls && ch->conn.security == wr_secure_by_word(WR_BYTES_STR("tls")))
+        ctx->tls = wr_tlsctx_create(ctx->identity, config.now);
+    config.tls = ctx->tls;
+    wr_env_random(ctx->env, config.random, sizeof(config.random));
+    ch->handshake = ch->conn.security->create(&config, ch->conn.outbound, out);
     sodium_memzero(&config, sizeof(config));
-    return noise;
+    return ch->handshake ? 0 : WR_ELIMIT;
 }
 
 static void on_keepalive(struct wr_timer *timer);
@@ -203,7 +234,7 @@ static void muxed(struct channel *ch)
 }
 
 /* The peer has proved who it is. */
-static int secured(struct channel *ch, const struct wr_noise_result *result)
+static int secured(struct channel *ch, const struct wr_secure_result *result)
 {
     struct wr_conn_ctx *ctx = ch->conn.ctx;
     struct wr_yamux_config config = {
@@ -215,9 +246,10 @@ static int secured(struct channel *ch, const struct wr_noise_result *result)
     wr_env_random(ctx->env, &config.salt, sizeof(config.salt));
     ch->session = result->session;
     ch->secured = true;
+    wr_buf_init(&ch->partial, ch->conn.security->frame_max);
     int rc = wr_conn_set_peer(&ch->conn, &result->peer, result->pubkey);
-    wr_noise_destroy(ch->noise);
-    ch->noise = NULL;
+    ch->conn.security->destroy(ch->handshake);
+    ch->handshake = NULL;
     wr_free(ch->expect);
     ch->expect = NULL;
     ch->yamux = wr_yamux_create(&config);
@@ -243,30 +275,30 @@ static int secured(struct channel *ch, const struct wr_noise_result *result)
     return 0;
 }
 
-/* Multistream and Noise messages. 0 wants more; 1 the rest of *in is frames. */
+/* Multistream and the handshake's messages. 0 wants more; 1 the rest of *in is frames. */
 static int handshake_input(struct channel *ch, struct wr_bytes *in, struct wr_buf *out)
 {
     if (ch->phase == SECURITY) {
         int rc = wr_mss_input(ch->mss, in, out);
         if (rc <= 0)
             return rc;
+        ch->conn.security = wr_secure_by_name(wr_bytes_cstr(ch->mss->agreed));
         wr_free(ch->mss);
         ch->mss = NULL;
         ch->phase = HANDSHAKE;
-        if (!ch->conn.outbound) {
-            ch->noise = start_noise(ch, out);
-            if (!ch->noise)
-                return WR_ELIMIT;
-        }
+        rc = ch->conn.outbound ? 0 : start_handshake(ch, out);
+        if (rc < 0)
+            return rc;
     }
-    struct wr_noise_result result;
-    int rc = wr_noise_input(ch->noise, in, out, &result);
+    struct wr_secure_result result;
+    int rc = ch->conn.security->input(ch->handshake, in, out, &result);
     if (rc != 1)
         return rc;
-    rc = send_clear(ch, out);
-    if (rc == 0)
-        rc = secured(ch, &result);
+    int sent = send_clear(ch, out);
+    rc = secured(ch, &result);
     sodium_memzero(&result, sizeof(result));
+    if (sent < 0)
+        return sent;
     return rc < 0 ? rc : 1;
 }
 
@@ -339,38 +371,41 @@ static int plain_input(struct channel *ch, struct wr_bytes in)
     return 0;
 }
 
-/* Opens one whole frame at `body` in place. */
-static int frame_input(struct channel *ch, uint8_t *body, size_t len)
+/* Opens one whole frame in place. */
+static int frame_input(struct channel *ch, uint8_t *frame, size_t body_len)
 {
-    int n = wr_noise_open(ch->conn.ctx->aead, &ch->session, body, len);
-    return n <= 0 ? n : plain_input(ch, WR_BYTES(body, (size_t)n));
-}
-
-static size_t frame_len(const uint8_t *header)
-{
-    return (size_t)header[0] << 8 | header[1];
+    const struct wr_secure *security = ch->conn.security;
+    int n = security->open(&ch->session, frame, body_len);
+    return n <= 0 ? n : plain_input(ch, WR_BYTES(frame + security->header, (size_t)n));
 }
 
 /* Completes the frame that is held in part; advances *data. */
 static int complete_partial(struct channel *ch, uint8_t **data, size_t *len)
 {
+    const struct wr_secure *security = ch->conn.security;
     while (ch->partial.len && *len && ch->sock) {
-        size_t want = WR_NOISE_HEADER;
-        if (ch->partial.len >= WR_NOISE_HEADER)
-            want += frame_len(ch->partial.data);
-        size_t take = want - ch->partial.len;
-        take = take < *len ? take : *len;
-        wr_buf_put(&ch->partial, *data, take);
+        int body = 0;
+        if (ch->partial.len >= security->header)
+            body = security->body_len(ch->partial.data);
+        if (body < 0)
+            return body;
+        size_t want = security->header + (size_t)body - ch->partial.len;
+        want = want < *len ? want : *len;
+        wr_buf_put(&ch->partial, *data, want);
         if (ch->partial.full)
             return WR_ELIMIT;
-        *data += take;
-        *len -= take;
-        if (ch->partial.len < WR_NOISE_HEADER ||
-            ch->partial.len < WR_NOISE_HEADER + frame_len(ch->partial.data))
+        *data += want;
+        *len -= want;
+        if (ch->partial.len < security->header)
+            continue;
+        body = security->body_len(ch->partial.data);
+        if (body < 0)
+            return body;
+        if (ch->partial.len < security->header + (size_t)body)
             continue;
         struct wr_buf whole = ch->partial;
         wr_buf_init(&ch->partial, whole.max);
-        int rc = frame_input(ch, whole.data + WR_NOISE_HEADER, whole.len - WR_NOISE_HEADER);
+        int rc = frame_input(ch, whole.data, (size_t)body);
         wr_buf_clear(&whole);
         if (rc < 0)
             return rc;
@@ -380,14 +415,18 @@ static int complete_partial(struct channel *ch, uint8_t **data, size_t *len)
 
 static int frames_input(struct channel *ch, uint8_t *data, size_t len)
 {
+    const struct wr_secure *security = ch->conn.security;
     int rc = complete_partial(ch, &data, &len);
-    while (rc >= 0 && ch->sock && len >= WR_NOISE_HEADER) {
-        size_t body = frame_len(data);
-        if (len - WR_NOISE_HEADER < body)
+    while (rc >= 0 && ch->sock && len >= security->header) {
+        int body = security->body_len(data);
+        if (body < 0)
+            return body;
+        size_t whole = security->header + (size_t)body;
+        if (len < whole)
             break;
-        rc = frame_input(ch, data + WR_NOISE_HEADER, body);
-        data += WR_NOISE_HEADER + body;
-        len -= WR_NOISE_HEADER + body;
+        rc = frame_input(ch, data, (size_t)body);
+        data += whole;
+        len -= whole;
     }
     if (rc < 0 || !ch->sock || len == 0)
         return rc;
@@ -427,10 +466,12 @@ static void on_read(void *arg, uint8_t *data, size_t len)
     int rc = len ? input(ch, data, len) : 0;
     if (rc >= 0 || !ch->sock)
         return;
-    wr_log(wr_env_log(ch->conn.ctx->env), WR_LOG_DEBUG, "conn", "broken phase=%d err=%s",
-           (int)ch->phase, wr_err_name(rc));
+    if (rc != WR_ECLOSED)
+        wr_log(wr_env_log(ch->conn.ctx->env), WR_LOG_DEBUG, "conn", "broken phase=%d err=%s",
+               (int)ch->phase, wr_err_name(rc));
     if (ch->yamux && ch->secured && rc == WR_EPROTO)
         flush_task(&ch->flush);
+    say_farewell(ch, rc);
     end(ch, rc);
 }
 
@@ -483,15 +524,16 @@ static int start(struct channel *ch)
         wr_pnet_start(ch->pnet, ctx->psk, random, &nonce);
     }
     if (ch->conn.outbound) {
-        wr_mss_dial(ch->mss, security_offer, &out);
-        ch->noise = start_noise(ch, &out);
-        if (!ch->noise) {
+        ch->offer[0] = ch->conn.security->name;
+        wr_mss_dial(ch->mss, ch->offer, &out);
+        int rc = start_handshake(ch, &out);
+        if (rc < 0) {
             wr_buf_clear(&nonce);
             wr_buf_clear(&out);
-            return WR_ELIMIT;
+            return rc;
         }
     } else {
-        wr_mss_listen(ch->mss, match_one, (void *)(uintptr_t)security_offer);
+        wr_mss_listen(ch->mss, match_security, ch);
     }
     int rc = 0;
     if (nonce.len)
@@ -536,14 +578,13 @@ static struct channel *create(struct wr_conn_ctx *ctx, bool outbound)
         return NULL;
     wr_conn_init(&ch->conn, ctx, &mux_ops);
     ch->conn.outbound = outbound;
-    wr_buf_init(&ch->partial, WR_NOISE_HEADER + WR_NOISE_FRAME_MAX);
     wr_buf_init(&ch->early, HANDSHAKE_OUT_MAX);
     return ch;
 }
 
 struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *to,
-                                const struct wr_addr *from, const struct wr_peerid *expect, void *owner,
-                                int *err)
+                                const struct wr_addr *from, const struct wr_secure *security,
+                                const struct wr_peerid *expect, void *owner, int *err)
 {
     struct channel *ch = create(ctx, true);
     *err = WR_ELIMIT;
@@ -554,6 +595,7 @@ struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *t
         return NULL;
     }
     ch->conn.owner = owner;
+    ch->conn.security = security;
     ch->conn.remote = *to;
     *err = wr_env_connect(ctx->env, to, from, &sock_ops, ch, &ch->sock);
     if (*err != 0) {
@@ -653,6 +695,7 @@ static void mux_close(struct wr_conn *c, uint32_t code)
         wr_yamux_goaway(ch->yamux, code);
         flush_task(&ch->flush);
     }
+    say_farewell(ch, 0);
     if (ch->sock)
         wr_sock_close(ch->sock, true);
     ch->sock = NULL;
@@ -669,7 +712,10 @@ static void mux_release(struct wr_conn *c)
         wr_pnet_clear(ch->pnet);
     wr_free(ch->pnet);
     wr_free(ch->mss);
-    wr_noise_destroy(ch->noise);
+    if (ch->handshake)
+        ch->conn.security->destroy(ch->handshake);
+    if (ch->secured)
+        ch->conn.security->clear(&ch->session);
     wr_yamux_destroy(ch->yamux);
     wr_free(ch->expect);
     wr_buf_clear(&ch->partial);
@@ -688,7 +734,6 @@ static wr_time mux_rtt(const struct wr_conn *c)
 
 static const struct wr_mux_ops mux_ops = {
     .transport = "tcp",
-    .security = "/noise",
     .muxer = "/yamux/1.0.0",
     .open = mux_open,
     .write = mux_write,

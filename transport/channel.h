@@ -1,10 +1,14 @@
-/* channel.h - a connection made from a socket: [pnet,] multistream, Noise, yamux. Service.
+/* channel.h - a connection made from a socket: [pnet,] multistream, Noise or TLS, yamux. Service.
  * Spec: libp2p connections/README.md. Everything is optimistic: the dialler's first flight carries the
- * security proposal and Noise message 1, its second Noise message 3, the muxer's proposal (unless inlined)
- * and whatever streams were opened when the peer became known; so a request is answered three round trips
- * after the first SYN.
+ * proposal of one security protocol and that one's first message, its second the last message, the muxer's
+ * proposal (unless inlined) and whatever streams were opened when the peer became known; so a request is
+ * answered three round trips after the first SYN.
  *
  *   dialler  connect | mss+noise 1 >      < mss+noise 2 | noise 3 [mss] yamux SYN, stream mss, data >
+ *   dialler  connect | mss+ClientHello >  < mss+ServerHello..Finished | Certificate..Finished, as above >
+ *
+ * A listener that does not speak what was proposed cannot go on behind it: the connection ends with
+ * WR_EUNSUPPORTED, and whoever dialled may dial again with the other protocol.
  */
 #ifndef WR_CHANNEL_H
 #define WR_CHANNEL_H
@@ -17,11 +21,12 @@
 #define WR_CHANNEL_CONNECT   (5 * WR_SEC)     /* TCP connect; go */
 
 /* Connects and dials; the outcome comes as the context's on_open or on_close. `from`: the listening
- * address to leave from, or NULL. `expect`: the peer that must answer, or NULL for anybody. NULL with
+ * address to leave from, or NULL. `security`: what to propose. `expect`: the peer that must answer, or NULL
+ * for anybody. NULL with
  * *err: WR_ELIMIT and the errors of wr_env_connect. */
 struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *to,
-                                const struct wr_addr *from, const struct wr_peerid *expect, void *owner,
-                                int *err);
+                                const struct wr_addr *from, const struct wr_secure *security,
+                                const struct wr_peerid *expect, void *owner, int *err);
 /* Takes an accepted socket over. NULL (socket closed) when out of memory. */
 struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock);
 

@@ -154,6 +154,13 @@ void wr_conn_clear(struct wr_conn *c)
     c->pubkey = WR_BYTES_NONE;
 }
 
+const char *wr_conn_security(const struct wr_conn *c)
+{
+    if (c->mux->security)
+        return c->mux->security;
+    return c->security ? c->security->name : "";
+}
+
 wr_time wr_conn_rtt(const struct wr_conn *c)
 {
     return c->state == WR_CONN_OPEN ? c->mux->rtt(c) : 0;

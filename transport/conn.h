@@ -1,14 +1,14 @@
 /* conn.h - one connection to one peer, whatever carries it. Service.
  * A connection is handed to the swarm once the peer has proved its identity and streams can be opened.
- * channel.c makes one from a socket (multistream, Noise, yamux); another transport does it its own way
+ * channel.c makes one from a socket (multistream, Noise or TLS, yamux); another transport does it its own way
  * behind struct wr_mux_ops. */
 #ifndef WR_CONN_H
 #define WR_CONN_H
 
 #include "transport/limits.h"
 #include "transport/maddr.h"
-#include "transport/noise.h"
 #include "transport/protocols.h"
+#include "transport/secure.h"
 #include "transport/stream.h"
 
 struct wr_conn;
@@ -21,6 +21,8 @@ struct wr_conn_ctx {
     struct wr_peerid self;
     struct wr_noise_static noise;
     struct wr_aead *aead;
+    struct wr_tlsctx *tls;           /* owned; made when the first connection needs it */
+    const struct wr_secure *security[WR_SECURE_COUNT + 1];    /* spoken here, the favourite first; NULL at the end */
     const uint8_t *psk;              /* WR_PNET_KEY bytes, or NULL */
     struct wr_protocols protocols;
     uint8_t *scratch;                /* outgoing frames are sealed here, WR_CONN_SCRATCH bytes */
@@ -52,7 +54,7 @@ enum wr_conn_state { WR_CONN_OPENING, WR_CONN_OPEN, WR_CONN_CLOSED };
 
 /* How a carrier moves stream bytes; `s->mux` is its own handle. */
 struct wr_mux_ops {
-    const char *transport, *security, *muxer;    /* "tcp", "/noise", "/yamux/1.0.0" */
+    const char *transport, *security, *muxer;    /* "tcp", NULL: see wr_conn_security, "/yamux/1.0.0" */
     /* 0; WR_ELIMIT: not now, wr_conn_retry_opens is called when it may go; WR_ECLOSED. */
     int (*open)(struct wr_conn *c, struct wr_stream *s);
     int (*write)(struct wr_stream *s, const uint8_t *data, size_t len);
@@ -83,6 +85,7 @@ struct wr_conn {
     struct wr_bytes pubkey;            /* owned: the peer's PublicKey protobuf, when the id holds only its
                                           hash; see wr_conn_pubkey */
     struct wr_addr local, remote;      /* of the socket */
+    const struct wr_secure *security;  /* proposed or agreed on; NULL: none yet, or the carrier's own */
     uint64_t id;                       /* unique in this node's life */
     wr_time opened_at, used_at;        /* used: last time a stream other than upkeep was opened */
     struct wr_list streams;            /* struct wr_stream.node */
@@ -104,6 +107,7 @@ struct wr_stream *wr_conn_open_stream(struct wr_conn *c, const char *const *offe
 /* Ends it: streams get on_close(WR_ECLOSED) at the end of the turn. */
 void wr_conn_close(struct wr_conn *c, uint32_t code);
 struct wr_bytes wr_conn_pubkey(const struct wr_conn *c);    /* PublicKey protobuf; borrowed */
+const char *wr_conn_security(const struct wr_conn *c);    /* "/noise", "/tls/1.0.0"; static */
 wr_time wr_conn_rtt(const struct wr_conn *c);    /* smallest recent, 0 unknown */
 /* Remote or local address as a multiaddr, without /p2p. */
 void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out);

@@ -329,6 +329,7 @@ static void finish(struct wr_noise *n, bool dialer, struct wr_noise_result *resu
 {
     struct wr_noise_session *s = &result->session;
     *s = (struct wr_noise_session){0};
+    result->engine = n->config.engine;
     hkdf(n->chain, NULL, 0, dialer ? s->send_key : s->recv_key, dialer ? s->recv_key : s->send_key);
     memcpy(result->handshake_hash, n->hash, HASH);
 }

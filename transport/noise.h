@@ -40,6 +40,7 @@ struct wr_noise;    /* a handshake under way; heap */
 
 struct wr_noise_result {
     struct wr_noise_session session;
+    struct wr_aead *engine;    /* config.engine: what the session is used with */
     struct wr_peerid peer;
     struct wr_bytes pubkey;    /* the peer's PublicKey protobuf; borrowed from the handshake */
     bool muxer_agreed;         /* both announced config.muxer: no negotiation of the muxer follows */

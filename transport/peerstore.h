@@ -44,6 +44,7 @@ struct wr_peer {
     struct wr_peer_addr *addrs;         /* owned; sized to need */
     uint8_t addr_count, addr_cap;
     uint8_t failed_dials;               /* in a row */
+    uint8_t security;                   /* 1 + index in wr_secure_all of what our last dial agreed on; 0 unknown */
     uint16_t connections;               /* open now; pins the entry */
     uint16_t protections;               /* see wr_peerstore_protect; pins the entry */
     const struct wr_interned *agent, *protocol_version;    /* shared, or NULL; printable text */

@@ -650,6 +650,10 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
         .events = &conn_events,
         .events_arg = sw,
     };
+    const struct wr_secure *const *security =
+        options->security[0] ? options->security : wr_secure_all;
+    for (size_t i = 0; security[i]; i++)
+        sw->ctx.security[i] = security[i];
     struct wr_buf pubkey;
     wr_buf_init(&pubkey, WR_PUBKEY_MAX);
     wr_key_encode_public(options->identity, &pubkey);
@@ -711,6 +715,7 @@ static void free_swarm(struct wr_task *task)
     wr_peerstore_clear(&sw->peerstore);
     wr_protocols_clear(&sw->ctx.protocols);
     wr_aead_destroy(sw->ctx.aead);
+    wr_tlsctx_destroy(sw->ctx.tls);
     sodium_memzero(&sw->ctx.noise, sizeof(sw->ctx.noise));
     wr_free(sw->ctx.scratch);
     wr_free(sw);

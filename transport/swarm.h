@@ -17,6 +17,8 @@ struct wr_swarm_options {
     struct wr_limits *limits;         /* borrowed for the swarm's life */
     const struct wr_key *identity;    /* borrowed */
     const uint8_t *psk;               /* WR_PNET_KEY bytes, borrowed, or NULL */
+    const struct wr_secure *security[WR_SECURE_COUNT + 1];    /* what is spoken over TCP, the favourite first,
+                                                                 NULL at the end; empty: all, wr_secure_all */
 };
 
 struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options);    /* NULL: out of memory */

@@ -41,6 +41,7 @@ struct wr_swarm_dial {
     void *search;                    /* the router's, while asked */
     bool may_route, routed, started, over;
     uint32_t retried;                /* bit per address: dialled again from a port of its own */
+    uint8_t security_tried[WR_DIAL_ADDRS_MAX];    /* security protocols that the address did not speak */
     size_t refused;                  /* addresses left out: back-off or filter */
     int refused_err;
 };
@@ -243,6 +244,32 @@ static void on_routed(void *arg, int err)
     step(d);
 }
 
+/* What to propose to an address that did not speak `tried` protocols before: first what the peer spoke last
+ * time, then ours in order. NULL when there are no more. */
+static const struct wr_secure *security_for(const struct wr_swarm_dial *d, size_t tried)
+{
+    const struct wr_swarm *sw = d->swarm;
+    const struct wr_peer *peer = d->peer.len ? wr_peerstore_find(&sw->peerstore, &d->peer) : NULL;
+    const struct wr_secure *known = NULL;
+    for (size_t i = 0; peer && peer->security && sw->ctx.security[i]; i++)
+        if (sw->ctx.security[i] == wr_secure_all[peer->security - 1])
+            known = sw->ctx.security[i];
+    if (known && tried-- == 0)
+        return known;
+    for (size_t i = 0; sw->ctx.security[i]; i++)
+        if (sw->ctx.security[i] != known && tried-- == 0)
+            return sw->ctx.security[i];
+    return NULL;
+}
+
+static void remember_security(struct wr_swarm *sw, const struct wr_conn *c)
+{
+    struct wr_peer *peer = wr_peerstore_find(&sw->peerstore, &c->peer);
+    for (uint8_t i = 0; peer && c->security && wr_secure_all[i]; i++)
+        if (wr_secure_all[i] == c->security)
+            peer->security = (uint8_t)(i + 1);
+}
+
 static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
 {
     struct wr_swarm *sw = d->swarm;
@@ -253,6 +280,7 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
         d->conns[i] = wr_quic_dial(sw->quic, &to, d->peer.len ? &d->peer : NULL, d, &err);
     else if (wr_maddr_addr(addr, &to))
         d->conns[i] = wr_channel_dial(&sw->ctx, &to, reuse_port ? wr_swarm_port_for(sw, &to) : NULL,
+                                      security_for(d, d->security_tried[i]),
                                       d->peer.len ? &d->peer : NULL, d, &err);
     if (d->conns[i])
         wr_list_append(&sw->opening, &d->conns[i]->node);
@@ -534,6 +562,7 @@ void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr
             wr_peerstore_dialled(&sw->peerstore, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr),
                                  true);
         }
+        remember_security(sw, c);
         wr_log(wr_env_log(sw->env), WR_LOG_DEBUG, "dial", "done ms=%lld",
                (long long)((now - own->plan.started_at) / WR_MSEC));
         end_dial(own, 0, c);
@@ -562,6 +591,12 @@ void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err)
             continue;
         struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
         d->conns[i] = NULL;
+        /* Behind the proposal stood the first message already, so there is no going on after a refusal. */
+        if (err == WR_EUNSUPPORTED && security_for(d, d->security_tried[i] + 1u)) {
+            d->security_tried[i]++;
+            start_one(d, (int)i, true);
+            break;
+        }
         if (maybe_met_halfway(c, err) && !(d->retried & 1u << i)) {
             d->retried |= 1u << i;
             start_one(d, (int)i, false);
