@@ -58,7 +58,10 @@ static struct channel *of_conn(const struct wr_conn *c)
 static void end(struct channel *ch, int err)
 {
     if (ch->sock) {
-        wr_sock_close(ch->sock, true);
+        /* Behind a proposal that we do not speak comes what we cannot read. The dialler must hear the
+         * refusal, which a reset could overtake, to try the other protocol. */
+        bool refused = ch->phase == SECURITY && ch->mss && ch->mss->refused;
+        wr_sock_close(ch->sock, !refused);
         ch->sock = NULL;
     }
     wr_conn_ended(&ch->conn, err);

