@@ -213,7 +213,7 @@ static unsigned take_providers(struct wr_dht_request *r, struct wr_dht_peer *pee
  */
 static uint32_t take_value(struct wr_dht_request *r, struct wr_bytes value)
 {
-    if (wr_record_check(key_of(r), value, wr_env_unix(r->dht->env)) != 0)
+    if (wr_record_check(key_of(r), value, wr_store_unix(&r->dht->store)) != 0)
         return 0;
     int order = r->best ? wr_record_compare(key_of(r), value, wr_buf_bytes(&r->value)) : 1;
     if (order == 0)
@@ -526,7 +526,7 @@ struct wr_dht_request *wr_dht_put_value(struct wr_dht *d, struct wr_bytes key,
                                         struct wr_bytes value, const struct wr_dht_ops *ops,
                                         void *arg, int *err)
 {
-    *err = wr_record_check(key, value, wr_env_unix(d->env));
+    *err = wr_record_check(key, value, wr_store_unix(&d->store));
     if (*err != 0)
         return NULL;
     struct wr_dht_request *r =

@@ -214,7 +214,7 @@ static int take_value(struct wr_dht_guest *g, const struct wr_dht_msg *request)
     struct wr_store_source source = source_of(g);
     if (!request->has_record || !wr_bytes_equal(request->key, request->record.key))
         return WR_EPROTO;
-    int rc = wr_record_check(request->key, request->record.value, wr_env_unix(d->env));
+    int rc = wr_record_check(request->key, request->record.value, wr_store_unix(&d->store));
     if (rc == 0)
         rc = wr_store_put_value(&d->store, request->key, request->record.value, &source);
     return rc;

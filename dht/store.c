@@ -70,6 +70,11 @@ uint32_t wr_store_clock(const struct wr_store *s)
     return s->clock + (uint32_t)((wr_env_now(s->env) - s->clock_at) / WR_SEC);
 }
 
+int64_t wr_store_unix(struct wr_store *s)
+{
+    return wr_wall_read(&s->wall, wr_env_unix(s->env), wr_env_now(s->env));
+}
+
 int wr_store_save(struct wr_store *s)
 {
     uint8_t memory[META_SIZE];
@@ -79,19 +84,12 @@ int wr_store_save(struct wr_store *s)
     wr_buf_put_u8(&b, META_VERSION);
     wr_buf_put(&b, s->salt, sizeof(s->salt));
     wr_buf_put_u32be(&b, wr_store_clock(s));
-    wr_buf_put_u64be(&b, (uint64_t)wr_env_unix(s->env));
+    /* A time that nobody vouched for must not count as evidence in the next life. */
+    int64_t unix_now = wr_store_unix(s);
+    wr_buf_put_u64be(&b, s->wall.believed ? (uint64_t)unix_now : 0);
     wr_buf_put_u32be(&b, s->providers);
     wr_buf_put_u32be(&b, s->values);
     return wr_kv_put(s->kv, entry_bytes(&key), wr_buf_bytes(&b));
-}
-
-/* How long the node was off, as far as the wall clock can be believed. */
-static uint32_t time_off(int64_t saved_unix, int64_t unix_now)
-{
-    int64_t max = (int64_t)WR_STORE_OFF_MAX * WR_SEC;
-    if (unix_now < saved_unix || (uint64_t)unix_now - (uint64_t)saved_unix > (uint64_t)max)
-        return 0;
-    return (uint32_t)((unix_now - saved_unix) / WR_SEC);
 }
 
 static int load_meta(struct wr_store *s)
@@ -114,7 +112,12 @@ static int load_meta(struct wr_store *s)
     if (!wr_reader_done(&r) || version != META_VERSION)
         return WR_ECORRUPT;
     memcpy(s->salt, salt.ptr, sizeof(s->salt));
-    s->clock = clock + time_off(saved_unix, wr_env_unix(s->env));
+    if (saved_unix < 0)
+        saved_unix = 0;
+    wr_wall_init(&s->wall, saved_unix, wr_env_unix(s->env), s->clock_at);
+    /* How long the node was off; by a clock that is not believed, no time at all. */
+    int64_t off = saved_unix >= WR_WALL_FLOOR ? s->wall.unix_at - saved_unix : 0;
+    s->clock = clock + (uint32_t)(off / WR_SEC);
     return 0;
 }
 
@@ -133,6 +136,7 @@ int wr_store_open(struct wr_store *s, struct wr_env *env, struct wr_kv *kv,
         memcpy(s->prefix, prefix.ptr, prefix.len);
     s->clock = 1;
     s->clock_at = wr_env_now(env);
+    wr_wall_init(&s->wall, 0, wr_env_unix(env), s->clock_at);
     int rc = load_meta(s);
     if (rc == WR_ENOTFOUND) {
         wr_env_random(env, s->salt, sizeof(s->salt));

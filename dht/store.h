@@ -10,14 +10,15 @@
  * first keep half of the places as long as they announce again, the other half turns over.
  *
  * Time. Records age by the store's own clock, which runs with the monotonic one and is saved. While
- * the node was off it is advanced by the wall clock's difference if that is between 0 and
- * WR_STORE_OFF_MAX; a wall clock that is years wrong moves nothing. */
+ * the node was off it is advanced by the wall clock's difference as far as that can be believed
+ * (wall.h): a wall clock that is years wrong moves nothing. */
 #ifndef WR_STORE_H
 #define WR_STORE_H
 
 #include "dht/dht_msg.h"
 #include "transport/kv.h"
 #include "transport/limits.h"
+#include "transport/wall.h"
 
 #define WR_STORE_PREFIX_MAX   8           /* bytes of the name space inside the kv store */
 #define WR_STORE_PROVIDER_TTL (48 * 3600) /* s; kad-dht/README.md, provider record expiry */
@@ -28,7 +29,6 @@
 #define WR_STORE_PEER_SHARE   16          /* one peer may fill a 16th of a ceiling; ours */
 #define WR_STORE_GROUP_SHARE  16          /* so may one public address group; ours */
 #define WR_STORE_LINK_SHARE   2           /* and one link with private addresses half of it; ours */
-#define WR_STORE_OFF_MAX      (30 * 86400) /* s of being off that are believed; ours */
 
 struct wr_store {
     struct wr_env *env; /* borrowed, as the next two */
@@ -39,8 +39,12 @@ struct wr_store {
     uint8_t salt[16]; /* keys and peers are named by hashes under it */
     uint32_t clock;   /* s of the store's own time at clock_at */
     wr_time clock_at;
+    struct wr_wall wall;
     uint32_t providers, values; /* records held */
 };
+
+/* Nanoseconds since 1970 as far as they can be believed: what the validity of records is judged by. */
+int64_t wr_store_unix(struct wr_store *s);
 
 /* Who asks for a record to be kept, and from where (the connection's address, which cannot be
  * forged). */

@@ -83,7 +83,7 @@ void wr_store_drop_value(struct wr_store *s, const uint8_t name[static NAME_KEY]
 static void stamp(struct wr_store *s, struct value_entry *e)
 {
     e->expires = wr_store_clock(s) + WR_STORE_VALUE_TTL;
-    e->received = wr_env_unix(s->env);
+    e->received = wr_store_unix(s);
 }
 
 /* Whoever left the first value under a key keeps paying for it. */

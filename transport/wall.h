@@ -15,6 +15,7 @@
 #include "transport/env.h"
 
 #define WR_WALL_FLOOR   (1767225600 * (int64_t)WR_SEC)    /* 2026-01-01: nobody ran this before */
+#define WR_WALL_CEILING (INT64_MAX / 2)        /* in 2116; a clock beyond counts as there */
 #define WR_WALL_AHEAD   (30 * 24 * WR_HOUR)    /* a month off or asleep is ordinary; ours */
 #define WR_WALL_BEHIND  (10 * WR_MIN)          /* corrections of a clock that is right; ours */
 #define WR_WALL_CONFIRM WR_HOUR                /* time synchronisation has set it long before; ours */

@@ -135,6 +135,23 @@ static void test_nonsense_saved(void **state)
     assert_true(after(0) == TODAY);
 }
 
+/* Clocks and memories at the ends of their type: no sum overflows, nothing is believed. */
+static void test_absurd_clocks(void **state)
+{
+    static const int64_t absurd[] = {INT64_MIN, -1, INT64_MAX, WR_WALL_CEILING};
+    (void)state;
+    for (size_t i = 0; i < sizeof(absurd) / sizeof(absurd[0]); i++) {
+        start(TODAY, absurd[i]);
+        assert_true(after(0) == TODAY);
+        assert_true(w.suspect);
+        start(absurd[i], TODAY);
+        assert_true(jump(YEAR) >= TODAY);
+    }
+    start(0, INT64_MAX);
+    now += YEAR;
+    assert_true(wr_wall_read(&w, INT64_MAX, now) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +165,7 @@ int main(void)
         cmocka_unit_test(test_restless_clock_is_never_confirmed),
         cmocka_unit_test(test_small_steps_back_do_not_show),
         cmocka_unit_test(test_nonsense_saved),
+        cmocka_unit_test(test_absurd_clocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
