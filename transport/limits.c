@@ -104,6 +104,34 @@ bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
     return true;
 }
 
+/* What one connection that holds `held` may take now. */
+static uint64_t fair_room(const struct wr_limits *limits, enum wr_limit limit, uint64_t held)
+{
+    uint64_t used = limits->of[limit].used;
+    uint64_t max = limits->of[limit].max;
+    uint64_t conns = limits->of[WR_LIMIT_CONNS].max;
+    uint64_t part = conns ? max / 2 / conns : 0;
+    uint64_t pool = max - max / 2;
+    uint64_t set_aside = held < part ? part - held : 0;
+    uint64_t shared = used + held < pool ? (pool - used - held) / 2 : 0;
+    return shared > set_aside ? shared : set_aside;
+}
+
+bool wr_limits_take_fair(struct wr_limits *limits, enum wr_limit limit, uint64_t held, uint64_t n)
+{
+    if (n <= fair_room(limits, limit, held))
+        return wr_limits_take(limits, limit, n);
+    limits->of[limit].refused++;
+    return false;
+}
+
+void wr_limits_charge(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
+{
+    limits->of[limit].used += n;
+    if (limits->of[limit].used > limits->of[limit].peak)
+        limits->of[limit].peak = limits->of[limit].used;
+}
+
 void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
 {
     assert(n <= limits->of[limit].used);
@@ -113,6 +141,36 @@ void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
 void wr_limits_refuse(struct wr_limits *limits, enum wr_limit limit)
 {
     limits->of[limit].refused++;
+}
+
+bool wr_account_take(struct wr_account *a, uint64_t n)
+{
+    if (a->limits && !wr_limits_take_fair(a->limits, WR_LIMIT_MEMORY, a->held, n))
+        return false;
+    a->held += n;
+    return true;
+}
+
+void wr_account_charge(struct wr_account *a, uint64_t n)
+{
+    if (a->limits)
+        wr_limits_charge(a->limits, WR_LIMIT_MEMORY, n);
+    a->held += n;
+}
+
+void wr_account_give(struct wr_account *a, uint64_t n)
+{
+    assert(n <= a->held);
+    if (a->limits)
+        wr_limits_give(a->limits, WR_LIMIT_MEMORY, n);
+    a->held -= n;
+}
+
+uint64_t wr_account_room(const struct wr_account *a)
+{
+    if (!a->limits)
+        return UINT64_MAX;
+    return fair_room(a->limits, WR_LIMIT_MEMORY, a->held);
 }
 
 const char *wr_limit_name(enum wr_limit limit)

@@ -53,8 +53,25 @@ int wr_limits_change(struct wr_limits *limits, const char *knob);
 /* Takes n or counts a refusal. */
 bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
 void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
+/* Takes n for one of many connections, which holds `held` of it already, or counts a refusal. Half of the ceiling is
+ * set aside for all the connections that there can be, in equal parts: a crowd that takes whatever it can get
+ * leaves everybody his part. Of the other half one may hold as much as is left there for the others. */
+bool wr_limits_take_fair(struct wr_limits *limits, enum wr_limit limit, uint64_t held, uint64_t n);
+/* Counts what is there already and cannot be refused any more; the ceiling may be passed by it. */
+void wr_limits_charge(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
 /* A refusal under a limit that is counted elsewhere (per peer, per network). */
 void wr_limits_refuse(struct wr_limits *limits, enum wr_limit limit);
+
+/* One holder's part of limit MEMORY: bytes that one connection makes us keep. */
+struct wr_account {
+    struct wr_limits *limits;    /* borrowed; NULL: nothing is counted */
+    uint64_t held;
+};
+bool wr_account_take(struct wr_account *a, uint64_t n);    /* fair, see above */
+void wr_account_charge(struct wr_account *a, uint64_t n);
+void wr_account_give(struct wr_account *a, uint64_t n);
+uint64_t wr_account_room(const struct wr_account *a);      /* what take would give */
+
 const char *wr_limit_name(enum wr_limit limit);
 const char *wr_limit_unit(enum wr_limit limit);
 

@@ -127,6 +127,49 @@ static void test_change_below_use(void **state)
     assert_true(wr_limits_take(&l, WR_LIMIT_CONNS, 1));
 }
 
+/* Whatever a crowd takes, and in whatever order, everybody finds his part. */
+static void test_fair_shares(void **state)
+{
+    (void)state;
+    struct wr_limits l;
+    uint64_t held[192] = {0}, alone = 0;
+    wr_limits_init(&l, "small");
+    uint64_t max = l.of[WR_LIMIT_STREAMS].max, part = max / 2 / 192;
+    while (wr_limits_take_fair(&l, WR_LIMIT_STREAMS, alone, 1))
+        alone++;
+    assert_int_equal(alone, max / 4);
+    wr_limits_give(&l, WR_LIMIT_STREAMS, alone);
+    for (size_t i = 0; i < 191; i++)
+        while (wr_limits_take_fair(&l, WR_LIMIT_STREAMS, held[i], 1))
+            held[i]++;
+    assert_true(held[0] > 40 * part && held[190] >= part);
+    for (uint64_t i = 0; i < part; i++)
+        assert_true(wr_limits_take_fair(&l, WR_LIMIT_STREAMS, i, 1));
+    assert_false(wr_limits_take_fair(&l, WR_LIMIT_STREAMS, part, 1));
+    assert_true(l.of[WR_LIMIT_STREAMS].used <= max);
+}
+
+static void test_account(void **state)
+{
+    (void)state;
+    struct wr_limits l;
+    struct wr_account a = {.limits = &l}, uncounted = {0};
+    wr_limits_init(&l, "small");
+    uint64_t room = wr_account_room(&a), max = l.of[WR_LIMIT_MEMORY].max;
+    assert_int_equal(room, max / 4);
+    assert_false(wr_account_take(&a, room + 1));
+    assert_true(wr_account_take(&a, room));
+    assert_int_equal(wr_account_room(&a), 0);
+    wr_account_charge(&a, max);    /* what is there counts, ceiling or not */
+    assert_int_equal(l.of[WR_LIMIT_MEMORY].used, room + max);
+    assert_int_equal(l.of[WR_LIMIT_MEMORY].peak, room + max);
+    assert_int_equal(a.held, room + max);
+    wr_account_give(&a, room + max);
+    assert_int_equal(l.of[WR_LIMIT_MEMORY].used, 0);
+    assert_true(wr_account_take(&uncounted, 1 << 30));
+    wr_account_give(&uncounted, 1 << 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +180,8 @@ int main(void)
         cmocka_unit_test(test_bad_knobs),
         cmocka_unit_test(test_take_give_refuse),
         cmocka_unit_test(test_change_below_use),
+        cmocka_unit_test(test_fair_shares),
+        cmocka_unit_test(test_account),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
