@@ -29,6 +29,7 @@ struct wr_stream {
     bool eof_seen, eof_told;           /* theirs */
     bool reset_sent;                   /* either side's: none is to be sent any more */
     bool finished;
+    bool counted;                      /* under limit STREAMS, by us: it has no place on a carrier yet */
 };
 
 /* ---- connections */

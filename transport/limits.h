@@ -23,7 +23,7 @@
     X(CONNS_PER_PEER, "connections-per-peer", 4, 8, 8, "connections")                              \
     X(CONNS_PER_NET, "connections-per-network", 8, 16, 64, "connections")                          \
     X(DIALS, "dials", 32, 96, 512, "dials")                                                        \
-    X(STREAMS, "streams", 1024, 4096, 65536, "streams")                                            \
+    X(STREAMS, "streams", 2048, 8192, 65536, "streams")                                            \
     X(STREAMS_PER_CONN, "streams-per-connection", 256, 256, 1024, "streams")                       \
     X(MEMORY, "memory", 16 * WR_MIB, 96 * WR_MIB, 896 * WR_MIB, "bytes")                           \
     X(WINDOW_EXTRA, "window-growth", 6 * WR_MIB, 64 * WR_MIB, 512 * WR_MIB, "bytes")               \

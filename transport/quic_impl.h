@@ -85,7 +85,7 @@ struct wr_quic_conn {
     struct wr_list jam_node;
     struct wr_task flush;
     struct wr_timer timer;
-    uint32_t outbound;                   /* streams of ours */
+    uint32_t outbound, inbound;          /* streams of ours, of the peer's */
     uint64_t send_cap;                   /* bytes a stream may have queued or unacknowledged */
     uint64_t window, window_used;        /* received: as wr_quic_stream, all streams together */
     wr_time window_at;

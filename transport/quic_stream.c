@@ -26,17 +26,23 @@ static struct wr_limits *limits_of(const struct wr_quic_stream *qs)
 
 struct wr_quic_stream *wr_quic_stream_create(struct wr_quic_conn *qc, bool local)
 {
-    struct wr_quic_stream *qs = wr_alloc(sizeof(*qs));
-    if (!qs)
+    struct wr_limits *limits = qc->q->ctx->limits;
+    if (local ? !wr_limits_take(limits, WR_LIMIT_STREAMS, 1)
+              : !wr_limits_take_fair(limits, WR_LIMIT_STREAMS, qc->inbound, 1))
         return NULL;
+    struct wr_quic_stream *qs = wr_alloc(sizeof(*qs));
+    if (!qs) {
+        wr_limits_give(limits, WR_LIMIT_STREAMS, 1);
+        return NULL;
+    }
     qs->qc = qc;
     qs->local = local;
     qs->window = WR_QUIC_STREAM_WINDOW;
     wr_list_init(&qs->node);
     wr_list_init(&qs->ready);
     wr_list_append(&qc->streams, &qs->node);
-    if (local)
-        qc->outbound++;
+    qc->outbound += local;
+    qc->inbound += !local;
     return qs;
 }
 
@@ -61,8 +67,9 @@ void wr_quic_stream_destroy(struct wr_quic_stream *qs)
     while (qs->head)
         free_chunk(qs);
     give_window(qs);
-    if (qs->local)
-        qs->qc->outbound--;
+    qs->qc->outbound -= qs->local;
+    qs->qc->inbound -= !qs->local;
+    wr_limits_give(limits_of(qs), WR_LIMIT_STREAMS, 1);
     wr_list_remove(&qs->node);
     wr_list_remove(&qs->ready);
     wr_free(qs);

@@ -14,14 +14,11 @@ static void deliver_kept(struct wr_task *task);
 
 static struct wr_stream *create(struct wr_env *env, struct wr_limits *limits)
 {
-    if (!wr_limits_take(limits, WR_LIMIT_STREAMS, 1))
-        return NULL;
     struct wr_stream *s = wr_alloc(sizeof(*s));
     struct wr_mss *mss = wr_alloc(sizeof(*mss));
     if (!s || !mss) {
         wr_free(s);
         wr_free(mss);
-        wr_limits_give(limits, WR_LIMIT_STREAMS, 1);
         return NULL;
     }
     s->env = env;
@@ -34,9 +31,18 @@ static struct wr_stream *create(struct wr_env *env, struct wr_limits *limits)
     return s;
 }
 
+/* Limit STREAMS: the carrier counts what it has taken (it may hold a stream longer than we do), we count those that
+ * wait for it. */
+static void uncount(struct wr_stream *s)
+{
+    if (s->counted)
+        wr_limits_give(s->limits, WR_LIMIT_STREAMS, 1);
+    s->counted = false;
+}
+
 static void destroy(struct wr_stream *s)
 {
-    wr_limits_give(s->limits, WR_LIMIT_STREAMS, 1);
+    uncount(s);
     wr_free(s);
 }
 
@@ -96,9 +102,14 @@ struct wr_stream *wr_stream_create_dial(struct wr_env *env, struct wr_limits *li
                                         const char *const *offer, const struct wr_stream_ops *ops,
                                         void *arg)
 {
-    struct wr_stream *s = create(env, limits);
-    if (!s)
+    if (!wr_limits_take(limits, WR_LIMIT_STREAMS, 1))
         return NULL;
+    struct wr_stream *s = create(env, limits);
+    if (!s) {
+        wr_limits_give(limits, WR_LIMIT_STREAMS, 1);
+        return NULL;
+    }
+    s->counted = true;
     s->outbound = true;
     s->offer = offer;
     s->ops = ops;
@@ -196,9 +207,13 @@ void wr_stream_tell_writable(struct wr_stream *s)
 int wr_stream_put(struct wr_stream *s)
 {
     struct wr_conn *c = s->conn;
+    uncount(s);
     int rc = c->mux->open(c, s);
-    if (rc != 0)
+    if (rc != 0) {
+        s->counted = true;
+        wr_limits_charge(s->limits, WR_LIMIT_STREAMS, 1);
         return rc;
+    }
     wr_list_remove(&s->node);
     wr_list_append(&c->streams, &s->node);
     wr_timer_start(s->env, &s->timer, wr_env_now(s->env) + WR_STREAM_NEGOTIATE_TIMEOUT, on_timeout);

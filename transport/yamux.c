@@ -24,7 +24,10 @@ void wr_yamux_stream_due(struct wr_yamux_stream *s, unsigned due)
 
 struct wr_yamux_stream *wr_yamux_stream_create(struct wr_yamux *y, uint32_t id, bool local)
 {
-    if (!limit_take(y, WR_LIMIT_STREAMS, 1))
+    /* The peer's are shared out among all peers: one that opens streams without end must not keep the others
+     * from a ping. */
+    if (local ? !limit_take(y, WR_LIMIT_STREAMS, 1)
+              : y->limits && !wr_limits_take_fair(y->limits, WR_LIMIT_STREAMS, y->inbound, 1))
         return NULL;
     struct wr_yamux_stream *s = wr_alloc(sizeof(*s));
     if (!s || wr_idmap_put(&y->streams, id, s) < 0) {

@@ -391,6 +391,7 @@ static void test_node_wide_stream_limit(void **state)
     int err;
     assert_int_equal(wr_limits_init(&limits, "small"), 0);
     limits.of[WR_LIMIT_STREAMS].max = 2;
+    limits.of[WR_LIMIT_CONNS].max = 1;
     side_init(&t, (struct wr_yamux_config){.dialer = false, .limits = &limits});
     assert_string_equal(feed_frame(&t, WINDOW, SYN, 1, 0), "opened 1");
     open_stream(&t);
