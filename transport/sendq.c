@@ -12,17 +12,16 @@ struct wr_sendq_chunk {
 };
 
 /* A chunk for len more bytes, in sizes that an allocator hands out again. */
-static struct wr_sendq_chunk *add_chunk(struct wr_sendq *q, struct wr_limits *limits, size_t len)
+static struct wr_sendq_chunk *add_chunk(struct wr_sendq *q, struct wr_account *account, size_t len)
 {
     size_t size = CHUNK_MIN;
     while (size < WR_SENDQ_CHUNK && size - sizeof(struct wr_sendq_chunk) < len)
         size *= 2;
-    if (limits && !wr_limits_take(limits, WR_LIMIT_MEMORY, size))
+    if (!wr_account_take(account, size))
         return NULL;
     struct wr_sendq_chunk *c = wr_realloc(NULL, size);    /* not zeroed: it is about to be filled */
     if (!c) {
-        if (limits)
-            wr_limits_give(limits, WR_LIMIT_MEMORY, size);
+        wr_account_give(account, size);
         return NULL;
     }
     *c = (struct wr_sendq_chunk){.cap = (uint32_t)(size - sizeof(*c))};
@@ -34,24 +33,23 @@ static struct wr_sendq_chunk *add_chunk(struct wr_sendq *q, struct wr_limits *li
     return c;
 }
 
-static void drop_head(struct wr_sendq *q, struct wr_limits *limits)
+static void drop_head(struct wr_sendq *q, struct wr_account *account)
 {
     struct wr_sendq_chunk *c = q->head;
     q->head = c->next;
     if (!q->head)
         q->tail = NULL;
-    if (limits)
-        wr_limits_give(limits, WR_LIMIT_MEMORY, c->cap + sizeof(*c));
+    wr_account_give(account, c->cap + sizeof(*c));
     wr_free(c);
 }
 
-size_t wr_sendq_put(struct wr_sendq *q, struct wr_limits *limits, const uint8_t *data, size_t len)
+size_t wr_sendq_put(struct wr_sendq *q, struct wr_account *account, const uint8_t *data, size_t len)
 {
     size_t done = 0;
     while (done < len) {
         struct wr_sendq_chunk *c = q->tail;
         if (!c || c->end == c->cap)
-            c = add_chunk(q, limits, len - done);
+            c = add_chunk(q, account, len - done);
         if (!c)
             break;
         uint32_t room = c->cap - c->end;
@@ -64,7 +62,7 @@ size_t wr_sendq_put(struct wr_sendq *q, struct wr_limits *limits, const uint8_t 
     return done;
 }
 
-void wr_sendq_take(struct wr_sendq *q, struct wr_limits *limits, uint8_t *out, size_t len)
+void wr_sendq_take(struct wr_sendq *q, struct wr_account *account, uint8_t *out, size_t len)
 {
     assert(len <= q->len);
     while (len) {
@@ -77,13 +75,13 @@ void wr_sendq_take(struct wr_sendq *q, struct wr_limits *limits, uint8_t *out, s
         len -= take;
         q->len -= take;
         if (c->start == c->end)
-            drop_head(q, limits);
+            drop_head(q, account);
     }
 }
 
-void wr_sendq_clear(struct wr_sendq *q, struct wr_limits *limits)
+void wr_sendq_clear(struct wr_sendq *q, struct wr_account *account)
 {
     while (q->head)
-        drop_head(q, limits);
+        drop_head(q, account);
     q->len = 0;
 }

@@ -1,5 +1,5 @@
 /* sendq.h - bytes waiting to be sent: a chain of chunks that holds nothing while empty. Value.
- * Chunks are charged to the node's memory limit. */
+ * Chunks are charged to an account of the node's memory. */
 #ifndef WR_SENDQ_H
 #define WR_SENDQ_H
 
@@ -15,11 +15,11 @@ struct wr_sendq {
     uint32_t len;                          /* bytes queued */
 };
 
-/* Appends a copy of up to len bytes and returns how many: fewer when memory is out or limits (borrowed, or
- * NULL; the same in every call) say so. */
-size_t wr_sendq_put(struct wr_sendq *q, struct wr_limits *limits, const uint8_t *data, size_t len);
+/* Appends a copy of up to len bytes and returns how many: fewer when memory is out or the account (the
+ * same in every call) says so. */
+size_t wr_sendq_put(struct wr_sendq *q, struct wr_account *account, const uint8_t *data, size_t len);
 /* Moves the first len bytes to out; as many must be queued. */
-void wr_sendq_take(struct wr_sendq *q, struct wr_limits *limits, uint8_t *out, size_t len);
-void wr_sendq_clear(struct wr_sendq *q, struct wr_limits *limits);
+void wr_sendq_take(struct wr_sendq *q, struct wr_account *account, uint8_t *out, size_t len);
+void wr_sendq_clear(struct wr_sendq *q, struct wr_account *account);
 
 #endif

@@ -58,7 +58,7 @@ void wr_yamux_stream_stop(struct wr_yamux_stream *s)
     wr_list_remove(&s->control);
     wr_list_remove(&s->ready);
     wr_list_remove(&s->drained);
-    wr_sendq_clear(&s->queue, y->limits);
+    wr_sendq_clear(&s->queue, &y->memory);
     limit_give(y, WR_LIMIT_WINDOW_EXTRA, s->recv_target - WR_YAMUX_WINDOW);
     s->recv_target = WR_YAMUX_WINDOW;
     if (y->cur == s)
@@ -148,7 +148,7 @@ int wr_yamux_write(struct wr_yamux_stream *s, const uint8_t *data, size_t len)
         return WR_ECLOSED;
     size_t room = wr_yamux_space(s);
     size_t take = len < room ? len : room;
-    size_t taken = wr_sendq_put(&s->queue, y->limits, data, take);
+    size_t taken = wr_sendq_put(&s->queue, &y->memory, data, take);
     if (taken == 0 && take > 0)
         return WR_ELIMIT;
     if (taken < len)
@@ -258,7 +258,7 @@ struct wr_yamux *wr_yamux_create(const struct wr_yamux_config *config)
     wr_list_init(&y->fresh);
     wr_list_init(&y->bulk);
     wr_list_init(&y->drained);
-    y->limits = config->limits;
+    y->limits = y->memory.limits = config->limits;
     y->streams_max = config->streams_max;
     y->outbound_max = config->outbound_max;
     y->dialer = config->dialer;

@@ -83,7 +83,7 @@ static size_t put_data(struct wr_yamux_stream *s, uint8_t *out, size_t room)
     unsigned flags = s->due & (SYN | ACK);
     s->due &= (uint16_t)~flags;
     put_header(out, DATA, flags, s->id, len);
-    wr_sendq_take(&s->queue, y->limits, out + WR_YAMUX_HEADER, len);
+    wr_sendq_take(&s->queue, &y->memory, out + WR_YAMUX_HEADER, len);
     s->send_window -= len;
     wr_list_remove(&s->ready);
     if (s->queue.len)

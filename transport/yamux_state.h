@@ -72,6 +72,7 @@ struct wr_yamux {
     struct wr_list fresh, bulk;
     uint32_t fresh_sent;         /* bytes since the last turn of bulk */
     struct wr_limits *limits;    /* borrowed, or NULL */
+    struct wr_account memory;    /* queued bytes of all streams */
     uint32_t streams_max, outbound_max;
     uint32_t inbound, outbound, unacked;    /* streams in the table; of outbound, not TAKEN */
     uint32_t next_id;                       /* 0: used up */

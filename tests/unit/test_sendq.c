@@ -22,6 +22,7 @@ static void test_order_and_charge(void **state)
     (void)state;
     static uint8_t buf[50000];
     struct wr_limits limits;
+    struct wr_account account = {.limits = &limits};
     struct wr_sendq q = {0};
     uint64_t seed = 1;
     uint32_t in = 0, out = 0;
@@ -31,11 +32,11 @@ static void test_order_and_charge(void **state)
         if (next_random(&seed) % 2 && q.len < 300000) {
             for (size_t i = 0; i < len; i++)
                 buf[i] = (uint8_t)((in + i) * 7 / 5);
-            assert_int_equal(wr_sendq_put(&q, &limits, buf, len), len);
+            assert_int_equal(wr_sendq_put(&q, &account, buf, len), len);
             in += (uint32_t)len;
         } else {
             len = len < q.len ? len : q.len;
-            wr_sendq_take(&q, &limits, buf, len);
+            wr_sendq_take(&q, &account, buf, len);
             for (size_t i = 0; i < len; i++)
                 assert_int_equal(buf[i], (uint8_t)((out + i) * 7 / 5));
             out += (uint32_t)len;
@@ -45,7 +46,7 @@ static void test_order_and_charge(void **state)
         assert_true(used >= q.len && used <= q.len + q.len / 16 + 2 * WR_SENDQ_CHUNK);
         assert_true(q.len || used == 0);
     }
-    wr_sendq_clear(&q, &limits);
+    wr_sendq_clear(&q, &account);
     assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, 0);
     assert_int_equal(q.len, 0);
     assert_null(q.head);
@@ -56,18 +57,19 @@ static void test_limit_takes_a_part(void **state)
     (void)state;
     static uint8_t buf[50000];
     struct wr_limits limits;
+    struct wr_account account = {.limits = &limits};
     struct wr_sendq q = {0};
     assert_int_equal(wr_limits_init(&limits, "small"), 0);
-    limits.of[WR_LIMIT_MEMORY].max = 2 * WR_SENDQ_CHUNK;
-    size_t taken = wr_sendq_put(&q, &limits, buf, sizeof(buf));
+    limits.of[WR_LIMIT_MEMORY].max = 8 * WR_SENDQ_CHUNK;
+    size_t taken = wr_sendq_put(&q, &account, buf, sizeof(buf));
     assert_in_range(taken, 2 * WR_SENDQ_CHUNK - 100, 2 * WR_SENDQ_CHUNK);
     assert_int_equal(q.len, taken);
-    assert_int_equal(wr_sendq_put(&q, &limits, buf, 1), 0);
-    wr_sendq_clear(&q, &limits);
-    assert_int_equal(wr_sendq_put(&q, &limits, buf, 1), 1);
+    assert_int_equal(wr_sendq_put(&q, &account, buf, 1), 0);
+    wr_sendq_clear(&q, &account);
+    assert_int_equal(wr_sendq_put(&q, &account, buf, 1), 1);
     assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, 512);
-    wr_sendq_clear(&q, &limits);
-    wr_sendq_clear(&q, &limits);
+    wr_sendq_clear(&q, &account);
+    wr_sendq_clear(&q, &account);
 }
 
 int main(void)
