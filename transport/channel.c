@@ -40,6 +40,7 @@ struct channel {
     struct wr_timer timer;         /* connect, handshake, then keepalive */
     struct wr_timer more;          /* output left over for the next turn */
     uint64_t bytes_in_last;        /* at the last keepalive tick */
+    size_t unsent;                 /* of the socket's backlog, in conn.memory */
     uint8_t silent_ticks;
     enum phase phase;
     bool secured;
@@ -53,6 +54,37 @@ static void flush_task(struct wr_task *task);
 static struct channel *of_conn(const struct wr_conn *c)
 {
     return (struct channel *)((uintptr_t)c - offsetof(struct channel, conn));
+}
+
+/* ---- what the peer makes us keep ------------------------------------------------------------------ */
+
+/* Bytes that the kernel did not take; they are there already. */
+static void count_unsent(struct channel *ch)
+{
+    size_t now = ch->sock ? wr_sock_backlog(ch->sock) : 0;
+    if (now > ch->unsent)
+        wr_account_charge(&ch->conn.memory, now - ch->unsent);
+    else
+        wr_account_give(&ch->conn.memory, ch->unsent - now);
+    ch->unsent = now;
+}
+
+static void clear_partial(struct channel *ch, struct wr_buf *partial)
+{
+    wr_account_give(&ch->conn.memory, partial->len);
+    wr_buf_clear(partial);
+}
+
+/* Keeps part of a frame. 0, WR_ELIMIT. */
+static int keep_partial(struct channel *ch, const uint8_t *data, size_t len)
+{
+    if (!wr_account_take(&ch->conn.memory, len))
+        return WR_ELIMIT;
+    wr_buf_put(&ch->partial, data, len);
+    if (!ch->partial.full)
+        return 0;
+    wr_account_give(&ch->conn.memory, len);
+    return WR_ELIMIT;
 }
 
 static void end(struct channel *ch, int err)
@@ -133,9 +165,13 @@ static int send_batch(struct channel *ch)
     const size_t frame_min = ch->conn.security->overhead + HANDSHAKE_OUT_MAX;
     struct wr_conn_ctx *ctx = ch->conn.ctx;
     size_t used = 0, most = wr_sock_batch(ch->sock);
+    /* What the kernel does not take stays with us: with memory short, no more than one small frame. */
+    uint64_t room = wr_account_room(&ch->conn.memory);
     if (most > WR_CONN_SCRATCH)
         most = WR_CONN_SCRATCH;
-    else if (most < frame_min)
+    if (most > room)
+        most = (size_t)room;
+    if (most < frame_min)
         most = frame_min;
     while (most - used >= frame_min) {
         int size = seal_next(ch, ctx->scratch + used, most - used);
@@ -151,6 +187,7 @@ static int send_batch(struct channel *ch)
         wr_pnet_encrypt(ch->pnet, ctx->scratch, used);
     ch->conn.bytes_out += used;
     int rc = wr_sock_write(ch->sock, ctx->scratch, used);
+    count_unsent(ch);
     return rc < 0 ? rc : (int)used;
 }
 
@@ -394,9 +431,9 @@ static int complete_partial(struct channel *ch, uint8_t **data, size_t *len)
             return body;
         size_t want = security->header + (size_t)body - ch->partial.len;
         want = want < *len ? want : *len;
-        wr_buf_put(&ch->partial, *data, want);
-        if (ch->partial.full)
-            return WR_ELIMIT;
+        int rc = keep_partial(ch, *data, want);
+        if (rc < 0)
+            return rc;
         *data += want;
         *len -= want;
         if (ch->partial.len < security->header)
@@ -408,8 +445,8 @@ static int complete_partial(struct channel *ch, uint8_t **data, size_t *len)
             continue;
         struct wr_buf whole = ch->partial;
         wr_buf_init(&ch->partial, whole.max);
-        int rc = frame_input(ch, whole.data, (size_t)body);
-        wr_buf_clear(&whole);
+        rc = frame_input(ch, whole.data, (size_t)body);
+        clear_partial(ch, &whole);
         if (rc < 0)
             return rc;
     }
@@ -433,8 +470,7 @@ static int frames_input(struct channel *ch, uint8_t *data, size_t len)
     }
     if (rc < 0 || !ch->sock || len == 0)
         return rc;
-    wr_buf_put(&ch->partial, data, len);
-    return ch->partial.full ? WR_ELIMIT : 0;
+    return keep_partial(ch, data, len);
 }
 
 static int input(struct channel *ch, uint8_t *data, size_t len)
@@ -557,6 +593,7 @@ static void on_connected(void *arg)
 
 static void on_drain(void *arg)
 {
+    count_unsent(arg);
     want_flush(arg);
 }
 
@@ -721,7 +758,8 @@ static void mux_release(struct wr_conn *c)
         ch->conn.security->clear(&ch->session);
     wr_yamux_destroy(ch->yamux);
     wr_free(ch->expect);
-    wr_buf_clear(&ch->partial);
+    clear_partial(ch, &ch->partial);
+    count_unsent(ch);
     wr_buf_clear(&ch->early);
     wr_conn_clear(&ch->conn);
     sodium_memzero(ch, sizeof(*ch));

@@ -5,6 +5,7 @@ void wr_conn_init(struct wr_conn *c, struct wr_conn_ctx *ctx, const struct wr_mu
     c->ctx = ctx;
     c->mux = mux;
     c->state = WR_CONN_OPENING;
+    c->memory.limits = ctx->limits;
     wr_list_init(&c->node);
     wr_list_init(&c->peer_node);
     wr_list_init(&c->streams);

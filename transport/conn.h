@@ -93,6 +93,7 @@ struct wr_conn {
     struct wr_list writers;            /* struct wr_stream.write_node: told when there is room */
     uint32_t stream_count;
     uint64_t bytes_in, bytes_out;      /* on the wire */
+    struct wr_account memory;          /* what it makes us keep, beside what its carrier counts */
     void *owner;                       /* the swarm's note: the dial it belongs to */
     uint32_t close_code;
     bool closing;

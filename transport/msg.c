@@ -1,21 +1,38 @@
 #include "transport/msg.h"
 
+#include "transport/conn.h"
 #include "transport/varint.h"
 
 /* Queued answers a peer may leave unread before the conversation is reset. */
 #define OUT_MAX (256 * 1024)    /* bytes; ours */
 
+/* Follows what in and out hold. False: more than this connection may make us keep. */
+static bool count_kept(struct wr_msg *m)
+{
+    struct wr_conn *c = wr_stream_conn(m->stream);
+    size_t now = m->in.len + m->out.len;
+    if (!c)
+        return true;    /* not connected yet: only words of ours */
+    if (now > m->kept && !wr_account_take(&c->memory, now - m->kept))
+        return false;
+    if (now < m->kept)
+        wr_account_give(&c->memory, m->kept - now);
+    m->kept = now;
+    return true;
+}
+
 static void end(struct wr_msg *m)
 {
-    m->stream = NULL;
     wr_timer_stop(m->env, &m->deadline);
     wr_buf_clear(&m->in);
     wr_buf_clear(&m->out);
+    (void)count_kept(m);
+    m->stream = NULL;
 }
 
 static void fail(struct wr_msg *m, int err)
 {
-    wr_stream_reset(m->stream, WR_STREAM_VIOLATION);
+    wr_stream_reset(m->stream, err == WR_ELIMIT ? WR_STREAM_LIMIT : WR_STREAM_VIOLATION);
     end(m);
     m->ops->on_close(m, err);
 }
@@ -62,6 +79,10 @@ static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)
         fail(m, WR_EPROTO);
         return;
     }
+    if (!count_kept(m)) {
+        fail(m, WR_ELIMIT);
+        return;
+    }
     /* Messages are handed out of a buffer of the call's own: on_message may end the conversation. */
     struct wr_buf have = m->in;
     wr_buf_init(&m->in, have.max);
@@ -70,9 +91,11 @@ static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)
     if (m->stream && rest.len) {
         wr_buf_consume(&have, have.len - rest.len);
         m->in = have;
-        return;
+    } else {
+        wr_buf_clear(&have);
     }
-    wr_buf_clear(&have);
+    if (m->stream)
+        (void)count_kept(m);    /* never more than before, but for answers, which have counted themselves */
 }
 
 static void flush(struct wr_msg *m)
@@ -95,12 +118,14 @@ static void on_open(struct wr_stream *s, void *arg)
     (void)s;
     m->agreed = true;
     flush(m);
+    (void)count_kept(m);
 }
 
 static void on_writable(struct wr_stream *s, void *arg)
 {
     (void)s;
     flush(arg);
+    (void)count_kept(arg);
 }
 
 static void on_eof(struct wr_stream *s, void *arg)
@@ -154,7 +179,10 @@ int wr_msg_send(struct wr_msg *m, struct wr_bytes body)
         return WR_ELIMIT;
     }
     flush(m);
-    return 0;
+    if (count_kept(m))
+        return 0;
+    wr_msg_reset(m, WR_STREAM_LIMIT);
+    return WR_ELIMIT;
 }
 
 void wr_msg_shut(struct wr_msg *m)

@@ -15,7 +15,8 @@ struct wr_msg_ops {
     void (*on_message)(struct wr_msg *m, struct wr_bytes body);
     /* The peer finished writing at a message boundary; more may still be sent. NULL: closes in order. */
     void (*on_eof)(struct wr_msg *m);
-    /* The end, also by deadline (WR_ETIMEOUT), oversize or a cut message (WR_EPROTO). Not after
+    /* The end, also by deadline (WR_ETIMEOUT), oversize or a cut message (WR_EPROTO),
+     * too much kept for this connection (WR_ELIMIT). Not after
      * wr_msg_close or wr_msg_reset. */
     void (*on_close)(struct wr_msg *m, int err);
 };
@@ -25,6 +26,7 @@ struct wr_msg {
     struct wr_stream *stream;    /* NULL once over */
     const struct wr_msg_ops *ops;
     struct wr_buf in, out;
+    size_t kept;                 /* bytes of both, in the connection's account */
     struct wr_timer deadline;
     size_t in_max;
     bool shut;                   /* we finished writing; sent behind out */

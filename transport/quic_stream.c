@@ -52,7 +52,7 @@ static void free_chunk(struct wr_quic_stream *qs)
     qs->head = c->next;
     if (!qs->head)
         qs->tail = NULL;
-    wr_limits_give(limits_of(qs), WR_LIMIT_MEMORY, sizeof(*c) + c->cap);
+    wr_account_give(&qs->qc->conn.memory, sizeof(*c) + c->cap);
     wr_free(c);
 }
 
@@ -170,11 +170,11 @@ static struct wr_quic_chunk *add_chunk(struct wr_quic_stream *qs, size_t want)
 {
     size_t whole = sizeof(struct wr_quic_chunk) + want;
     whole = whole < CHUNK_MIN ? CHUNK_MIN : whole > CHUNK_MAX ? CHUNK_MAX : whole;
-    if (!wr_limits_take(limits_of(qs), WR_LIMIT_MEMORY, whole))
+    if (!wr_account_take(&qs->qc->conn.memory, whole))
         return NULL;
     struct wr_quic_chunk *c = wr_realloc(NULL, whole);
     if (!c) {
-        wr_limits_give(limits_of(qs), WR_LIMIT_MEMORY, whole);
+        wr_account_give(&qs->qc->conn.memory, whole);
         return NULL;
     }
     *c = (struct wr_quic_chunk){.at = qs->end, .cap = (uint32_t)(whole - sizeof(*c))};

@@ -53,7 +53,8 @@ static void dispose(struct wr_task *task)
 
 static void clear_rx(struct wr_stream *s)
 {
-    wr_limits_give(s->limits, WR_LIMIT_MEMORY, s->rx.len);
+    if (s->rx.len)
+        wr_account_give(&s->conn->memory, s->rx.len);
     wr_buf_clear(&s->rx);
 }
 
@@ -319,11 +320,11 @@ static void tell_eof(struct wr_stream *s)
 
 static void keep(struct wr_stream *s, struct wr_bytes data)
 {
-    if (wr_limits_take(s->limits, WR_LIMIT_MEMORY, data.len)) {
+    if (wr_account_take(&s->conn->memory, data.len)) {
         wr_buf_put_bytes(&s->rx, data);
         if (!s->rx.full)
             return;
-        wr_limits_give(s->limits, WR_LIMIT_MEMORY, data.len);
+        wr_account_give(&s->conn->memory, data.len);
     }
     reset_mux(s, WR_STREAM_LIMIT);
     finish(s, WR_ELIMIT);
@@ -337,7 +338,7 @@ static void deliver_kept(struct wr_task *task)
         struct wr_buf kept = s->rx;
         wr_buf_init(&s->rx, RX_MAX);
         deliver(s, wr_buf_bytes(&kept));
-        wr_limits_give(s->limits, WR_LIMIT_MEMORY, kept.len);
+        wr_account_give(&s->conn->memory, kept.len);
         wr_buf_clear(&kept);
     }
     if (!s->finished && !s->paused && s->eof_seen)
