@@ -660,7 +660,9 @@ struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock)
     wr_sock_attach(sock, &sock_ops, ch);
     int rc = start(ch);
     if (rc < 0) {
-        end(ch, rc);
+        wr_sock_close(sock, true);
+        ch->sock = NULL;
+        ch->conn.mux->release(&ch->conn);
         return NULL;
     }
     return &ch->conn;

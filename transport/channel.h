@@ -27,7 +27,7 @@
 struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *to,
                                 const struct wr_addr *from, const struct wr_secure *security,
                                 const struct wr_peerid *expect, void *owner, int *err);
-/* Takes an accepted socket over. NULL (socket closed) when out of memory. */
+/* Takes an accepted socket over. NULL (socket closed, the context hears nothing) when out of memory. */
 struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock);
 
 #endif

@@ -481,8 +481,10 @@ static void on_accept(void *arg, struct wr_sock *sock)
         return;
     }
     struct wr_conn *c = wr_channel_accept(&sw->ctx, sock);
-    if (!c)
+    if (!c) {
+        wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
         return;
+    }
     wr_list_append(&sw->opening, &c->node);
 }
 
