@@ -8,9 +8,6 @@
 
 #define UPKEEP_EVERY       (30 * WR_SEC)    /* peerstore sweep, trim, interfaces; ours */
 #define SWEEP_BUDGET       256              /* peerstore entries a sweep; ours */
-#define TRIM_GRACE         (20 * WR_SEC)    /* a new connection is not trimmed; kubo */
-#define TRIM_EVERY         (10 * WR_SEC)    /* at most; go */
-#define TRIM_GRACE_FULL    (3 * WR_SEC)     /* with no place left for a newcomer; ours */
 #define HALF_OPEN_PATIENCE (1 * WR_SEC)     /* with the table full, an older handshake makes room; ours */
 #define SELF_ECHO          (10 * WR_SEC)    /* both ends of a meeting with ourselves end within; ours */
 #define PEERS_MAX          131072           /* peers with connections, dials or tags; ours */
@@ -143,88 +140,6 @@ void wr_swarm_untag(struct wr_swarm *sw, const struct wr_peerid *peer, const cha
     wr_swarm_peer_drop(sw, p);
 }
 
-/* ---- too many connections ------------------------------------------------------------------------- */
-
-/* What keeping a connection is worth; INT32_MAX: never trimmed. */
-static int worth(struct wr_swarm *sw, const struct wr_conn *c)
-{
-    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &c->peer, false);
-    int sum = c->outbound ? 1 : 0;
-    if (wr_policy_peer_allowed(&sw->policy, &c->peer))
-        return INT32_MAX;
-    for (unsigned i = 0; p && i < p->tag_count; i++) {
-        if (p->tags[i].protect)
-            return INT32_MAX;
-        sum += p->tags[i].weight;
-    }
-    if (c->stream_count)
-        sum += 2;
-    return sum;
-}
-
-/* The connection that is worth least; of equals the longest unused. */
-static struct wr_conn *least(struct wr_swarm *sw, wr_time grace, bool inbound_only)
-{
-    struct wr_conn *worst = NULL;
-    int worst_worth = INT32_MAX;
-    wr_time now = wr_env_now(sw->env);
-    wr_list_each(it, &sw->conns)
-    {
-        struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
-        if (c->closing || now - c->opened_at < grace || (inbound_only && c->outbound))
-            continue;
-        int w = worth(sw, c);
-        if (w < worst_worth || (worst && w == worst_worth && c->used_at < worst->used_at)) {
-            worst = c;
-            worst_worth = w;
-        }
-    }
-    return worst;
-}
-
-/* Closes what is over three quarters of a ceiling, once nine tenths are reached. */
-static void trim_to(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only)
-{
-    uint64_t used = sw->limits->of[limit].used, max = sw->limits->of[limit].max;
-    if (used <= max * 9 / 10)
-        return;
-    for (uint64_t over = used - max * 3 / 4; over; over--) {
-        struct wr_conn *c = least(sw, TRIM_GRACE, inbound_only);
-        if (!c)
-            return;
-        wr_conn_close(c, WR_CONN_TRIMMED);
-    }
-}
-
-static void trim(struct wr_swarm *sw)
-{
-    wr_time now = wr_env_now(sw->env);
-    if (sw->trimmed_at && now - sw->trimmed_at < TRIM_EVERY)
-        return;
-    sw->trimmed_at = now;
-    trim_to(sw, WR_LIMIT_CONNS_INBOUND, true);
-    trim_to(sw, WR_LIMIT_CONNS, false);
-}
-
-static void end_now(struct wr_conn *c, uint32_t code)
-{
-    c->mux->close(c, code);
-    wr_conn_ended(c, WR_ECLOSED);
-}
-
-/* A place under a ceiling. With none left the connection that is worth least makes room: who sits there
- * unused must not keep newcomers out for ever. */
-static bool take_place(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only)
-{
-    if (wr_limits_take(sw->limits, limit, 1))
-        return true;
-    struct wr_conn *worst = least(sw, TRIM_GRACE_FULL, inbound_only);
-    if (!worst)
-        return false;
-    end_now(worst, WR_CONN_TRIMMED);
-    return wr_limits_take(sw->limits, limit, 1);
-}
-
 /* ---- connections come and go ---------------------------------------------------------------------- */
 
 static bool our_port(const struct wr_swarm *sw, uint16_t port)
@@ -285,9 +200,9 @@ static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **
         wr_limits_refuse(sw->limits, WR_LIMIT_CONNS_PER_PEER);
         return WR_ELIMIT;
     }
-    if (!take_place(sw, WR_LIMIT_CONNS, false))
+    if (!wr_swarm_room_take(sw, WR_LIMIT_CONNS, false))
         return WR_ELIMIT;
-    if (!c->outbound && !take_place(sw, WR_LIMIT_CONNS_INBOUND, true)) {
+    if (!c->outbound && !wr_swarm_room_take(sw, WR_LIMIT_CONNS_INBOUND, true)) {
         wr_limits_give(sw->limits, WR_LIMIT_CONNS, 1);
         return WR_ELIMIT;
     }
@@ -332,7 +247,7 @@ static void on_conn_open(void *arg, struct wr_conn *c)
     if (first)
         wr_swarm_raise(sw, WR_SWARM_CONNECTED, &peer, c, 0);
     wr_swarm_dial_conn_opened(sw, c, p);
-    trim(sw);
+    wr_swarm_room_trim(sw);
 }
 
 static void on_conn_close(void *arg, struct wr_conn *c, int err)
@@ -495,9 +410,7 @@ static void on_starved(void *arg, int err)
            "cannot accept, closing idle connections err=%s hint=\"raise the open file limit or lower "
            "limits\"",
            wr_err_name(err));
-    struct wr_conn *worst = least(sw, 0, false);
-    if (worst)
-        wr_conn_close(worst, WR_CONN_TRIMMED);
+    wr_swarm_room_starved(sw);
 }
 
 static bool may_accept_quic(void *arg, const struct wr_addr *from)
@@ -623,7 +536,7 @@ static void on_upkeep(struct wr_timer *timer)
 {
     struct wr_swarm *sw = wr_list_entry(timer, struct wr_swarm, upkeep);
     wr_peerstore_sweep(&sw->peerstore, SWEEP_BUDGET);
-    trim(sw);
+    wr_swarm_room_trim(sw);
     wr_timer_start(sw->env, &sw->upkeep, wr_env_now(sw->env) + UPKEEP_EVERY, on_upkeep);
 }
 

@@ -1,5 +1,5 @@
-/* swarm_impl.h - the inside of the swarm, shared by swarm.c (connections, listening, events) and
- * swarm_dial.c (requests and dials). Service, private. */
+/* swarm_impl.h - the inside of the swarm, shared by swarm.c (connections, listening, events),
+ * swarm_dial.c (requests and dials) and swarm_room.c (who has to go when all places are taken). Service, private. */
 #ifndef WR_SWARM_IMPL_H
 #define WR_SWARM_IMPL_H
 
@@ -80,6 +80,15 @@ struct wr_swarm_peer *wr_swarm_peer_at(struct wr_swarm *sw, const struct wr_peer
 void wr_swarm_peer_drop(struct wr_swarm *sw, struct wr_swarm_peer *p);    /* when nothing is held */
 /* The listening address to leave from towards `to`, or NULL. */
 const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct wr_addr *to);
+
+/* swarm_room.c */
+/* Above nine tenths of the ceilings, down to three quarters; not too often. */
+void wr_swarm_room_trim(struct wr_swarm *sw);
+/* Descriptors or memory ran out: closes the connection that is worth least. */
+void wr_swarm_room_starved(struct wr_swarm *sw);
+/* A place under a ceiling. With none left the connection that is worth least makes room: who sits there unused must not
+ * keep newcomers out for ever. False: nobody has to. */
+bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only);
 
 /* swarm_dial.c */
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p);
