@@ -19,7 +19,7 @@
 #define WR_LIMIT_MAP(X)                                                                            \
     X(CONNS, "connections", 192, 512, 8192, "connections")                                         \
     X(CONNS_INBOUND, "connections-inbound", 128, 384, 6144, "connections")                         \
-    X(CONNS_HALF_OPEN, "connections-half-open", 32, 128, 1024, "connections")                      \
+    X(CONNS_HALF_OPEN, "connections-half-open", 256, 512, 2048, "connections")                     \
     X(CONNS_PER_PEER, "connections-per-peer", 4, 8, 8, "connections")                              \
     X(CONNS_PER_NET, "connections-per-network", 8, 16, 64, "connections")                          \
     X(DIALS, "dials", 32, 96, 512, "dials")                                                        \

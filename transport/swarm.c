@@ -8,7 +8,6 @@
 
 #define UPKEEP_EVERY       (30 * WR_SEC)    /* peerstore sweep, trim, interfaces; ours */
 #define SWEEP_BUDGET       256              /* peerstore entries a sweep; ours */
-#define HALF_OPEN_PATIENCE (1 * WR_SEC)     /* with the table full, an older handshake makes room; ours */
 #define SELF_ECHO          (10 * WR_SEC)    /* both ends of a meeting with ourselves end within; ours */
 #define PEERS_MAX          131072           /* peers with connections, dials or tags; ours */
 
@@ -200,9 +199,9 @@ static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **
         wr_limits_refuse(sw->limits, WR_LIMIT_CONNS_PER_PEER);
         return WR_ELIMIT;
     }
-    if (!wr_swarm_room_take(sw, WR_LIMIT_CONNS, false))
+    if (!wr_swarm_room_take(sw, WR_LIMIT_CONNS, c))
         return WR_ELIMIT;
-    if (!c->outbound && !wr_swarm_room_take(sw, WR_LIMIT_CONNS_INBOUND, true)) {
+    if (!c->outbound && !wr_swarm_room_take(sw, WR_LIMIT_CONNS_INBOUND, c)) {
         wr_limits_give(sw->limits, WR_LIMIT_CONNS, 1);
         return WR_ELIMIT;
     }
@@ -372,18 +371,12 @@ static bool may_accept(struct wr_swarm *sw, const struct wr_addr *from)
     }
     if (wr_limits_take(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1))
         return true;
-    /* Full of handshakes: one that has dragged on makes room, so that a flood of silent connections
-     * cannot keep good peers out. */
-    wr_list_each(it, &sw->opening)
-    {
-        struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
-        if (c->outbound || c->closing)
-            continue;
-        if (now - c->opened_at >= HALF_OPEN_PATIENCE)
-            wr_conn_close(c, WR_CONN_LIMIT);
-        break;
-    }
-    return false;
+    /* Full of handshakes: one that has dragged on, or is one of a crowd, makes room, so that a flood of silent
+     * connections cannot keep good peers out. */
+    if (!wr_swarm_room_half_open(sw, &from->ip))
+        return false;
+    wr_limits_charge(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
+    return true;
 }
 
 static void on_accept(void *arg, struct wr_sock *sock)

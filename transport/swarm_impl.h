@@ -86,9 +86,12 @@ const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct 
 void wr_swarm_room_trim(struct wr_swarm *sw);
 /* Descriptors or memory ran out: closes the connection that is worth least. */
 void wr_swarm_room_starved(struct wr_swarm *sw);
-/* A place under a ceiling. With none left the connection that is worth least makes room: who sits there unused must not
- * keep newcomers out for ever. False: nobody has to. */
-bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only);
+/* A place for a connection under a ceiling (CONNS, CONNS_INBOUND). With none left somebody makes room at once: who
+ * sits there unused must not keep newcomers out for ever. False: nobody has to. */
+bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, const struct wr_conn *newcomer);
+/* All places of handshakes are taken: one of a larger crowd than the newcomer's makes room, one that has dragged on
+ * for anybody. */
+bool wr_swarm_room_half_open(struct wr_swarm *sw, const struct wr_ip *newcomer);
 
 /* swarm_dial.c */
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p);

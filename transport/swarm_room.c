@@ -1,9 +1,18 @@
-/* Who makes room for whom: what a connection is worth, and trimming. */
+/* Who makes room for whom: what a connection is worth, trimming, and strangers that compete for places.
+ *
+ * A stranger finds a place although all are taken: one goes from the largest network, if that has more than his own
+ * (crowds.h), else one from his own, and where that has none, any. The older half of those stays, whatever the others
+ * do: what is cheap for a crowd is to come again and again, not to have been here before. Of the younger half the
+ * one goes that is worth least, of equals the longest unused. */
+#include "transport/crowds.h"
 #include "transport/swarm_impl.h"
 
-#define TRIM_GRACE      (20 * WR_SEC)    /* a new connection is not trimmed; kubo */
-#define TRIM_EVERY      (10 * WR_SEC)    /* at most; go */
-#define TRIM_GRACE_FULL (3 * WR_SEC)     /* with no place left for a newcomer; ours */
+#define TRIM_GRACE         (20 * WR_SEC)      /* a new connection is not trimmed; kubo */
+#define TRIM_EVERY         (10 * WR_SEC)      /* at most; go */
+#define TRIM_GRACE_FULL    (3 * WR_SEC)       /* with no place left for a newcomer; ours */
+#define STREAMS_WORTH      2                  /* of a connection in use; ours */
+#define HALF_OPEN_PATIENCE (400 * WR_MSEC)    /* a handshake is let be so long, full or not: it takes two round trips,
+                                                 200 ms reach around the world; ours */
 
 /* What keeping a connection is worth; INT32_MAX: never trimmed. */
 static int worth(struct wr_swarm *sw, const struct wr_conn *c)
@@ -18,22 +27,55 @@ static int worth(struct wr_swarm *sw, const struct wr_conn *c)
         sum += p->tags[i].weight;
     }
     if (c->stream_count)
-        sum += 2;
+        sum += STREAMS_WORTH;
     return sum;
 }
 
-/* The connection that is worth least, new ones aside; of equals the longest unused. */
-static struct wr_conn *least(struct wr_swarm *sw, wr_time grace, bool inbound_only)
+/* Among whom somebody has to go. */
+struct pool {
+    bool inbound_only;
+    const struct wr_crowds *crowds;    /* borrowed; NULL: of all networks */
+    unsigned crowd;                    /* else of this one */
+};
+
+static bool in_pool(const struct pool *pool, const struct wr_conn *c)
+{
+    return !c->closing && !(pool->inbound_only && c->outbound) &&
+           (!pool->crowds || wr_crowds_of(pool->crowds, &c->remote.ip) == pool->crowd);
+}
+
+static size_t count_pool(struct wr_swarm *sw, const struct pool *pool)
+{
+    size_t count = 0;
+    wr_list_each(it, &sw->conns)
+    {
+        count += in_pool(pool, wr_list_entry(it, struct wr_conn, node));
+    }
+    return count;
+}
+
+/* The one of the younger half that is worth least, of equals the longest unused; those younger than grace aside. Who
+ * just came counts as if he were using it: he may be about to. */
+static struct wr_conn *least(struct wr_swarm *sw, const struct pool *pool, wr_time grace)
 {
     struct wr_conn *worst = NULL;
     int worst_worth = INT32_MAX;
     wr_time now = wr_env_now(sw->env);
-    wr_list_each(it, &sw->conns)
+    size_t seniors = count_pool(sw, pool) / 2;
+    wr_list_each(it, &sw->conns)    /* oldest first */
     {
         struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
-        if (c->closing || now - c->opened_at < grace || (inbound_only && c->outbound))
+        if (!in_pool(pool, c))
+            continue;
+        if (seniors) {
+            seniors--;
+            continue;
+        }
+        if (now - c->opened_at < grace)
             continue;
         int w = worth(sw, c);
+        if (w != INT32_MAX && now - c->opened_at < TRIM_GRACE_FULL)
+            w += STREAMS_WORTH;
         if (w < worst_worth || (worst && w == worst_worth && c->used_at < worst->used_at)) {
             worst = c;
             worst_worth = w;
@@ -49,7 +91,7 @@ static void trim_to(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only)
     if (used <= max * 9 / 10)
         return;
     for (uint64_t over = used - max * 3 / 4; over; over--) {
-        struct wr_conn *c = least(sw, TRIM_GRACE, inbound_only);
+        struct wr_conn *c = least(sw, &(struct pool){.inbound_only = inbound_only}, TRIM_GRACE);
         if (!c)
             return;
         wr_conn_close(c, WR_CONN_TRIMMED);
@@ -68,19 +110,70 @@ void wr_swarm_room_trim(struct wr_swarm *sw)
 
 void wr_swarm_room_starved(struct wr_swarm *sw)
 {
-    struct wr_conn *worst = least(sw, 0, false);
+    struct wr_conn *worst = least(sw, &(struct pool){0}, 0);
     if (worst)
         wr_conn_close(worst, WR_CONN_TRIMMED);
 }
 
-bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only)
+/* ---- strangers -------------------------------------------------------------------------------------------- */
+
+static bool competes(const struct wr_conn *c)
+{
+    return !c->outbound && !c->closing;
+}
+
+static void count_crowds(struct wr_swarm *sw, struct wr_list *conns, struct wr_crowds *all)
+{
+    wr_crowds_init(all, wr_env_hash_seed(sw->env));
+    wr_list_each(it, conns)
+    {
+        const struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
+        if (competes(c))
+            wr_crowds_add(all, &c->remote.ip);
+    }
+}
+
+static struct wr_conn *one_for(struct wr_swarm *sw, const struct wr_conn *newcomer)
+{
+    struct wr_crowds all;
+    struct pool pool = {.inbound_only = !newcomer->outbound};
+    if (newcomer->outbound)
+        return least(sw, &pool, TRIM_GRACE_FULL);
+    count_crowds(sw, &sw->conns, &all);
+    int larger = wr_crowds_larger(&all, &newcomer->remote.ip);
+    pool.crowd = larger >= 0 ? (unsigned)larger : wr_crowds_of(&all, &newcomer->remote.ip);
+    if (all.size[pool.crowd])
+        pool.crowds = &all;
+    return least(sw, &pool, 0);
+}
+
+bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, const struct wr_conn *newcomer)
 {
     if (wr_limits_take(sw->limits, limit, 1))
         return true;
-    struct wr_conn *worst = least(sw, TRIM_GRACE_FULL, inbound_only);
-    if (!worst)
+    struct wr_conn *victim = one_for(sw, newcomer);
+    if (!victim)
         return false;
-    worst->mux->close(worst, WR_CONN_TRIMMED);
-    wr_conn_ended(worst, WR_ECLOSED);
+    victim->mux->close(victim, WR_CONN_TRIMMED);
+    wr_conn_ended(victim, WR_ECLOSED);
     return wr_limits_take(sw->limits, limit, 1);
+}
+
+bool wr_swarm_room_half_open(struct wr_swarm *sw, const struct wr_ip *newcomer)
+{
+    wr_time now = wr_env_now(sw->env);
+    struct wr_crowds all;
+    count_crowds(sw, &sw->opening, &all);
+    int crowd = wr_crowds_larger(&all, newcomer);
+    wr_list_each(it, &sw->opening)    /* oldest first */
+    {
+        struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
+        if (!competes(c))
+            continue;
+        if ((int)wr_crowds_of(&all, &c->remote.ip) == crowd || now - c->opened_at >= HALF_OPEN_PATIENCE) {
+            wr_conn_close(c, WR_CONN_LIMIT);
+            return true;
+        }
+    }
+    return false;
 }
