@@ -2,6 +2,7 @@
  * ADD_PROVIDER), and goes on after the peer has finished writing until the last one is answered. */
 #include "dht/dht_impl.h"
 #include "dht/record.h"
+#include "transport/crowds.h"
 #include "transport/err.h"
 
 #include <string.h>
@@ -10,9 +11,12 @@
     1024 /* guests whose rate is remembered; ours, the longest unseen is forgotten                 \
           */
 
+#define PATIENCE (5 * WR_SEC) /* a silent stream is let be so long with no place left; ours */
+
 struct wr_dht_guest {
     struct wr_msg msg;
-    struct wr_list node; /* wr_dht.guests */
+    struct wr_list node; /* wr_dht.guests, longest silent first */
+    wr_time heard_at;
     struct wr_dht *dht;
     struct wr_peerid peer;
     struct wr_ip ip;
@@ -313,6 +317,9 @@ static void on_message(struct wr_msg *m, struct wr_bytes body)
         turn_away(g, WR_STREAM_RATE);
         return;
     }
+    g->heard_at = wr_env_now(d->env);
+    wr_list_remove(&g->node);
+    wr_list_append(&d->guests, &g->node);
     int rc = wr_dht_msg_decode(body, &request);
     if (rc == 0)
         rc = answer_to(g, &request);
@@ -346,11 +353,45 @@ static void on_close(struct wr_msg *m, int err)
 static const struct wr_msg_ops msg_ops = {
     .on_message = on_message, .on_eof = on_eof, .on_close = on_close};
 
+/* All places are taken: the longest silent guest of a larger crowd than the newcomer's goes, or one
+ * of his own that has said nothing for a while. Sixteen connections could keep everybody else out. */
+static struct wr_dht_guest *one_to_go(struct wr_dht *d, const struct wr_ip *newcomer)
+{
+    struct wr_crowds all;
+    wr_time now = wr_env_now(d->env);
+    wr_crowds_init(&all, wr_env_hash_seed(d->env));
+    wr_list_each(node, &d->guests)
+    {
+        wr_crowds_add(&all, &wr_list_entry(node, struct wr_dht_guest, node)->ip);
+    }
+    int larger = wr_crowds_larger(&all, newcomer);
+    int own = (int)wr_crowds_of(&all, newcomer);
+    bool alone = all.size[own] == 0;
+    wr_list_each(node, &d->guests)
+    {
+        struct wr_dht_guest *g = wr_list_entry(node, struct wr_dht_guest, node);
+        int crowd = (int)wr_crowds_of(&all, &g->ip);
+        if (crowd == larger || (larger < 0 && (alone || crowd == own) && now - g->heard_at >= PATIENCE))
+            return g;
+    }
+    return NULL;
+}
+
+static bool take_place(struct wr_dht *d, const struct wr_ip *newcomer)
+{
+    if (d->guest_count < WR_DHT_INBOUND_MAX)
+        return true;
+    struct wr_dht_guest *victim = one_to_go(d, newcomer);
+    if (victim)
+        turn_away(victim, WR_STREAM_LIMIT);
+    return victim != NULL;
+}
+
 static void on_stream(struct wr_stream *s, void *arg)
 {
     struct wr_dht *d = arg;
     const struct wr_conn *conn = wr_stream_conn(s);
-    struct wr_dht_guest *g = d->guest_count < WR_DHT_INBOUND_MAX ? wr_alloc(sizeof(*g)) : NULL;
+    struct wr_dht_guest *g = take_place(d, &conn->remote.ip) ? wr_alloc(sizeof(*g)) : NULL;
     if (!g) {
         d->counted.refused++;
         wr_stream_reset(s, WR_STREAM_LIMIT);
@@ -359,6 +400,7 @@ static void on_stream(struct wr_stream *s, void *arg)
     g->dht = d;
     g->peer = conn->peer;
     g->ip = conn->remote.ip;
+    g->heard_at = wr_env_now(d->env);
     wr_list_append(&d->guests, &g->node);
     d->guest_count++;
     wr_msg_start(&g->msg, d->env, s, WR_DHT_RECV_MAX, &msg_ops);

@@ -490,6 +490,65 @@ static void test_streams_are_bounded(void **state)
     tear_down_sim();
 }
 
+/* A crowd of one network holds all the streams that there are. Somebody from elsewhere is answered at once, and it is
+ * one of the crowd that goes; one more of the crowd has to wait until one of them has been silent for a while. */
+static void test_hoarders(void **state)
+{
+    (void)state;
+    enum { HOARDERS = WR_DHT_INBOUND_MAX / WR_DHT_INBOUND_PER_CONN, PER = WR_DHT_INBOUND_PER_CONN };
+    static struct guest held[HOARDERS][PER];
+    struct guest g;
+    set_up(14);
+    struct node *honest = client;
+    struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm));
+    struct node *crowd = &nodes[node_count];
+    for (size_t i = 0; i <= HOARDERS; i++) {
+        client = add_at((struct wr_ip){.family = 4, .bytes = {45, 66, 1, (uint8_t)(i + 1)}}, WR_DHT_CLIENT);
+        bootstrap(client, &nodes[0]);
+        sim_run(sim, WR_SEC);
+    }
+    sim_run(sim, 10 * WR_SEC);
+    for (size_t i = 0; i < HOARDERS; i++) {
+        client = &crowd[i];
+        for (size_t k = 0; k < PER; k++) {
+            guest_start(&held[i][k]);
+            guest_ask(&held[i][k], &request);
+        }
+    }
+    sim_run(sim, WR_SEC);
+    assert_int_equal(server->dht->guest_count, WR_DHT_INBOUND_MAX);
+    client = &crowd[HOARDERS];
+    guest_start(&g);    /* of the last of the crowd */
+    guest_ask(&g, &request);
+    sim_run(sim, WR_SEC);
+    assert_true(g.closed && g.code == WR_STREAM_LIMIT);
+    guest_stop(&g);
+    struct node *last = client;
+    client = honest;
+    guest_start(&g);
+    guest_ask(&g, &request);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(count_answers(&g), 1);
+    assert_false(g.closed);
+    /* The crowd has questions of its own now and then. */
+    assert_in_range(server->dht->guest_count, WR_DHT_INBOUND_MAX - 10, WR_DHT_INBOUND_MAX);
+    client = last;
+    sim_run(sim, 5 * WR_SEC);
+    struct guest late;
+    guest_start(&late);
+    guest_ask(&late, &request);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(count_answers(&late), 1);
+    assert_false(g.closed);
+    guest_stop(&late);
+    guest_stop(&g);
+    for (size_t i = 0; i < HOARDERS; i++) {
+        for (size_t k = 0; k < PER; k++)
+            guest_stop(&held[i][k]);
+    }
+    tear_down_sim();
+}
+
 /* Client mode: the protocol is not there for anybody, and streams that were open are reset. */
 static void test_client_mode(void **state)
 {
@@ -548,6 +607,7 @@ int main(void)
         cmocka_unit_test(test_asked_for_itself),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_streams_are_bounded),
+        cmocka_unit_test(test_hoarders),
         cmocka_unit_test(test_client_mode),
         cmocka_unit_test(test_admission),
     };
