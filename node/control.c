@@ -7,6 +7,7 @@
 
 #define ERROR_TEXT_MAX 1024        /* bytes of an error sentence */
 #define NOTE_MAX       (64 * 1024) /* bytes of one event or progress note */
+#define CALLS_PER_TURN 4           /* of one client, then the others and the network have theirs; ours */
 /* A started request, and one more read of the environment's shared buffer behind it. */
 #define INPUT_MAX (2 * WR_RPC_REQUEST_MAX)
 
@@ -42,6 +43,7 @@ struct client {
     bool subscribed, paused;
     bool doomed;   /* to be closed at the end of the turn */
     uint64_t lost; /* events dropped since the last one that got through */
+    struct wr_timer more; /* requests left over for the next turn */
     struct wr_task doom, dispose;
 };
 
@@ -383,17 +385,22 @@ static int take_message(struct client *client, struct wr_bytes rest)
     return error ? error : len;
 }
 
-/* Handles what is there, unless the client leaves our answers lying. */
+static void on_more(struct wr_timer *timer);
+
+/* Handles what is there, a few requests at a time, unless the client leaves our answers lying. */
 static void process(struct client *client)
 {
+    struct wr_env *env = client->control->env;
     size_t start = 0;
+    unsigned handled = 0;
     int len = 0;
-    while (!client->doomed && kept(client) <= WR_CONTROL_READ_ABOVE) {
+    while (!client->doomed && kept(client) <= WR_CONTROL_READ_ABOVE && handled < CALLS_PER_TURN) {
         struct wr_bytes rest = {client->in.data + start, client->in.len - start};
         len = rest.len ? take_message(client, rest) : 0;
         if (len <= 0)
             break;
         start += (size_t)len;
+        handled++;
     }
     if (len < 0)
         complain(client, len,
@@ -402,10 +409,18 @@ static void process(struct client *client)
     wr_buf_consume(&client->in, start);
     if (client->in.len == 0 || client->doomed)
         wr_buf_clear(&client->in); /* an idle client holds no memory */
-    bool pause = client->doomed || kept(client) > WR_CONTROL_READ_ABOVE;
+    bool more = !client->doomed && handled == CALLS_PER_TURN && client->in.len;
+    if (more)
+        wr_timer_start(env, &client->more, wr_env_now(env), on_more);
+    bool pause = more || client->doomed || kept(client) > WR_CONTROL_READ_ABOVE;
     if (pause != client->paused && client->sock)
         wr_sock_pause(client->sock, pause);
     client->paused = pause;
+}
+
+static void on_more(struct wr_timer *timer)
+{
+    process(wr_list_entry(timer, struct client, more));
 }
 
 static void on_client_read(void *arg, uint8_t *data, size_t len)
@@ -464,6 +479,7 @@ static void client_close(struct client *client)
         wr_sock_close(client->sock, false);
     client->sock = NULL;
     client->doomed = true;
+    wr_timer_stop(c->env, &client->more);
     wr_task_cancel(&client->doom);
     wr_buf_clear(&client->in);
     wr_list_remove(&client->node);

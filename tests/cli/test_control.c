@@ -624,6 +624,32 @@ static void test_burst_of_requests_for_long_replies(void **state)
     wr_buf_clear(&out);
 }
 
+/* A client that sends thousands of requests at once, and is gone before they are handled, keeps nobody waiting. */
+static void test_burst_leaves_others_their_turn(void **state)
+{
+    struct fixture *f = *state;
+    struct peer crowd, other;
+    struct wr_buf burst;
+    struct wr_rpc_message m;
+    dial(f, &crowd);
+    dial(f, &other);
+    wr_buf_init(&burst, 1 << 20);
+    for (uint32_t i = 0; i < 1000; i++)
+        request(&burst, i, "wait", NULL, 0, NULL);
+    assert_int_equal(push(&crowd, burst.data, burst.len), burst.len);
+    call(&other, 1, "echo", "here");
+    for (int i = 0; i < 3; i++)
+        (void)uv_run(&f->loop, UV_RUN_NOWAIT);
+    assert_in_range(f->waiting_count, 1, 20);
+    pull(&other);
+    assert_true(next(f, &other, &m));
+    assert_int_equal(m.id, 1);
+    wr_rpc_message_clear(&m);
+    wr_buf_clear(&burst);
+    hang_up(f, &crowd);
+    hang_up(f, &other);
+}
+
 static void test_client_that_lets_replies_pile_up(void **state)
 {
     struct fixture *f = *state;
@@ -768,6 +794,7 @@ int main(void)
         TEST(test_calls_under_way_are_bounded),
         TEST(test_client_that_does_not_read),
         TEST(test_burst_of_requests_for_long_replies),
+        TEST(test_burst_leaves_others_their_turn),
         TEST(test_client_that_lets_replies_pile_up),
         TEST(test_slow_event_reader_loses_events_with_a_count),
         TEST(test_clients_are_bounded),
