@@ -34,6 +34,7 @@ struct wr_node {
     void (*on_stop)(void *arg);
     void *arg;
     struct wr_limits limits;
+    uint64_t descriptors;
     struct wr_key key;
     uint8_t psk[WR_PNET_KEY];
     bool has_psk;
@@ -416,6 +417,14 @@ static int start_http(struct wr_node *n, char err[static WR_NODE_ERROR])
     return 0;
 }
 
+static void fit_limits(struct wr_node *n)
+{
+    if (n->descriptors && wr_limits_fit(&n->limits, n->descriptors))
+        wr_log(wr_env_log(n->env), WR_LOG_WARN, "node",
+               "connection limits lowered to the open file limit files=%llu hint=\"raise it (ulimit -n)\"",
+               (unsigned long long)n->descriptors);
+}
+
 /* ---- life --------------------------------------------------------------------------------------------- */
 
 int wr_node_create(const struct wr_node_options *options, struct wr_node **out,
@@ -430,12 +439,14 @@ int wr_node_create(const struct wr_node_options *options, struct wr_node **out,
     n->config = options->config;
     n->on_stop = options->on_stop;
     n->arg = options->arg;
+    n->descriptors = options->descriptors;
     wr_list_init(&n->watch.node);
     int rc = wr_limits_init(&n->limits, get(n, WR_CONFIG_LIMITS));
     if (rc != 0)
         (void)snprintf(err, WR_NODE_ERROR,
                        "limits \"%.64s\": use small, home, server or a size of at least 16M",
                        get(n, WR_CONFIG_LIMITS));
+    fit_limits(n);
     if (rc == 0)
         rc = open_disk(n, err);
     if (rc == 0)
@@ -491,8 +502,10 @@ void wr_node_destroy(struct wr_node *n)
 
 void wr_node_reload(struct wr_node *n, uint32_t keys)
 {
-    if (keys & UINT32_C(1) << WR_CONFIG_LIMITS)
+    if (keys & UINT32_C(1) << WR_CONFIG_LIMITS) {
         (void)wr_limits_change(&n->limits, get(n, WR_CONFIG_LIMITS));
+        fit_limits(n);
+    }
     if (keys & UINT32_C(1) << WR_CONFIG_PUBLIC)
         set_public(n);
     if (keys & UINT32_C(1) << WR_CONFIG_BOOTSTRAP)

@@ -16,6 +16,7 @@ struct wr_node_options {
     /* A client asked the node to stop: destroy it soon, not from inside this call. */
     void (*on_stop)(void *arg);
     void *arg;
+    uint64_t descriptors; /* that the process may open; ceilings are lowered to fit. 0: enough */
 };
 
 /* Opens the data directory, listens and starts every service; the control socket comes last, so who

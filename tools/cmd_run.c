@@ -32,6 +32,7 @@ struct run {
     struct wr_config config;
     struct wr_env *env;
     struct wr_node *node;
+    uint64_t descriptors;
     bool json, stopping;
     int argc; /* of the flags, for reloads */
     char **argv;
@@ -161,14 +162,18 @@ static int make_socket_directory(const struct run *run)
     return CLI_YES;
 }
 
-/* Connections are descriptors: take what the system grants without asking for more. */
-static void raise_descriptors(void)
+/* Connections are descriptors: take what the system grants without asking for more, and say how
+ * many that is. */
+static uint64_t raise_descriptors(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 0;
+    rlim_t soft = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (soft < limit.rlim_max && setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return soft;
+    return limit.rlim_max;
 }
 
 static void say(const struct run *run, const char *word, const char *value)
@@ -205,7 +210,8 @@ static int run_loop(struct run *run)
 {
     char err[WR_NODE_ERROR];
     struct wr_node_options options = {
-        .env = run->env, .config = &run->config, .on_stop = on_node_stop, .arg = run};
+        .env = run->env, .config = &run->config, .on_stop = on_node_stop, .arg = run,
+        .descriptors = run->descriptors};
     int error = wr_node_create(&options, &run->node, err);
     if (error)
         return cli_fail(CLI_NO, "%s", err);
@@ -257,7 +263,7 @@ static int run_run(struct cli *cli)
     else
         result = make_socket_directory(&run);
     if (result == CLI_YES) {
-        raise_descriptors();
+        run.descriptors = raise_descriptors();
         result = run_with_loop(&run);
     }
     wr_config_clear(&run.config);

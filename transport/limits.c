@@ -90,6 +90,23 @@ int wr_limits_change(struct wr_limits *limits, const char *knob)
     return 0;
 }
 
+bool wr_limits_fit(struct wr_limits *limits, uint64_t descriptors)
+{
+    static const enum wr_limit lowered[] = {WR_LIMIT_CONNS, WR_LIMIT_CONNS_HALF_OPEN, WR_LIMIT_DIALS,
+                                            WR_LIMIT_CONNS_INBOUND};
+    uint64_t others = WR_LIMITS_FILES + limits->of[WR_LIMIT_CLIENTS].max;
+    uint64_t room = descriptors > others ? descriptors - others : 0, sum = 0;
+    for (size_t i = 0; i < 3; i++)    /* inbound ones are connections too */
+        sum += limits->of[lowered[i]].max;
+    if (sum <= room)
+        return false;
+    for (size_t i = 0; i < sizeof(lowered) / sizeof(*lowered); i++) {
+        uint64_t max = limits->of[lowered[i]].max * room / sum;
+        limits->of[lowered[i]].max = max ? max : 1;
+    }
+    return true;
+}
+
 bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
 {
     uint64_t used = limits->of[limit].used;

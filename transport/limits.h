@@ -50,6 +50,11 @@ int wr_limits_init(struct wr_limits *limits, const char *knob);
 /* Sets new ceilings, keeping what is in use (it may be over for a while). 0, WR_EINVAL (nothing
  * changed). */
 int wr_limits_change(struct wr_limits *limits, const char *knob);
+/* Lowers the ceilings of what takes a descriptor each (connections, handshakes, dials), all in proportion, until they
+ * fit into so many together with control clients and WR_LIMITS_FILES. Whoever is refused for a ceiling leaves the
+ * others room; without a descriptor nobody gets in. True: something had to be lowered. */
+#define WR_LIMITS_FILES 32    /* descriptors; ours: the store, the log, listeners, the loop */
+bool wr_limits_fit(struct wr_limits *limits, uint64_t descriptors);
 /* Takes n or counts a refusal. */
 bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
 void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n);

@@ -127,6 +127,26 @@ static void test_change_below_use(void **state)
     assert_true(wr_limits_take(&l, WR_LIMIT_CONNS, 1));
 }
 
+static void test_fit_descriptors(void **state)
+{
+    (void)state;
+    struct wr_limits l, whole;
+    assert_int_equal(wr_limits_init(&whole, "small"), 0);
+    l = whole;
+    assert_false(wr_limits_fit(&l, UINT64_MAX));
+    assert_false(wr_limits_fit(&l, 192 + 256 + 32 + 16 + WR_LIMITS_FILES));
+    assert_memory_equal(&l, &whole, sizeof(l));
+    assert_true(wr_limits_fit(&l, 240 + 16 + WR_LIMITS_FILES));    /* half of it */
+    assert_int_equal(l.of[WR_LIMIT_CONNS].max, 96);
+    assert_int_equal(l.of[WR_LIMIT_CONNS_INBOUND].max, 64);
+    assert_int_equal(l.of[WR_LIMIT_CONNS_HALF_OPEN].max, 128);
+    assert_int_equal(l.of[WR_LIMIT_DIALS].max, 16);
+    assert_int_equal(l.of[WR_LIMIT_STREAMS].max, whole.of[WR_LIMIT_STREAMS].max);
+    assert_true(wr_limits_fit(&l, 3));
+    assert_int_equal(l.of[WR_LIMIT_CONNS].max, 1);
+    assert_int_equal(l.of[WR_LIMIT_DIALS].max, 1);
+}
+
 /* Whatever a crowd takes, and in whatever order, everybody finds his part. */
 static void test_fair_shares(void **state)
 {
@@ -180,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_bad_knobs),
         cmocka_unit_test(test_take_give_refuse),
         cmocka_unit_test(test_change_below_use),
+        cmocka_unit_test(test_fit_descriptors),
         cmocka_unit_test(test_fair_shares),
         cmocka_unit_test(test_account),
     };
