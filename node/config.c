@@ -7,6 +7,7 @@
 #include "transport/limits.h"
 #include "transport/log.h"
 #include "transport/maddr.h"
+#include "transport/secure.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,6 +27,7 @@ enum kind {
     KIND_NAME,
     KIND_LISTEN,
     KIND_BOOTSTRAP,
+    KIND_SECURITY,
     KIND_DHT,
     KIND_RELAY,
     KIND_PERF,
@@ -188,6 +190,23 @@ static bool valid_bootstrap(const char *value)
     return wr_maddr_parse(value, &ma) == 0 && wr_maddr_peer(wr_maddr_bytes(&ma), &id);
 }
 
+/* Words separated by commas, each once. */
+static bool parse_security(const char *value, const struct wr_secure *out[static 3])
+{
+    size_t count = 0;
+    memset(out, 0, 3 * sizeof(out[0]));
+    for (;;) {
+        size_t len = strcspn(value, ",");
+        const struct wr_secure *one = wr_secure_by_word(WR_BYTES(value, len));
+        if (!one || out[0] == one || count == WR_SECURE_COUNT)
+            return false;
+        out[count++] = one;
+        if (value[len] == '\0')
+            return true;
+        value += len + 1;
+    }
+}
+
 static bool parse_http(const char *value, struct wr_addr *out)
 {
     char host[WR_ADDR_TEXT];
@@ -214,6 +233,7 @@ static const char *objection(enum kind kind, const char *value)
     struct wr_addr addr;
     struct wr_limits limits;
     struct wr_log log = {0};
+    const struct wr_secure *security[WR_SECURE_COUNT + 1];
     switch (kind) {
     case KIND_PATH:
     case KIND_FILE:
@@ -232,6 +252,8 @@ static const char *objection(enum kind kind, const char *value)
         return valid_bootstrap(value) ? NULL
                                       : "an address that ends in /p2p/PEER, such as "
                                         "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW..., or none";
+    case KIND_SECURITY:
+        return parse_security(value, security) ? NULL : "noise,tls or tls,noise or one of them";
     case KIND_DHT:
         return index_of(dht_names, value) >= 0 ? NULL : "auto, server, client or off";
     case KIND_RELAY:
@@ -536,6 +558,12 @@ int wr_config_choice(const struct wr_config *c, enum wr_config_key key)
                                                           : perf_names;
     assert(names != perf_names || kinds[key] == KIND_PERF);
     return index_of(names, wr_config_get(c, key));
+}
+
+void wr_config_security(const struct wr_config *c, const struct wr_secure *out[static 3])
+{
+    bool valid = parse_security(wr_config_get(c, WR_CONFIG_SECURITY), out);
+    assert(valid);
 }
 
 bool wr_config_http(const struct wr_config *c, struct wr_addr *out)

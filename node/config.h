@@ -31,6 +31,7 @@
 
 /* id, name, kind, list, live (a reload takes it over without a restart), default, argument, help.
  * A default beside its reason:
+ *   security      noise first: see transport/secure.c for the figures
  *   dht auto      a node that nobody can reach must not serve: it would only be in the way of
  * lookups relay auto    lend ours only when we are reachable, as libp2p's own nodes do mdns,
  * portmap on: two machines on one cable and a home behind a router work unasked limits home   128
@@ -46,6 +47,8 @@
     X(NETWORK, "network", NAME, 0, 0, WR_CONFIG_PUBLIC_NETWORK, "NAME",                            \
       "the swarm to belong to: ipfs is the public one")                                            \
     X(PSK, "psk", PATH, 0, 0, "", "FILE", "key file of a private network")                         \
+    X(SECURITY, "security", SECURITY, 0, 0, "noise,tls", "LIST",                                   \
+      "how TCP connections are encrypted, the favourite first")                                    \
     X(DHT, "dht", DHT, 0, 0, "auto", "MODE", "auto, server, client or off")                        \
     X(RELAY, "relay", RELAY, 0, 1, "auto", "MODE", "lend our relay: auto, on or off")              \
     X(PERF, "perf", PERF, 0, 1, "allowed", "WHO",                                                  \
@@ -117,6 +120,9 @@ const char *wr_config_get(const struct wr_config *c,
                           enum wr_config_key key);                       /* first value or "" */
 bool wr_config_on(const struct wr_config *c, enum wr_config_key key);    /* a switch */
 int wr_config_choice(const struct wr_config *c, enum wr_config_key key); /* DHT, RELAY, PERF */
+/* SECURITY as wr_swarm_options wants it: the favourite first, NULL at the end. */
+struct wr_secure;
+void wr_config_security(const struct wr_config *c, const struct wr_secure *out[static 3]);
 /* "1.2.3.4:80" or "[::1]:80" of HTTP, as an address. False when not set. */
 struct wr_addr;
 bool wr_config_http(const struct wr_config *c, struct wr_addr *out);

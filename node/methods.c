@@ -166,6 +166,10 @@ static void count_conn(struct wr_conn *c, void *arg)
         out->outbound++;
     else
         out->inbound++;
+    if (strcmp(wr_conn_security(c), "/noise") == 0)
+        out->noise++;
+    else
+        out->tls++;
     if (wr_swarm_conn(count->m->o.swarm, &c->peer) != c)
         return; /* a peer counts once, by its best connection */
     const char *path = wr_methods_path(count->m, c);

@@ -74,7 +74,7 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
 double wr_methods_ms(wr_time t);
 
 struct wr_totals {
-    size_t peers, direct, relayed, lan, inbound, outbound, streams;
+    size_t peers, direct, relayed, lan, inbound, outbound, noise, tls, streams;
     uint64_t bytes_in, bytes_out;
 };
 void wr_methods_totals(const struct wr_methods *m, struct wr_totals *out);

@@ -119,6 +119,8 @@ static void pack_peer_counts(struct wr_pack *p, const struct wr_totals *totals)
     wr_pack_u64(p, "lan", totals->lan);
     wr_pack_u64(p, "inbound", totals->inbound);
     wr_pack_u64(p, "outbound", totals->outbound);
+    wr_pack_u64(p, "noise", totals->noise);
+    wr_pack_u64(p, "tls", totals->tls);
     wr_pack_end(p);
 }
 

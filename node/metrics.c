@@ -49,6 +49,9 @@ static void connections(const struct wr_methods *m, struct wr_buf *out)
     head(out, "connections", "gauge", "Open connections by who dialled.");
     labelled(out, "connections", "direction", "in", t.inbound);
     labelled(out, "connections", "direction", "out", t.outbound);
+    head(out, "connections_security", "gauge", "Open connections by what encrypts them.");
+    labelled(out, "connections_security", "protocol", "noise", t.noise);
+    labelled(out, "connections_security", "protocol", "tls", t.tls);
     value(out, "streams", "gauge", "Open streams.", t.streams);
     head(out, "bytes_total", "counter", "Bytes on the wire.");
     labelled(out, "bytes_total", "direction", "in", t.bytes_in);

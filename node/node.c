@@ -285,6 +285,7 @@ static int start_network(struct wr_node *n, char err[static WR_NODE_ERROR])
                                        .limits = &n->limits,
                                        .identity = &n->key,
                                        .psk = n->has_psk ? n->psk : NULL};
+    wr_config_security(n->config, options.security);
     n->swarm = wr_swarm_create(&options);
     if (!n->swarm)
         return no_memory(err);

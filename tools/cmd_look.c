@@ -62,8 +62,11 @@ static void status_peers(const msgpack_object *status)
                  (unsigned long long)print_u64(peers, "direct"),
                  (unsigned long long)print_u64(peers, "relayed"),
                  (unsigned long long)print_u64(peers, "lan"));
-    (void)printf("connections %llu in, %llu out\n", (unsigned long long)print_u64(peers, "inbound"),
-                 (unsigned long long)print_u64(peers, "outbound"));
+    (void)printf("connections %llu in, %llu out; %llu by noise, %llu by tls\n",
+                 (unsigned long long)print_u64(peers, "inbound"),
+                 (unsigned long long)print_u64(peers, "outbound"),
+                 (unsigned long long)print_u64(peers, "noise"),
+                 (unsigned long long)print_u64(peers, "tls"));
     (void)printf("traffic     %s in, %s out\n", print_size(print_u64(status, "bytes_in"), in),
                  print_size(print_u64(status, "bytes_out"), out));
 }

@@ -368,6 +368,8 @@ static void test_status_id_and_peers(void **state)
     assert_int_equal(number(wr_rpc_find(o, "peers"), "connected"), 1);
     assert_int_equal(number(wr_rpc_find(o, "peers"), "direct"), 1);
     assert_int_equal(number(wr_rpc_find(o, "peers"), "outbound"), 1);
+    assert_int_equal(number(wr_rpc_find(o, "peers"), "noise"), 1);
+    assert_int_equal(number(wr_rpc_find(o, "peers"), "tls"), 0);
     assert_true(number(o, "bytes_in") > 500);
     assert_true(number(o, "uptime_ms") >= 1000);
     (void)rows(o, "warnings", 0);
@@ -410,20 +412,22 @@ static void test_metrics_are_prometheus_text(void **state)
     connect_them(w);
     const msgpack_object *o = wr_rpc_find(call(&w->c, w->sim, "metrics"), "text");
     struct wr_bytes text = WR_BYTES(o->via.str.ptr, o->via.str.size);
-    bool peers = false;
+    bool peers = false, noise = false;
     unsigned samples = 0;
     while (text.len) {
         const uint8_t *end = memchr(text.ptr, '\n', text.len);
         assert_non_null(end); /* every line is ended */
         struct wr_bytes line = wr_bytes_take(&text, (size_t)(end - text.ptr) + 1);
         peers |= wr_bytes_equal(line, WR_BYTES_STR("warren_peers{path=\"direct\"} 1\n"));
+        noise |= wr_bytes_equal(
+            line, WR_BYTES_STR("warren_connections_security{protocol=\"noise\"} 1\n"));
         if (wr_bytes_starts(line, WR_BYTES_STR("# ")))
             continue;
         assert_true(wr_bytes_starts(line, WR_BYTES_STR("warren_")));
         assert_non_null(memchr(line.ptr, ' ', line.len));
         samples++;
     }
-    assert_true(peers);
+    assert_true(peers && noise);
     assert_true(samples > 60);
 }
 

@@ -10,6 +10,7 @@
 #include "transport/addr.h"
 #include "transport/bytes.h"
 #include "transport/err.h"
+#include "transport/secure.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,7 @@ static const struct {
     {WR_CONFIG_BOOTSTRAP, "/ip4/192.0.2.1/tcp/4001/p2p/" PEER, "/ip4/192.0.2.1/tcp/4001"},
     {WR_CONFIG_NETWORK, "my.lab-1", "a/b"},
     {WR_CONFIG_PSK, "swarm.key", ""},
+    {WR_CONFIG_SECURITY, "tls,noise", "noise,noise"},
     {WR_CONFIG_DHT, "server", "servr"},
     {WR_CONFIG_RELAY, "off", "no"},
     {WR_CONFIG_PERF, "all", "yes"},
@@ -97,6 +99,33 @@ static void test_every_key_by_flag_and_file(void **state)
             assert_non_null(strstr(err, info->name));
             assert_non_null(strstr(err, values[i].bad));
             assert_non_null(strstr(err, "allowed is"));
+        }
+        wr_config_clear(&c);
+    }
+}
+
+static void test_security(void **state)
+{
+    static const struct {
+        const char *value, *first, *second;    /* no first: refused */
+    } cases[] = {
+        {"noise,tls", "/noise", "/tls/1.0.0"}, {"tls,noise", "/tls/1.0.0", "/noise"},
+        {"tls", "/tls/1.0.0", NULL},           {"noise", "/noise", NULL},
+        {"", NULL, NULL},                      {"noise,", NULL, NULL},
+        {"tls,noise,tls", NULL, NULL},         {"plaintext", NULL, NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct wr_config c;
+        const struct wr_secure *got[WR_SECURE_COUNT + 1];
+        assert_int_equal(wr_config_init(&c, err), 0);
+        int rc = wr_config_default(&c, WR_CONFIG_SECURITY, cases[i].value, err);
+        assert_int_equal(rc, cases[i].first ? 0 : WR_EINVAL);
+        if (rc == 0) {
+            wr_config_security(&c, got);
+            assert_string_equal(got[0]->name, cases[i].first);
+            assert_true(cases[i].second ? strcmp(got[1]->name, cases[i].second) == 0 : !got[1]);
+            assert_null(got[WR_SECURE_COUNT]);
         }
         wr_config_clear(&c);
     }
@@ -338,6 +367,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_key_by_flag_and_file),
+        cmocka_unit_test(test_security),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_flag_over_file_over_default),
         cmocka_unit_test(test_mistakes_say_what_to_do),
