@@ -6,6 +6,7 @@
     run.py --impl go,rust         only pairs among these
     run.py --only slow,dht        only cases whose name begins so
     run.py --require go,rust,js   an implementation of these that cannot be built is a failure, not a skip
+    run.py --transport quic       over QUIC instead of TCP
     run.py --self                 also each implementation with itself (warren always is)
     run.py --list                 names of the cases
 
@@ -66,14 +67,15 @@ class Skip(Exception):
 class Pair:
     """A dialer and a listener, connected or not; cases that need flags of their own start fresh ones."""
 
-    def __init__(self, dialer, listener):
-        self.dialer, self.listener = dialer, listener
+    def __init__(self, dialer, listener, transport="tcp"):
+        self.dialer, self.listener, self.transport = dialer, listener, transport
         self.started = []
         self.shared = None
 
     def launch(self, *wanted):
         """Starts peers, given as (implementation, arguments, name), side by side."""
-        peers = [Peer(impl, args, name=name, wait=False) for impl, args, name in wanted]
+        peers = [Peer(impl, [*args, "--transport", self.transport], name=name, wait=False)
+                 for impl, args, name in wanted]
         self.started += peers
         try:
             return [p.wait_ready() for p in peers]
@@ -205,8 +207,14 @@ for kind in ("rsa", "ecdsa", "secp256k1"):
         identify_and_talk(*pair.fresh(dialer_args=["--key", kind]))
 
 
+def no_private_networks_on_quic(pair):
+    if pair.transport == "quic":
+        raise Skip("QUIC has no private networks")
+
+
 @case("psk")
 def psk(pair):
+    no_private_networks_on_quic(pair)
     with tempfile.TemporaryDirectory() as d:
         key = ["--psk", psk_file(d, "one", 0x5a)]
         a, b = pair.fresh(key, key)
@@ -217,6 +225,7 @@ def psk(pair):
 
 @case("psk-differs")
 def psk_differs(pair):
+    no_private_networks_on_quic(pair)
     with tempfile.TemporaryDirectory() as d:
         one, two = (["--psk", psk_file(d, name, byte)] for name, byte in (("one", 0x5a), ("two", 0xa5)))
         keyed, other, plain, open_listener = pair.launch(
@@ -385,6 +394,18 @@ def perf(pair):
     me.call("perf", peer=other.id(), up=1000, down=0)
 
 
+@case("idle-60s")
+def idle(pair):
+    if pair.transport != "quic":
+        raise Skip("only QUIC has idle time-outs")
+    a, b = pair.fresh()
+    a.call("echo", peer=b.id())
+    time.sleep(60)  # twice the longest idle time-out, six times the shortest
+    for me, other in ((a, b), (b, a)):
+        check(len(me.call("peers")["peers"]) == 1, f"{me.name} has lost the connection")
+        me.call("echo", peer=other.id())
+
+
 @case("stream-churn")
 def stream_churn(pair):
     a, b = pair.connected()
@@ -513,7 +534,7 @@ def wanted_pairs(options, available):
                 continue
             if options.with_impl and options.with_impl not in (dialer, listener):
                 continue
-            yield Pair(dialer, listener)
+            yield Pair(dialer, listener, options.transport)
 
 
 def main():
@@ -521,6 +542,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--impl", type=names, default=[])
     parser.add_argument("--with", dest="with_impl", choices=peerproc.IMPLS)
+    parser.add_argument("--transport", choices=("tcp", "quic"), default="tcp")
     parser.add_argument("--only", type=names, default=[])
     parser.add_argument("--require", type=names, default=[])
     parser.add_argument("--self", action="store_true")

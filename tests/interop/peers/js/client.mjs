@@ -284,7 +284,7 @@ async function wrongid (host, q, signal) {
   } catch (err) {
     const all = [err, ...(err.errors ?? [])]
     const text = all.map(e => `${e.name}: ${e.message}`).join('; ')
-    return { refused: true, mismatch: /UnexpectedPeer|unexpected peer|does not match|did not match/i.test(text), error: text }
+    return { refused: true, mismatch: /UnexpectedPeer|unexpected peer|does not match|did not match|but connected to/i.test(text), error: text }
   }
   throw failure('the dial succeeded', { refused: false })
 }
