@@ -8,6 +8,9 @@
 #define PIECES_MAX   8               /* of one stream's data in one packet */
 #define FLUSH_TURN   (1024 * 1024)   /* bytes sent in one turn before others get theirs; ours */
 #define KEEPALIVES   3               /* in one idle time-out: two may be lost */
+#define NARROW_PTOS  3               /* probe time-outs in a row: then large packets are suspected; ours */
+#define SILENCE_RTTS 4               /* after data came: then we ask; ours */
+#define SILENCE_MIN  (500 * WR_MSEC)
 #define SEND_CAP_MIN (128 * 1024)    /* bytes queued per stream; as yamux */
 #define SEND_CAP_MAX (4 * 1024 * 1024)
 #define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
@@ -65,11 +68,11 @@ static void forget(struct wr_quic_conn *qc, int err)
 static int peer_error(struct wr_quic_conn *qc)
 {
     ngtcp2_ccerr e = wr_quic_compat_ccerr(qc->ng);
+    if (qc->forgotten)
+        return WR_ERESET;
     if (e.type == NGTCP2_CCERR_TYPE_APPLICATION)
         return WR_ECLOSED;
-    if (e.type != NGTCP2_CCERR_TYPE_TRANSPORT)
-        return WR_ERESET;    /* a stateless reset */
-    if (e.error_code == NGTCP2_NO_ERROR)
+    if (e.type != NGTCP2_CCERR_TYPE_TRANSPORT || e.error_code == NGTCP2_NO_ERROR)
         return WR_ECLOSED;
     if (e.error_code == NGTCP2_CONNECTION_REFUSED || e.error_code == NGTCP2_INVALID_TOKEN)
         return WR_EREFUSED;
@@ -235,6 +238,34 @@ static int on_crypto(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t of
     return qc->tls ? ngtcp2_crypto_recv_crypto_data_cb(ng, level, offset, data, len, user_data) : 0;
 }
 
+/* While a transfer comes in, silence is strange: if our NAT gave us a new port, what the peer sends goes to
+ * the old one, and it learns of the new one only from us. So the first question after data comes soon, the
+ * next ones ever later. */
+static void expect_data(struct wr_quic_conn *qc)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(qc->ng, &info);
+    wr_time soon = SILENCE_RTTS * (wr_time)info.smoothed_rtt;
+    soon = soon < SILENCE_MIN ? SILENCE_MIN : soon;
+    if (soon >= qc->keepalive)
+        return;
+    qc->silence = soon;
+    qc->asked = false;
+    ngtcp2_conn_set_keep_alive_timeout(qc->ng, (ngtcp2_duration)soon);
+}
+
+static void grow_silence(struct wr_quic_conn *qc, wr_time now)
+{
+    if (qc->silence == 0 || now - qc->heard_at < qc->silence)
+        return;
+    qc->silence = qc->silence * 7 / 4;    /* not twice: it must not keep step with anything */
+    qc->asked = true;
+    if (qc->silence >= qc->keepalive)
+        qc->silence = 0;
+    ngtcp2_conn_set_keep_alive_timeout(
+        qc->ng, (ngtcp2_duration)(qc->silence ? qc->silence : qc->keepalive));
+}
+
 /* The smaller one of both sides' time-outs counts; a third of it leaves room for two lost packets. */
 static void set_keepalive(struct wr_quic_conn *qc)
 {
@@ -242,6 +273,7 @@ static void set_keepalive(struct wr_quic_conn *qc)
     ngtcp2_duration idle = WR_QUIC_IDLE;
     if (remote && remote->max_idle_timeout && remote->max_idle_timeout < idle)
         idle = remote->max_idle_timeout;
+    qc->keepalive = (wr_time)(idle / KEEPALIVES);
     ngtcp2_conn_set_keep_alive_timeout(qc->ng, idle / KEEPALIVES);
 }
 
@@ -256,6 +288,15 @@ static int on_handshake(ngtcp2_conn *ng, void *user_data)
     wr_free(qc->expect);
     qc->expect = NULL;
     wr_conn_opened(&qc->conn);
+    return 0;
+}
+
+static int on_stateless_reset(ngtcp2_conn *ng, const ngtcp2_pkt_stateless_reset *reset, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    (void)ng;
+    (void)reset;
+    qc->forgotten = true;
     return 0;
 }
 
@@ -286,9 +327,10 @@ static int on_stream_open(ngtcp2_conn *ng, int64_t id, void *user_data)
 static int on_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t offset, const uint8_t *data,
                           size_t len, void *user_data, void *stream)
 {
+    struct wr_quic_conn *qc = user_data;
     (void)id;
     (void)offset;
-    (void)user_data;
+    qc->data_came = true;
     if (stream)
         wr_quic_stream_arrived(stream, data, len, flags & NGTCP2_STREAM_DATA_FLAG_FIN);
     else
@@ -368,6 +410,7 @@ static const ngtcp2_callbacks callbacks = {
     .acked_stream_data_offset = on_stream_acked,
     .stream_open = on_stream_open,
     .stream_close = on_stream_close,
+    .recv_stateless_reset = on_stateless_reset,
     .recv_retry = ngtcp2_crypto_recv_retry_cb,
     .extend_max_local_streams_bidi = on_more_streams,
     .rand = on_rand,
@@ -476,8 +519,10 @@ struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *s
     set_settings(qc, &settings, &params);
     wr_quic_make_path(&path, local, to);
     if (ngtcp2_conn_client_new(&qc->ng, &dcid, &scid, &path.path, NGTCP2_PROTO_VER_V1, &callbacks,
-                               &settings, &params, &q->mem, qc) != 0)
+                               &settings, &params, &q->mem, qc) != 0) {
+        qc->ng = NULL;    /* it was set, and what it led to is freed */
         return undo(qc);
+    }
     ngtcp2_conn_set_tls_native_handle(qc->ng, qc->tls);
     return qc;
 }
@@ -514,8 +559,10 @@ struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock 
         params.stateless_reset_token_present = 1;
     wr_quic_make_path(&path, &first->local, &first->remote);
     if (ngtcp2_conn_server_new(&qc->ng, &first->hd->scid, &scid, &path.path, first->hd->version, &callbacks,
-                               &settings, &params, &q->mem, qc) != 0)
+                               &settings, &params, &q->mem, qc) != 0) {
+        qc->ng = NULL;    /* it was set, and what it led to is freed */
         return undo(qc);
+    }
     ngtcp2_conn_set_tls_native_handle(qc->ng, qc->tls);
     return qc;
 }
@@ -548,6 +595,9 @@ static void after_work(struct wr_quic_conn *qc)
         for (struct wr_list *it; (it = wr_list_pop(&qc->starved));)
             wr_list_append(&qc->ready, it);
     }
+    if (qc->data_came && (qc->silence == 0 || qc->asked))
+        expect_data(qc);
+    qc->data_came = false;
     if (qc->confirmed && qc->tls)
         drop_tls(qc);
     wr_quic_conn_want_flush(qc);
@@ -573,6 +623,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
         fail(qc, rc);
         return;
     }
+    qc->heard_at = wr_env_now(qc->q->env);
     note_path(qc, sock);
     after_work(qc);
 }
@@ -692,13 +743,14 @@ static int send_all(struct wr_quic_conn *qc)
     uint8_t *buffer = qc->q->ctx->scratch;
     struct batch b = {.len = 0};
     size_t total = 0, quantum = FLUSH_TURN;
+    size_t room = qc->narrow ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : WR_QUIC_DATAGRAM;
     if (paced(qc) && ngtcp2_conn_get_send_quantum(qc->ng) < quantum)
         quantum = ngtcp2_conn_get_send_quantum(qc->ng);
     for (;;) {
         ngtcp2_path_storage ps;
         ngtcp2_pkt_info pi = {0};
         ngtcp2_path_storage_zero(&ps);
-        ngtcp2_ssize n = write_packet(qc, &ps.path, &pi, buffer + b.len, WR_QUIC_DATAGRAM);
+        ngtcp2_ssize n = write_packet(qc, &ps.path, &pi, buffer + b.len, room);
         if (n < 0) {
             send_batch(qc, &b, buffer);
             if (!qc->over)
@@ -777,11 +829,23 @@ static void flush_task(struct wr_task *task)
     int rc = send_all(qc);
     if (qc->over)
         return;
+    grow_silence(qc, wr_env_now(qc->q->env));
     if (paced(qc))
         ngtcp2_conn_update_pkt_tx_time(qc->ng, now_of(qc));
     set_timer(qc);
     if (rc > 0 && !paced(qc))
         wr_timer_start(qc->q->env, &qc->timer, wr_env_now(qc->q->env), on_timer);
+}
+
+/* Probes go unanswered: perhaps the path has become too narrow for packets that used to fit. ngtcp2 only
+ * ever finds out that larger ones do (RFC 8899 section 4.4 has the black hole that it leaves out). */
+static void watch_losses(struct wr_quic_conn *qc)
+{
+    ngtcp2_conn_info info;
+    if (qc->narrow || qc->conn.state != WR_CONN_OPEN)
+        return;
+    ngtcp2_conn_get_conn_info(qc->ng, &info);
+    qc->narrow = info.pto_count >= NARROW_PTOS;
 }
 
 static void on_timer(struct wr_timer *timer)
@@ -796,6 +860,7 @@ static void on_timer(struct wr_timer *timer)
             fail(qc, rc);
             return;
         }
+        watch_losses(qc);
     }
     wr_quic_conn_want_flush(qc);
 }

@@ -89,11 +89,16 @@ struct wr_quic_conn {
     uint64_t send_cap;                   /* bytes a stream may have queued or unacknowledged */
     uint64_t window, window_used;        /* received: as wr_quic_stream, all streams together */
     wr_time window_at;
+    wr_time keepalive;                   /* silence after which we ask */
+    wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
+    bool data_came, asked;               /* since the last look; since data came */
+    bool narrow;                         /* large packets get lost: no more of them */
     int verdict;                         /* on the peer's certificate */
     bool inside;                         /* ngtcp2 is at work: it must not be called for most things */
     bool over;                           /* said farewell, or forgotten: ng is only to be freed */
     bool room, opens;                    /* to do after ngtcp2's work: tell writers, retry opens */
     bool confirmed;
+    bool forgotten;                      /* by the peer: it sent a stateless reset */
     bool close_wanted;                   /* asked for from inside */
 };
 

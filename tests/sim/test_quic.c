@@ -1,5 +1,6 @@
 /* QUIC between two nodes in virtual time: handshakes, streams, loss, moves and ends. */
 #include "tests/sim/quic_world.h"
+#include "transport/quic_impl.h"
 
 static struct sim *world(uint64_t seed)
 {
@@ -51,11 +52,473 @@ static void test_200_streams_at_once(void **state)
     sim_destroy(sim);
 }
 
+static void test_loss_and_reordering_cost_time_only(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(
+        &(struct sim_options){.seed = 3, .rtt = 60 * WR_MSEC, .loss = 0.05, .reorder = 0.2});
+    struct node a = {0}, b = {0};
+    static struct client c[60];
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    for (int i = 0; i < 60; i++)
+        talk(i & 1 ? &b : &a, i & 1 ? &a : &b, &c[i], 20000 + (size_t)i);
+    sim_run(sim, 120 * WR_SEC);
+    for (int i = 0; i < 60; i++)
+        assert_whole(&c[i]);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* What a link carries is used: windows on both sides grow with it, under the node's budget. */
+static void test_a_long_fat_path_is_filled(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 4, .rtt = 100 * WR_MSEC});
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    sim_set_bandwidth(a.host, 12500000);    /* 100 Mbit/s: 1.25 MB are under way */
+    sim_set_bandwidth(b.host, 12500000);
+    wr_time begun = sim_now(sim);
+    talk(&a, &b, &c, 24 << 20);
+    sim_run(sim, 60 * WR_SEC);
+    assert_whole(&c);
+    /* 2 s at full rate, there and back at once; as much again for the start. */
+    assert_in_range(c.done_at - begun, 2 * WR_SEC, 4500 * WR_MSEC);
+    assert_true(b.limits.of[WR_LIMIT_WINDOW_EXTRA].peak > 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(b.limits.of[WR_LIMIT_WINDOW_EXTRA].used, 0);
+    assert_int_equal(b.limits.of[WR_LIMIT_MEMORY].used, 0);
+    assert_int_equal(a.limits.of[WR_LIMIT_MEMORY].used, 0);
+    sim_destroy(sim);
+}
+
+static void test_wrong_peer_id_is_refused(void **state)
+{
+    (void)state;
+    struct sim *sim = world(5);
+    struct node a = {0}, b = {0}, other = {0};
+    struct result r = {0};
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    node_start(&other, sim, 3);
+    assert_int_equal(wr_swarm_connect(a.swarm, wr_swarm_self(other.swarm), &b.addr, 1, WR_ORIGIN_OWNER, 0,
+                                      on_connect, &r, NULL),
+                     0);
+    sim_run(sim, 5 * WR_SEC);
+    assert_true(r.done);
+    assert_int_equal(r.err, WR_EPEERID);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 0);
+    assert_int_equal(wr_swarm_conn_count(b.swarm), 0);
+    assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+    node_stop(&a);
+    node_stop(&b);
+    node_stop(&other);
+    sim_destroy(sim);
+}
+
+static void test_nobody_there(void **state)
+{
+    (void)state;
+    struct sim *sim = world(6);
+    struct node a = {0}, b = {0};
+    struct result r;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    sim_kill(b.host);
+    dial(&a, &b, &r);
+    sim_run(sim, 9 * WR_SEC);
+    assert_false(r.done);
+    sim_run(sim, 2 * WR_SEC);
+    assert_true(r.done);
+    assert_int_equal(r.err, WR_ETIMEOUT);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+static void test_both_dial_at_once(void **state)
+{
+    (void)state;
+    struct sim *sim = world(7);
+    struct node a = {0}, b = {0};
+    struct result ab, ba;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &ab);
+    dial(&b, &a, &ba);
+    sim_run(sim, 5 * WR_SEC);
+    assert_true(ab.done && ab.err == 0);
+    assert_true(ba.done && ba.err == 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* ---- silence and ends ---------------------------------------------------------------------------- */
+
+static void test_an_idle_connection_stays_and_is_quiet(void **state)
+{
+    (void)state;
+    struct sim *sim = world(8);
+    struct node a = {0}, b = {0};
+    struct result r;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, WR_MIN);
+    uint64_t before = sim_host_traffic(a.host)->datagrams;
+    sim_run(sim, WR_HOUR);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+    assert_int_equal(wr_swarm_conn_count(b.swarm), 1);
+    /* A keepalive each ten seconds, from both sides at most, and what acknowledges it. */
+    assert_in_range(sim_host_traffic(a.host)->datagrams - before, 300, 800);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+static void test_a_dead_peer_is_noticed(void **state)
+{
+    (void)state;
+    struct sim *sim = world(9);
+    struct node a = {0}, b = {0};
+    struct result r;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, 5 * WR_SEC);
+    sim_kill(b.host);
+    sim_run(sim, 45 * WR_SEC);
+    assert_int_equal(a.closed, 1);
+    assert_int_equal(a.close_err, WR_ETIMEOUT);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* Killed without a word and started again with the same identity, a node tells its peers with the first
+ * packet that reaches it. */
+static void test_a_restart_resets_old_connections(void **state)
+{
+    (void)state;
+    struct sim *sim = world(10);
+    struct node a = {0}, b = {0};
+    struct result r;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, 5 * WR_SEC);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+    sim_kill(b.host);
+    node_stop(&b);
+    sim_run(sim, 100 * WR_MSEC);
+    sim_revive(b.host);
+    node_start(&b, sim, 2);
+    sim_run(sim, 12 * WR_SEC);    /* the next keepalive; the idle time-out is far off */
+    assert_int_equal(a.closed, 1);
+    assert_int_equal(a.close_err, WR_ERESET);
+    dial(&a, &b, &r);
+    sim_run(sim, 5 * WR_SEC);
+    assert_true(r.done && r.err == 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+static void test_a_close_reaches_the_peer_though_packets_are_lost(void **state)
+{
+    (void)state;
+    struct sim *sim = world(11);
+    struct node a = {0}, b = {0};
+    struct result r;
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, 5 * WR_SEC);
+    talk(&b, &a, &c, 4 << 20);
+    sim_run(sim, 150 * WR_MSEC);
+    /* The farewell is lost; what the other goes on sending brings it again. */
+    sim_set_loss(sim, 1, 0);
+    wr_swarm_disconnect(a.swarm, wr_swarm_self(b.swarm), WR_CONN_OK);
+    sim_run(sim, WR_USEC);
+    sim_set_loss(sim, 0, 0);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(b.closed, 1);
+    assert_int_equal(b.close_err, WR_ECLOSED);
+    assert_true(c.closed && c.err != 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* ---- Retry --------------------------------------------------------------------------------------- */
+
+static void test_retry_costs_one_round_trip(void **state)
+{
+    (void)state;
+    struct sim *sim = world(12);
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    wr_quic_retry_always(b.swarm->quic, true);
+    wr_time begun = sim_now(sim);
+    talk(&a, &b, &c, 1);
+    sim_run(sim, 2 * WR_SEC);
+    assert_whole(&c);
+    assert_in_range(c.first_at - begun, 180 * WR_MSEC, 183 * WR_MSEC);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* ---- NATs and links that change --------------------------------------------------------------------- */
+
+/* Gives the one machine behind it an outer port, and another one when told to. */
+struct nat {
+    struct sim_gateway gateway;
+    struct wr_addr inner;
+    uint16_t port;
+};
+
+static bool nat_out(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    struct nat *nat = gateway->state;
+    (void)now;
+    nat->inner = head->from;
+    head->from = (struct wr_addr){.ip = gateway->ip4, .port = nat->port};
+    return true;
+}
+
+static bool nat_in(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    struct nat *nat = gateway->state;
+    (void)now;
+    if (head->to.port != nat->port)
+        return false;
+    head->to = nat->inner;
+    return true;
+}
+
+static void nat_start(struct nat *nat, struct sim *sim, struct node *inside)
+{
+    *nat = (struct nat){.port = 20000};
+    nat->gateway = (struct sim_gateway){.ip4 = {4, {45, 7, 7, 1}}, .outbound = nat_out, .inbound = nat_in,
+                                        .state = nat};
+    sim_gateway_add(sim, &nat->gateway);
+    inside->host = sim_host_add(sim, &(struct sim_host_options){
+        .name = "inside", .ip4 = {4, {192, 168, 1, 2}}, .gateway = &nat->gateway});
+}
+
+/* Streams survive a NAT that forgets, whichever side has more to say. */
+static void test_a_transfer_outlives_a_new_port_every_second(void **state)
+{
+    (void)state;
+    struct sim *sim = world(13);
+    struct node a = {0}, b = {0};
+    struct nat nat;
+    struct client c;
+    nat_start(&nat, sim, &a);
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    sim_set_bandwidth(a.host, 1250000);
+    talk(&a, &b, &c, 8 << 20);
+    for (int i = 0; i < 120 && !c.closed; i++) {
+        sim_run(sim, 900 * WR_MSEC + (wr_time)sim_random(sim, 200) * WR_MSEC);
+        nat.port++;
+    }
+    assert_whole(&c);
+    assert_true(nat.port > 20005);
+    assert_int_equal(a.opened, 1);
+    assert_int_equal(b.opened, 1);
+    struct wr_conn *conn = wr_swarm_conn(b.swarm, wr_swarm_self(a.swarm));
+    assert_non_null(conn);
+    sim_run(sim, 30 * WR_SEC);
+    assert_int_equal(conn->remote.port, nat.port);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* Larger packets are tried, and given up again where the way gets narrower. */
+static void test_the_path_gets_narrower(void **state)
+{
+    (void)state;
+    struct sim *sim = world(14);
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    talk(&a, &b, &c, 4 << 20);
+    sim_run(sim, 10 * WR_SEC);
+    assert_whole(&c);
+    const struct wr_quic_conn *qc =
+        (const void *)wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm));
+    assert_in_range(ngtcp2_conn_get_max_tx_udp_payload_size(qc->ng), 1400, 1452);
+    sim_set_mtu(sim, 1252);
+    talk(&a, &b, &c, 1 << 20);
+    sim_run(sim, 60 * WR_SEC);
+    assert_whole(&c);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* ---- refusals of the system and of strangers ---------------------------------------------------------- */
+
+static void test_a_full_socket_holds_everything_up_and_lets_it_go(void **state)
+{
+    (void)state;
+    struct sim *sim = world(15);
+    struct node a = {0}, b = {0};
+    struct client c[2];
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    talk(&a, &b, &c[0], 1 << 20);
+    talk(&a, &b, &c[1], 1000);
+    for (int i = 0; i < 20; i++) {
+        sim_jam(a.host, true);
+        sim_run(sim, 200 * WR_MSEC);
+        sim_jam(a.host, false);
+        sim_run(sim, 200 * WR_MSEC);
+    }
+    sim_run(sim, 10 * WR_SEC);
+    assert_whole(&c[0]);
+    assert_whole(&c[1]);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+static void nothing(void *arg, const struct wr_dgram_in *in)
+{
+    unsigned *bytes = arg;
+    *bytes += (unsigned)in->len;
+}
+
+static void ready(void *arg)
+{
+    (void)arg;
+}
+
+/* Empty, short, random and greased datagrams, and first packets that lead nowhere. */
+static void test_noise_from_strangers_does_nothing(void **state)
+{
+    (void)state;
+    struct sim *sim = world(16);
+    struct node a = {0}, b = {0};
+    static const struct wr_dgram_ops ops = {.on_receive = nothing, .on_writable = ready};
+    struct sim_host *stranger = sim_host_add(sim, &(struct sim_host_options){.name = "stranger"});
+    struct wr_dgram *dgram;
+    struct client c;
+    unsigned heard = 0;
+    uint64_t sent = 0;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    struct wr_addr at = {.ip = *sim_host_ip4(stranger)}, to = {.ip = *sim_host_ip4(b.host), .port = 4001};
+    assert_int_equal(wr_env_dgram(sim_host_env(stranger), &at, &ops, &heard, &dgram), 0);
+    talk(&a, &b, &c, 100000);
+    for (int i = 0; i < 20000; i++) {
+        uint8_t data[1300];
+        size_t len = sim_random(sim, sizeof(data)) + 1;
+        for (size_t k = 0; k < len; k++)
+            data[k] = (uint8_t)sim_random(sim, 256);
+        if (i & 1) {    /* looks like a first packet */
+            static const uint8_t start[] = {0xc3, 0, 0, 0, 1, 8};
+            memcpy(data, start, len < sizeof(start) ? len : sizeof(start));
+            len = 1200 + (size_t)(i % 100);
+            data[14] = 8;
+            data[23] = 0;
+            data[24] = 0x44;
+            data[25] = 0x80;
+        }
+        struct wr_dgram_out out = {.to = to, .data = data, .len = len, .segment = len};
+        assert_int_equal(wr_dgram_send(dgram, &out), 0);
+        sent += len;
+        if (i % 100 == 0)
+            sim_run(sim, 10 * WR_MSEC);
+    }
+    sim_run(sim, 20 * WR_SEC);
+    assert_whole(&c);
+    assert_true(heard < 3 * sent);
+    assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+    assert_int_equal(wr_swarm_conn_count(b.swarm), 1);
+    wr_dgram_close(dgram);
+    node_stop(&a);
+    node_stop(&b);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(b.limits.of[WR_LIMIT_MEMORY].used, 0);
+    sim_destroy(sim);
+}
+
+/* Every allocation of a dial, an echo and a close fails once, in either node: the nodes live on, and what they
+ * held is given back. */
+static void test_memory_runs_out(void **state)
+{
+    (void)state;
+    uint64_t all = 1, refused = 0;
+    for (uint64_t skip = 0; skip < all; skip++) {
+        struct sim *sim = world(17);
+        struct node a = {0}, b = {0};
+        struct result r = {0};
+        struct client c = {0};
+        node_start(&a, sim, 1);
+        node_start(&b, sim, 2);
+        sim_alloc_fail(skip, skip ? 1 : 0);
+        int rc = wr_swarm_connect(a.swarm, wr_swarm_self(b.swarm), &b.addr, 1, WR_ORIGIN_OWNER, 0,
+                                  on_connect, &r, NULL);
+        sim_run(sim, WR_SEC);
+        if (rc == 0 && r.done && r.err == 0)
+            talk_if_open(&a, &b, &c, 50000);
+        sim_run(sim, 30 * WR_SEC);
+        if (skip == 0)
+            all = sim_alloc_count();
+        refused += !c.closed || c.err != 0;
+        sim_alloc_fail(0, 0);
+        assert_true(rc != 0 || r.done);
+        /* And then it works. */
+        talk(&a, &b, &c, 1000);
+        sim_run(sim, 30 * WR_SEC);
+        assert_whole(&c);
+        node_stop(&a);
+        node_stop(&b);
+        sim_run(sim, 2 * WR_SEC);
+        assert_int_equal(a.limits.of[WR_LIMIT_MEMORY].used, 0);
+        assert_int_equal(b.limits.of[WR_LIMIT_MEMORY].used, 0);
+        assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+        assert_int_equal(b.limits.of[WR_LIMIT_STREAMS].used, 0);
+        sim_destroy(sim);
+    }
+    assert_true(all > 100 && refused > 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_byte_is_answered_in_two_round_trips),
         cmocka_unit_test(test_200_streams_at_once),
+        cmocka_unit_test(test_loss_and_reordering_cost_time_only),
+        cmocka_unit_test(test_a_long_fat_path_is_filled),
+        cmocka_unit_test(test_wrong_peer_id_is_refused),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_both_dial_at_once),
+        cmocka_unit_test(test_an_idle_connection_stays_and_is_quiet),
+        cmocka_unit_test(test_a_dead_peer_is_noticed),
+        cmocka_unit_test(test_a_restart_resets_old_connections),
+        cmocka_unit_test(test_a_close_reaches_the_peer_though_packets_are_lost),
+        cmocka_unit_test(test_retry_costs_one_round_trip),
+        cmocka_unit_test(test_a_transfer_outlives_a_new_port_every_second),
+        cmocka_unit_test(test_the_path_gets_narrower),
+        cmocka_unit_test(test_a_full_socket_holds_everything_up_and_lets_it_go),
+        cmocka_unit_test(test_memory_runs_out),
+        cmocka_unit_test(test_noise_from_strangers_does_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
