@@ -14,7 +14,9 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -39,11 +41,13 @@ class PeerGone(PeerError):
     """The process ended or does not answer."""
 
 
+broken = set()
 _found = None
 
 
 def programs():
-    """{implementation: path or None}, {implementation: reason}; builds the foreign peers if need be."""
+    """{implementation: path}, {implementation: why not}; builds the foreign peers if need be. Those of the latter that
+    should have been there are in `broken`."""
     global _found
     if _found is None:
         build = subprocess.run([os.path.join(HERE, "peers", "build.sh")], stdout=subprocess.PIPE, text=True)
@@ -52,13 +56,16 @@ def programs():
             impl, state, rest = (line.split(" ", 2) + ["", ""])[:3]
             if state == "ready":
                 paths[impl] = rest
-            elif state == "unavailable":
+            elif state in ("unavailable", "broken"):
                 reasons[impl] = rest
-        warren = os.environ.get("WARREN_PEER")
-        if warren and os.access(warren, os.X_OK):
-            paths["warren"] = warren
-        else:
-            reasons["warren"] = "WARREN_PEER does not name a program"
+                if state == "broken":
+                    broken.add(impl)
+        for impl, variable in (("warren", "WARREN_PEER"), ("program", "WARREN_PROGRAM")):
+            path = os.environ.get(variable)
+            if path and os.access(path, os.X_OK):
+                paths[impl] = path
+            else:
+                reasons[impl] = f"{variable} does not name a program"
         _found = paths, reasons
     return _found
 
@@ -189,6 +196,131 @@ class Peer:
         self.stop()
 
 
+class Done:
+    """An answer that is there."""
+
+    def __init__(self):
+        self.done = threading.Event()
+        self.done.set()
+
+    def wait(self, timeout=None):
+        return {"ok": True}
+
+
+class Program:
+    """`warren run` as users have it, driven by its own commands, with the calls of a Peer that these can answer."""
+
+    def __init__(self, path, args=(), name="program", ready_timeout=60, wait=True):
+        self.impl, self.name, self.path = "program", name, path
+        self.log = collections.deque(maxlen=400)
+        self.dir = tempfile.mkdtemp(prefix="warren-program-")
+        self.socket = os.path.join(self.dir, "socket")
+        self._ready_timeout, self._printed, self.ready = ready_timeout, threading.Event(), None
+        self.proc = subprocess.Popen([path, "run", "--data", os.path.join(self.dir, "data"), "--control", self.socket,
+                                      "--no-mdns", "--no-portmap"] + [str(a) for a in args],
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._threads = [threading.Thread(target=f, daemon=True) for f in (self._read, self._drain)]
+        for t in self._threads:
+            t.start()
+        if wait:
+            self.wait_ready()
+
+    def _read(self):
+        peer, listen = None, []
+        for line in self.proc.stdout:
+            word, value = line.decode().split()
+            if word == "peer":
+                peer = value
+            elif word == "listen":
+                listen.append(value)
+            elif word == "ready":
+                self.ready = {"hosts": [{"id": peer, "addrs": listen}]}
+                self._printed.set()
+        self._printed.set()
+
+    _drain, tail = Peer._drain, Peer.tail
+    id, addr = Peer.id, Peer.addr
+
+    def wait_ready(self):
+        if not self._printed.wait(self._ready_timeout) or self.ready is None:
+            code = self.stop()
+            raise PeerGone(f"{self.name}: no ready line (exit {code}): {self.tail(5)}", {"exit": code})
+        return self
+
+    def run(self, *args, timeout=30000, stdin=b""):
+        """A command of the program; the objects that it prints."""
+        command = [self.path, *args, "--json", "--node", self.socket]
+        try:
+            done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  timeout=timeout / 1000)
+        except subprocess.TimeoutExpired:
+            raise PeerError(f"{self.name}: {' '.join(args)}: not done in {timeout / 1000:.0f} s") from None
+        out = [json.loads(line) for line in done.stdout.splitlines()]
+        if done.returncode != 0:
+            text = out[-1].get("text", "") if out else done.stderr.decode(errors="replace")
+            raise PeerError(f"{self.name}: {' '.join(args)}: {text}", out[-1] if out else {})
+        return out
+
+    def start(self, cmd, **args):
+        if cmd == "dht-refresh":
+            return Done()  # it refreshes by itself
+        raise Unsupported(f"{self.name}: no {cmd} that one does not wait for")
+
+    def call(self, cmd, timeout=30000, host=0, peer=None, addr=None, cid=None, count=20, key=None, value=None):
+        if cmd == "connect":
+            return self.run("connect", addr, timeout=timeout)[-1]
+        if cmd == "disconnect":
+            return self.run("disconnect", peer, timeout=timeout)[-1]
+        if cmd == "peers":
+            return {"peers": [{"id": p["peer"], "addr": p["addr"], "dir": p["direction"]}
+                              for p in self.run("peers", timeout=timeout)]}
+        if cmd == "key":
+            return {"id": self.id(), "publicKey": id_bytes(self.id())[2:].hex(), "type": "ed25519"}
+        if cmd == "dht-table":
+            return {"peers": [p["peer"] for p in self.run("dht", "table", timeout=timeout)]}
+        if cmd == "dht-find-peer":
+            return {"addrs": self.run("find", peer, timeout=timeout)[-1]["addrs"]}
+        if cmd == "dht-provide":
+            return self.run("dht", "provide", cid, timeout=timeout)[-1]
+        if cmd == "dht-find-providers":
+            try:
+                found = self.run("dht", "providers", cid, "--count", str(count), timeout=timeout)
+            except PeerError as e:
+                if e.reply.get("error") != "WR_ENOTFOUND":
+                    raise
+                found = []
+            return {"providers": [{"id": p["peer"], "addrs": p["addrs"]} for p in found if "peer" in p]}
+        if cmd in ("dht-put", "dht-get"):
+            space, _, rest = bytes.fromhex(key).partition(b"/pk/")
+            if space:
+                raise Unsupported(f"{self.name}: {key} is no /pk key")
+            text = "/pk/" + id_text(rest)
+            if cmd == "dht-put":
+                return self.run("dht", "put", text, timeout=timeout, stdin=bytes.fromhex(value))[-1]
+            return {"value": base64.b64decode(self.run("dht", "get", text, timeout=timeout)[-1]["value"]).hex()}
+        raise Unsupported(f"{self.name}: no command does {cmd}")
+
+    def stop(self, patience=10):
+        """Ends the node as an init system does; its exit code."""
+        if self.proc.poll() is None:
+            self.proc.terminate()
+        try:
+            code = self.proc.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.proc.kill()
+            code = self.proc.wait()
+        for t in self._threads:
+            t.join(2)
+        shutil.rmtree(self.dir, ignore_errors=True)
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
 def eventually(check, timeout=10, step=0.05):
     """Calls check until it returns something true; returns that, or raises."""
     end = time.monotonic() + timeout
@@ -211,6 +343,15 @@ def id_bytes(text):
         n = n * 58 + BASE58.index(c)
     body = n.to_bytes((n.bit_length() + 7) // 8, "big")
     return bytes(len(text) - len(text.lstrip("1"))) + body
+
+
+def id_text(multihash):
+    """The base58 text of a peer id's multihash bytes."""
+    n, text = int.from_bytes(multihash, "big"), ""
+    while n:
+        n, digit = divmod(n, 58)
+        text = BASE58[digit] + text
+    return "1" * (len(multihash) - len(multihash.lstrip(b"\0"))) + text
 
 
 def cid_of(content):

@@ -2,7 +2,8 @@
 # Builds the test peers that this machine can build, each into a folder of the cache named by a hash of its sources,
 # and prints one line for each:
 #     IMPL ready PATH
-#     IMPL unavailable REASON
+#     IMPL unavailable REASON      this machine lacks the toolchain, or the way to the packages
+#     IMPL broken REASON           it has both, and the build fails all the same
 # usage: build.sh [go] [rust] [js]        (all without arguments; exit 0 whatever the outcome)
 # The cache is ${XDG_CACHE_HOME:-$HOME/.cache}/warren-tests; builds that nobody used for two weeks are removed.
 set -u
@@ -10,6 +11,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/warren-tests
 node_major=22            # what the js packages ask for
 node_package=24.21.0     # the npm package that carries a node binary, where the system's is older
+# What go, cargo and npm say without a network.
+unreachable='could not resolve|no such host|dial tcp|ENOTFOUND|EAI_AGAIN|ENETUNREACH|ECONNREFUSED|ETIMEDOUT|unreachable|could not connect'
 mkdir -p "$cache" || exit 1
 
 say() { printf '%s\n' "$*" >&2; }
@@ -23,14 +26,19 @@ sources() {
     xargs -0 sha256sum; cat "$here/build.sh"; uname -m; "toolchain_$1") | sha256sum | cut -c1-16
 }
 
-toolchain_go() { go env GOVERSION; }
+toolchain_go() { GOTOOLCHAIN=local go env GOVERSION; }
 toolchain_rust() { rustc --version; }
 toolchain_js() { node --version; }
 
 check_go() {
   command -v go >/dev/null || { echo "no go in PATH"; return 1; }
   local v; v=$(GOTOOLCHAIN=local go env GOVERSION); v=${v#go}
-  at_least "$v" 1.26 || { echo "go $v is older than 1.26"; return 1; }
+  at_least "$v" 1.21 || { echo "go $v can neither build them nor fetch one that can (1.21 can)"; return 1; }
+}
+# The machine's own go where it is new enough, else the one that go.mod names, fetched by it.
+go_toolchain() {
+  local v; v=$(GOTOOLCHAIN=local go env GOVERSION); v=${v#go}
+  if at_least "$v" 1.26; then echo local; else echo go1.26.0+auto; fi
 }
 check_rust() {
   command -v cargo >/dev/null || { echo "no cargo in PATH"; return 1; }
@@ -43,7 +51,7 @@ check_js() {
 
 # build_IMPL SRC OUT: SRC is a copy of the sources that may be written to, OUT gets a file `peer`
 build_go() {
-  (cd "$1" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly go build -trimpath -ldflags='-s -w' -o "$2/peer" .)
+  (cd "$1" && GOTOOLCHAIN=$(go_toolchain) GOFLAGS=-mod=readonly go build -trimpath -ldflags='-s -w' -o "$2/peer" .)
 }
 
 build_rust() {
@@ -81,7 +89,8 @@ one() {
   local impl=$1 reason out tmp
   reason=$("check_$impl" 2>/dev/null) || { echo "$impl unavailable $reason"; return; }
   out=$cache/$impl-$(sources "$impl")
-  (
+  # Who has what it needs does not wait for others that build something else.
+  [ -x "$out/peer" ] || (
     flock 9
     if [ ! -x "$out/peer" ]; then
       tmp=$(mktemp -d "$cache/tmp.$impl.XXXXXX")
@@ -102,8 +111,10 @@ one() {
   if [ -x "$out/peer" ]; then
     touch "$out"
     echo "$impl ready $out/peer"
+  elif grep -qiE "$unreachable" "$cache/$impl.log"; then
+    echo "$impl unavailable its packages cannot be fetched: $(grep -iE -m 1 "$unreachable" "$cache/$impl.log" | cut -c1-160)"
   else
-    echo "$impl unavailable the build failed, see $cache/$impl.log"
+    echo "$impl broken the build failed, see $cache/$impl.log"
   fi
 }
 
