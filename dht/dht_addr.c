@@ -60,13 +60,16 @@ bool wr_dht_conn_fits(const struct wr_dht *d, const struct wr_conn *conn)
     return is_public(d, &conn->remote.ip) == (d->scope == WR_DHT_WAN);
 }
 
-size_t wr_dht_own_addrs(const struct wr_dht *d, struct wr_maddr *out, size_t max)
+size_t wr_dht_own_addrs(const struct wr_dht *d, const struct wr_ip *asker, struct wr_maddr *out,
+                        size_t max)
 {
-    /* What is announced to a neighbour includes our private addresses; to anybody, only public
-     * ones. */
+    /* What is announced to a neighbour includes our private addresses, to a program on this machine
+     * the loopback ones as well; to anybody, only public ones. */
     static const struct wr_ip neighbour = {.family = 4, .bytes = {192, 168, 0, 1}};
     struct wr_maddr all[WR_ADDRBOOK_MAX];
     const struct wr_ip *to = d->scope == WR_DHT_WAN ? NULL : &neighbour;
+    if (to && asker && wr_ip_classify(asker) == WR_IP_LOOPBACK)
+        to = asker;
     size_t count = wr_addrbook_announce(wr_swarm_addrbook(d->swarm), to, all, WR_ADDRBOOK_MAX);
     size_t kept = 0;
     for (size_t i = 0; i < count && kept < max; i++) {

@@ -39,10 +39,12 @@ struct put_message {
     struct wr_bytes addrs[OWN_ADDRS_MAX];
 };
 
-static void fill_provider(const struct wr_dht *d, struct put_message *m, struct wr_bytes key)
+static void fill_provider(const struct wr_dht *d, const struct wr_peerid *to, struct put_message *m,
+                          struct wr_bytes key)
 {
+    const struct wr_conn *conn = wr_swarm_conn(d->swarm, to);
     m->self = (struct wr_dht_peer){.id = d->self, .addrs = m->addrs};
-    m->self.count = wr_dht_own_addrs(d, m->own, OWN_ADDRS_MAX);
+    m->self.count = wr_dht_own_addrs(d, conn ? &conn->remote.ip : NULL, m->own, OWN_ADDRS_MAX);
     for (size_t i = 0; i < m->self.count; i++)
         m->addrs[i] = wr_maddr_bytes(&m->own[i]);
     m->msg = (struct wr_dht_msg){
@@ -82,7 +84,7 @@ static bool put_to(struct wr_dht_request *r, const struct wr_query_peer *to)
         return false;
     r->seen[r->seen_count++] = to->id;
     if (r->kind == PROVIDE)
-        fill_provider(r->dht, &m, key);
+        fill_provider(r->dht, &to->id, &m, key);
     else
         fill_value(&m, key, wr_buf_bytes(&r->value));
     if (!wr_dht_rpc_ask(r->dht, &to->id, WR_BYTES(to->addrs, to->addrs_len), &m.msg, r, on_put,

@@ -126,8 +126,10 @@ bool wr_dht_addr_for(const struct wr_dht *d, struct wr_bytes addr, const struct 
 size_t wr_dht_addrs_filter(const struct wr_dht *d, struct wr_bytes *addrs, size_t count);
 /* A connection over which a peer may enter the table. */
 bool wr_dht_conn_fits(const struct wr_dht *d, const struct wr_conn *conn);
-/* Our own addresses to put into records. Returns how many of at most max. */
-size_t wr_dht_own_addrs(const struct wr_dht *d, struct wr_maddr *out, size_t max);
+/* Our own addresses to put into a record for who sits at `asker` (NULL: not known). Returns how many
+ * of at most max. */
+size_t wr_dht_own_addrs(const struct wr_dht *d, const struct wr_ip *asker, struct wr_maddr *out,
+                        size_t max);
 
 #define OWN_ADDRS_MAX WR_DHT_ADDRS_OUT_MAX
 

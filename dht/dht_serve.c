@@ -118,10 +118,10 @@ static void add_closer(struct answer *a, const struct wr_dht_guest *g, const str
     a->msg.closer_count += to->count > 0;
 }
 
-static void fill_own(struct answer *a, const struct wr_dht *d, struct wr_dht_peer *to)
+static void fill_own(struct answer *a, const struct wr_dht_guest *g, struct wr_dht_peer *to)
 {
-    *to = (struct wr_dht_peer){.id = d->self, .addrs = a->own_addrs};
-    to->count = wr_dht_own_addrs(d, a->own, OWN_ADDRS_MAX);
+    *to = (struct wr_dht_peer){.id = g->dht->self, .addrs = a->own_addrs};
+    to->count = wr_dht_own_addrs(g->dht, &g->ip, a->own, OWN_ADDRS_MAX);
     for (size_t i = 0; i < to->count; i++)
         a->own_addrs[i] = wr_maddr_bytes(&a->own[i]);
 }
@@ -138,7 +138,7 @@ static void add_nearest(struct answer *a, const struct wr_dht_guest *g, struct w
     bool is_peer = a->msg.type == WR_DHT_FIND_NODE && wr_peerid_decode(key, &target) == 0;
     a->msg.closer = a->closer;
     if (is_peer && wr_peerid_equal(&target, &d->self)) {
-        fill_own(a, d, &a->closer[0]);
+        fill_own(a, g, &a->closer[0]);
         a->msg.closer_count = a->closer[0].count > 0;
     } else if (is_peer) {
         add_closer(a, g, &target);
@@ -157,7 +157,7 @@ static void add_providers(struct answer *a, const struct wr_dht_guest *g, struct
     struct wr_dht *d = g->dht;
     size_t count = 0;
     if (wr_dht_provides(d, key))
-        fill_own(a, d, &a->providers[count++]);
+        fill_own(a, g, &a->providers[count++]);
     if (wr_store_providers(&d->store, key, &a->found) == 0) {
         for (size_t i = 0; i < a->found.count; i++) {
             struct wr_dht_peer *p = &a->providers[count++];

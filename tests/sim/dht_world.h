@@ -78,24 +78,29 @@ static inline void open_dht(struct node *n, enum wr_dht_mode mode)
 }
 
 /* Swarm, identify and DHT on a machine that is on. */
-static inline void start(struct node *n, enum wr_dht_mode mode)
+static inline void start_at(struct node *n, enum wr_dht_mode mode, const struct wr_addr *at,
+                            const char *store)
 {
     assert_int_equal(wr_limits_init(&n->limits, LIMITS), 0);
     assert_int_equal(wr_kv_open(n->env,
                                 &(struct wr_kv_options){
-                                    .path = "store", .size_max = 64 << 20, .overlay_max = 4 << 20},
+                                    .path = store, .size_max = 64 << 20, .overlay_max = 4 << 20},
                                 &n->kv),
                      0);
     n->swarm = wr_swarm_create(
         &(struct wr_swarm_options){.env = n->env, .limits = &n->limits, .identity = &n->key});
     assert_non_null(n->swarm);
-    struct wr_addr at = {.ip = *sim_host_ip4(n->host), .port = 4001};
-    assert_int_equal(wr_maddr_from_addr(&at, false, &n->addr), 0);
+    assert_int_equal(wr_maddr_from_addr(at, false, &n->addr), 0);
     assert_int_equal(wr_swarm_listen(n->swarm, wr_maddr_bytes(&n->addr)), 0);
     assert_int_equal(wr_maddr_append_peer(&n->addr, wr_swarm_self(n->swarm)), 0);
     n->identify = wr_identify_create(&(struct wr_identify_options){.swarm = n->swarm});
     assert_non_null(n->identify);
     open_dht(n, mode);
+}
+
+static inline void start(struct node *n, enum wr_dht_mode mode)
+{
+    start_at(n, mode, &(struct wr_addr){.ip = *sim_host_ip4(n->host), .port = 4001}, "store");
 }
 
 static inline void stop(struct node *n)

@@ -35,6 +35,31 @@ static void test_everybody_finds_everybody(void **state)
     tear_down_sim();
 }
 
+/* Two nodes of one machine that listen for each other only: a record without addresses would be of
+ * no use, and go takes none. */
+static void test_one_machine(void **state)
+{
+    (void)state;
+    set_up_sim(43);
+    struct node *a = add(WR_DHT_SERVER), *b = &nodes[node_count++];
+    stop(a);
+    *b = *a;
+    wr_key_generate(&b->key, (const uint8_t[WR_ED25519_SEED]){42});
+    struct wr_addr at = {.ip = {4, {127, 0, 0, 1}}, .port = 5001};
+    start_at(a, WR_DHT_SERVER, &at, "one");
+    at.port = 5002;
+    start_at(b, WR_DHT_SERVER, &at, "other");
+    bootstrap(b, a);
+    sim_run(sim, 5 * WR_SEC);
+    struct wr_multihash key = key_of("something");
+    provide(b, &key, 0);
+    assert_int_equal(find_providers(a, &key, 1), 1); /* and with an address */
+    wr_dht_unprovide(b->dht, WR_BYTES(key.bytes, key.len));
+    provide(a, &key, 0);
+    assert_int_equal(find_providers(b, &key, 1), 1);
+    tear_down_sim();
+}
+
 /* How many of its 20 nearest a node has in its table. */
 static unsigned neighbours_known(const struct node *n)
 {
@@ -717,6 +742,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_nodes),
         cmocka_unit_test(test_everybody_finds_everybody),
+        cmocka_unit_test(test_one_machine),
         cmocka_unit_test(test_dialled_by_all),
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_question_before_the_first_peer),
