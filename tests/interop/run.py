@@ -7,6 +7,7 @@
     run.py --only slow,dht        only cases whose name begins so
     run.py --require go,rust,js   an implementation of these that cannot be built is a failure, not a skip
     run.py --transport quic       over QUIC instead of TCP
+    run.py --security tls         over TLS instead of Noise
     run.py --self                 also each implementation with itself (warren always is)
     run.py --list                 names of the cases
 
@@ -30,6 +31,7 @@ PREFIX = "/wtest"  # of private DHTs
 EXIT_UNSUPPORTED = 3
 
 CASES = []
+EVERY_PEER = []  # arguments that all peers of a run get
 
 # What identify carries as signed record by default, per implementation.
 SIGNS_RECORD = {"warren": True, "go": True, "js": True, "rust": False}
@@ -79,7 +81,7 @@ class Pair:
 
     def launch(self, *wanted):
         """Starts peers, given as (implementation, arguments, name), side by side."""
-        peers = [Peer(impl, [*args, "--transport", self.transport], name=name, wait=False)
+        peers = [Peer(impl, [*EVERY_PEER, *args, "--transport", self.transport], name=name, wait=False)
                  for impl, args, name in wanted]
         self.started += peers
         try:
@@ -157,6 +159,16 @@ def wrong_id(pair):
     eventually(lambda: not b.call("peers")["peers"])
     a.call("connect", addr=b.addr())  # and the right id still works
     a.call("echo", peer=b.id())
+
+
+@case("tls-only")
+def tls_only(pair):
+    """warren speaks Noise and TLS; the other one TLS alone, so that warren's first proposal may be refused."""
+    if "warren" not in (pair.dialer, pair.listener):
+        raise Skip("foreign peers speak one security protocol at a time")
+    tls = lambda impl: [] if impl == "warren" else ["--security", "tls"]
+    a, b = pair.fresh(tls(pair.dialer), tls(pair.listener))
+    identify_and_talk(a, b)
 
 
 @case("disconnect-by-dialer")
@@ -526,7 +538,7 @@ def run_case(name, function, pair, verbose):
         elif not isinstance(e, (PeerError, AssertionError)):
             note += "\n" + traceback.format_exc()
     seconds = time.monotonic() - began
-    label = f"{pair.dialer} -> {pair.listener}  {name}"
+    label = " ".join([f"{pair.dialer} -> {pair.listener} ", name, *EVERY_PEER[1::2]])
     print(f"{outcome:8}{label:46}{seconds:6.1f} s" + (f"  {note}" if note else ""), flush=True)
     if outcome == "failed":
         print(pair.logs(), end="", flush=True)
@@ -553,10 +565,13 @@ def main():
     parser.add_argument("--transport", choices=("tcp", "quic"), default="tcp")
     parser.add_argument("--only", type=names, default=[])
     parser.add_argument("--require", type=names, default=[])
+    parser.add_argument("--security", choices=("noise", "tls"))
     parser.add_argument("--self", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
+    if options.security:
+        EVERY_PEER.extend(["--security", options.security])
     cases = [c for c in CASES if not options.only or any(c[0].startswith(o) for o in options.only)]
     if options.list:
         print("\n".join(c[0] for c in cases))

@@ -21,6 +21,7 @@ static struct {
     long seed;
     bool has_seed, mdns, quic;
     const char *dht, *dht_prefix, *psk, *agent, *limits;
+    const struct wr_secure *security;    /* NULL: both */
 } options = {.hosts = 1, .dht = "off", .dht_prefix = "/ipfs", .limits = "lifted"};
 
 static struct peer the_peer;
@@ -315,7 +316,8 @@ static void start_host(struct host *h)
     make_key(h);
     wr_list_init(&h->waiting);
     struct wr_swarm_options so = {
-        .env = the_peer.env, .limits = &h->limits, .identity = &h->key, .psk = options.psk ? psk : NULL};
+        .env = the_peer.env, .limits = &h->limits, .identity = &h->key, .psk = options.psk ? psk : NULL,
+        .security = {options.security}};
     h->swarm = wr_swarm_create(&so);
     if (!h->swarm)
         die("swarm", WR_ELIMIT);
@@ -432,7 +434,9 @@ static void parse(int argc, char **argv)
                 unsupported_option("transport", optarg, "tcp");
             break;
         case 'c':
-            unsupported_option("security", optarg, "noise");
+            options.security = wr_secure_by_word(WR_BYTES(optarg, strlen(optarg)));
+            if (!options.security)
+                unsupported_option("security", optarg, "noise or tls");
             break;
         case 'M':
             options.mdns = true;

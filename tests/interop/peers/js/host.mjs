@@ -12,6 +12,7 @@ import { peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
 import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
+import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
@@ -64,7 +65,6 @@ const lifted = {
 const untouched = { streams: {}, muxer: {}, quic: {}, tcp: {}, connectionManager: {}, connectionMonitor: {}, ping: {} }
 
 export async function makeHost (o, i) {
-  if (o.security !== 'noise') throw new Unsupported(`this peer is built without ${o.security}`)
   const limits = o.limits === 'lifted' ? lifted : untouched
   const config = {
     privateKey: await makeKey(o, i),
@@ -72,7 +72,7 @@ export async function makeHost (o, i) {
       listen: o.listen.map(a => a.replaceAll('{h}', 1 + Math.floor(i / 250)).replaceAll('{l}', 1 + i % 250))
     },
     transports: [o.transport === 'quic' ? quic(limits.quic) : tcp(limits.tcp)],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [o.security === 'tls' ? tls() : noise()],
     streamMuxers: [yamux(limits.muxer)],
     connectionGater: { denyDialMultiaddr: () => false },
     connectionManager: limits.connectionManager,

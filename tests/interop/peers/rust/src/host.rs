@@ -16,7 +16,7 @@ use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, StreamProtocol, SwarmEvent};
-use libp2p::{identify, kad, mdns, noise, ping, quic, tcp, yamux, Multiaddr, PeerId, Swarm};
+use libp2p::{identify, kad, mdns, noise, ping, quic, tcp, tls, yamux, Multiaddr, PeerId, Swarm};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
@@ -102,23 +102,25 @@ fn make_transport(o: &Options, key: &Keypair) -> Result<Boxed<(PeerId, StreamMux
     if o.lifted {
         muxer.set_max_num_streams(LIFTED_STREAMS);
     }
-    let security = noise::Config::new(key)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default());
-    // the same steps on two types of socket
+    // the same steps on two types of socket, under two security protocols
     macro_rules! upgraded {
-        ($socket:expr) => {
+        ($socket:expr, $security:expr) => {
             $socket
                 .upgrade(Version::V1Lazy)
-                .authenticate(security)
+                .authenticate($security)
                 .multiplex(muxer)
                 .timeout(UPGRADE_TIME)
                 .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
                 .boxed()
         };
     }
-    let Some(file) = &o.psk else { return Ok(upgraded!(tcp)) };
+    let Some(file) = &o.psk else {
+        return Ok(if o.tls { upgraded!(tcp, tls::Config::new(key)?) } else { upgraded!(tcp, noise::Config::new(key)?) });
+    };
     let psk: PreSharedKey = std::fs::read_to_string(file)?.parse()?;
-    Ok(upgraded!(tcp.and_then(move |socket, _| PnetConfig::new(psk).handshake(socket))))
+    let tcp = tcp.and_then(move |socket, _| PnetConfig::new(psk).handshake(socket));
+    Ok(if o.tls { upgraded!(tcp, tls::Config::new(key)?) } else { upgraded!(tcp, noise::Config::new(key)?) })
 }
 
 fn make_behaviour(

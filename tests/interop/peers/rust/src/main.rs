@@ -33,6 +33,7 @@ pub struct Options {
     pub bootstrap: Vec<String>,
     pub lifted: bool,
     pub quic: bool,
+    pub tls: bool,
     pub psk: Option<String>,
     pub mdns: bool,
     pub agent: Option<String>,
@@ -61,6 +62,7 @@ fn parse_options() -> Options {
         bootstrap: vec![],
         lifted: true,
         quic: false,
+        tls: false,
         psk: None,
         mdns: false,
         agent: None,
@@ -103,9 +105,7 @@ fn parse_options() -> Options {
             "--security" => {
                 let v = value();
                 one_of("--security", &v, &["noise", "tls"]);
-                if v != "noise" {
-                    die(EXIT_UNSUPPORTED, &format!("this peer is built without {v}"));
-                }
+                o.tls = v == "tls";
             }
             "--agent" => o.agent = Some(value()),
             "--signed-record" => {
