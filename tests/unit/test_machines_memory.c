@@ -53,6 +53,7 @@ static void counting_free(void *memory)
 
 #include "transport/idmap.c"
 #include "transport/noise.h"
+#include "transport/tls.h"
 #include "transport/yamux_state.h"
 
 static size_t put_frame(uint8_t *out, enum frame_type type, uint8_t flags, uint8_t id, uint8_t value)
@@ -223,6 +224,64 @@ static void test_each_allocation_of_a_handshake_fails_in_turn(void **state)
     assert_int_equal(held_blocks, 0);
 }
 
+/* The same of TLS; what GnuTLS allocates by itself is not seen here. */
+static int tls_handshake(struct wr_tlsctx *ctx)
+{
+    struct wr_tls_config config = {.ctx = ctx, .now = 1800000000};
+    struct wr_tls *t[2];
+    struct wr_buf out[2];
+    struct wr_tls_result result[2] = {{NULL}, {NULL}};
+    int rc = 0, done = 0;
+    for (int i = 0; i < 2; i++) {
+        wr_buf_init(&out[i], 1 << 16);
+        t[i] = wr_tls_create(&config, i == 0, &out[i]);
+        rc = t[i] ? rc : WR_ELIMIT;
+    }
+    for (int end = 1; rc == 0 && done < 2; end = !end) {
+        struct wr_bytes in = wr_buf_bytes(&out[!end]);
+        rc = wr_tls_input(t[end], &in, &out[end], &result[end]);
+        wr_buf_reset(&out[!end]);
+        done += rc == 1;
+        rc = rc == 1 ? 0 : rc;
+    }
+    for (int i = 0; i < 2; i++) {
+        wr_tls_session_destroy(result[i].session);
+        wr_tls_destroy(t[i]);
+        wr_buf_clear(&out[i]);
+    }
+    return rc;
+}
+
+static void test_each_allocation_of_tls_fails_in_turn(void **state)
+{
+    uint8_t seed[32] = {1};
+    struct wr_key identity;
+    (void)state;
+    wr_key_generate(&identity, seed);
+    refuse_at = 0;
+    struct wr_tlsctx *ctx = wr_tlsctx_create(&identity, 1800000000);
+    assert_non_null(ctx);
+    assert_int_equal(tls_handshake(ctx), 0);    /* also makes the engine that stays */
+    size_t before = held_blocks;
+    allocations = 0;
+    assert_int_equal(tls_handshake(ctx), 0);
+    assert_int_equal(held_blocks, before);
+    unsigned count = allocations;
+    assert_true(count >= 6);
+    for (refuse_at = 1; refuse_at <= count; refuse_at++) {
+        allocations = 0;
+        assert_int_equal(tls_handshake(ctx), WR_ELIMIT);
+        assert_int_equal(held_blocks, before);
+    }
+    wr_tlsctx_destroy(ctx);
+    assert_int_equal(held_blocks, 0);
+    refuse_at = 1;
+    allocations = 0;
+    assert_null(wr_tlsctx_create(&identity, 1800000000));
+    refuse_at = 0;
+    assert_int_equal(held_blocks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_idle_holds_nothing),
         cmocka_unit_test(test_each_allocation_of_a_session_fails_in_turn),
         cmocka_unit_test(test_each_allocation_of_a_handshake_fails_in_turn),
+        cmocka_unit_test(test_each_allocation_of_tls_fails_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
