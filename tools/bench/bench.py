@@ -29,6 +29,7 @@ class Setup:
     def __init__(self, args):
         build = args.build
         self.size, self.cores, self.versions = args.size, args.cores, {}
+        self.security = args.security
         self.naked = os.path.join(build, "tools/bench/naked")
         self.node = os.path.join(build, "tools/warren")
         self.link = os.path.join(build, "tests/lab/lab_link")
@@ -162,6 +163,8 @@ def arguments():
     p.add_argument("--rounds", type=int, default=0, help="the default is 3, 11 or 15 by size")
     p.add_argument("--cross", action="store_true", help="also pairs of warren with each of the others")
     p.add_argument("--cores", type=pair_of_cores, default=[0, 1], help="client's and server's core, or none")
+    p.add_argument("--security", choices=("noise", "tls"), default="noise",
+                   help="of the connections; the yardsticks always encrypt as Noise does")
     p.add_argument("--json", default="", help="where all figures go; default benchmarks.json in the build directory")
     args = p.parse_args()
     args.impl = [i for i in args.impl.split(",") if i]
@@ -212,6 +215,7 @@ def main():
                         "processor time; this machine has no hardware counters"))
     figures.save(args.json or os.path.join(args.build, "benchmarks.json"),
                  {"machine": machine(), "versions": setup.versions, "size": args.size, "cores": args.cores,
+                  "security": args.security,
                   "seconds": round(time.time() - began), "results": results})
     return 0 if results else 1
 

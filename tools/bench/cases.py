@@ -54,7 +54,7 @@ class Case:
     def peer(self, impl, side, args=(), prefix=()):
         core = self.setup.cores[0 if side == "client" else 1]
         command = list(prefix) + (["taskset", "-c", str(core)] if core is not None else [])
-        command += [programs()[0][impl]] + list(args)
+        command += [programs()[0][impl], "--security", self.setup.security] + list(args)
         p = Peer(impl, command[1:], path=command[0], name=f"{impl} ({side})")
         self.setup.versions[impl] = p.ready.get("version", "")
         return p
