@@ -17,6 +17,7 @@ limitation is (LIMITATIONS). The last line is 'N passed, N failed, N skipped'.
 
 import argparse
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -148,6 +149,68 @@ def connect(pair):
     check(mine[0]["addr"] == b.addr().split("/p2p/")[0], f"the dialer says it dialled {mine[0]['addr']}")
     theirs = eventually(lambda: [p for p in b.call("peers")["peers"] if p["id"] == a.id()])
     check(len(theirs) == 1 and theirs[0]["dir"] == "in", f"the listener's connections are {theirs}")
+
+
+@case("ipv6")
+def ipv6(pair):
+    listen = ["--listen", "/ip6/::1/tcp/0"]
+    a, b = pair.fresh(listen, listen)
+    identify_and_talk(a, b)
+
+
+@case("dns4", lambda pair: pair.dialer != "rust")  # its peer is built without names
+def dns4(pair):
+    a, b = pair.fresh(connect=False)
+    a.call("connect", addr=b.addr().replace("/ip4/127.0.0.1/", "/dns4/localhost/"))
+    identify_and_talk(a, b)
+
+
+@case("dial-each-other")
+def dial_each_other(pair):
+    """Both sides dial at the same time, and some dial from the port that they listen on: the kernel may make one
+    connection of the two dials, of which both sides take themselves for the dialler."""
+    hosts = 12
+    a, b = pair.fresh(["--hosts", hosts], ["--hosts", hosts], connect=False)
+    calls = [me.start("connect", host=h, addr=other.addr(h)) for h in range(hosts) for me, other in ((a, b), (b, a))]
+    failed = []
+    for call in calls:
+        try:
+            call.wait()
+        except PeerError as e:
+            failed.append(str(e))
+    for h in range(hosts):
+        for me, other in ((a, b), (b, a)):
+            # whichever dial lost, there is a connection, or it can be had
+            me.call("connect", host=h, addr=other.addr(h))
+            me.call("echo", host=h, peer=other.id(h), bytes=10000)
+    return f"{len(failed)} of {len(calls)} dials failed at first: {failed[0]}" if failed else ""
+
+
+def read_line(sock):
+    """One line of multistream-select, without its newline."""
+    length = sock.recv(1)[0]
+    line = b""
+    while len(line) < length:
+        more = sock.recv(length - len(line))
+        check(more, "the connection ended in the middle of a line")
+        line += more
+    return line[:-1]
+
+
+@case("old-forms", lambda pair: pair.dialer == "warren")  # of the listener alone
+def old_forms(pair):
+    """multistream-select as nobody speaks it today: one line at a time, with things that are unknown before the right one."""
+    _, b = pair.fresh(connect=False)
+    port = int(b.addr().split("/")[4])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+        send = lambda text: s.sendall(bytes([len(text) + 1]) + text + b"\n")
+        send(b"/multistream/1.0.0")
+        check(read_line(s) == b"/multistream/1.0.0", "another greeting")
+        for unknown in (b"/secio/1.0.0", b"/plaintext/2.0.0", b"/libp2p/simultaneous-connect"):
+            send(unknown)
+            check(read_line(s) == b"na", f"{unknown} is not refused with na")
+        send(b"/noise")
+        check(read_line(s) == b"/noise", "/noise is refused after others")
 
 
 @case("wrong-id")

@@ -37,8 +37,11 @@ PER_PROCESS = {"program": 1, "warren": 1, "go": 42, "rust": 62, "js": 4}
 COUNTS = {"program": 30, "warren": 30, "go": 84, "rust": 62, "js": 4}
 # Share of the true 20 nearest that has to be found: in the mean over all pairs, and in each single one.
 CLOSEST_MEAN, CLOSEST_LEAST = 0.95, 0.5
-ANSWER_MEAN, ANSWER_LEAST = 0.9, 0.4
-SETTLED_MEAN, SETTLED_LEAST = 0.97, 0.7
+ANSWER_MEAN, ANSWER_LEAST = 0.95, 0.5
+# Tables are taken as settled when they hold so much of the true neighbours. A full bucket keeps whom it has, so a few
+# tables never hold them all.
+SETTLED_MEAN, SETTLED_LEAST = 0.99, 0.85
+AGAIN = (0, 0.5, 2, 8)  # s, before each try: a machine that is busy with other things drops questions
 
 
 class Node:
@@ -66,6 +69,7 @@ class Swarm:
         self.random = random.Random(options.seed)
         self.peers, self.nodes = [], []
         self.refreshing = {}  # node: call under way
+        self.again = 0  # tries after the first, of the check under way
 
     def start_process(self, impl, hosts, bootstrap=None):
         number = sum(p.impl == impl for p in self.peers)
@@ -163,9 +167,15 @@ class Swarm:
             asker.call("disconnect", peer=other.id)  # who is connected need not look
         except PeerError:
             pass  # it was not connected
-        for wait in (0, 0.5, 2):  # they may connect again meanwhile, and go then answers without addresses
+        found = None
+        for wait in AGAIN:  # they may connect again meanwhile, and go then answers without addresses
             time.sleep(wait)
-            found = asker.call("dht-find-peer", peer=other.id)["addrs"]
+            self.again += wait > 0
+            try:
+                found = asker.call("dht-find-peer", peer=other.id)["addrs"]
+            except PeerError as e:
+                found = e
+                continue
             if {a.split("/p2p/")[0] for a in found} & set(other.addrs):
                 return 1.0
         raise AssertionError(f"found it at {found}, it listens on {other.addrs}")
@@ -173,8 +183,9 @@ class Swarm:
     def providers(self, asker, other, key):
         cid = peerproc.cid_of(key)
         other.call("dht-provide", cid=cid)
-        for wait in (0, 0.5, 2):  # there is no answer to ADD_PROVIDER, so it may still be under way
+        for wait in AGAIN:  # there is no answer to ADD_PROVIDER, so it may still be under way
             time.sleep(wait)
+            self.again += wait > 0
             found = asker.call("dht-find-providers", cid=cid, count=1)["providers"]
             if other.id in [p["id"] for p in found]:
                 return 1.0
@@ -204,7 +215,7 @@ class Swarm:
 
     def run_check(self, name, function, asked, least=1.0, mean=1.0):
         """asked: whether failures speak of the other node too. Returns (passed, failed)."""
-        began = time.monotonic()
+        began, self.again = time.monotonic(), 0
         triples = []
         for _ in range(self.options.pairs):
             asker, other = self.random.sample(self.nodes, 2)
@@ -233,7 +244,8 @@ class Swarm:
             failed += 1
             print(f"failed  {name}: {average:.1%} on average, {mean:.0%} wanted")
         table = lambda d: ", ".join(f"{i} {statistics.mean(v):.1%} of {len(v)}" for i, v in sorted(d.items()))
-        print(f"{name:10} {passed}/{len(results)}, mean {average:.1%}, {time.monotonic() - began:.1f} s")
+        print(f"{name:10} {passed}/{len(results)}, mean {average:.1%}, {time.monotonic() - began:.1f} s"
+              + (f", {self.again} further tries" if self.again else ""))
         print(f"    by asker: {table(by_asker)}" + (f"; by the other: {table(by_asked)}" if asked else ""), flush=True)
         return passed, failed
 
