@@ -265,10 +265,11 @@ static void on_room(struct wr_sock *s)
         return;
     }
     flush(s);
-    if (s->first || s->write_err)
+    /* A failed write is told by the reading side, which a paused owner opens only once he hears of room. */
+    if (s->first || (s->write_err && !(s->flags & PAUSED)))
         return;
     tune_batch(s);
-    if (s->flags & SHUT)
+    if ((s->flags & SHUT) && !s->write_err)
         shutdown(s->source.fd, SHUT_WR);
     wr_env_uv_begin(s->e);
     s->ops->on_drain(s->arg);
@@ -324,6 +325,8 @@ static void on_sock_ready(struct wr_env_uv_source *source, uint32_t events)
     if ((s->flags & LOCAL) && !(s->flags & ENDED)) {
         s->flags |= HUNG_UP;
         want(s, false);
+        if (s->first)
+            on_room(s);    /* nobody takes it any more */
         return;
     }
     int error = 0;

@@ -69,6 +69,29 @@ static void the_peer_leaves_while_paused(void **state)
     hall_close(&hall);
 }
 
+/* Who pauses until his own bytes are taken hears of it when nobody will take them any more. */
+static void the_peer_leaves_before_it_reads(void **state)
+{
+    struct contract *c = *state;
+    struct hall hall = {0};
+    struct end client = {.c = c};
+    char path[128];
+    hall_open_local(c, &hall, path_in(c, path));
+    assert_int_equal(wr_env_connect_local(c->a, path, &end_ops, &client, &client.sock), 0);
+    UNTIL(c, client.open && hall.count == 1);
+    wr_sock_pause(client.sock, true);
+    wr_sock_pause(hall.ends[0].sock, true);
+    end_send(&hall.ends[0], 4000000);
+    contract_run(c, 30 * WR_MSEC);
+    assert_int_equal(hall.ends[0].drained, 0);
+    end_close(&client, true);
+    UNTIL(c, hall.ends[0].closed || hall.ends[0].drained);
+    if (!hall.ends[0].closed)
+        wr_sock_pause(hall.ends[0].sock, false);
+    UNTIL(c, hall.ends[0].closed);
+    hall_close(&hall);
+}
+
 struct watcher {
     struct wr_net_watch watch;
     unsigned calls;
@@ -114,6 +137,7 @@ int contract_local(void)
     const struct CMUnitTest tests[] = {
         CONTRACT_TEST(echo_over_a_local_socket),
         CONTRACT_TEST(the_peer_leaves_while_paused),
+        CONTRACT_TEST(the_peer_leaves_before_it_reads),
         CONTRACT_TEST(changes_of_the_network),
     };
     return cmocka_run_group_tests_name("local", tests, NULL, NULL);
