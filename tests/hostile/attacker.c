@@ -6,6 +6,7 @@
  * names ("46.0"); 0: from one /24 of it. The addresses must be local here. Modes:
  *   half      COUNT connections that say nothing, renewed as they are closed
  *   loris     the same, with a byte of a valid handshake now and then
+ *   noise tls the same, stopped where the handshake of these begins
  *   garbage   valid beginnings of every layer, then noise; one connection after another
  *   streams   COUNT connections that open streams without pause and answer nothing
  *   dead      COUNT connections that open streams for a protocol that nobody speaks
@@ -316,11 +317,12 @@ static uint32_t open_stream(struct peer *p, const char *protocol)
 
 /* ---- silent connections --------------------------------------------------------------------------- */
 
-static void half_open(bool loris)
+/* Each says `step` bytes of hello now and then. */
+static void half_open(const char *hello, size_t step)
 {
     static struct pollfd p[HALF_MAX];
-    static unsigned said[HALF_MAX];
-    static const uint8_t hello[] = "\x13/multistream/1.0.0\n\x07/noise\n";
+    static size_t said[HALF_MAX];
+    size_t len = strlen(hello);
     unsigned count = a.count < HALF_MAX ? a.count : HALF_MAX;
     double word_at = now(), start = word_at;
     uint64_t begun = 0;
@@ -328,7 +330,7 @@ static void half_open(bool loris)
         p[i].fd = -1;
     while (going_on()) {
         double at = now();
-        bool speak = loris && at - word_at > 0.3;
+        bool speak = step && at - word_at > 0.3;
         for (unsigned i = 0; i < count; i++) {
             if (p[i].fd >= 0 && (p[i].revents & (POLLERR | POLLHUP | POLLIN)) && !drain(p[i].fd)) {
                 close(p[i].fd);
@@ -342,9 +344,11 @@ static void half_open(bool loris)
             }
             p[i].events = POLLIN;
             p[i].revents = 0;
-            if (speak && p[i].fd >= 0 && said[i] + 2 < sizeof(hello) &&
-                send(p[i].fd, hello + said[i], 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1)
-                said[i]++;
+            size_t part = len - said[i] < step ? len - said[i] : step;
+            if (speak && p[i].fd >= 0 && part) {
+                ssize_t n = send(p[i].fd, hello + said[i], part, MSG_NOSIGNAL | MSG_DONTWAIT);
+                said[i] += n > 0 ? (size_t)n : 0;
+            }
         }
         if (speak)
             word_at = at;
@@ -367,11 +371,13 @@ static size_t random_below(size_t bound)
 static bool garbage_before_noise(struct peer *p, unsigned kind)
 {
     static const uint8_t noise[] = "\x13/multistream/1.0.0\n\x07/noise\n";
+    static const uint8_t tls[] = "\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n";
     static const uint8_t endless[] = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f";
     bool good = true;
     if (kind >= 1)
-        good = kind >= 3 ? send_all(p->fd, noise, sizeof(noise) - 1)
-                         : send_all(p->fd, mss_hello, sizeof(mss_hello) - 1);
+        good = kind == 5   ? send_all(p->fd, tls, sizeof(tls) - 1)
+               : kind >= 3 ? send_all(p->fd, noise, sizeof(noise) - 1)
+                           : send_all(p->fd, mss_hello, sizeof(mss_hello) - 1);
     if (kind == 2)
         good = good && send_all(p->fd, endless, sizeof(endless) - 1);
     if (kind == 4) {
@@ -422,9 +428,9 @@ static void garbage(void)
 {
     while (going_on()) {
         struct peer p;
-        unsigned kind = (unsigned)random_below(12);
+        unsigned kind = (unsigned)random_below(13);
         next_identity();
-        if (kind < 5) {
+        if (kind < 6) {
             if (!connect_tcp(&p))
                 continue;
             (void)garbage_before_noise(&p, kind);
@@ -432,7 +438,7 @@ static void garbage(void)
         } else {
             if (!peer_open(&p))
                 continue;
-            (void)garbage_in_noise(&p, kind - 5);
+            (void)garbage_in_noise(&p, kind - 6);
         }
         for (double until = now() + 0.03; now() < until && drain(p.fd);)
             nap(5);
@@ -694,9 +700,13 @@ static bool run(void)
 {
     const char *m = a.mode;
     if (strcmp(m, "half") == 0)
-        half_open(false);
+        half_open("", 0);
     else if (strcmp(m, "loris") == 0)
-        half_open(true);
+        half_open("\x13/multistream/1.0.0\n\x07/nois", 1);
+    else if (strcmp(m, "noise") == 0)
+        half_open("\x13/multistream/1.0.0\n\x07/noise\n", 64);
+    else if (strcmp(m, "tls") == 0)
+        half_open("\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n\x16\x03\x01\x02", 64);
     else if (strcmp(m, "garbage") == 0)
         garbage();
     else if (strcmp(m, "streams") == 0)

@@ -1,9 +1,9 @@
 """kill -9 of the whole node under load, again and again: kill_node.py BUILD_DIR [--kills N] [--seed N]
 
 The node listens on loopback and knows nobody. While it lives its owner sets rules over the control socket, and peers
-store records of their keys and announce content in its DHT. Then it is killed. It has to start again, with the identity
-that it had and a store that opens, and know whatever it had acknowledged more than five seconds before the kill. The closing
-line counts: N passed, N failed, N skipped.
+store records of their keys and announce content in its DHT. Then it is killed. It has to start again, with the
+identity that it had and a store that opens, and know whatever it had acknowledged more than five seconds before the
+kill. The closing line counts: N passed, N failed, N skipped.
 """
 import argparse
 import hashlib
@@ -166,8 +166,8 @@ def one_life(node, life, seconds, peer_program, acked, kept, rng, expected_id):
     if "damaged" in text or "rebuilt" in text:
         wrong.append("its store did not open: " + text)
     print("%-6s hostile/kill_node life %2d of %.1f s: %d records due, %d seen before, %d of %d younger ones lost" %
-          ("FAILED" if wrong else "ok", life, seconds, len(due), len(again), len(young) - len(saved), len(young)), *wrong,
-          sep="\n         ", flush=True)
+          ("FAILED" if wrong else "ok", life, seconds, len(due), len(again), len(young) - len(saved), len(young)),
+          *wrong, sep="\n         ", flush=True)
     return not wrong, len(due)
 
 
