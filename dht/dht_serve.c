@@ -74,6 +74,9 @@ static struct rate *rate_of(struct wr_dht *d, const struct wr_dht_guest *g)
 
 static bool within_rate(struct wr_dht *d, const struct wr_dht_guest *g)
 {
+    const struct wr_policy *policy = wr_swarm_policy(d->swarm);
+    if (wr_policy_peer_allowed(policy, &g->peer) || wr_policy_net_allowed(policy, &g->ip))
+        return true;
     wr_time now = wr_env_now(d->env), token = WR_SEC / d->rate;
     struct rate *rate = rate_of(d, g);
     if (!rate)

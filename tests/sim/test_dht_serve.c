@@ -473,6 +473,32 @@ static void test_rate(void **state)
     tear_down_sim();
 }
 
+/* Whom the owner allows, as a peer or by address, is never refused for its rate. */
+static void test_rate_of_the_allowed(void **state)
+{
+    (void)state;
+    char what[2][WR_PEERID_TEXT] = {{0}, "0.0.0.0/0"};
+    set_up(11);
+    struct wr_policy *policy = wr_swarm_policy(server->swarm);
+    struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm));
+    wr_peerid_print(wr_swarm_self(client->swarm), what[0]);
+    for (unsigned round = 0; round < 2; round++) {
+        struct guest g;
+        assert_int_equal(wr_policy_rule(policy, false, what[round], true), 0);
+        guest_start(&g);
+        for (unsigned i = 0; i < 2 * WR_DHT_RATE_BURST; i++) {
+            guest_ask(&g, &request);
+            sim_run(sim, 2 * WR_MSEC);
+        }
+        sim_run(sim, WR_SEC);
+        assert_false(g.closed);
+        assert_int_equal(count_answers(&g), 2 * WR_DHT_RATE_BURST);
+        guest_stop(&g);
+        assert_int_equal(wr_policy_rule(policy, false, what[round], false), 0);
+    }
+    tear_down_sim();
+}
+
 /* No more streams of one connection than rust and js open. */
 static void test_streams_are_bounded(void **state)
 {
@@ -606,6 +632,7 @@ int main(void)
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_asked_for_itself),
         cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_rate_of_the_allowed),
         cmocka_unit_test(test_streams_are_bounded),
         cmocka_unit_test(test_hoarders),
         cmocka_unit_test(test_client_mode),
