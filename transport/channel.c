@@ -16,6 +16,8 @@
 #define OUTBOUND_SHARE    2              /* streams of ours at once: half of what we take; by default 128: go
                                             resets the 65th of one protocol, rust closes above 512 in all */
 
+#define REOPEN_AFTER      (WR_SEC / 2)   /* until a stream of ours asks again for a place; ours */
+
 enum phase {
     CONNECTING,    /* dialler: TCP under way */
     SECURITY,      /* multistream for the security protocol */
@@ -675,6 +677,9 @@ static int mux_open(struct wr_conn *c, struct wr_stream *s)
     struct channel *ch = of_conn(c);
     int err = 0;
     s->mux = wr_yamux_open(ch->yamux, s, &err);
+    /* A stream of this session that ends makes room at once; that there is memory again nobody tells. */
+    if (err == WR_ELIMIT && !wr_timer_running(&ch->more))
+        wr_timer_start(s->env, &ch->more, wr_env_now(s->env) + REOPEN_AFTER, on_more);
     if (!s->mux)
         return err;
     want_flush(ch);
