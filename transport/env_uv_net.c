@@ -772,11 +772,13 @@ int wr_env_listen_local(struct wr_env *env, const char *path, const struct wr_li
         close(fd);
         return err ? err : WR_EIO;
     }
-    err = listener_create(wr_env_uv_of(env), fd, ops, arg, out);
-    char *copy = err ? NULL : wr_strdup(path);
-    if (!copy) {
-        if (!err)
-            wr_listener_close(*out);
+    char *copy = wr_strdup(path);
+    if (copy)
+        err = listener_create(wr_env_uv_of(env), fd, ops, arg, out);
+    else
+        close(fd);
+    if (err || !copy) {
+        wr_free(copy);
         unlink(path);
         return err ? err : WR_ELIMIT;
     }
