@@ -51,6 +51,13 @@ size_t wr_aead_key_len(enum wr_aead_cipher cipher)
     return CIPHERS[cipher].key_len;
 }
 
+/* Where memory was out when libcrypto (3.0) made its default context, it never has one, and its functions
+ * go on with NULL and crash. */
+static bool libcrypto_lives(void)
+{
+    return OSSL_LIB_CTX_get0_global_default() != NULL;
+}
+
 static struct wr_aead *create(void)
 {
     /* Without it libsodium takes its slow portable code. */
@@ -59,7 +66,7 @@ static struct wr_aead *create(void)
 
 static struct wr_aead *create_libcrypto(enum wr_aead_cipher cipher)
 {
-    struct wr_aead *engine = create();
+    struct wr_aead *engine = libcrypto_lives() ? create() : NULL;
     if (!engine)
         return NULL;
     engine->key_len = CIPHERS[cipher].key_len;
@@ -79,8 +86,11 @@ struct wr_aead *wr_aead_create_with(enum wr_aead_library library)
 
 struct wr_aead *wr_aead_create(void)
 {
-    /* libcrypto configured without the cipher (a FIPS-only provider) must not cost the connection. */
     struct wr_aead *engine = wr_aead_create_with(WR_AEAD_LIBCRYPTO);
+    /* Others need libcrypto too (key.c), and they come after us: end here if it is broken. Configured
+     * without the cipher (a FIPS-only provider) it must not cost the connection. */
+    if (!engine && !libcrypto_lives())
+        return NULL;
     if (!engine)
         return wr_aead_create_with(WR_AEAD_LIBSODIUM);
     engine->sodium_below = SODIUM_BELOW;
