@@ -1,8 +1,9 @@
 /* dht_impl.h - what the files of the service share. Internal.
  *
- *   dht.c           life, mode, events          dht_table.c     admission, upkeep, bootstrap,
- * saving dht_rpc.c       one question, one answer    dht_serve.c     streams of others dht_search.c
- * requests that search        dht_announce.c  puts, provided keys, joined names */
+ *   dht.c           life, mode, events          dht_table.c     admission, upkeep, bootstrap
+ *   dht_rpc.c       one question, one answer    dht_saved.c     peers remembered on disk
+ *   dht_search.c    requests that search        dht_serve.c     streams of others
+ *   dht_announce.c  puts, provided keys, joined names */
 #ifndef WR_DHT_IMPL_H
 #define WR_DHT_IMPL_H
 
@@ -109,6 +110,18 @@ void wr_dht_table_forget(struct wr_dht *d, const struct wr_peerid *peer);
 /* The last connection to a peer is gone. */
 void wr_dht_table_parted(struct wr_dht *d, const struct wr_peerid *peer);
 void wr_dht_table_wake(struct wr_dht *d); /* look at what is due */
+/* Asks whether it belongs into the table. False: nothing was asked. */
+bool wr_dht_table_check(struct wr_dht *d, const struct wr_peerid *peer);
+/* Dials one of the bootstrap list that is neither connected nor in the table; *peer says whom, if any. */
+void wr_dht_table_dial_absent(struct wr_dht *d, struct wr_peerid *peer);
+
+/* ---- dht_saved.c ---- */
+void wr_dht_save(struct wr_dht *d);
+void wr_dht_try_saved(struct wr_dht *d); /* asks some of the saved peers */
+/* Tries one who fell silent, when it is time (look_at). */
+void wr_dht_look_out(struct wr_dht *d, wr_time now);
+/* A peer has entered the table: was it one tried so? */
+void wr_dht_looked_for(struct wr_dht *d, const struct wr_peerid *peer);
 
 /* ---- dht_serve.c ---- */
 struct wr_dht_guest;
@@ -175,6 +188,9 @@ struct wr_dht {
     struct wr_list waiting;  /* for one */
     size_t waiting_count;
     struct wr_list connects; /* dials of bootstrap peers */
+    wr_time look_at, look_wait;
+    struct wr_peerid looked_for; /* the silent peer tried last */
+    bool found_back;             /* it answered: our neighbourhood may look different */
     struct wr_dht_request *refresh;
     uint8_t refresh_key[WR_KAD_KEY];
 

@@ -13,11 +13,8 @@
                                        */
 #define BOOT_WAIT_ALONE (2 * WR_MIN)  /* go-libp2p-kad-dht dht_bootstrap.go */
 #define BOOT_WAIT_FEW   (10 * WR_MIN) /* a small network is no emergency; ours */
-#define BOOT_PARALLEL   10            /* saved peers tried at once; ours */
 #define BOOT_PICK       2             /* of the list at a time; go dht_bootstrap.go */
 #define SAVE_EVERY      (10 * WR_MIN) /* ours */
-#define SAVED_MAX       200           /* peers saved; ours */
-#define SAVED_BYTES     (48 * 1024)   /* of them */
 #define SWEEP_EVERY     (10 * WR_MIN) /* ours */
 #define SWEEP_AGAIN     WR_SEC        /* when more has expired than one sweep took */
 #define SWEEP_BUDGET    500           /* records a turn; ours */
@@ -111,6 +108,7 @@ static void admit(struct wr_dht *d, const struct wr_peerid *id)
     }
     wr_peerstore_protect(wr_swarm_peerstore(d->swarm), id, true);
     wr_swarm_tag(d->swarm, id, d->protocol, TAG_WEIGHT, false);
+    wr_dht_looked_for(d, id);
     if (!d->ready) {
         d->ready = true;
         wr_log(wr_env_log(d->env), WR_LOG_INFO, "dht", "ready protocol=%s", d->protocol);
@@ -234,7 +232,7 @@ static bool being_checked(const struct wr_dht *d, const struct wr_peerid *peer)
     return false;
 }
 
-static bool check(struct wr_dht *d, const struct wr_peerid *peer)
+bool wr_dht_table_check(struct wr_dht *d, const struct wr_peerid *peer)
 {
     struct wr_dht_msg request = {.type = WR_DHT_FIND_NODE, .key = wr_peerid_bytes(peer)};
     int err;
@@ -260,71 +258,9 @@ void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn)
     if (!wr_dht_conn_fits(d, conn) || !wr_kbucket_wants(&d->table, &entry, wr_env_now(d->env)))
         return;
     if (d->checks < CHECKS_MAX)
-        check(d, &conn->peer);
+        wr_dht_table_check(d, &conn->peer);
     else
         wait_for_check(d, &conn->peer);
-}
-
-/* ---- saving --------------------------------------------------------------------------------- */
-
-static struct wr_bytes saved_name(const struct wr_dht *d,
-                                  uint8_t room[static WR_STORE_PREFIX_MAX + 1])
-{
-    memcpy(room, d->store.prefix, d->store.prefix_len);
-    room[d->store.prefix_len] = 'b';
-    return WR_BYTES(room, d->store.prefix_len + 1u);
-}
-
-/* id and best address of each, the nearest first: they are the hardest to find again. */
-static void save(struct wr_dht *d)
-{
-    const struct wr_kentry *nearest[SAVED_MAX];
-    struct wr_maddr addr;
-    struct wr_buf b;
-    uint8_t room[WR_STORE_PREFIX_MAX + 1];
-    size_t count = wr_kbucket_closest(&d->table, d->table.self, nearest, SAVED_MAX);
-    wr_buf_init(&b, SAVED_BYTES);
-    for (size_t i = 0; i < count && b.len + 512 < SAVED_BYTES; i++) {
-        if (wr_peerstore_addrs(wr_swarm_peerstore(d->swarm), &nearest[i]->id, &addr, 1) == 0)
-            continue;
-        wr_buf_put_prefixed(&b, wr_peerid_bytes(&nearest[i]->id));
-        wr_buf_put_prefixed(&b, wr_maddr_bytes(&addr));
-    }
-    /* An empty table is no reason to forget the last good one. */
-    if (b.len > 0 && !b.full)
-        wr_kv_put(d->kv, saved_name(d, room), wr_buf_bytes(&b));
-    wr_buf_clear(&b);
-}
-
-/* Peers of the last run, some at random: one start after the other tries others. */
-static void try_saved(struct wr_dht *d)
-{
-    struct wr_buf b;
-    struct wr_reader r;
-    struct wr_peerid id;
-    struct wr_maddr addr;
-    uint8_t room[WR_STORE_PREFIX_MAX + 1], key[WR_KAD_KEY];
-    size_t count = 0, tried = 0;
-    wr_buf_init(&b, SAVED_BYTES);
-    if (wr_kv_get(d->kv, saved_name(d, room), &b) == 0) {
-        for (wr_reader_init(&r, wr_buf_bytes(&b)); r.rest.len > 0 && !r.bad; count++) {
-            wr_read_prefixed(&r);
-            wr_read_prefixed(&r);
-        }
-        wr_reader_init(&r, wr_buf_bytes(&b));
-        for (size_t left = count; left > 0 && tried < BOOT_PARALLEL; left--) {
-            struct wr_bytes peer = wr_read_prefixed(&r), at = wr_read_prefixed(&r);
-            bool chosen = wr_env_random_below(d->env, left) < BOOT_PARALLEL - tried;
-            if (!chosen || wr_peerid_decode(peer, &id) != 0 || wr_maddr_decode(at, &addr) != 0)
-                continue;
-            wr_kad_key(wr_peerid_bytes(&id), key);
-            if (wr_kbucket_find(&d->table, key))
-                continue;
-            wr_peerstore_add_addr(wr_swarm_peerstore(d->swarm), &id, at, WR_TTL_DHT, false);
-            tried += check(d, &id);
-        }
-    }
-    wr_buf_clear(&b);
 }
 
 /* ---- bootstrap ------------------------------------------------------------------------------ */
@@ -364,6 +300,24 @@ static void dial_bootstrap(struct wr_dht *d, const struct wr_maddr *addr)
     wr_list_append(&d->connects, &boot->node);
 }
 
+void wr_dht_table_dial_absent(struct wr_dht *d, struct wr_peerid *peer)
+{
+    struct wr_peerid id;
+    uint8_t key[WR_KAD_KEY];
+    size_t seen = 0, chosen = 0;
+    for (size_t i = 0; i < d->bootstrap_count; i++) {
+        if (!wr_maddr_peer(wr_maddr_bytes(&d->bootstrap[i]), &id) || wr_swarm_conn(d->swarm, &id))
+            continue;
+        wr_kad_key(wr_peerid_bytes(&id), key);
+        if (wr_kbucket_find(&d->table, key) || wr_env_random_below(d->env, ++seen) != 0)
+            continue;
+        chosen = i;
+        *peer = id;
+    }
+    if (seen > 0)
+        dial_bootstrap(d, &d->bootstrap[chosen]);
+}
+
 /* Some of the list at random, so that not everybody leans on the first. */
 static void dial_some(struct wr_dht *d)
 {
@@ -390,7 +344,7 @@ static void bootstrap(struct wr_dht *d, wr_time now)
         d->boot_at = now;
     if (now < d->boot_at)
         return;
-    try_saved(d);
+    wr_dht_try_saved(d);
     if (d->loaded || d->checks == 0)
         dial_some(d);
     d->loaded = true;
@@ -444,11 +398,13 @@ static void refresh(struct wr_dht *d, wr_time now)
     unsigned cpl;
     int err;
     struct wr_peerid id;
-    if (d->refresh || d->table.count == 0 || !wr_kbucket_refresh_due(&d->table, now, &cpl))
+    bool due = wr_kbucket_refresh_due(&d->table, now, &cpl);
+    if (d->refresh || d->table.count == 0 || (!due && !d->found_back))
         return;
     /* The deepest bucket is our own neighbourhood, and a search for ourselves passes through every
      * bucket that is not full. */
-    bool own = cpl + 1 >= d->table.bucket_count || d->table.count < WR_KBUCKET_SIZE;
+    bool own = d->found_back || cpl + 1 >= d->table.bucket_count || d->table.count < WR_KBUCKET_SIZE;
+    d->found_back = false;
     if (own || !target_in(d, cpl, &id))
         id = d->self;
     wr_kad_key(wr_peerid_bytes(&id), d->refresh_key);
@@ -480,6 +436,7 @@ static void arm(struct wr_dht *d, wr_time now)
     earliest(&next, d->sweep_at);
     earliest(&next, d->check_at);
     earliest(&next, d->keep_at);
+    earliest(&next, d->look_at);
     if (!d->refresh)
         earliest(&next, wr_kbucket_refresh_at(&d->table));
     if (next == 0)
@@ -504,7 +461,7 @@ static void check_silent(struct wr_dht *d, wr_time now)
         return;
     struct wr_peerid id = silent->id;
     silent->success_at = now - WR_KBUCKET_CHECK_AFTER + WR_MIN; /* not again before a minute */
-    check(d, &id);
+    wr_dht_table_check(d, &id);
     d->check_at = now + CHECK_EVERY;
 }
 
@@ -514,6 +471,7 @@ static void on_upkeep(struct wr_task *task)
     wr_time now = wr_env_now(d->env);
     unsigned cpl;
     bootstrap(d, now);
+    wr_dht_look_out(d, now);
     refresh(d, now);
     if (d->check_at == 0 || now >= d->check_at)
         check_silent(d, now);
@@ -525,7 +483,7 @@ static void on_upkeep(struct wr_task *task)
     if (now >= d->keep_at)
         keep_all_addrs(d, now);
     if (now >= d->save_at) {
-        save(d);
+        wr_dht_save(d);
         d->save_at = now + SAVE_EVERY;
     }
     if (now >= d->sweep_at) {
@@ -561,7 +519,7 @@ void wr_dht_table_init(struct wr_dht *d)
 void wr_dht_table_clear(struct wr_dht *d)
 {
     size_t cursor = 0;
-    save(d);
+    wr_dht_save(d);
     wr_timer_stop(d->env, &d->upkeep);
     wr_task_cancel(&d->upkeep_task);
     wr_list_each(node, &d->connects)

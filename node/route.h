@@ -1,6 +1,6 @@
-/* route.h - one router of several: a peer without addresses is looked for in every table at once. Service.
- * The public network has two, for the internet and for the local network (dht.h); a peer may be known to
- * either. The first that finds it answers, the others are asked no more. */
+/* route.h - one router of several: a peer without addresses is looked for in every table at once.
+ * Service. The public network has two, for the internet and for the local network (dht.h); a peer
+ * may be known to either. The first that finds it answers, the others are asked no more. */
 #ifndef WR_ROUTE_H
 #define WR_ROUTE_H
 
@@ -18,7 +18,8 @@ struct wr_route {
     void *arg;
 };
 
-/* Reports 0, or the most telling error: that nobody could be asked says less than that nobody knew. */
+/* Reports 0, or the most telling error: that nobody could be asked says less than that nobody knew.
+ */
 struct wr_router wr_route_router(struct wr_route *route);
 
 #endif

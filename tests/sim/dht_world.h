@@ -42,6 +42,7 @@ struct node {
     struct wr_dht *dht;
     struct wr_maddr addr; /* with /p2p */
     unsigned events[4];
+    unsigned side; /* of a partition, as dht_truth.h sees it */
 };
 
 static struct sim *sim;
