@@ -33,7 +33,7 @@ struct known {
     struct wr_list node;
     struct wr_peerid id;         /* the key */
     wr_time expires_at;
-    uint64_t digest;             /* of the addresses that were passed on */
+    uint64_t digest;             /* of the addresses that were passed on; 0: the next answer is news */
 };
 
 struct wr_mdns {
@@ -332,7 +332,7 @@ static uint64_t digest_of(const struct wr_maddr *addrs, size_t count)
             h = (h ^ addrs[i].bytes[k]) * 0x100000001b3u;
         sum += h;
     }
-    return sum;
+    return sum ? sum : 1;
 }
 
 /* Keeps the addresses that are not our own. */
@@ -515,7 +515,10 @@ static void refresh(struct wr_mdns *m)
 
 static void on_net_change(struct wr_net_watch *watch)
 {
-    refresh(wr_list_entry(watch, struct wr_mdns, net_watch));
+    struct wr_mdns *m = wr_list_entry(watch, struct wr_mdns, net_watch);
+    wr_list_each(it, &m->order)
+        wr_list_entry(it, struct known, node)->digest = 0;
+    refresh(m);
 }
 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
@@ -523,6 +526,12 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     struct wr_mdns *m = wr_list_entry(watch, struct wr_mdns, swarm_watch);
     if (event->type == WR_SWARM_ADDRS)
         announce(m);
+    /* Both ends live on after a silence. Whoever closed meant it, and who crashed asks again by itself. */
+    if (event->type == WR_SWARM_DISCONNECTED && event->err == WR_ETIMEOUT) {
+        struct known *k = wr_map_get(&m->known, wr_peerid_bytes(event->peer));
+        if (k)
+            k->digest = 0;
+    }
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------- */

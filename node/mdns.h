@@ -27,8 +27,9 @@ struct wr_mdns;
 struct wr_mdns_options {
     struct wr_swarm *swarm;
     const char *fingerprint;    /* of the private network (wr_pnet_fingerprint), or NULL; read at once */
-    /* A peer turned up on a link of ours, or its addresses changed; they stand in the peerstore already,
-     * unless it claims to be ourselves. NULL: nobody is told. */
+    /* A peer turned up on a link of ours, or its addresses changed, or it still answers though the
+     * connection to it fell silent or our own network changed. They stand in the peerstore already, unless it
+     * claims to be ourselves. NULL: nobody is told. */
     void (*on_peer)(void *arg, const struct wr_peerid *peer, const struct wr_maddr *addrs, size_t count);
     void *arg;
 };

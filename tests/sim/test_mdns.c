@@ -209,6 +209,34 @@ static void test_a_copy_of_our_key_on_the_link_is_news(void **state)
     leave(&copy);
 }
 
+static void test_a_silenced_connection_makes_news_of_the_next_answer(void **state)
+{
+    struct world *w = *state;
+    discover(&w->a, NULL);
+    discover(&w->b, NULL);
+    sim_run(w->sim, 5 * WR_SEC);
+    assert_int_equal(node_connect(w->sim, &w->a.node, &w->b.node), 0);
+    /* Closed in order: somebody meant it. */
+    wr_swarm_disconnect(w->b.node.swarm, wr_swarm_self(w->a.node.swarm), WR_CONN_OK);
+    sim_run(w->sim, 3 * WR_MIN);
+    assert_int_equal(w->a.told, 1);
+    /* The cable was pulled out for a while. */
+    assert_int_equal(node_connect(w->sim, &w->a.node, &w->b.node), 0);
+    sim_set_side(w->b.node.host, 1);
+    sim_run(w->sim, 10 * WR_MIN);
+    assert_int_equal(w->a.node.closed, 2);
+    assert_int_equal(w->a.told, 1);
+    sim_heal(w->sim);
+    sim_run(w->sim, 70 * WR_SEC);
+    assert_int_equal(w->a.told, 2);
+    sim_run(w->sim, 10 * WR_MIN);
+    assert_int_equal(w->a.told, 2);
+    /* And after a change of our own network everybody who answers is news. */
+    sim_move(w->a.node.host, ip4(1, 70), (struct wr_ip){0}, 1);
+    sim_run(w->sim, 5 * WR_SEC);
+    assert_int_equal(w->a.told, 3);
+}
+
 /* ---- a stranger on the link, with a socket of its own */
 
 struct stranger {
@@ -465,6 +493,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_goodbyes_and_silence, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_new_address_is_announced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_copy_of_our_key_on_the_link_is_news, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_silenced_connection_makes_news_of_the_next_answer, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_who_asks_from_another_port_is_answered_alone, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_who_is_not_on_the_link_gets_nothing, setup, teardown),
