@@ -384,7 +384,7 @@ void wr_quic_retry_always(struct wr_quic *q, bool always)
     q->retry_always = always;
 }
 
-/* ---- memory: what ngtcp2 allocates counts under the node's limit ----------------------------------- */
+/* ---- memory: what ngtcp2 allocates counts in the connection's account ------------------------------ */
 
 static void mem_free(void *memory, void *user_data)
 {
@@ -393,7 +393,7 @@ static void mem_free(void *memory, void *user_data)
     uint8_t *whole = (uint8_t *)memory - MEM_HEADER;
     size_t size;
     memcpy(&size, whole, sizeof(size));
-    wr_limits_give(user_data, WR_LIMIT_MEMORY, size);
+    wr_account_give(user_data, size);
     wr_free(whole);
 }
 
@@ -405,16 +405,16 @@ static void *mem_realloc(void *memory, size_t size, void *user_data)
         return NULL;
     if (old)
         memcpy(&before, old, sizeof(before));
-    if (whole > before && !wr_limits_take(user_data, WR_LIMIT_MEMORY, whole - before))
+    if (whole > before && !wr_account_take(user_data, whole - before))
         return NULL;
     uint8_t *made = wr_realloc(old, whole);
     if (!made) {
         if (whole > before)
-            wr_limits_give(user_data, WR_LIMIT_MEMORY, whole - before);
+            wr_account_give(user_data, whole - before);
         return NULL;
     }
     if (whole < before)
-        wr_limits_give(user_data, WR_LIMIT_MEMORY, before - whole);
+        wr_account_give(user_data, before - whole);
     memcpy(made, &whole, sizeof(whole));
     return made + MEM_HEADER;
 }
@@ -432,6 +432,11 @@ static void *mem_calloc(size_t count, size_t size, void *user_data)
     if (made)
         memset(made, 0, count * size);
     return made;
+}
+
+void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_account *account)
+{
+    *mem = (ngtcp2_mem){account, mem_malloc, mem_free, mem_calloc, mem_realloc};
 }
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -457,7 +462,6 @@ struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops
     q->env = ctx->env;
     q->ops = ops;
     q->arg = arg;
-    q->mem = (ngtcp2_mem){ctx->limits, mem_malloc, mem_free, mem_calloc, mem_realloc};
     wr_map_init(&q->ids, IDS_MAX, wr_env_hash_seed(ctx->env));
     wr_list_init(&q->lingers);
     wr_list_init(&q->jammed);

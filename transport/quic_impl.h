@@ -61,7 +61,6 @@ struct wr_quic {
     struct wr_quic_rate resets, retries, versions;
     uint8_t reset_secret[WR_QUIC_SECRET], token_secret[WR_QUIC_SECRET];
     bool retry_always;
-    ngtcp2_mem mem;                      /* counts what connections hold */
     struct wr_task task;                 /* disposal */
 };
 
@@ -76,6 +75,7 @@ struct wr_quic_conn {
     struct wr_quic *q;
     struct wr_quic_sock *sock;
     ngtcp2_conn *ng;                     /* owned */
+    ngtcp2_mem mem;                      /* counts what it holds in conn.memory */
     gnutls_session_t tls;                /* owned; NULL once it is not needed any more */
     ngtcp2_crypto_conn_ref ref;
     struct wr_peerid *expect;            /* owned, or NULL */
@@ -128,6 +128,8 @@ void wr_quic_id_free(struct wr_quic *q, struct wr_quic_id *id);
 int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn, const uint8_t *data,
                  size_t len, size_t segment);
 bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max);
+/* ngtcp2's allocator, on an account (borrowed, as mem is by what is made with it). */
+void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_account *account);
 
 /* ---- quic_conn.c */
 struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *sock,
