@@ -16,9 +16,11 @@
 #define WR_CONFIG_FILE_MAX   (64 * 1024) /* bytes of a file; ours */
 #define WR_CONFIG_ERROR      1600        /* bytes of an error sentence and NUL: it quotes a value */
 
-/* Port 4001: what libp2p nodes use by convention, so firewalls and people know it. Both families.
- */
-#define WR_CONFIG_DEFAULT_LISTEN "/ip4/0.0.0.0/tcp/4001 /ip6/::/tcp/4001"
+/* Port 4001: what libp2p nodes use by convention, so firewalls and people know it. Both families, QUIC
+ * and TCP. */
+#define WR_CONFIG_DEFAULT_LISTEN                                                                   \
+    "/ip4/0.0.0.0/udp/4001/quic-v1 /ip4/0.0.0.0/tcp/4001 "                                         \
+    "/ip6/::/udp/4001/quic-v1 /ip6/::/tcp/4001"
 /* The bootstrap peers that go-libp2p's DHT names: only a first source of peers, and only for the
  * public network; see wr_config_finish. */
 #define WR_CONFIG_DEFAULT_BOOTSTRAP                                                                \

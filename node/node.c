@@ -215,7 +215,8 @@ static int listen_all(struct wr_node *n, char err[static WR_NODE_ERROR])
         }
         last = rc;
         (void)snprintf(err, WR_NODE_ERROR, "cannot listen on %.1024s: %s%s", item->values[i],
-                       wr_err_text(rc),
+                       rc == WR_EUNSUPPORTED ? "a private network cannot be reached over QUIC"
+                                             : wr_err_text(rc),
                        rc == WR_EINUSE ? "; choose another port with --listen" : "");
         /* Not every machine has IPv6: a default that does not fit it is no mistake of the user's. */
         if (item->from != WR_CONFIG_FROM_DEFAULT || rc == WR_EINUSE)

@@ -115,9 +115,11 @@ static void rank_all(struct wr_dial *d)
     }
     for (enum group g = 0; g < GROUPS; g++) {
         wr_time base = g == GROUP_RELAY && direct ? RELAY_AFTER : 0;
-        wr_time quic = rank_kind(d, ranks, g, KIND_QUIC, base);
-        wr_time tcp = rank_kind(d, ranks, g, KIND_TCP, quic < 0 ? base : quic + stagger(g));
-        wr_time last = tcp > quic ? tcp : quic;
+        bool turned = d->quic_last && g == GROUP_PUBLIC;
+        wr_time first = rank_kind(d, ranks, g, turned ? KIND_TCP : KIND_QUIC, base);
+        wr_time second = rank_kind(d, ranks, g, turned ? KIND_QUIC : KIND_TCP,
+                                   first < 0 ? base : first + stagger(g));
+        wr_time last = second > first ? second : first;
         rank_kind(d, ranks, g, KIND_OTHER,
                   last < 0 ? base : last + (g == GROUP_LAN ? OTHER_AFTER_LAN : OTHER_AFTER));
     }
@@ -173,6 +175,7 @@ void wr_dial_plan(struct wr_dial *d, const struct wr_maddr *addrs, size_t count,
 {
     d->count = d->running = 0;
     d->started_at = now;
+    d->quic_last = false;
     for (size_t i = 0; i < count; i++)
         insert(d, wr_maddr_bytes(&addrs[i]));
     rank_all(d);
@@ -269,6 +272,24 @@ int wr_dial_error(const struct wr_dial *d)
             best = d->addrs[i].err;
     }
     return best;
+}
+
+/* ---- networks that drop UDP ------------------------------------------------------------------------- */
+
+bool wr_blackhole_suspects(struct wr_blackhole *b)
+{
+    if (b->lost < WR_BLACKHOLE_WINDOW)
+        return false;
+    b->dials = (b->dials + 1) % WR_BLACKHOLE_PROBE;
+    return b->dials != 0;
+}
+
+void wr_blackhole_note(struct wr_blackhole *b, bool through)
+{
+    if (through)
+        b->lost = 0;
+    else if (b->lost < WR_BLACKHOLE_WINDOW)
+        b->lost++;
 }
 
 /* ---- back-off --------------------------------------------------------------------------------------- */

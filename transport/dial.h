@@ -34,6 +34,7 @@ struct wr_dial {
     struct wr_dial_addr addrs[WR_DIAL_ADDRS_MAX];    /* an index stays good for the dial's life */
     size_t count, running;
     wr_time started_at;
+    bool quic_last;    /* public addresses: TCP first. Set between plan and the first add */
 };
 
 /* Ranks (duplicates dropped, beyond the maximum the worst dropped). */
@@ -46,6 +47,21 @@ wr_time wr_dial_wait(const struct wr_dial *d);    /* when next may say more; 0: 
 void wr_dial_failed(struct wr_dial *d, int index, int err);
 bool wr_dial_done(const struct wr_dial *d);       /* nothing runs, nothing is left */
 int wr_dial_error(const struct wr_dial *d);       /* the most telling error of all tries */
+
+/* ---- networks that drop UDP: where TCP got through and QUIC, which had the head start, did not, time and
+ * again, QUIC goes last; now and then it is tried first all the same, and one success ends it. */
+#define WR_BLACKHOLE_WINDOW 16    /* contests lost in a row; ours, go: 5 successes of 100 dials */
+#define WR_BLACKHOLE_PROBE  16    /* each so many dials QUIC goes first; ours, go 100 */
+
+struct wr_blackhole {
+    unsigned lost;      /* contests since the last success */
+    unsigned dials;     /* since QUIC went first */
+};
+
+/* Whether QUIC is to go last in a dial that begins now. */
+bool wr_blackhole_suspects(struct wr_blackhole *b);
+/* QUIC to a public address: it got through, or TCP to the same peer overtook it. */
+void wr_blackhole_note(struct wr_blackhole *b, bool through);
 
 /* ---- back-off: (peer, address) pairs that failed lately; bounded, seeded hash. */
 #define WR_BACKOFF_BASE (5 * WR_SEC)     /* go: 5 s + tries^2 x 1 s */

@@ -94,6 +94,21 @@ static void remember(struct wr_swarm_dial *d)
     sw->report_next = (sw->report_next + 1) % WR_SWARM_REPORTS;
 }
 
+/* What the dial says about UDP here: QUIC needs one round trip and starts first, TCP three. */
+static void judge_udp(struct wr_swarm_dial *d, const struct wr_conn *winner)
+{
+    bool overtaken = false;
+    if (wr_ip_classify(&winner->remote.ip) != WR_IP_PUBLIC)
+        return;
+    for (size_t i = 0; i < d->plan.count; i++) {
+        const struct wr_dial_addr *a = &d->plan.addrs[i];
+        bool quic = wr_maddr_kind(wr_maddr_bytes(&a->addr)) == WR_MADDR_QUIC && !a->lan;
+        overtaken |= quic && (a->state == WR_DIAL_RUNNING || a->err == WR_ETIMEOUT);
+    }
+    if (winner->udp || (overtaken && winner->owner == NULL && winner->outbound && !d->plan.quic_last))
+        wr_blackhole_note(&d->swarm->udp, winner->udp);
+}
+
 /* Ends the dial: the winner (or nobody) to every request and stream that waits. */
 static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
 {
@@ -102,6 +117,8 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
         return;
     d->over = true;
     remember(d);
+    if (winner)
+        judge_udp(d, winner);
     wr_timer_stop(sw->env, &d->timer);
     wr_list_remove(&d->node);
     if (d->started)
@@ -370,6 +387,7 @@ static struct wr_swarm_dial *create_dial(struct wr_swarm *sw, const struct wr_pe
     wr_list_init(&d->requests);
     wr_list_init(&d->streams);
     wr_dial_plan(&d->plan, NULL, 0, wr_env_now(sw->env));
+    d->plan.quic_last = wr_blackhole_suspects(&sw->udp);
     wr_list_append(&sw->dial_queue, &d->node);
     return d;
 }

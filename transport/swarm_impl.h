@@ -50,6 +50,7 @@ struct wr_swarm {
     struct wr_addrbook addrbook;
     struct wr_policy policy;
     struct wr_backoff backoff;
+    struct wr_blackhole udp;
     struct wr_list conns;               /* open ones; oldest first */
     struct wr_list opening;             /* handshakes under way; oldest first */
     size_t conn_count;

@@ -33,6 +33,7 @@ counted python3 "$here/run.py" --with warren
 # what differs under another security protocol; the rest lies above it
 counted python3 "$here/run.py" --with warren --security tls --only \
     connect,wrong-id,disconnect,reconnect,many-dialers,key-,psk,identify,ping,streams-200,half-close,reset,upload,download,both-ways,odd-chunks
+counted python3 "$here/run.py" --with warren --transport quic
 counted python3 "$here/mdns.py"
 [ "$part" = --no-swarm ] || counted python3 "$here/swarm.py"
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -347,6 +347,82 @@ static void test_a_transfer_outlives_a_new_port_every_second(void **state)
     sim_destroy(sim);
 }
 
+/* ---- networks without UDP --------------------------------------------------------------------------- */
+
+static bool no_udp_out(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    struct nat *nat = gateway->state;
+    (void)now;
+    head->from.ip = gateway->ip4;
+    return head->kind != SIM_DATAGRAM || nat->port != 0;
+}
+
+static bool no_udp_in(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    struct nat *nat = gateway->state;
+    (void)now;
+    head->to.ip = nat->inner.ip;
+    return head->kind != SIM_DATAGRAM || nat->port != 0;
+}
+
+/* Connects once more and says over what and how long that took. */
+static bool connect_again(struct sim *sim, struct node *a, struct node *b, wr_time *took)
+{
+    struct result r = {0};
+    struct wr_maddr addrs[2] = {b->addr};
+    struct wr_addr at = {.ip = *sim_host_ip4(b->host), .port = 4001};
+    assert_int_equal(wr_maddr_from_addr(&at, false, &addrs[1]), 0);
+    wr_time begun = sim_now(sim);
+    assert_int_equal(wr_swarm_connect(a->swarm, wr_swarm_self(b->swarm), addrs, 2, WR_ORIGIN_OWNER, 0,
+                                      on_connect, &r, NULL),
+                     0);
+    while (!r.done)
+        sim_run(sim, 5 * WR_MSEC);
+    *took = sim_now(sim) - begun;
+    assert_int_equal(r.err, 0);
+    bool udp = r.conn->udp;
+    sim_run(sim, WR_SEC);
+    wr_swarm_disconnect(a->swarm, wr_swarm_self(b->swarm), WR_CONN_OK);
+    sim_run(sim, 6 * WR_SEC);    /* a stranger may come every five */
+    return udp;
+}
+
+static void test_a_network_without_udp_costs_nothing_after_a_while(void **state)
+{
+    (void)state;
+    struct sim *sim = world(18);
+    struct node a = {0}, b = {0};
+    struct nat wall = {.inner.ip = {4, {192, 168, 1, 2}}};
+    wr_time took;
+    int tries = 0;
+    wall.gateway = (struct sim_gateway){.ip4 = {4, {45, 7, 7, 1}}, .outbound = no_udp_out,
+                                        .inbound = no_udp_in, .state = &wall};
+    sim_gateway_add(sim, &wall.gateway);
+    b.host = sim_host_add(sim, &(struct sim_host_options){.name = "far"});
+    a.host = sim_host_add(sim, &(struct sim_host_options){
+        .name = "walled", .ip4 = wall.inner.ip, .gateway = &wall.gateway});
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    struct wr_addr at = {.ip = *sim_host_ip4(b.host), .port = 4001};
+    struct wr_maddr tcp;
+    assert_int_equal(wr_maddr_from_addr(&at, false, &tcp), 0);
+    assert_int_equal(wr_swarm_listen(b.swarm, wr_maddr_bytes(&tcp)), 0);
+    for (int i = 0; i < WR_BLACKHOLE_WINDOW; i++) {
+        assert_false(connect_again(sim, &a, &b, &took));
+        assert_in_range(took, 365 * WR_MSEC, 390 * WR_MSEC);    /* QUIC's head start and TCP's own time */
+    }
+    assert_false(connect_again(sim, &a, &b, &took));
+    assert_in_range(took, 115 * WR_MSEC, 135 * WR_MSEC);
+    wall.port = 1;    /* it lets UDP through */
+    while (!connect_again(sim, &a, &b, &took))
+        assert_in_range(++tries, 1, WR_BLACKHOLE_PROBE);
+    assert_true(connect_again(sim, &a, &b, &took));
+    assert_in_range(took, 60 * WR_MSEC, 70 * WR_MSEC);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* Larger packets are tried, and given up again where the way gets narrower. */
 static void test_the_path_gets_narrower(void **state)
 {
@@ -515,6 +591,7 @@ int main(void)
         cmocka_unit_test(test_a_close_reaches_the_peer_though_packets_are_lost),
         cmocka_unit_test(test_retry_costs_one_round_trip),
         cmocka_unit_test(test_a_transfer_outlives_a_new_port_every_second),
+        cmocka_unit_test(test_a_network_without_udp_costs_nothing_after_a_while),
         cmocka_unit_test(test_the_path_gets_narrower),
         cmocka_unit_test(test_a_full_socket_holds_everything_up_and_lets_it_go),
         cmocka_unit_test(test_memory_runs_out),

@@ -136,7 +136,7 @@ static void test_defaults(void **state)
     (void)state;
     struct wr_config c;
     assert_int_equal(wr_config_init(&c, err), 0);
-    assert_int_equal(c.items[WR_CONFIG_LISTEN].count, 2);
+    assert_int_equal(c.items[WR_CONFIG_LISTEN].count, 4);
     assert_int_equal(c.items[WR_CONFIG_BOOTSTRAP].count, 5);
     assert_string_equal(wr_config_get(&c, WR_CONFIG_NETWORK), "ipfs");
     assert_int_equal(wr_config_choice(&c, WR_CONFIG_DHT), WR_CONFIG_DHT_AUTO);
@@ -330,7 +330,7 @@ static void test_reload_moves_live_keys_only(void **state)
     assert_string_equal(wr_config_get(&running, WR_CONFIG_LOG), "debug");
     assert_int_equal(running.items[WR_CONFIG_LOG].from, WR_CONFIG_FROM_FILE);
     assert_int_equal(wr_config_choice(&running, WR_CONFIG_DHT), WR_CONFIG_DHT_AUTO);
-    assert_int_equal(running.items[WR_CONFIG_LISTEN].count, 2);
+    assert_int_equal(running.items[WR_CONFIG_LISTEN].count, 4);
     wr_config_clear(&running);
     wr_config_clear(&fresh);
 }

@@ -247,10 +247,62 @@ static void test_backoff_is_bounded(void **state)
     wr_backoff_clear(&b);
 }
 
+static wr_time start_of(const struct wr_dial *d, const char *addr)
+{
+    struct wr_maddr m = ma(addr);
+    for (size_t i = 0; i < d->count; i++)
+        if (wr_bytes_equal(wr_maddr_bytes(&d->addrs[i].addr), wr_maddr_bytes(&m)))
+            return d->addrs[i].start_at - START;
+    return -1;
+}
+
+/* Where UDP leads nowhere TCP goes first, on public addresses alone. */
+static void test_quic_last(void **state)
+{
+    static const char *const of[] = {"/ip4/8.8.8.8/udp/1/quic-v1", "/ip4/8.8.8.8/tcp/1",
+                                     "/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/10.0.0.1/tcp/1"};
+    (void)state;
+    struct wr_dial d;
+    wr_dial_plan(&d, NULL, 0, START);
+    d.quic_last = true;
+    for (size_t i = 0; i < 4; i++) {
+        struct wr_maddr m = ma(of[i]);
+        wr_dial_add(&d, wr_maddr_bytes(&m), START);
+    }
+    assert_int_equal(start_of(&d, of[0]), 250 * WR_MSEC);
+    assert_int_equal(start_of(&d, of[1]), 0);
+    assert_int_equal(start_of(&d, of[2]), 0);
+    assert_int_equal(start_of(&d, of[3]), 30 * WR_MSEC);
+}
+
+static void test_black_hole(void **state)
+{
+    (void)state;
+    struct wr_blackhole b = {0};
+    for (int i = 0; i < WR_BLACKHOLE_WINDOW - 1; i++)
+        wr_blackhole_note(&b, false);
+    assert_false(wr_blackhole_suspects(&b));
+    wr_blackhole_note(&b, true);    /* one success outweighs them all */
+    for (int i = 0; i < WR_BLACKHOLE_WINDOW; i++) {
+        assert_false(wr_blackhole_suspects(&b));
+        wr_blackhole_note(&b, false);
+    }
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < WR_BLACKHOLE_PROBE - 1; i++)
+            assert_true(wr_blackhole_suspects(&b));
+        assert_false(wr_blackhole_suspects(&b));
+        wr_blackhole_note(&b, false);
+    }
+    wr_blackhole_note(&b, true);
+    assert_false(wr_blackhole_suspects(&b));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranking_table),
+        cmocka_unit_test(test_quic_last),
+        cmocka_unit_test(test_black_hole),
         cmocka_unit_test(test_starts_are_staggered_and_failures_hurry),
         cmocka_unit_test(test_no_more_than_the_maximum_at_once),
         cmocka_unit_test(test_duplicates_and_trailing_peer_ids_fold),
