@@ -2,6 +2,9 @@
 #include "tests/sim/quic_world.h"
 #include "transport/quic_impl.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 static struct sim *world(uint64_t seed)
 {
     return sim_create(&(struct sim_options){.seed = seed, .rtt = 60 * WR_MSEC});
@@ -534,6 +537,120 @@ static void test_noise_from_strangers_does_nothing(void **state)
     sim_destroy(sim);
 }
 
+struct tape {
+    uint8_t data[1500];
+    size_t len;
+};
+
+static void record(void *arg, const struct wr_dgram_in *in)
+{
+    struct tape *tape = arg;
+    if (tape->len == 0 && in->len <= sizeof(tape->data)) {
+        memcpy(tape->data, in->data, in->len);
+        tape->len = in->len;
+    }
+}
+
+static void send_damaged(struct sim *sim, struct wr_dgram *dgram, const struct wr_addr *to,
+                         const struct tape *tape, size_t at, size_t len)
+{
+    uint8_t data[sizeof(tape->data)];
+    memcpy(data, tape->data, tape->len);
+    if (at < len)
+        data[at] ^= (uint8_t)(1u << sim_random(sim, 8));
+    struct wr_dgram_out out = {.to = *to, .data = data, .len = len, .segment = len};
+    assert_int_equal(wr_dgram_send(dgram, &out), 0);
+    sim_run(sim, WR_MSEC);
+}
+
+/* A first packet that is good but for one bit, or cut short, leaves nothing behind. */
+static void test_a_damaged_first_packet_leaves_nothing(void **state)
+{
+    (void)state;
+    struct sim *sim = world(19);
+    struct node a = {0}, b = {0};
+    static const struct wr_dgram_ops ops = {.on_receive = record, .on_writable = ready};
+    struct sim_host *host = sim_host_add(sim, &(struct sim_host_options){.name = "recorder"});
+    static struct tape tape;
+    struct wr_dgram *dgram;
+    struct result r = {0};
+    struct wr_maddr there;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    struct wr_addr at = {.ip = *sim_host_ip4(host), .port = 7}, to = {.ip = *sim_host_ip4(b.host), .port = 4001};
+    assert_int_equal(wr_env_dgram(sim_host_env(host), &at, &ops, &tape, &dgram), 0);
+    assert_int_equal(wr_maddr_from_addr(&at, true, &there), 0);
+    assert_int_equal(wr_swarm_connect(a.swarm, wr_swarm_self(b.swarm), &there, 1, WR_ORIGIN_OWNER, 0,
+                                      on_connect, &r, NULL),
+                     0);
+    sim_run(sim, 200 * WR_MSEC);
+    assert_in_range(tape.len, 1200, 1452);
+    uint64_t memory = b.limits.of[WR_LIMIT_MEMORY].used;
+    for (size_t i = 0; i < tape.len; i++)
+        send_damaged(sim, dgram, &to, &tape, i, tape.len);
+    for (size_t len = 1; len < tape.len; len += 7)
+        send_damaged(sim, dgram, &to, &tape, len, len);
+    sim_run(sim, 11 * WR_SEC);
+    assert_int_equal(b.limits.of[WR_LIMIT_MEMORY].used, memory);
+    assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+    uint64_t refused = b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].refused;
+    /* The very packet begins a handshake, so the tape was good. */
+    send_damaged(sim, dgram, &to, &tape, tape.len, tape.len);
+    sim_run(sim, 100 * WR_MSEC);
+    assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 1);
+    assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].refused, refused);
+    wr_dgram_close(dgram);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* ---- replay ------------------------------------------------------------------------------------- */
+
+static uint64_t lossy_story(uint64_t seed)
+{
+    struct sim *sim = sim_create(
+        &(struct sim_options){.seed = seed, .rtt = 60 * WR_MSEC, .loss = 0.05, .reorder = 0.2});
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    talk(&a, &b, &c, 300000);
+    sim_run(sim, 20 * WR_SEC);
+    node_stop(&a);
+    node_stop(&b);
+    uint64_t trace = sim_trace(sim);
+    sim_destroy(sim);
+    return trace;
+}
+
+/* In a process of its own: GnuTLS draws from the seed only when it begins. */
+static uint64_t in_a_child(uint64_t seed)
+{
+    int ends[2];
+    uint64_t trace = 0;
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        trace = lossy_story(seed);
+        _exit(write(ends[1], &trace, sizeof(trace)) == sizeof(trace) ? 0 : 1);
+    }
+    assert_int_equal(read(ends[0], &trace, sizeof(trace)), sizeof(trace));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    close(ends[0]);
+    close(ends[1]);
+    return trace;
+}
+
+static void test_one_seed_one_run(void **state)
+{
+    (void)state;
+    uint64_t once = in_a_child(7);
+    assert_int_equal(in_a_child(7), once);
+    assert_int_not_equal(in_a_child(8), once);
+}
+
 /* Every allocation of a dial, an echo and a close fails once, in either node: the nodes live on, and what they
  * held is given back. */
 static void test_memory_runs_out(void **state)
@@ -594,6 +711,8 @@ int main(void)
         cmocka_unit_test(test_a_network_without_udp_costs_nothing_after_a_while),
         cmocka_unit_test(test_the_path_gets_narrower),
         cmocka_unit_test(test_a_full_socket_holds_everything_up_and_lets_it_go),
+        cmocka_unit_test(test_one_seed_one_run),
+        cmocka_unit_test(test_a_damaged_first_packet_leaves_nothing),
         cmocka_unit_test(test_memory_runs_out),
         cmocka_unit_test(test_noise_from_strangers_does_nothing),
     };
