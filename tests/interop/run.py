@@ -161,7 +161,7 @@ def connect(pair):
 
 @case("ipv6")
 def ipv6(pair):
-    listen = ["--listen", "/ip6/::1/tcp/0"]
+    listen = ["--listen", "/ip6/::1/udp/0/quic-v1" if pair.transport == "quic" else "/ip6/::1/tcp/0"]
     a, b = pair.fresh(listen, listen)
     identify_and_talk(a, b)
 
@@ -205,7 +205,7 @@ def read_line(sock):
     return line[:-1]
 
 
-@case("old-forms", lambda pair: pair.dialer == "warren")  # of the listener alone
+@case("old-forms", lambda pair: pair.dialer == "warren" and pair.transport == "tcp")  # of the listener alone
 def old_forms(pair):
     """multistream-select as nobody speaks it today: one line at a time, with things that are unknown before the right one."""
     _, b = pair.fresh(connect=False)
