@@ -36,6 +36,7 @@ import peerproc  # noqa: E402
 PROMISE_KIB = 32 * 1024    # anonymous memory that limits `small` allows
 RATIO_MAX = 2.0            # p99 of pings under attack over that of quiet ones
 NOISE = 1.2                # the same of the echo: above it the machine had other things to do
+QUIET_ROUNDS = 5           # at most, of PINGS
 TRIES = 3                  # of an attack that failed for the pings only, on such a machine
 PINGS = 100                # per attack: 6 s at 60 ms each
 # Public addresses, as nobody here has any other way to be from elsewhere: the rules for strangers' networks apply.
@@ -291,14 +292,16 @@ class Scene:
                                     env=dict(os.environ, KAD=KAD), preexec_fn=lambda: os.nice(5))
 
     def close(self):
-        for peer in self.peers:
-            peer.stop()
-        self.node.proc.terminate()
-        self.node.proc.wait(10)
-        self.node.log.close()
-        if self.failed:
-            print("the node's last words:\n" + self.node.log_tail())
-        shutil.rmtree(self.directory)
+        try:
+            for peer in self.peers:
+                peer.stop()
+            self.node.proc.terminate()
+            self.node.proc.wait(10)
+            if self.failed:
+                print("the node's last words:\n" + self.node.log_tail())
+        finally:
+            self.node.log.close()
+            shutil.rmtree(self.directory)
 
 
 def pings(peer, node, count=PINGS):
@@ -397,6 +400,25 @@ def found(peer, cid):
     return {p["id"] for p in peer.call("dht-find-providers", cid=cid, count=100, timeout=30000)["providers"]}
 
 
+def calm(scene, good):
+    """What pings and echoes take without an attack: the quietest of a few rounds, for the machine may be busy."""
+    best = None
+    for _ in range(QUIET_ROUNDS):
+        marks = len(scene.echo.rtts)
+        rtts, error = pings(good, scene.node)
+        if error:
+            raise RuntimeError(error)
+        quiet = {"p50": quantile(rtts, 0.5), "p99": quantile(rtts, 0.99),
+                 "echo": quantile(scene.echo.rtts[marks:] or [60], 0.99)}
+        if not best or quiet["p99"] < best["p99"]:
+            best = quiet
+        if best["p99"] < NOISE * best["p50"]:
+            break
+    print("quiet: p50 %.1f ms, p99 %.1f ms, echo p99 %.1f ms, memory %.1f MiB" %
+          (best["p50"], best["p99"], best["echo"], scene.node.anonymous() / 1024), flush=True)
+    return best
+
+
 def under_attack(scene, only):
     node = scene.node
     content = b"what honest peers provide"
@@ -406,12 +428,9 @@ def under_attack(scene, only):
     honest = provide(scene, cid)
     entered = {}
     newcomer(scene, node, honest, cid, entered)
-    calm, error = pings(good, node, 150)
-    if error or "wrong" in entered:
-        raise RuntimeError(error or "before any attack " + entered["wrong"])
-    quiet = {"p99": quantile(calm, 0.99), "echo": quantile(scene.echo.rtts or [60], 0.99)}
-    print("quiet: p50 %.1f ms, p99 %.1f ms, echo p99 %.1f ms, memory %.1f MiB" %
-          (quantile(calm, 0.5), quiet["p99"], quiet["echo"], node.anonymous() / 1024), flush=True)
+    if "wrong" in entered:
+        raise RuntimeError("before any attack " + entered["wrong"])
+    quiet = calm(scene, good)
     for attack in ATTACKS:
         if node.proc.poll() is not None or (only and attack[0] not in only):
             continue
@@ -432,7 +451,7 @@ def few_descriptors(scene, cid):
                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS)))
     busy, entered, wrong = [], {}, []
     for node in (scene.node, few):
-        attacker = scene.attack("half", 2000, 128, ATTACK_MAX, port=node.port)
+        attacker = scene.attack("half", 2000, 8, ATTACK_MAX, port=node.port)
         time.sleep(1)
         start = node.cpu()
         time.sleep(3)
@@ -477,6 +496,7 @@ def main():
         print("hostile/attack skipped: " + reason)
         print("0 passed, 0 failed, %d skipped" % (len(ATTACKS) + 1))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))    # and clean up
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with lab_module.Lab(args.link) as hall:
