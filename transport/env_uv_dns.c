@@ -29,6 +29,7 @@ struct channel {
     struct wr_list sockets;
     struct wr_timer timer;    /* c-ares's next time-out */
     unsigned asked;           /* questions without an answer */
+    bool deaf;                /* a socket of it could not be watched */
 };
 
 struct dns_socket {
@@ -142,12 +143,14 @@ static int take_txt(struct wr_lookup *lookup, const unsigned char *message, int 
             wr_buf_put(&whole, next->txt, next->length);
             next = next->next;
         } while (next && !next->record_start);
-        if (!whole.full)
+        if (whole.full)
+            status = ARES_ENOMEM;
+        else
             add(lookup, whole.data ? whole.data : (const uint8_t *)"", whole.len);
         wr_buf_clear(&whole);
     }
     ares_free_data(all);
-    return ARES_SUCCESS;
+    return status;
 }
 
 static int error_of(int status)
@@ -161,6 +164,9 @@ static int error_of(int status)
         return WR_ENOTFOUND;
     case ARES_ETIMEOUT:
         return WR_ETIMEOUT;
+    case ARES_ENOMEM:
+    case ARES_ECANCELLED:    /* only where a channel is deaf */
+        return WR_ELIMIT;
     default:
         return WR_EIO;
     }
@@ -182,6 +188,11 @@ static void on_answer(void *arg, int status, int timeouts, unsigned char *messag
         status = lookup->type == WR_LOOKUP_A      ? take_a(lookup, message, len)
                  : lookup->type == WR_LOOKUP_AAAA ? take_aaaa(lookup, message, len)
                                                   : take_txt(lookup, message, len);
+        /* Never a part of an answer: no message holds more than there is room for. */
+        if (lookup->data.full)
+            status = ARES_ENOMEM;
+        if (status != ARES_SUCCESS)
+            lookup->count = 0;
     }
     finish(lookup, error_of(status));
 }
@@ -204,6 +215,10 @@ static void channel_destroy(struct channel *channel)
 static void channel_look(struct channel *channel)
 {
     struct wr_env_uv *e = channel->e;
+    if (channel->deaf) {
+        channel->deaf = false;
+        ares_cancel(channel->ares);    /* which closes the socket as well, or later questions use it */
+    }
     bool current = channel->node.prev == &e->dns->channels && !e->dns->stale;
     if (!current && !channel->asked) {
         channel_destroy(channel);
@@ -258,8 +273,9 @@ static void on_socket_state(void *arg, ares_socket_t fd, int readable, int writa
         wr_env_uv_source_forget(channel->e, &s->source);
     } else if (s) {
         wr_env_uv_source_want(channel->e, &s->source, events);
-    } else if (events && (s = wr_alloc(sizeof(*s)))) {
-        /* Out of memory, the question times out. */
+    } else if (events && !(s = wr_alloc(sizeof(*s)))) {
+        channel->deaf = true;
+    } else if (events) {
         s->channel = channel;
         wr_list_append(&channel->sockets, &s->node);
         wr_env_uv_source_borrow(channel->e, &s->source, fd, events, on_dns_ready);

@@ -4,8 +4,8 @@
 usage: memory.py WARREN ALLOC_FAULT.so [--all] [--only turns|starts] [-v]; --all takes half an hour
 
 The node under test is the program itself with alloc_fault.c preloaded, between whose malloc and its
-callers (our code, libuv, c-ares, msgpack-c, protobuf-c, LMDB, libsodium, libcrypto, GnuTLS, the C library)
-it stands. Three parts:
+callers (our code, libuv, msgpack-c, protobuf-c, LMDB, libsodium, libcrypto, GnuTLS, the C library) it stands.
+c-ares would ask the system's name servers here; it has test_names_memory.c. Three parts:
 
 turns     A scenario (connect, ping, lookup, provide, put, get, join, a stream, a transfer, a rule that is
           committed to disk, being connected to, events, status, metrics) is run once for each of its
