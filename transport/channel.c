@@ -508,8 +508,9 @@ static void on_read(void *arg, uint8_t *data, size_t len)
     if (rc >= 0 || !ch->sock)
         return;
     if (rc != WR_ECLOSED)
-        wr_log(wr_env_log(ch->conn.ctx->env), WR_LOG_DEBUG, "conn", "broken phase=%d err=%s",
-               (int)ch->phase, wr_err_name(rc));
+        wr_log(wr_env_log(ch->conn.ctx->env), WR_LOG_DEBUG, "conn", "broken phase=%d err=%s why=\"%s\"",
+               (int)ch->phase, wr_err_name(rc),
+               ch->handshake ? ch->conn.security->why(ch->handshake) : "");
     if (ch->yamux && ch->secured && rc == WR_EPROTO)
         flush_task(&ch->flush);
     say_farewell(ch, rc);

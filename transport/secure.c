@@ -44,6 +44,12 @@ static int noise_input(void *handshake, struct wr_bytes *in, struct wr_buf *out,
     return 1;
 }
 
+static const char *noise_why(const void *handshake)
+{
+    (void)handshake;
+    return "";
+}
+
 static int noise_body_len(const uint8_t *header)
 {
     return header[0] << 8 | header[1];
@@ -80,6 +86,7 @@ static const struct wr_secure noise = {
     .create = noise_create,
     .destroy = noise_destroy,
     .input = noise_input,
+    .why = noise_why,
     .body_len = noise_body_len,
     .seal = noise_seal,
     .open = noise_open,
@@ -113,6 +120,11 @@ static int tls_input(void *handshake, struct wr_bytes *in, struct wr_buf *out,
     result->pubkey = own.pubkey;
     result->muxer_agreed = own.muxer_agreed;
     return 1;
+}
+
+static const char *tls_why(const void *handshake)
+{
+    return wr_tls_why(handshake);
 }
 
 static int tls_seal(struct wr_secure_session *s, uint8_t *frame, size_t len)
@@ -151,6 +163,7 @@ static const struct wr_secure tls = {
     .create = tls_create,
     .destroy = tls_destroy,
     .input = tls_input,
+    .why = tls_why,
     .body_len = tls_body_len,
     .seal = tls_seal,
     .open = tls_open,
@@ -161,11 +174,12 @@ static const struct wr_secure tls = {
 /* ---- choice
  * ----------------------------------------------------------------------------------------- */
 
-/* Noise first. Measured here (EPYC with AES, both ends in one process, processor time): a handshake
- * is 520 us and 440 bytes with Noise, 2200 us and 1590 bytes with TLS (1330 us between peers that
- * met before); a byte is sealed and opened at 1.85 GB/s by Noise's ChaCha20 and 2.45 GB/s by
- * AES-128-GCM. So TLS is ahead after some 6 MB, which few connections of a node carry; every libp2p
- * node speaks Noise, and a wrong guess costs two round trips. */
+/* Noise first. Measured (EPYC with AES, processor time of both ends): a handshake alone is 520 us
+ * and 440 bytes with Noise; with TLS 1590 bytes and 2200 us, or 1330 us between peers that met
+ * before. A whole short connection is 1450 against 2480 us, a byte in a long stream 2.16
+ * against 1.65 ns (docs/benchmarks.md). So TLS is ahead after 2 MB, which few connections of a node
+ * carry. And every libp2p node speaks Noise: a first flight that proposes it is never refused,
+ * where a refusal costs two round trips. */
 
 const struct wr_secure *const wr_secure_all[WR_SECURE_COUNT + 1] = {&noise, &tls, NULL};
 

@@ -51,6 +51,8 @@ struct wr_secure {
      * set, the rest of *in is frames. 0: wants more. <0, over: as wr_noise_input and wr_tls_input. */
     int (*input)(void *handshake, struct wr_bytes *in, struct wr_buf *out,
                  struct wr_secure_result *result);
+    /* Why input failed, a static sentence; "" when the error says it all. */
+    const char *(*why)(const void *handshake);
 
     /* Length of a frame's body by its header, or WR_EPROTO. */
     int (*body_len)(const uint8_t *header);
