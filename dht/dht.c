@@ -115,13 +115,6 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     }
 }
 
-static void consider(struct wr_conn *c, void *arg)
-{
-    struct wr_dht *d = arg;
-    if (wr_peerstore_speaks(wr_swarm_peerstore(d->swarm), &c->peer, d->protocol) == 1)
-        wr_dht_table_consider(d, c);
-}
-
 /* ---- life ----------------------------------------------------------------------------------- */
 
 static void fill(struct wr_dht *d, const struct wr_dht_options *o)
@@ -177,7 +170,7 @@ struct wr_dht *wr_dht_create(const struct wr_dht_options *options, int *err)
     d->watch.on_event = on_event;
     wr_swarm_watch(d->swarm, &d->watch);
     choose_mode(d, true);
-    wr_swarm_each(d->swarm, consider, d);
+    wr_dht_table_consider_all(d);
     return d;
 }
 

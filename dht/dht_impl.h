@@ -106,6 +106,7 @@ void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer,
 void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err);
 /* Identify says that the peer speaks our protocol, or that it does not. */
 void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn);
+void wr_dht_table_consider_all(struct wr_dht *d); /* whoever is connected and serves */
 void wr_dht_table_forget(struct wr_dht *d, const struct wr_peerid *peer);
 /* The last connection to a peer is gone. */
 void wr_dht_table_parted(struct wr_dht *d, const struct wr_peerid *peer);
@@ -187,6 +188,7 @@ struct wr_dht {
     unsigned checks;         /* admissions under way */
     struct wr_list waiting;  /* for one */
     size_t waiting_count;
+    wr_time again_at, again_wait; /* when those who were not admitted are looked at again */
     struct wr_list connects; /* dials of bootstrap peers */
     wr_time look_at, look_wait;
     struct wr_peerid looked_for; /* the silent peer tried last */

@@ -7,6 +7,8 @@
 
 #define CHECKS_MAX  16           /* admissions under way; ours */
 #define WAITING_MAX 256          /* peers that wait for one; ours: 20 KiB */
+#define AGAIN_FIRST (30 * WR_SEC) /* after an admission that failed; ours */
+#define AGAIN_MAX   (10 * WR_MIN) /* as long as none succeeds; ours */
 #define CHECK_EVERY (5 * WR_SEC) /* between checks of silent entries; ours */
 #define BOOT_WAIT_FIRST                                                                            \
     (3 * WR_SEC)                      /* saved peers get this long before the list is asked; ours  \
@@ -62,6 +64,17 @@ static void entry_of(const struct wr_dht *d, const struct wr_peerid *id, struct 
         wr_ipgroup_add(entry->groups, wr_ipgroup(&conn->remote.ip));
 }
 
+/* Whoever is connected and serves, and is not in the table although there is room, gets another
+ * question: a busy machine misses one, and says only once that it serves. */
+static void look_again(struct wr_dht *d)
+{
+    if (d->again_at != 0)
+        return;
+    d->again_at = wr_env_now(d->env) + d->again_wait;
+    d->again_wait = d->again_wait * 2 < AGAIN_MAX ? d->again_wait * 2 : AGAIN_MAX;
+    wr_dht_table_wake(d);
+}
+
 static void forget(struct wr_dht *d, const struct wr_peerid *id,
                    const uint8_t key[static WR_KAD_KEY], const char *why)
 {
@@ -72,6 +85,8 @@ static void forget(struct wr_dht *d, const struct wr_peerid *id,
            wr_peerid_print(id, text), why, d->table.count);
     wr_peerstore_protect(wr_swarm_peerstore(d->swarm), id, false);
     wr_swarm_untag(d->swarm, id, d->protocol);
+    if (wr_swarm_conn(d->swarm, id))
+        look_again(d);
     if (d->table.count == 0 && d->ready) {
         d->ready = false;
         d->boot_at = 0;
@@ -215,9 +230,12 @@ static void check_waiting(struct wr_dht *d)
 static void on_checked(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
 {
     struct wr_dht *d = rpc->owner;
-    (void)err; /* an answer has been taken in already */
-    (void)answer;
+    (void)answer; /* it has been taken in already */
     d->checks--;
+    if (err == 0)
+        d->again_wait = AGAIN_FIRST;
+    else
+        look_again(d);
     check_waiting(d);
 }
 
@@ -261,6 +279,18 @@ void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn)
         wr_dht_table_check(d, &conn->peer);
     else
         wait_for_check(d, &conn->peer);
+}
+
+static void consider_one(struct wr_conn *conn, void *arg)
+{
+    struct wr_dht *d = arg;
+    if (wr_peerstore_speaks(wr_swarm_peerstore(d->swarm), &conn->peer, d->protocol) == 1)
+        wr_dht_table_consider(d, conn);
+}
+
+void wr_dht_table_consider_all(struct wr_dht *d)
+{
+    wr_swarm_each(d->swarm, consider_one, d);
 }
 
 /* ---- bootstrap ------------------------------------------------------------------------------ */
@@ -437,6 +467,7 @@ static void arm(struct wr_dht *d, wr_time now)
     earliest(&next, d->check_at);
     earliest(&next, d->keep_at);
     earliest(&next, d->look_at);
+    earliest(&next, d->again_at);
     if (!d->refresh)
         earliest(&next, wr_kbucket_refresh_at(&d->table));
     if (next == 0)
@@ -480,6 +511,10 @@ static void on_upkeep(struct wr_task *task)
         d->settled = true;
         wr_kbucket_settle(&d->table);
     }
+    if (d->again_at != 0 && now >= d->again_at) {
+        d->again_at = 0;
+        wr_dht_table_consider_all(d);
+    }
     if (now >= d->keep_at)
         keep_all_addrs(d, now);
     if (now >= d->save_at) {
@@ -510,6 +545,7 @@ void wr_dht_table_init(struct wr_dht *d)
     wr_list_init(&d->connects);
     wr_list_init(&d->waiting);
     d->boot_wait = BOOT_WAIT_FIRST;
+    d->again_wait = AGAIN_FIRST;
     d->save_at = now + WR_MIN;
     d->sweep_at = now + WR_MIN;
     d->keep_at = now + MEMBER_TTL / 2;

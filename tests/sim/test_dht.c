@@ -60,6 +60,72 @@ static void test_one_machine(void **state)
     tear_down_sim();
 }
 
+static void on_connect(void *arg, int err, struct wr_conn *conn)
+{
+    struct result *r = arg;
+    (void)conn;
+    r->done = true;
+    r->err = err;
+}
+
+/* A server that is too busy for the first question. */
+static void on_any(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    static const uint8_t answer[] = {2, 0x08, WR_DHT_FIND_NODE};
+    unsigned *asked = arg;
+    if (data.len == 0 || ++*asked == 1)
+        return;
+    wr_stream_write(s, answer, sizeof(answer));
+    wr_stream_shut(s);
+}
+
+static void on_over(struct wr_stream *s, void *arg, int err)
+{
+    (void)s;
+    (void)arg;
+    (void)err;
+}
+
+static void on_half(struct wr_stream *s, void *arg)
+{
+    (void)s;
+    (void)arg;
+}
+
+static void on_question(struct wr_stream *s, void *arg)
+{
+    static const struct wr_stream_ops busy = {
+        .on_data = on_any, .on_eof = on_half, .on_close = on_over};
+    wr_stream_set_ops(s, &busy, arg);
+}
+
+static void test_busy_at_first(void **state)
+{
+    unsigned asked = 0;
+    struct result r = fresh_result();
+    struct wr_protocol protocol = {
+        .name = PROTOCOL, .on_stream = on_question, .arg = &asked, .inbound_max = 16};
+    (void)state;
+    make_swarm(12, 44);
+    sim_run(sim, 20 * WR_SEC);
+    assert_true(table_of(&nodes[0]) >= WR_DHT_TABLE_LOW); /* no need of it drives it */
+    struct node *busy = add(WR_DHT_CLIENT);
+    wr_dht_destroy(busy->dht);
+    assert_int_equal(wr_swarm_handle(busy->swarm, &protocol), 0);
+    assert_int_equal(wr_swarm_connect(busy->swarm, wr_swarm_self(nodes[0].swarm), &nodes[0].addr, 1,
+                                      WR_ORIGIN_OWNER, 0, on_connect, &r, NULL),
+                     0);
+    await(&r);
+    sim_run(sim, 15 * WR_SEC);
+    assert_int_equal(asked, 1);
+    assert_false(in_table(&nodes[0], busy));
+    sim_run(sim, WR_MIN);
+    assert_true(asked >= 2);
+    assert_true(in_table(&nodes[0], busy));
+    open_dht(busy, WR_DHT_CLIENT);
+    tear_down_sim();
+}
+
 /* How many of its 20 nearest a node has in its table. */
 static unsigned neighbours_known(const struct node *n)
 {
@@ -168,14 +234,6 @@ static void test_client_is_found(void **state)
     provide(client, &key, 0);
     assert_int_equal(find_providers(&nodes[4], &key, 1), 1);
     tear_down_sim();
-}
-
-static void on_connect(void *arg, int err, struct wr_conn *conn)
-{
-    struct result *r = arg;
-    (void)conn;
-    r->done = true;
-    r->err = err;
 }
 
 /* A dial by id alone asks the DHT. */
@@ -744,6 +802,7 @@ int main(void)
         cmocka_unit_test(test_everybody_finds_everybody),
         cmocka_unit_test(test_one_machine),
         cmocka_unit_test(test_dialled_by_all),
+        cmocka_unit_test(test_busy_at_first),
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_question_before_the_first_peer),
         cmocka_unit_test(test_providers_outlive_a_third),
