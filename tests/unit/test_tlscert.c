@@ -1,5 +1,6 @@
 /* Certificates: the vectors of the spec and each damage to them, our own, and what the spec
  * forbids. */
+#include "transport/der.h"
 #include "transport/err.h"
 #include "transport/tlscert.h"
 #include "unit/hex.h"
@@ -223,6 +224,77 @@ static void test_a_signed_key_of_a_wrong_shape(void **state)
     unmake(&m);
 }
 
+/* Changes the last byte of the only `needle` in what is signed, and signs it again: for what GnuTLS
+ * does not make. */
+static int judge_patched(struct made *m, struct wr_bytes needle, uint8_t byte)
+{
+    static const uint8_t algorithm[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86,
+                                        0x48, 0xce, 0x3d, 0x04, 0x03, 0x02};
+    struct wr_tlscert_info info;
+    struct wr_reader outer, r;
+    struct wr_buf body, whole;
+    gnutls_privkey_t key;
+    gnutls_datum_t sig;
+    wr_reader_init(&outer, WR_BYTES(m->der, m->len));
+    wr_reader_init(&r, wr_der_read(&outer, WR_DER_SEQUENCE));
+    struct wr_bytes tbs = wr_der_read_whole(&r, WR_DER_SEQUENCE);
+    uint8_t *at = memmem(m->der, tbs.len, needle.ptr, needle.len);
+    assert_non_null(at);
+    at[needle.len - 1] = byte;
+    gnutls_datum_t text = {m->der + (tbs.ptr - m->der), (unsigned)tbs.len};
+    assert_int_equal(gnutls_privkey_init(&key), 0);
+    assert_int_equal(gnutls_privkey_import_x509(key, m->key, 0), 0);
+    assert_int_equal(gnutls_privkey_sign_data2(key, GNUTLS_SIGN_ECDSA_SHA256, 0, &text, &sig), 0);
+    gnutls_privkey_deinit(key);
+    wr_buf_init(&body, sizeof(m->der));
+    wr_buf_put_bytes(&body, tbs);
+    wr_buf_put(&body, algorithm, sizeof(algorithm));
+    wr_buf_put_u8(&body, WR_DER_BIT_STRING);
+    wr_buf_put_u8(&body, (uint8_t)(sig.size + 1));
+    wr_buf_put_u8(&body, 0);
+    wr_buf_put(&body, sig.data, sig.size);
+    gnutls_free(sig.data);
+    wr_buf_init(&whole, sizeof(m->der));
+    wr_buf_put_u8(&whole, WR_DER_SEQUENCE);
+    wr_buf_put_u8(&whole, 0x82);
+    wr_buf_put_u16be(&whole, (uint16_t)body.len);
+    wr_buf_put_bytes(&whole, wr_buf_bytes(&body));
+    int rc = judge(wr_buf_bytes(&whole), &info);
+    wr_buf_clear(&body);
+    wr_buf_clear(&whole);
+    return rc;
+}
+
+static void test_the_extension_twice(void **state)
+{
+    static const char other[] = "\x2b\x06\x01\x04\x01\x83\xa2\x5a\x01\x02";
+    struct made m;
+    struct wr_tlscert_info info;
+    uint8_t value[256];
+    size_t len = sizeof(value);
+    (void)state;
+    make(&m);
+    get_extension(&m, value, &len);
+    assert_int_equal(
+        gnutls_x509_crt_set_extension_by_oid(m.crt, "1.3.6.1.4.1.53594.1.2", value, len, 0), 0);
+    assert_int_equal(judge_signed(&m, &info), 0);
+    assert_int_equal(judge_patched(&m, WR_BYTES_STR(other), 2), 0); /* as it is */
+    assert_int_equal(judge_patched(&m, WR_BYTES_STR(other), 1), WR_EPROTO);
+    unmake(&m);
+}
+
+/* RFC 5280, section 4.1.1.2: both fields are the same. */
+static void test_two_algorithms_are_refused(void **state)
+{
+    static const char sha256[] = "\x2a\x86\x48\xce\x3d\x04\x03\x02";
+    struct made m;
+    (void)state;
+    make(&m);
+    assert_int_equal(judge_patched(&m, WR_BYTES_STR(sha256), 2), 0);
+    assert_int_equal(judge_patched(&m, WR_BYTES_STR(sha256), 3), WR_EPROTO);
+    unmake(&m);
+}
+
 /* The host's signature was made for another certificate's key. */
 static void test_a_signed_key_of_another_certificate(void **state)
 {
@@ -349,6 +421,8 @@ int main(void)
         cmocka_unit_test(test_ours),
         cmocka_unit_test(test_extensions),
         cmocka_unit_test(test_a_signed_key_of_a_wrong_shape),
+        cmocka_unit_test(test_the_extension_twice),
+        cmocka_unit_test(test_two_algorithms_are_refused),
         cmocka_unit_test(test_a_signed_key_of_another_certificate),
         cmocka_unit_test(test_signed_by_somebody_else),
         cmocka_unit_test(test_sha1_is_refused),
