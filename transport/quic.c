@@ -379,6 +379,40 @@ struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const 
     return &qc->conn;
 }
 
+static bool is_ours(const struct wr_ip *ip, const struct wr_ifaddr *links, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (wr_ip_equal(&links[i].ip, ip))
+            return true;
+    return wr_ip_classify(ip) == WR_IP_LOOPBACK;
+}
+
+static bool move(struct wr_quic *q, struct wr_quic_conn *qc)
+{
+    struct wr_addr local = {0};
+    if (!qc->conn.outbound || wr_env_source(q->env, &qc->conn.remote, &local.ip) != 0)
+        return false;
+    struct wr_quic_sock *sock = sock_for(q, &local.ip);
+    if (!sock)
+        return false;
+    local.port = sock->at.port;
+    return wr_quic_conn_move(qc, sock, &local);
+}
+
+void wr_quic_moved(struct wr_quic *q)
+{
+    struct wr_ifaddr links[WR_IFADDRS_MAX];
+    size_t count = wr_env_ifaddrs(q->env, links, WR_IFADDRS_MAX);
+    wr_list_each(it, &q->conns)
+    {
+        struct wr_quic_conn *qc = wr_list_entry(it, struct wr_quic_conn, all);
+        if (qc->conn.state != WR_CONN_OPEN || is_ours(&qc->conn.local.ip, links, count))
+            continue;
+        if (!move(q, qc))
+            wr_conn_close(&qc->conn, WR_CONN_OK);
+    }
+}
+
 void wr_quic_retry_always(struct wr_quic *q, bool always)
 {
     q->retry_always = always;
@@ -463,6 +497,7 @@ struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops
     q->ops = ops;
     q->arg = arg;
     wr_map_init(&q->ids, IDS_MAX, wr_env_hash_seed(ctx->env));
+    wr_list_init(&q->conns);
     wr_list_init(&q->lingers);
     wr_list_init(&q->jammed);
     derive(ctx->identity, "warren quic stateless reset", q->reset_secret);

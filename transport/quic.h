@@ -34,6 +34,9 @@ int wr_quic_listen(struct wr_quic *q, const struct wr_addr *at, struct wr_addr *
  * NULL with *err: WR_ELIMIT, WR_EUNREACH, WR_ENOFD. */
 struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
                              void *owner, int *err);
+/* Interfaces changed: connections that left from an address that is gone go on from another one; those that
+ * cannot (accepted ones, and peers that forbid it) are closed, so that they are dialled again. */
+void wr_quic_moved(struct wr_quic *q);
 /* From now on every newcomer has to prove its address first, as under load (Retry). */
 void wr_quic_retry_always(struct wr_quic *q, bool always);
 

@@ -14,6 +14,7 @@
 #define SEND_CAP_MIN (128 * 1024)    /* bytes queued per stream; as yamux */
 #define SEND_CAP_MAX (4 * 1024 * 1024)
 #define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
+#define OVERDUE_WAIT (1 * WR_MSEC)   /* ours */
 #define JAM_WAIT     (1 * WR_MSEC)   /* least wait for a timer while the socket is full */
 
 static void flush_task(struct wr_task *task);
@@ -145,6 +146,7 @@ void wr_quic_conn_release(struct wr_conn *c)
     wr_timer_stop(q->env, &qc->timer);
     wr_task_cancel(&qc->flush);
     wr_list_remove(&qc->jam_node);
+    wr_list_remove(&qc->all);
     qc->over = true;
     while (!wr_list_empty(&qc->streams))
         wr_quic_stream_destroy(wr_list_entry(qc->streams.next, struct wr_quic_stream, node));
@@ -449,6 +451,8 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     wr_list_init(&qc->ready);
     wr_list_init(&qc->starved);
     wr_list_init(&qc->jam_node);
+    wr_list_init(&qc->all);
+    wr_list_append(&q->conns, &qc->all);
     return qc;
 }
 
@@ -629,6 +633,21 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
     after_work(qc);
 }
 
+bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const struct wr_addr *local)
+{
+    const ngtcp2_transport_params *remote = ngtcp2_conn_get_remote_transport_params(qc->ng);
+    struct wr_quic_path path;
+    if (qc->over || !remote || remote->disable_active_migration)
+        return false;
+    wr_quic_make_path(&path, local, &qc->conn.remote);
+    if (ngtcp2_conn_initiate_immediate_migration(qc->ng, &path.path, now_of(qc)) != 0)
+        return false;
+    qc->sock = sock;
+    qc->conn.local = *local;
+    wr_quic_conn_want_flush(qc);
+    return true;
+}
+
 /* ---- sending ------------------------------------------------------------------------------------- */
 
 /* Datagrams of one size, path and mark, to be sent together. */
@@ -794,10 +813,9 @@ static void set_timer(struct wr_quic_conn *qc)
     wr_time at = (wr_time)expiry, now = wr_env_now(env);
     if (!wr_list_empty(&qc->jam_node) && at < now + JAM_WAIT)
         at = now + JAM_WAIT;
-    if (at < now)
-        at = now;
-    if (at == 0)
-        at = 1;
+    /* What is overdue although everything was just done about it may wait: it must not spin. */
+    if (at <= now)
+        at = now + OVERDUE_WAIT;
     if (qc->timer.at != at)
         wr_timer_start(env, &qc->timer, at, on_timer);
 }

@@ -55,6 +55,7 @@ struct wr_quic {
     struct wr_quic_sock socks[WR_QUIC_SOCKS_MAX];
     size_t sock_count;
     struct wr_map ids;                   /* struct wr_quic_id */
+    struct wr_list conns;                /* struct wr_quic_conn.all */
     struct wr_list lingers;              /* oldest first */
     size_t linger_count;
     struct wr_list jammed;               /* struct wr_quic_conn that wait for a socket's room */
@@ -72,6 +73,7 @@ struct wr_quic_path {
 
 struct wr_quic_conn {
     struct wr_conn conn;                 /* first */
+    struct wr_list all;
     struct wr_quic *q;
     struct wr_quic_sock *sock;
     ngtcp2_conn *ng;                     /* owned */
@@ -147,6 +149,8 @@ struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock 
 void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const ngtcp2_path *path,
                         uint8_t ecn, const uint8_t *data, size_t len);
 void wr_quic_conn_want_flush(struct wr_quic_conn *qc);
+/* Goes on from this address of ours. False: it cannot. */
+bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const struct wr_addr *local);
 
 /* ---- quic_linger.c: a connection that is over still answers for a while */
 /* Takes the ids of qc over. len 0: only keeps quiet. */

@@ -503,7 +503,10 @@ void wr_swarm_refresh_links(struct wr_swarm *sw)
 
 static void on_net_change(struct wr_net_watch *watch)
 {
-    wr_swarm_refresh_links(wr_list_entry(watch, struct wr_swarm, net_watch));
+    struct wr_swarm *sw = wr_list_entry(watch, struct wr_swarm, net_watch);
+    wr_swarm_refresh_links(sw);
+    if (sw->quic)
+        wr_quic_moved(sw->quic);
 }
 
 const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct wr_addr *to)

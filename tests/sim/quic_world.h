@@ -106,8 +106,8 @@ static inline void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_
     }
 }
 
-/* On n->host, or on a host of its own, listening on QUIC alone. */
-static inline void node_start(struct node *n, struct sim *sim, uint8_t seed)
+/* On n->host, or on a host of its own, listening on QUIC alone: at the host's address, or at `where`. */
+static inline void node_start_at(struct node *n, struct sim *sim, uint8_t seed, const struct wr_addr *where)
 {
     uint8_t bytes[WR_ED25519_SEED] = {seed};
     if (!n->host)
@@ -122,10 +122,15 @@ static inline void node_start(struct node *n, struct sim *sim, uint8_t seed)
     n->watch.on_event = on_event;
     wr_swarm_watch(n->swarm, &n->watch);
     struct wr_addr at = {.ip = *sim_host_ip4(n->host), .port = 4001};
-    assert_int_equal(wr_maddr_from_addr(&at, true, &n->addr), 0);
+    assert_int_equal(wr_maddr_from_addr(where ? where : &at, true, &n->addr), 0);
     assert_int_equal(wr_swarm_listen(n->swarm, wr_maddr_bytes(&n->addr)), 0);
     struct wr_protocol p = {.name = ECHO, .on_stream = on_echo, .arg = n, .inbound_max = 1000};
     assert_int_equal(wr_swarm_handle(n->swarm, &p), 0);
+}
+
+static inline void node_start(struct node *n, struct sim *sim, uint8_t seed)
+{
+    node_start_at(n, sim, seed, NULL);
 }
 
 static inline void node_stop(struct node *n)

@@ -350,6 +350,46 @@ static void test_a_transfer_outlives_a_new_port_every_second(void **state)
     sim_destroy(sim);
 }
 
+/* A machine that changes networks takes its connections along. */
+static void test_streams_survive_a_move_of_ours(void **state)
+{
+    (void)state;
+    struct sim *sim = world(20);
+    struct node a = {0}, b = {0};
+    struct client c;
+    struct result r;
+    node_start(&b, sim, 2);
+    a.host = sim_host_add(sim, &(struct sim_host_options){.name = "mobile"});
+    node_start_at(&a, sim, 1, &(struct wr_addr){.ip.family = 4, .port = 4002});
+    sim_set_bandwidth(a.host, 1250000);
+    talk(&a, &b, &c, 3 << 20);
+    sim_run(sim, WR_SEC);
+    struct wr_ip home = *sim_host_ip4(a.host), away = {4, {45, 1, 2, 3}};
+    sim_move(a.host, away, (struct wr_ip){0}, 0);
+    sim_run(sim, 20 * WR_SEC);
+    assert_whole(&c);
+    assert_int_equal(a.opened, 1);
+    assert_int_equal(b.opened, 1);
+    struct wr_conn *conn = wr_swarm_conn(b.swarm, wr_swarm_self(a.swarm));
+    assert_non_null(conn);
+    assert_true(wr_ip_equal(&conn->remote.ip, &away));
+    assert_int_equal(conn->remote.port, 4002);
+    /* One that the peer dialled cannot be taken along: it ends, to be dialled again. */
+    wr_swarm_disconnect(a.swarm, wr_swarm_self(b.swarm), WR_CONN_OK);
+    sim_run(sim, WR_SEC);
+    struct wr_addr at = {.ip = away, .port = 4002};
+    assert_int_equal(wr_maddr_from_addr(&at, true, &a.addr), 0);
+    dial(&b, &a, &r);
+    sim_run(sim, WR_SEC);
+    assert_true(r.done && r.err == 0);
+    sim_move(a.host, home, (struct wr_ip){0}, 0);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* ---- networks without UDP --------------------------------------------------------------------------- */
 
 static bool no_udp_out(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
@@ -708,6 +748,7 @@ int main(void)
         cmocka_unit_test(test_a_close_reaches_the_peer_though_packets_are_lost),
         cmocka_unit_test(test_retry_costs_one_round_trip),
         cmocka_unit_test(test_a_transfer_outlives_a_new_port_every_second),
+        cmocka_unit_test(test_streams_survive_a_move_of_ours),
         cmocka_unit_test(test_a_network_without_udp_costs_nothing_after_a_while),
         cmocka_unit_test(test_the_path_gets_narrower),
         cmocka_unit_test(test_a_full_socket_holds_everything_up_and_lets_it_go),
