@@ -311,7 +311,7 @@ def pings(peer, node, count=PINGS):
         return [], str(error)
 
 
-def newcomer(scene, node, honest, cid, out, seconds=10):
+def newcomer(scene, node, honest, cid, out, seconds=15):
     """Connects and asks for the providers, again until it works, as anybody would. out: "took" (seconds until it was
     in), "tries", and "wrong" if it was all in vain."""
     peer = scene.peer(scene.newcomers.pop(), "--dht", "client")
@@ -397,7 +397,7 @@ def provide(scene, cid):
 
 
 def found(peer, cid):
-    return {p["id"] for p in peer.call("dht-find-providers", cid=cid, count=100, timeout=30000)["providers"]}
+    return {p["id"] for p in peer.call("dht-find-providers", cid=cid, count=100, timeout=3000)["providers"]}
 
 
 def calm(scene, good):
