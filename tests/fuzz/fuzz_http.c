@@ -1,6 +1,6 @@
 /* Requests to the status page: whole and cut into pieces they get the same answer, exactly one, and no
- * byte of memory stays. The first byte says how the rest is cut. The source is included, with sockets that
- * only remember. */
+ * byte of memory stays. The first byte says how the rest is cut, its lowest bit that the answer is not
+ * taken at once. The source is included, with sockets that only remember. */
 #include "transport/env_turn.h"
 
 #include <assert.h>
@@ -8,11 +8,12 @@
 
 static struct wr_buf said;
 static unsigned closed;
+static size_t backlog;
 
 static int fake_write(struct wr_sock *s, const uint8_t *data, size_t len)
 {
     (void)s;
-    assert(!closed);
+    assert(!closed && !said.len);
     wr_buf_put(&said, data, len);
     return 0;
 }
@@ -34,7 +35,7 @@ static void fake_attach(struct wr_sock *s, const struct wr_sock_ops *ops, void *
 static size_t fake_backlog(const struct wr_sock *s)
 {
     (void)s;
-    return 0;
+    return backlog;
 }
 
 #define wr_sock_write   fake_write
@@ -57,7 +58,7 @@ static const char *page(void *arg, struct wr_bytes path, struct wr_buf *out)
 }
 
 /* What is answered; the caller clears it. */
-static struct wr_buf ask(const uint8_t *data, size_t size, size_t chunk)
+static struct wr_buf ask(const uint8_t *data, size_t size, size_t chunk, bool slow)
 {
     struct wr_env env;
     wr_env_turn_init(&env, NULL);
@@ -69,10 +70,13 @@ static struct wr_buf ask(const uint8_t *data, size_t size, size_t chunk)
     wr_list_init(&h.clients);
     wr_buf_init(&said, 2 * WR_HTTP_PAGE_MAX);
     closed = 0;
+    backlog = slow;
     on_accept(&h, (struct wr_sock *)(void *)&sock);
     struct client *c = wr_list_entry(h.clients.next, struct client, node);
     for (size_t at = 0; at < size && !closed; at += chunk)
         on_read(c, copy + at, size - at < chunk ? size - at : chunk);
+    if (slow && said.len)
+        on_drain(c);
     assert(closed == (said.len > 0));
     if (!closed)
         on_close(c, WR_ECLOSED);
@@ -89,12 +93,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t chunk = 1 + data[0];
     /* Beyond the bound it matters where the end of the headers comes to lie. */
     size_t most = size - 1 < WR_HTTP_REQUEST_MAX ? size - 1 : WR_HTTP_REQUEST_MAX;
-    struct wr_buf whole = ask(data + 1, most, most), cut = ask(data + 1, most, chunk);
+    struct wr_buf whole = ask(data + 1, most, most, false), cut = ask(data + 1, most, chunk, data[0] & 1);
     assert(wr_bytes_equal(wr_buf_bytes(&whole), wr_buf_bytes(&cut)));
     assert(!whole.len || wr_bytes_starts(wr_buf_bytes(&whole), WR_BYTES_STR("HTTP/1.1 ")));
     wr_buf_clear(&whole);
     wr_buf_clear(&cut);
-    whole = ask(data + 1, size - 1, chunk);
+    whole = ask(data + 1, size - 1, chunk, data[0] & 1);
     wr_buf_clear(&whole);
     return 0;
 }
