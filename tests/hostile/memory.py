@@ -8,7 +8,7 @@ callers (our code, libuv, msgpack-c, protobuf-c, LMDB, libsodium, libcrypto, Gnu
 c-ares would ask the system's name servers here; it has test_names_memory.c. Three parts:
 
 turns     A scenario (connect, ping, lookup, provide, put, get, join, a stream, a transfer, a rule that is
-          committed to disk, being connected to, events, status, metrics) is run once for each of its
+          committed to disk, being connected to and asked, events, status, metrics) is run once for each of its
           allocations, and that one fails. After each the node still connects, is asked, finds.
 stretches The same with a hundred allocations in a row, from every thirtieth on.
 starts    Each place (stack of calls) that allocates between exec and the first commit fails once, in first
@@ -429,6 +429,11 @@ class World:
         near = self.others[0]
         with Control(near.control) as c:
             c.call("connect", peer=self.node.addr, timeout_ms=20000)
+            c.call("ping", peer=self.node.peer, count=1)
+            try:
+                c.call("dht.providers", cid=cid(EVER + self.round), timeout_ms=20000)
+            except Refused:
+                pass    # nobody has it: it was asked
 
     def scenario(self, patience=EVER):
         """Whatever fails, fails with an answer or a closed control connection. Gives up after so many of
@@ -514,6 +519,8 @@ class Test:
         if not w.start():
             raise Bad("does not start: " + w.node.said())
         self.modules = w.fault.modules()
+        with Control(w.node.control) as c:
+            c.call("allow", what="127.0.0.0/8")    # to ask as often as this test does
         for _ in range(3):
             w.scenario()
             w.usable()
