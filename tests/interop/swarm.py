@@ -21,6 +21,7 @@ import collections
 import concurrent.futures
 import hashlib
 import random
+import signal
 import statistics
 import sys
 import time
@@ -281,6 +282,7 @@ def main():
         return 1
 
     swarm = Swarm(options)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and end what was started
     try:
         began = time.monotonic()
         swarm.start(counts)
