@@ -211,7 +211,8 @@ static void test_a_signed_key_of_a_wrong_shape(void **state)
     (void)state;
     make(&m);
     get_extension(&m, value, &len);
-    for (size_t cut = 0; cut < len; cut++) {
+    /* From one byte on: with none, libtasn1 takes it for a string and looks for its end. */
+    for (size_t cut = 1; cut < len; cut++) {
         assert_int_equal(gnutls_x509_crt_set_extension_by_oid(m.crt, oid, value, cut, 0), 0);
         assert_int_equal(judge_signed(&m, &info), WR_EPROTO);
     }
