@@ -11,12 +11,19 @@ part=${1:-}
 export WARREN_PEER=$build/tests/interop/warren_peer/warren_peer
 export WARREN_PROGRAM=$build/tools/warren
 passed=0 failed=0 skipped=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=$(mktemp -d)
+children=()
+finish() {
+    for pid in "${children[@]}"; do kill "$pid" 2>/dev/null; done
+    rm -rf "$logs"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
 
-counted() {
-    "$@" 2>&1 | tee "$log"
-    local line
+# Adds the closing line of a run to the totals.
+count() {    # its output, command ...
+    local log=$1 line
+    shift
     line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
     if [ -z "$line" ]; then
         echo "no count from: $*"
@@ -28,13 +35,25 @@ counted() {
     skipped=$((skipped + $(sed -E 's/.* ([0-9]+) skipped.*/\1/' <<<"$line")))
 }
 
+counted() {    # command ...
+    "$@" 2>&1 | tee "$logs/now"
+    count "$logs/now" "$@"
+}
+
 "$here/peers/build.sh"
+# Most of their time passes in waiting, so QUIC's run beside the others.
+quic=(python3 "$here/run.py" --with warren --transport quic)
+"${quic[@]}" >"$logs/quic" 2>&1 &
+children+=($!)
 counted python3 "$here/run.py" --with warren
 # what differs under another security protocol; the rest lies above it
 counted python3 "$here/run.py" --with warren --security tls --only \
     connect,wrong-id,disconnect,reconnect,many-dialers,key-,psk,identify,ping,streams-200,half-close,reset,upload,download,both-ways,odd-chunks
-counted python3 "$here/run.py" --with warren --transport quic
 counted python3 "$here/mdns.py"
+echo "over QUIC:"
+wait "${children[0]}"
+cat "$logs/quic"
+count "$logs/quic" "${quic[@]}"
 [ "$part" = --no-swarm ] || counted python3 "$here/swarm.py"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
