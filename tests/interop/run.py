@@ -60,6 +60,7 @@ LIMITATIONS = {
 QUIC_LIMITATIONS = {
     ("ping", "go", "rust"): "rust echoes only the first ping of a stream over QUIC",
     ("ping", "rust", "go"): "rust echoes only the first ping of a stream over QUIC",
+    ("dns4", "js", "*"): "js dials names over TCP only",
     ("slow-reader", "*", "js"): "js resets a paused stream of QUIC once 4 MiB wait; it has no setting for more",
     ("slow-reader", "js", "*"): "js resets a paused stream of QUIC once 4 MiB wait; it has no setting for more",
 }
