@@ -41,19 +41,22 @@ counted() {    # command ...
 }
 
 "$here/peers/build.sh"
-# Most of their time passes in waiting, so QUIC's run beside the others.
-quic=(python3 "$here/run.py" --with warren --transport quic)
-"${quic[@]}" >"$logs/quic" 2>&1 &
-children+=($!)
+# Those over QUIC spend most of their time waiting for silence, so they run beside the others.
+for other in go rust js; do
+    python3 "$here/run.py" --with warren --impl "warren,$other" --transport quic >"$logs/quic-$other" 2>&1 &
+    children+=($!)
+done
 counted python3 "$here/run.py" --with warren
 # what differs under another security protocol; the rest lies above it
 counted python3 "$here/run.py" --with warren --security tls --only \
     connect,wrong-id,disconnect,reconnect,many-dialers,key-,psk,identify,ping,streams-200,half-close,reset,upload,download,both-ways,odd-chunks
 counted python3 "$here/mdns.py"
-echo "over QUIC:"
-wait "${children[0]}"
-cat "$logs/quic"
-count "$logs/quic" "${quic[@]}"
+wait
+for other in go rust js; do
+    echo "over QUIC, $other:"
+    cat "$logs/quic-$other"
+    count "$logs/quic-$other" "run.py --transport quic, $other"
+done
 [ "$part" = --no-swarm ] || counted python3 "$here/swarm.py"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
