@@ -194,3 +194,43 @@ bool wr_cidr_contains(const struct wr_cidr *cidr, const struct wr_ip *ip)
 {
     return wr_ip_same_prefix(&cidr->ip, ip, cidr->prefix);
 }
+
+/* ---- for the system */
+
+socklen_t wr_addr_to_sockaddr(const struct wr_addr *addr, struct sockaddr_storage *out)
+{
+    memset(out, 0, sizeof(*out));
+    if (addr->ip.family == 4) {
+        struct sockaddr_in *in = (struct sockaddr_in *)out;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(addr->port);
+        memcpy(&in->sin_addr, addr->ip.bytes, 4);
+        return sizeof(*in);
+    }
+    assert(addr->ip.family == 6);
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(addr->port);
+    in6->sin6_scope_id = addr->scope;
+    memcpy(&in6->sin6_addr, addr->ip.bytes, 16);
+    return sizeof(*in6);
+}
+
+void wr_addr_from_sockaddr(const struct sockaddr *in, struct wr_addr *out)
+{
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+    *out = (struct wr_addr){0};
+    if (in->sa_family == AF_INET) {
+        memcpy(&in4, in, sizeof(in4));
+        out->ip.family = 4;
+        out->port = ntohs(in4.sin_port);
+        memcpy(out->ip.bytes, &in4.sin_addr, 4);
+    } else if (in->sa_family == AF_INET6) {
+        memcpy(&in6, in, sizeof(in6));
+        out->ip.family = 6;
+        out->port = ntohs(in6.sin6_port);
+        out->scope = in6.sin6_scope_id;
+        memcpy(out->ip.bytes, &in6.sin6_addr, 16);
+    }
+}

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 struct wr_ip {
     uint8_t family;       /* 4 or 6; 0: none */
@@ -49,5 +50,10 @@ void wr_ip_print(const struct wr_ip *ip, char out[static WR_ADDR_TEXT]);
 void wr_addr_print(const struct wr_addr *addr, char out[static WR_ADDR_TEXT]); /* with port */
 int wr_cidr_parse(const char *text, struct wr_cidr *cidr);    /* "10.0.0.0/8", or a bare address */
 bool wr_cidr_contains(const struct wr_cidr *cidr, const struct wr_ip *ip);
+
+/* As the system has them. to: an address with a family; returns the length. from: as long as its family says; another
+ * family gives {0}. */
+socklen_t wr_addr_to_sockaddr(const struct wr_addr *addr, struct sockaddr_storage *out);
+void wr_addr_from_sockaddr(const struct sockaddr *in, struct wr_addr *out);
 
 #endif

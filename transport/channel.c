@@ -247,13 +247,11 @@ static int start_handshake(struct channel *ch, struct wr_buf *out)
         .aead = ctx->aead,
         .identity = ctx->identity,
         .noise = &ctx->noise,
+        .tls = ctx->tls,
         .now = wr_env_unix(ctx->env) / WR_SEC,
         .expect = ch->expect,
         .muxer = muxer_offer[0],
     };
-    if (!ctx->tls && ch->conn.security == wr_secure_by_word(WR_BYTES_STR("tls")))
-        ctx->tls = wr_tlsctx_create(ctx->identity, config.now);
-    config.tls = ctx->tls;
     wr_env_random(ctx->env, config.random, sizeof(config.random));
     ch->handshake = ch->conn.security->create(&config, ch->conn.outbound, out);
     sodium_memzero(&config, sizeof(config));

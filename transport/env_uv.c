@@ -342,39 +342,3 @@ int wr_env_uv_error(int error)
         return WR_EIO;
     }
 }
-
-socklen_t wr_env_uv_to_sockaddr(const struct wr_addr *addr, struct sockaddr_storage *out)
-{
-    memset(out, 0, sizeof(*out));
-    if (addr->ip.family == 4) {
-        struct sockaddr_in *in = (struct sockaddr_in *)out;
-        in->sin_family = AF_INET;
-        in->sin_port = htons(addr->port);
-        memcpy(&in->sin_addr, addr->ip.bytes, 4);
-        return sizeof(*in);
-    }
-    assert(addr->ip.family == 6);
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons(addr->port);
-    in6->sin6_scope_id = addr->scope;
-    memcpy(&in6->sin6_addr, addr->ip.bytes, 16);
-    return sizeof(*in6);
-}
-
-void wr_env_uv_from_sockaddr(const struct sockaddr_storage *in, struct wr_addr *out)
-{
-    *out = (struct wr_addr){0};
-    if (in->ss_family == AF_INET) {
-        const struct sockaddr_in *in4 = (const struct sockaddr_in *)in;
-        out->ip.family = 4;
-        out->port = ntohs(in4->sin_port);
-        memcpy(out->ip.bytes, &in4->sin_addr, 4);
-    } else if (in->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)in;
-        out->ip.family = 6;
-        out->port = ntohs(in6->sin6_port);
-        out->scope = in6->sin6_scope_id;
-        memcpy(out->ip.bytes, &in6->sin6_addr, 16);
-    }
-}

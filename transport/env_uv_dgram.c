@@ -86,7 +86,7 @@ static bool receive(struct wr_dgram *d)
                                  .to = {.ip.family = d->family, .port = d->port}};
         if (msgs[i].msg_hdr.msg_flags & MSG_TRUNC)
             continue;
-        wr_env_uv_from_sockaddr(&from[i], &in.from);
+        wr_addr_from_sockaddr((const struct sockaddr *)&from[i], &in.from);
         read_control(&msgs[i].msg_hdr, &in);
         in.to.scope = in.from.scope;
         d->ops->on_receive(d->arg, &in);
@@ -130,7 +130,7 @@ static int send_once(struct wr_dgram *d, const struct wr_dgram_out *out, const u
     union control control = {0};
     struct iovec iov = {(void *)(uintptr_t)data, len};
     struct msghdr msg = {.msg_name = &sa, .msg_iov = &iov, .msg_iovlen = 1};
-    msg.msg_namelen = wr_env_uv_to_sockaddr(&out->to, &sa);
+    msg.msg_namelen = wr_addr_to_sockaddr(&out->to, &sa);
     put_source(&msg, &control, &out->from);
     if (out->ecn) {
         int value = out->ecn;
@@ -288,7 +288,7 @@ int wr_env_dgram(struct wr_env *env, const struct wr_addr *at, const struct wr_d
     d->family = at->ip.family;
     set_options(d, fd);
     struct sockaddr_storage sa;
-    socklen_t len = wr_env_uv_to_sockaddr(at, &sa);
+    socklen_t len = wr_addr_to_sockaddr(at, &sa);
     int err = bind(fd, (struct sockaddr *)&sa, len) == 0 ? 0 : wr_env_uv_error(errno);
     if (err)
         close(fd);
@@ -316,7 +316,7 @@ void wr_dgram_addr(const struct wr_dgram *d, struct wr_addr *out)
     socklen_t len = sizeof(sa);
     *out = (struct wr_addr){0};
     if (getsockname(d->source.fd, (struct sockaddr *)&sa, &len) == 0)
-        wr_env_uv_from_sockaddr(&sa, out);
+        wr_addr_from_sockaddr((const struct sockaddr *)&sa, out);
 }
 
 void wr_dgram_close(struct wr_dgram *d)
@@ -330,7 +330,7 @@ int wr_env_source(struct wr_env *env, const struct wr_addr *to, struct wr_ip *ou
 {
     (void)env;
     struct sockaddr_storage sa;
-    socklen_t len = wr_env_uv_to_sockaddr(to, &sa);
+    socklen_t len = wr_addr_to_sockaddr(to, &sa);
     int fd = socket(to->ip.family == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno == EMFILE || errno == ENFILE ? WR_ENOFD : WR_EUNREACH;
@@ -340,7 +340,7 @@ int wr_env_source(struct wr_env *env, const struct wr_addr *to, struct wr_ip *ou
     socklen_t own_len = sizeof(own);
     struct wr_addr addr = {0};
     if (!err && getsockname(fd, (struct sockaddr *)&own, &own_len) == 0)
-        wr_env_uv_from_sockaddr(&own, &addr);
+        wr_addr_from_sockaddr((const struct sockaddr *)&own, &addr);
     close(fd);
     *out = addr.ip;
     return addr.ip.family ? 0 : WR_EUNREACH;

@@ -46,7 +46,7 @@ static bool read_ifaddr(const struct ifaddrs *i, struct wr_ifaddr *out)
     struct wr_addr addr;
     memcpy(&sa, i->ifa_addr,
            i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
-    wr_env_uv_from_sockaddr(&sa, &addr);
+    wr_addr_from_sockaddr((const struct sockaddr *)&sa, &addr);
     *out = (struct wr_ifaddr){.index = if_nametoindex(i->ifa_name), .ip = addr.ip,
                               .prefix = prefix_of(i->ifa_netmask),
                               .loopback = i->ifa_flags & IFF_LOOPBACK,

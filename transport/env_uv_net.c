@@ -411,7 +411,7 @@ static void name_of(const struct wr_env_uv_source *source,
     socklen_t len = sizeof(sa);
     *out = (struct wr_addr){0};
     if (source->fd >= 0 && get(source->fd, (struct sockaddr *)&sa, &len) == 0)
-        wr_env_uv_from_sockaddr(&sa, out);
+        wr_addr_from_sockaddr((const struct sockaddr *)&sa, out);
 }
 
 void wr_sock_local(const struct wr_sock *s, struct wr_addr *out)
@@ -500,11 +500,11 @@ static int dial(const struct wr_addr *to, const struct wr_addr *from, int *pendi
     if (from) {
         set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
         set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-        socklen_t len = wr_env_uv_to_sockaddr(from, &sa);
+        socklen_t len = wr_addr_to_sockaddr(from, &sa);
         if (bind(fd, (struct sockaddr *)&sa, len) != 0)
             goto fail;
     }
-    socklen_t len = wr_env_uv_to_sockaddr(to, &sa);
+    socklen_t len = wr_addr_to_sockaddr(to, &sa);
     *pending = 0;
     if (connect(fd, (struct sockaddr *)&sa, len) == 0 || errno == EINPROGRESS)
         return fd;
@@ -720,7 +720,7 @@ int wr_env_listen(struct wr_env *env, const struct wr_addr *at, const struct wr_
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     struct sockaddr_storage sa;
-    socklen_t len = wr_env_uv_to_sockaddr(at, &sa);
+    socklen_t len = wr_addr_to_sockaddr(at, &sa);
     if (bind(fd, (struct sockaddr *)&sa, len) != 0) {
         int err = wr_env_uv_error(errno);
         close(fd);

@@ -63,8 +63,6 @@ void wr_env_uv_source_borrow(struct wr_env_uv *e, struct wr_env_uv_source *sourc
 void wr_env_uv_source_forget(struct wr_env_uv *e, struct wr_env_uv_source *source);
 
 int wr_env_uv_error(int error);    /* errno to enum wr_err */
-socklen_t wr_env_uv_to_sockaddr(const struct wr_addr *addr, struct sockaddr_storage *out);
-void wr_env_uv_from_sockaddr(const struct sockaddr_storage *in, struct wr_addr *out);
 
 /* Descriptors were closed: listeners that starve may try again. */
 void wr_env_uv_net_retry(struct wr_env_uv *e);

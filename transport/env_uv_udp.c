@@ -60,7 +60,7 @@ static bool receive(struct wr_udp *u)
     int count = recvmmsg(u->source.fd, msgs, BATCH, MSG_DONTWAIT, NULL);
     for (int i = 0; i < count; i++) {
         struct wr_addr addr;
-        wr_env_uv_from_sockaddr(&from[i], &addr);
+        wr_addr_from_sockaddr((const struct sockaddr *)&from[i], &addr);
         wr_env_uv_begin(u->e);
         u->ops->on_datagram(u->arg, &addr, interface_of(&msgs[i].msg_hdr), iov[i].iov_base,
                             msgs[i].msg_len);
@@ -116,7 +116,7 @@ int wr_env_udp(struct wr_env *env, const struct wr_addr *at, bool shared, const 
         return wr_env_uv_error(errno);
     set_options(fd, at->ip.family, shared);
     struct sockaddr_storage sa;
-    socklen_t len = wr_env_uv_to_sockaddr(at, &sa);
+    socklen_t len = wr_addr_to_sockaddr(at, &sa);
     struct wr_udp *u = NULL;
     int err = 0;
     if (bind(fd, (struct sockaddr *)&sa, len) != 0)
@@ -188,7 +188,7 @@ int wr_udp_send(struct wr_udp *u, const struct wr_addr *to, uint32_t ifindex, st
     union control control;
     struct iovec iov = {(void *)(uintptr_t)data.ptr, data.len};
     struct msghdr msg = {.msg_name = &sa, .msg_iov = &iov, .msg_iovlen = 1};
-    msg.msg_namelen = wr_env_uv_to_sockaddr(to, &sa);
+    msg.msg_namelen = wr_addr_to_sockaddr(to, &sa);
     if (ifindex)
         choose_interface(&msg, &control, u->family, ifindex);
     ssize_t n;
@@ -215,7 +215,7 @@ void wr_udp_addr(const struct wr_udp *u, struct wr_addr *out)
     socklen_t len = sizeof(sa);
     *out = (struct wr_addr){0};
     if (getsockname(u->source.fd, (struct sockaddr *)&sa, &len) == 0)
-        wr_env_uv_from_sockaddr(&sa, out);
+        wr_addr_from_sockaddr((const struct sockaddr *)&sa, out);
 }
 
 void wr_udp_close(struct wr_udp *u)

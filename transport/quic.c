@@ -16,49 +16,12 @@
 
 /* ---- addresses ---------------------------------------------------------------------------------- */
 
-static socklen_t to_sockaddr(const struct wr_addr *addr, struct sockaddr_storage *out)
-{
-    memset(out, 0, sizeof(*out));
-    if (addr->ip.family == 4) {
-        struct sockaddr_in *in = (struct sockaddr_in *)out;
-        in->sin_family = AF_INET;
-        in->sin_port = htons(addr->port);
-        memcpy(&in->sin_addr, addr->ip.bytes, 4);
-        return sizeof(*in);
-    }
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons(addr->port);
-    in6->sin6_scope_id = addr->scope;
-    memcpy(&in6->sin6_addr, addr->ip.bytes, 16);
-    return sizeof(*in6);
-}
-
-void wr_quic_read_sockaddr(const ngtcp2_sockaddr *sa, struct wr_addr *out)
-{
-    *out = (struct wr_addr){0};
-    if (sa->sa_family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, sa, sizeof(in));
-        out->ip.family = 4;
-        out->port = ntohs(in.sin_port);
-        memcpy(out->ip.bytes, &in.sin_addr, 4);
-        return;
-    }
-    struct sockaddr_in6 in6;
-    memcpy(&in6, sa, sizeof(in6));
-    out->ip.family = 6;
-    out->port = ntohs(in6.sin6_port);
-    out->scope = in6.sin6_scope_id;
-    memcpy(out->ip.bytes, &in6.sin6_addr, 16);
-}
-
 void wr_quic_make_path(struct wr_quic_path *path, const struct wr_addr *local, const struct wr_addr *remote)
 {
     path->path = (ngtcp2_path){0};
-    path->path.local.addrlen = to_sockaddr(local, &path->local);
+    path->path.local.addrlen = wr_addr_to_sockaddr(local, &path->local);
     path->path.local.addr = (ngtcp2_sockaddr *)&path->local;
-    path->path.remote.addrlen = to_sockaddr(remote, &path->remote);
+    path->path.remote.addrlen = wr_addr_to_sockaddr(remote, &path->remote);
     path->path.remote.addr = (ngtcp2_sockaddr *)&path->remote;
 }
 
@@ -129,8 +92,8 @@ int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn
     struct wr_dgram_out out = {.ecn = ecn, .data = data, .len = len, .segment = segment};
     if (!sock->dgram)
         return WR_EUNREACH;
-    wr_quic_read_sockaddr(path->remote.addr, &out.to);
-    wr_quic_read_sockaddr(path->local.addr, &local);
+    wr_addr_from_sockaddr(path->remote.addr, &out.to);
+    wr_addr_from_sockaddr(path->local.addr, &local);
     out.from = local.ip;
     return wr_dgram_send(sock->dgram, &out);
 }
@@ -487,11 +450,6 @@ struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops
     struct wr_quic *q = wr_alloc(sizeof(*q));
     if (!q)
         return NULL;
-    q->tls = wr_tlsctx_create(ctx->identity, wr_env_unix(ctx->env) / WR_SEC);
-    if (!q->tls) {
-        wr_free(q);
-        return NULL;
-    }
     q->ctx = ctx;
     q->env = ctx->env;
     q->ops = ops;
@@ -509,7 +467,6 @@ static void dispose(struct wr_task *task)
 {
     struct wr_quic *q = wr_list_entry(task, struct wr_quic, task);
     wr_map_clear(&q->ids);
-    wr_tlsctx_destroy(q->tls);
     sodium_memzero(q, sizeof(*q));
     wr_free(q);
 }

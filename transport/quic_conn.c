@@ -177,7 +177,7 @@ static int verify(gnutls_session_t session)
     struct wr_quic_conn *qc = ref->user_data;
     struct wr_tlsctx_peer peer;
     const char *why = "";
-    int rc = wr_tlsctx_verify(qc->q->tls, session, wr_env_unix(qc->q->env) / WR_SEC, qc->expect, &peer,
+    int rc = wr_tlsctx_verify(qc->q->ctx->tls, session, wr_env_unix(qc->q->env) / WR_SEC, qc->expect, &peer,
                               &why);
     if (rc == 0)
         rc = wr_conn_set_peer(&qc->conn, &peer.id, peer.pubkey);
@@ -479,7 +479,7 @@ static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *setting
 
 static int start_tls(struct wr_quic_conn *qc, bool dialer)
 {
-    int rc = wr_tlsctx_session(qc->q->tls, WR_TLSCTX_QUIC, dialer, &qc->tls);
+    int rc = wr_tlsctx_session(qc->q->ctx->tls, WR_TLSCTX_QUIC, dialer, &qc->tls);
     if (rc != 0) {
         qc->tls = NULL;
         return rc;
@@ -588,8 +588,8 @@ static void note_path(struct wr_quic_conn *qc, struct wr_quic_sock *sock)
 {
     const ngtcp2_path *path = ngtcp2_conn_get_path(qc->ng);
     qc->sock = sock;
-    wr_quic_read_sockaddr(path->remote.addr, &qc->conn.remote);
-    wr_quic_read_sockaddr(path->local.addr, &qc->conn.local);
+    wr_addr_from_sockaddr(path->remote.addr, &qc->conn.remote);
+    wr_addr_from_sockaddr(path->local.addr, &qc->conn.local);
 }
 
 /* What callbacks left to do. */

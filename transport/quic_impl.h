@@ -51,7 +51,6 @@ struct wr_quic {
     struct wr_env *env;
     const struct wr_quic_ops *ops;
     void *arg;
-    struct wr_tlsctx *tls;               /* owned */
     struct wr_quic_sock socks[WR_QUIC_SOCKS_MAX];
     size_t sock_count;
     struct wr_map ids;                   /* struct wr_quic_id */
@@ -121,7 +120,6 @@ struct wr_quic_stream {
 
 /* ---- quic.c */
 void wr_quic_make_path(struct wr_quic_path *path, const struct wr_addr *local, const struct wr_addr *remote);
-void wr_quic_read_sockaddr(const ngtcp2_sockaddr *sa, struct wr_addr *out);
 /* Puts a key into the table, led to qc. 0, WR_EEXIST, WR_ELIMIT. */
 int wr_quic_id_add(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uint8_t *key, size_t len);
 void wr_quic_id_drop(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uint8_t *key, size_t len);

@@ -541,10 +541,12 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     struct wr_swarm *sw = wr_alloc(sizeof(*sw));
     uint8_t *scratch = wr_alloc(WR_CONN_SCRATCH);
     struct wr_aead *aead = wr_aead_create();
-    if (!sw || !scratch || !aead) {
+    struct wr_tlsctx *tls = wr_tlsctx_create(options->identity, wr_env_unix(options->env) / WR_SEC);
+    if (!sw || !scratch || !aead || !tls) {
         wr_free(sw);
         wr_free(scratch);
         wr_aead_destroy(aead);
+        wr_tlsctx_destroy(tls);
         return NULL;
     }
     struct wr_env *env = options->env;
@@ -556,6 +558,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
         .limits = options->limits,
         .identity = options->identity,
         .aead = aead,
+        .tls = tls,
         .psk = options->psk,
         .scratch = scratch,
         .events = &conn_events,

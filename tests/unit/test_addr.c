@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include "transport/addr.h"
+
+#include <netinet/in.h>
 #include "transport/err.h"
 
 #include <stdio.h>
@@ -279,9 +281,31 @@ static void test_addr_print(void **state)
     assert_false(wr_addr_equal(&a, &c));
 }
 
+/* To the system's form and back, each part of it; a family that is none of ours is nothing. */
+static void test_sockaddr(void **state)
+{
+    (void)state;
+    struct wr_addr four = {.port = 4001}, six = {.port = 65535, .scope = 7}, back;
+    struct sockaddr_storage sa;
+    assert_int_equal(wr_ip_parse("192.0.2.1", &four.ip), 0);
+    assert_int_equal(wr_ip_parse("fe80::1", &six.ip), 0);
+    assert_int_equal(wr_addr_to_sockaddr(&four, &sa), sizeof(struct sockaddr_in));
+    assert_int_equal(((struct sockaddr_in *)&sa)->sin_port, htons(4001));
+    wr_addr_from_sockaddr((struct sockaddr *)&sa, &back);
+    assert_true(wr_addr_equal(&back, &four));
+    assert_int_equal(wr_addr_to_sockaddr(&six, &sa), sizeof(struct sockaddr_in6));
+    wr_addr_from_sockaddr((struct sockaddr *)&sa, &back);
+    assert_true(wr_addr_equal(&back, &six));
+    assert_int_equal(back.scope, 7);
+    sa.ss_family = AF_UNIX;
+    wr_addr_from_sockaddr((struct sockaddr *)&sa, &back);
+    assert_int_equal(back.ip.family, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sockaddr),
         cmocka_unit_test(test_text_round_trip),
         cmocka_unit_test(test_bad_text),
         cmocka_unit_test(test_classes),
