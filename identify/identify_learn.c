@@ -91,6 +91,7 @@ static void learn_observed(struct wr_identify *id, struct link *link, struct wr_
     if (c->limited || !c->port_reused || seen.len == 0 || wr_maddr_decode(seen, &checked) < 0 ||
         !wr_waist_of(wr_maddr_bytes(&local), &waist))
         return;
+    wr_swarm_observed(id->swarm, c, &checked);
     wr_time now = wr_env_now(id->env);
     if (wr_observed_vote(&id->observed, &link->vote, &waist, &c->remote, wr_maddr_bytes(&checked), now) ==
         0)

@@ -214,8 +214,18 @@ static const char *event_name(enum wr_swarm_event_type type)
         return "protocols-changed";
     case WR_SWARM_DIAL_FAILED:
         return "dial-failed";
+    case WR_SWARM_OBSERVED:
+        return "address-observed";
+    case WR_SWARM_REACHABILITY:
+        return "reachability-changed";
     }
     return "unknown";
+}
+
+static const char *reach_name(enum wr_reachability reachability)
+{
+    static const char *const names[] = {"unknown", "public", "private"};
+    return names[reachability];
 }
 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
@@ -234,6 +244,15 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         wr_pack_text(p, "direction", event->conn->outbound ? "out" : "in");
     } else if (event->peer) {
         wr_pack_text(p, "peer", wr_peerid_print(event->peer, peer));
+    }
+    if (event->type == WR_SWARM_REACHABILITY) {
+        wr_pack_text(p, "reachable", reach_name(wr_swarm_reachability(m->o.swarm, 0)));
+        wr_pack_text(p, "reachable4", reach_name(wr_swarm_reachability(m->o.swarm, 4)));
+        wr_pack_text(p, "reachable6", reach_name(wr_swarm_reachability(m->o.swarm, 6)));
+    }
+    if (event->seen) {
+        char addr[WR_MADDR_TEXT];
+        wr_pack_text(p, "seen", wr_maddr_print(wr_maddr_bytes(event->seen), addr, sizeof(addr)));
     }
     if (event->err) {
         wr_pack_text(p, "error", wr_err_name(event->err));

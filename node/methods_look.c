@@ -15,7 +15,7 @@ static const char *verdict_name(enum wr_addr_verdict verdict)
 
 static const char *source_name(enum wr_addr_source source)
 {
-    static const char *const names[] = {"listen", "observed", "mapped", "relayed", "configured"};
+    static const char *const names[] = {"listen", "observed", "mapped", "relayed", "configured", "candidate"};
     return names[source];
 }
 

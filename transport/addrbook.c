@@ -160,6 +160,23 @@ static unsigned cost(const struct wr_own_addr *own, enum scope scope)
            (own->source == WR_ADDR_RELAYED ? 4u : 0u);
 }
 
+/* What one peer claims, or a gateway promises, counts once somebody got through to it. */
+static bool presentable(const struct wr_own_addr *own)
+{
+    if (own->source == WR_ADDR_CANDIDATE || own->source == WR_ADDR_MAPPED)
+        return own->verdict == WR_ADDR_REACHABLE;
+    return own->verdict != WR_ADDR_UNREACHABLE;
+}
+
+/* The same address from an earlier source, which is announced already? */
+static bool repeated(const struct wr_addrbook *b, const struct wr_own_addr *own)
+{
+    for (const struct wr_own_addr *other = b->of; other < own; other++)
+        if (presentable(other) && wr_bytes_equal(wr_maddr_bytes(&other->addr), wr_maddr_bytes(&own->addr)))
+            return true;
+    return false;
+}
+
 size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to, struct wr_maddr *out,
                             size_t max)
 {
@@ -170,8 +187,7 @@ size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to,
     for (size_t i = 0; i < b->count; i++) {
         const struct wr_own_addr *own = &b->of[i];
         enum scope scope = scope_of(b, own);
-        if (own->verdict == WR_ADDR_UNREACHABLE || !fits(scope, peer) ||
-            find_any(b, wr_maddr_bytes(&own->addr)) != own)
+        if (!presentable(own) || !fits(scope, peer) || repeated(b, own))
             continue;
         size_t at = n++;
         unsigned c = cost(own, scope);

@@ -14,6 +14,7 @@ enum wr_addr_source {
     WR_ADDR_MAPPED,       /* a port mapping of the gateway */
     WR_ADDR_RELAYED,      /* through a relay that holds a reservation of ours */
     WR_ADDR_CONFIGURED,   /* the owner says so */
+    WR_ADDR_CANDIDATE,    /* somebody saw us there: to be probed, and to punch holes with */
 };
 
 enum wr_addr_verdict { WR_ADDR_UNKNOWN, WR_ADDR_REACHABLE, WR_ADDR_UNREACHABLE };
@@ -45,7 +46,8 @@ bool wr_addrbook_judge(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr
                        wr_time now);
 /* The addresses to announce to a peer that is connected from `to` (NULL: to anybody, as in the DHT:
  * public ones only): loopback only to loopback, private only to private or local peers, link-local only
- * to link-local ones, unreachable ones never; sorted best first. Returns how many of at most max. */
+ * to link-local ones, unreachable ones never, candidates and mappings only once they are known to be reachable;
+ * sorted best first. Returns how many of at most max. */
 size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to, struct wr_maddr *out,
                             size_t max);
 /* Peers of one scope are told the same: a number below WR_ADDRBOOK_SCOPES. */

@@ -13,15 +13,20 @@
 
 /* ---- events --------------------------------------------------------------------------------------- */
 
+static void raise_event(struct wr_swarm *sw, const struct wr_swarm_event *event)
+{
+    wr_list_each(it, &sw->watches)
+    {
+        struct wr_swarm_watch *watch = wr_list_entry(it, struct wr_swarm_watch, node);
+        watch->on_event(watch, event);
+    }
+}
+
 void wr_swarm_raise(struct wr_swarm *sw, enum wr_swarm_event_type type, const struct wr_peerid *peer,
                     struct wr_conn *conn, int err)
 {
     struct wr_swarm_event event = {.type = type, .peer = peer, .conn = conn, .err = err};
-    wr_list_each(it, &sw->watches)
-    {
-        struct wr_swarm_watch *watch = wr_list_entry(it, struct wr_swarm_watch, node);
-        watch->on_event(watch, &event);
-    }
+    raise_event(sw, &event);
 }
 
 void wr_swarm_watch(struct wr_swarm *sw, struct wr_swarm_watch *watch)
@@ -43,6 +48,41 @@ void wr_swarm_identified(struct wr_swarm *sw, struct wr_conn *conn)
 void wr_swarm_peer_changed(struct wr_swarm *sw, const struct wr_peerid *peer)
 {
     wr_swarm_raise(sw, WR_SWARM_PEER_CHANGED, peer, NULL, 0);
+}
+
+void wr_swarm_observed(struct wr_swarm *sw, struct wr_conn *conn, const struct wr_maddr *seen)
+{
+    struct wr_swarm_event event = {
+        .type = WR_SWARM_OBSERVED, .peer = &conn->peer, .conn = conn, .seen = seen};
+    raise_event(sw, &event);
+}
+
+/* ---- how the world reaches us ----------------------------------------------------------------------- */
+
+enum wr_reachability wr_swarm_reachability(const struct wr_swarm *sw, unsigned family)
+{
+    if (family == 4)
+        return sw->reach4;
+    if (family == 6)
+        return sw->reach6;
+    if (sw->reach4 == WR_REACH_PUBLIC || sw->reach6 == WR_REACH_PUBLIC)
+        return WR_REACH_PUBLIC;
+    return sw->reach4 == WR_REACH_PRIVATE || sw->reach6 == WR_REACH_PRIVATE ? WR_REACH_PRIVATE
+                                                                            : WR_REACH_UNKNOWN;
+}
+
+void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_reachability reachability)
+{
+    enum wr_reachability *of = family == 6 ? &sw->reach6 : &sw->reach4;
+    if (*of == reachability)
+        return;
+    *of = reachability;
+    wr_swarm_raise(sw, WR_SWARM_REACHABILITY, NULL, NULL, 0);
+}
+
+struct wr_nat *wr_swarm_nat(struct wr_swarm *sw)
+{
+    return &sw->nat;
 }
 
 static void raise_addrs(struct wr_task *task)

@@ -7,6 +7,7 @@
 #include "transport/addrbook.h"
 #include "transport/conn.h"
 #include "transport/dial.h"
+#include "transport/nat.h"
 #include "transport/peerstore.h"
 #include "transport/policy.h"
 
@@ -111,6 +112,21 @@ void wr_swarm_apply_policy(struct wr_swarm *sw);
 #define WR_SWARM_TWIN_AGE (24 * WR_HOUR)    /* ours: a warning stays on the screen for a day */
 bool wr_swarm_twin(const struct wr_swarm *sw, struct wr_addr *at);
 
+/* ---- how the world reaches us. autonat finds it out and says so here; the DHT's mode, the relay and dcutr
+ * go by it. */
+enum wr_reachability {
+    WR_REACH_UNKNOWN,
+    WR_REACH_PUBLIC,     /* strangers get through to an address of ours */
+    WR_REACH_PRIVATE,    /* they do not: relays are needed */
+};
+
+/* Of one family, 4 or 6; 0: of the better one. */
+enum wr_reachability wr_swarm_reachability(const struct wr_swarm *sw, unsigned family);
+/* Raises WR_SWARM_REACHABILITY when it is news. family: 4 or 6. */
+void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_reachability reachability);
+/* What is known of the NAT in front of us; autonat fills it, dcutr plans by it. */
+struct wr_nat *wr_swarm_nat(struct wr_swarm *sw);
+
 /* ---- events */
 enum wr_swarm_event_type {
     WR_SWARM_OPENED,         /* a connection: conn */
@@ -122,12 +138,15 @@ enum wr_swarm_event_type {
     WR_SWARM_ADDRS,          /* our own addresses changed (addrbook) */
     WR_SWARM_PROTOCOLS,      /* our own protocols changed */
     WR_SWARM_DIAL_FAILED,    /* a dial of peer failed: err */
+    WR_SWARM_OBSERVED,       /* the peer of conn says that it sees us at seen; conn uses a listening port of ours */
+    WR_SWARM_REACHABILITY,   /* wr_swarm_reachability has news */
 };
 
 struct wr_swarm_event {
     enum wr_swarm_event_type type;
     const struct wr_peerid *peer;    /* borrowed during the call */
     struct wr_conn *conn;            /* or NULL */
+    const struct wr_maddr *seen;     /* of OBSERVED: what the peer claims, not believed; else NULL */
     int err;
 };
 
@@ -140,6 +159,7 @@ void wr_swarm_unwatch(struct wr_swarm_watch *watch);
 /* identify tells the swarm, which tells everybody. */
 void wr_swarm_identified(struct wr_swarm *sw, struct wr_conn *conn);
 void wr_swarm_peer_changed(struct wr_swarm *sw, const struct wr_peerid *peer);
+void wr_swarm_observed(struct wr_swarm *sw, struct wr_conn *conn, const struct wr_maddr *seen);
 /* Whoever changed the address book says so; raised once at the end of the turn. */
 void wr_swarm_addrs_changed(struct wr_swarm *sw);
 

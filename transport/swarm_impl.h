@@ -71,6 +71,8 @@ struct wr_swarm {
     wr_time met_self_at;                /* a dial of ours ended at ourselves; 0: never */
     wr_time twin_at;                    /* another node proved our identity ...; 0: never */
     struct wr_addr twin;                /* ... from here */
+    enum wr_reachability reach4, reach6;
+    struct wr_nat nat;
     bool destroyed;
 };
 

@@ -197,7 +197,7 @@ static void test_an_address_change_is_pushed(void **state)
     sim_run(w->sim, WR_SEC);
     uint64_t seq = node_peer(&w->b, &w->a)->record_seq;
     assert_int_equal(wr_maddr_parse("/ip4/9.8.7.6/tcp/4001", &more), 0);
-    assert_true(wr_addrbook_put(wr_swarm_addrbook(w->a.swarm), wr_maddr_bytes(&more), WR_ADDR_MAPPED,
+    assert_true(wr_addrbook_put(wr_swarm_addrbook(w->a.swarm), wr_maddr_bytes(&more), WR_ADDR_CONFIGURED,
                                 wr_env_now(w->a.env)));
     wr_swarm_addrs_changed(w->a.swarm);
     sim_run(w->sim, 2 * WR_SEC);

@@ -145,6 +145,27 @@ static void test_public_needs_a_confirmed_direct_address(void **state)
     wr_policy_clear(&p);
 }
 
+static void test_claims_and_promises_are_told_once_they_are_proven(void **state)
+{
+    (void)state;
+    static const enum wr_addr_source doubtful[] = {WR_ADDR_CANDIDATE, WR_ADDR_MAPPED};
+    for (size_t i = 0; i < 2; i++) {
+        struct wr_addrbook b;
+        struct wr_maddr out[4];
+        wr_addrbook_init(&b);
+        assert_true(put(&b, "/ip4/8.8.8.8/tcp/1", doubtful[i]));
+        assert_int_equal(wr_addrbook_announce(&b, NULL, out, 4), 0);
+        judge(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_REACHABLE);
+        assert_int_equal(wr_addrbook_announce(&b, NULL, out, 4), 1);
+        judge(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_UNREACHABLE);
+        assert_int_equal(wr_addrbook_announce(&b, NULL, out, 4), 0);
+        /* Enough peers agree: told once, unproven as it is. */
+        judge(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_UNKNOWN);
+        assert_true(put(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_OBSERVED));
+        assert_int_equal(wr_addrbook_announce(&b, NULL, out, 4), 1);
+    }
+}
+
 static void test_the_book_is_bounded(void **state)
 {
     (void)state;
@@ -166,6 +187,7 @@ int main(void)
         cmocka_unit_test(test_sources_share_an_address_and_its_verdict),
         cmocka_unit_test(test_verdicts_outlive_a_second_look_at_the_interfaces),
         cmocka_unit_test(test_public_needs_a_confirmed_direct_address),
+        cmocka_unit_test(test_claims_and_promises_are_told_once_they_are_proven),
         cmocka_unit_test(test_the_book_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
