@@ -132,6 +132,7 @@ struct sim_head {
     enum sim_packet_kind kind;
     struct wr_addr from, to;
     size_t len;
+    bool refused;    /* set by an inbound that says false: a SYN is answered by a reset */
 };
 
 /* Sits between an inner network, whose addresses mean nothing outside, and an outer one. */
@@ -147,5 +148,8 @@ struct sim_gateway {
 };
 
 void sim_gateway_add(struct sim *sim, struct sim_gateway *gateway);    /* borrowed for the sim's life */
+/* One more address of its outside leads to it. */
+void sim_gateway_add_ip(struct sim *sim, struct sim_gateway *gateway, const struct wr_ip *ip);
+unsigned sim_gateway_count(const struct sim *sim);
 
 #endif

@@ -116,19 +116,33 @@ static void packet_drop(struct sim_event *event)
     wr_free(event);    /* the connections are freed together, sim_streams_clear */
 }
 
-void sim_conn_send(struct sim_conn *conn, unsigned side, enum sim_packet_kind kind)
+static struct sim_packet *make(struct sim_conn *conn, unsigned side, enum sim_packet_kind kind,
+                               struct sim_host *source)
 {
-    struct sim_host *host = conn->host[side];
     struct sim_packet *packet = wr_alloc(sizeof(*packet));
     if (!packet)
-        return;    /* as good as lost */
+        return NULL;    /* as good as lost */
     packet->sim = conn->sim;
-    packet->source = host;
+    packet->source = source;
     packet->event.drop = packet_drop;
     packet->deliver = sim_conn_deliver;
     packet->conn = sim_conn_ref(conn);
     packet->side = side;
-    packet->head = (struct sim_head){kind, conn->from[side], conn->to[side], 40};
+    packet->head = (struct sim_head){
+        .kind = kind, .from = conn->from[side], .to = conn->to[side], .len = 40};
+    return packet;
+}
+
+struct sim_packet *sim_conn_make_reset(const struct sim_packet *packet)
+{
+    return packet->conn ? make(packet->conn, !packet->side, SIM_RST, packet->source) : NULL;
+}
+
+void sim_conn_send(struct sim_conn *conn, unsigned side, enum sim_packet_kind kind)
+{
+    struct sim_packet *packet = make(conn, side, kind, conn->host[side]);
+    if (!packet)
+        return;
     if (conn->local)
         packet->head.to.ip = (struct wr_ip){4, {127, 0, 0, 1}};
     wr_time late = sim_lost(conn->sim) ? kind == SIM_SYN ? SYN_RETRY : RESEND_MIN : 0;
@@ -142,7 +156,7 @@ static bool passes(struct sim_conn *conn, unsigned side)
 {
     struct sim_host *from = conn->host[!side], *to = conn->host[side];
     struct sim_node *next;
-    struct sim_head head = {SIM_DATA, conn->from[!side], conn->to[!side], 0};
+    struct sim_head head = {.kind = SIM_DATA, .from = conn->from[!side], .to = conn->to[!side]};
     if (conn->local)
         return to->up;
     if (!from->gateway && !to->gateway && wr_ip_classify(&head.to.ip) == WR_IP_PUBLIC)
@@ -155,7 +169,7 @@ static bool passes(struct sim_conn *conn, unsigned side)
 wr_time sim_conn_latency(struct sim_conn *conn, unsigned side)
 {
     struct sim_node *next;
-    struct sim_head head = {SIM_DATA, conn->from[!side], conn->to[!side], 0};
+    struct sim_head head = {.kind = SIM_DATA, .from = conn->from[!side], .to = conn->to[!side]};
     if (conn->local)
         return SIM_LOOPBACK;
     if (conn->latency)

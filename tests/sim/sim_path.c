@@ -37,17 +37,26 @@ static struct sim_node *lookup(struct sim *sim, const struct sim_gateway *scope,
     return wr_map_get(&sim->nodes, WR_BYTES(key, sizeof(key)));
 }
 
+void sim_gateway_add_ip(struct sim *sim, struct sim_gateway *gateway, const struct wr_ip *ip)
+{
+    struct sim_node *node = wr_alloc(sizeof(*node));
+    node->gateway = gateway;
+    sim_address_add(sim, node, gateway->outer, ip);
+}
+
 void sim_gateway_add(struct sim *sim, struct sim_gateway *gateway)
 {
     gateway->id = sim->next_id++;
-    for (int i = 0; i < 2; i++) {
-        const struct wr_ip *ip = i ? &gateway->ip6 : &gateway->ip4;
-        if (!ip->family)
-            continue;
-        struct sim_node *node = wr_alloc(sizeof(*node));
-        node->gateway = gateway;
-        sim_address_add(sim, node, gateway->outer, ip);
-    }
+    sim->gateway_count++;
+    if (gateway->ip4.family)
+        sim_gateway_add_ip(sim, gateway, &gateway->ip4);
+    if (gateway->ip6.family)
+        sim_gateway_add_ip(sim, gateway, &gateway->ip6);
+}
+
+unsigned sim_gateway_count(const struct sim *sim)
+{
+    return sim->gateway_count;
 }
 
 bool sim_is_loopback(const struct wr_ip *ip)
@@ -155,6 +164,8 @@ wr_time sim_leave(struct sim_host *source, struct sim_head *head, struct sim_nod
             if (node->host && (scope || (source->lan && node->host->lan == source->lan)))
                 return sim->o.lan_rtt / 2;
             unsigned to = node->host ? node->host->id : node->gateway->id;
+            if (to == outermost(source))
+                return sim->o.lan_rtt / 2;    /* turned around by our own */
             return pair_rtt(sim, outermost(source), to) / 2;
         }
         if (!scope || !scope->outbound(scope, head, sim->now))
@@ -183,7 +194,10 @@ static void on_arrival(struct sim_event *event)
     struct sim_packet *packet = wr_list_entry(event, struct sim_packet, event);
     struct sim_host *host = packet->event.host;
     if (!host) {
+        struct sim_head as_sent = packet->head;
         host = packet->next ? sim_enter(packet->source, &packet->head, packet->next) : NULL;
+        if (!host && packet->head.refused)
+            sim_packet_refuse(packet, &as_sent);
         if (host && host->paused) {    /* it got there: from now on it waits in that machine */
             packet->event.host = host;
             sim_event_at(packet->sim, &packet->event, packet->sim->now, on_arrival);
@@ -196,6 +210,19 @@ static void on_arrival(struct sim_event *event)
 void sim_packet_send_on(struct sim_packet *packet, wr_time at)
 {
     sim_event_at(packet->sim, &packet->event, at, on_arrival);
+}
+
+void sim_packet_refuse(const struct sim_packet *packet, const struct sim_head *as_sent)
+{
+    struct sim *sim = packet->sim;
+    const struct sim_gateway *by = packet->next->gateway;
+    struct sim_packet *back = sim_conn_make_reset(packet);
+    if (!back)
+        return;
+    back->head.from = as_sent->to;
+    back->head.to = as_sent->from;
+    back->next = lookup(sim, by->outer, &back->head.to.ip);
+    sim_packet_send_on(back, sim->now + pair_rtt(sim, outermost(packet->source), by->id) / 2);
 }
 
 void sim_packet_send(struct sim_packet *packet, wr_time late)

@@ -39,7 +39,7 @@ struct sim {
     struct sim_chance chance;    /* of the network; each host has its own besides */
     struct wr_list hosts, conns, names, jobs;
     struct wr_map nodes;    /* struct node by scope and address */
-    unsigned host_count, next_id;
+    unsigned host_count, gateway_count, next_id;
     bool names_down;
     size_t mtu;    /* bytes of a datagram; 0: the usual */
 };
@@ -132,7 +132,12 @@ wr_time sim_arrival(struct sim_host *from, struct sim_host *to, size_t len, wr_t
 bool sim_lost(struct sim *sim);
 /* Sends it on its way, `late` more than it takes; deliver is called in any case. */
 void sim_packet_send(struct sim_packet *packet, wr_time late);
-/* The same with packet->next known and the instant of arrival. */
+/* A gateway turned this packet away with a reset: sends it back to where the packet came from (packet stays the
+ * caller's). `as_sent`: the packet's head before any gateway on the far side rewrote it. */
+void sim_packet_refuse(const struct sim_packet *packet, const struct sim_head *as_sent);
+/* The reset that answers a packet of a stream, not sent yet and without its way back; or NULL. */
+struct sim_packet *sim_conn_make_reset(const struct sim_packet *packet);
+/* As sim_packet_send with packet->next known and the instant of arrival. */
 void sim_packet_send_on(struct sim_packet *packet, wr_time at);
 bool sim_is_loopback(const struct wr_ip *ip);
 /* Our address towards `to`; false when we have none of that family. */

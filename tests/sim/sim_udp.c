@@ -185,7 +185,7 @@ static struct sim_packet *make(struct wr_udp *u, const struct wr_addr *to, struc
     packet->source = u->host;
     packet->event.drop = drop;
     packet->deliver = deliver;
-    packet->head = (struct sim_head){SIM_DATAGRAM, u->at, *to, data.len};
+    packet->head = (struct sim_head){.kind = SIM_DATAGRAM, .from = u->at, .to = *to, .len = data.len};
     if (data.len)
         memcpy(packet->data, data.ptr, data.len);
     return packet;
