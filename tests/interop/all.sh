@@ -10,6 +10,7 @@ shift
 part=${1:-}
 export WARREN_PEER=$build/tests/interop/warren_peer/warren_peer
 export WARREN_PROGRAM=$build/tools/warren
+export WARREN_SUITE=$build/tests/interop/suite/warren_suite
 passed=0 failed=0 skipped=0
 logs=$(mktemp -d)
 children=()
@@ -51,6 +52,7 @@ counted python3 "$here/run.py" --with warren
 counted python3 "$here/run.py" --with warren --security tls --only \
     connect,wrong-id,disconnect,reconnect,many-dialers,key-,psk,identify,ping,streams-200,half-close,reset,upload,download,both-ways,odd-chunks
 counted python3 "$here/mdns.py"
+counted python3 "$here/suite.py"
 wait
 for other in go rust js; do
     echo "over QUIC, $other:"

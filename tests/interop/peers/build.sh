@@ -49,15 +49,16 @@ check_js() {
   command -v npm >/dev/null || { echo "no npm in PATH"; return 1; }
 }
 
-# build_IMPL SRC OUT: SRC is a copy of the sources that may be written to, OUT gets a file `peer`
+# build_IMPL SRC OUT: SRC is a copy of the sources that may be written to, OUT gets the programs `peer` and `suite`
 build_go() {
-  (cd "$1" && GOTOOLCHAIN=$(go_toolchain) GOFLAGS=-mod=readonly go build -trimpath -ldflags='-s -w' -o "$2/peer" .)
+  (cd "$1" && GOTOOLCHAIN=$(go_toolchain) GOFLAGS=-mod=readonly go build -trimpath -ldflags='-s -w' -o "$2/peer" . &&
+    GOTOOLCHAIN=$(go_toolchain) GOFLAGS=-mod=readonly go build -trimpath -ldflags='-s -w' -o "$2/suite" ./suite)
 }
 
 build_rust() {
   # one target folder for all sources, so that a change to the peer does not build the libraries again
   (cd "$1" && CARGO_TARGET_DIR="$cache/rust-target" cargo build --release --locked) &&
-    cp "$cache/rust-target/release/warren-test-peer" "$2/peer"
+    cp "$cache/rust-target/release/warren-test-peer" "$2/peer" && cp "$cache/rust-target/release/suite" "$2/suite"
 }
 
 node_for_js() {
@@ -82,7 +83,8 @@ build_js() {
   cp "$1"/*.mjs "$1"/package*.json "$1"/.npmrc "$2/" &&
     (cd "$2" && npm ci --omit=dev --no-audit --no-fund --ignore-scripts) &&
     printf '#!/bin/sh\nexec "%s" --expose-gc "$(dirname "$0")/main.mjs" "$@"\n' "$node" > "$2/peer" &&
-    chmod +x "$2/peer"
+    printf '#!/bin/sh\nexec "%s" "$(dirname "$0")/suite.mjs"\n' "$node" > "$2/suite" &&
+    chmod +x "$2/peer" "$2/suite"
 }
 
 one() {
