@@ -1,34 +1,19 @@
-/* One QUIC connection: the handshake, what ngtcp2 calls for, sending, time, the end.
+/* One QUIC connection: the handshake, what ngtcp2 calls for, receiving, the end.
  * ngtcp2's callbacks only take note, and queue what they cause; everything that reads or writes the
- * connection happens outside of them, sending once at the end of the turn. */
+ * connection happens outside of them, sending (quic_send.c) once at the end of the turn. */
 #include "transport/quic_impl.h"
 
 #include <string.h>
 
-#define PIECES_MAX   8               /* of one stream's data in one packet */
-#define FLUSH_TURN   (1024 * 1024)   /* bytes sent in one turn before others get theirs; ours */
 #define KEEPALIVES   3               /* in one idle time-out: two may be lost */
-#define NARROW_PTOS  3               /* probe time-outs in a row: then large packets are suspected; ours */
 #define SILENCE_RTTS 4               /* after data came: then we ask; ours */
 #define SILENCE_MIN  (500 * WR_MSEC)
-#define SEND_CAP_MIN (128 * 1024)    /* bytes queued per stream; as yamux */
-#define SEND_CAP_MAX (4 * 1024 * 1024)
 #define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
-#define OVERDUE_WAIT (1 * WR_MSEC)   /* ours */
-#define JAM_WAIT     (1 * WR_MSEC)   /* least wait for a timer while the socket is full */
-
-static void flush_task(struct wr_task *task);
-static void on_timer(struct wr_timer *timer);
-
-static ngtcp2_tstamp now_of(const struct wr_quic_conn *qc)
-{
-    return (ngtcp2_tstamp)wr_env_now(qc->q->env);
-}
 
 void wr_quic_conn_want_flush(struct wr_quic_conn *qc)
 {
     if (!qc->over)
-        wr_env_defer(qc->q->env, &qc->flush, flush_task);
+        wr_env_defer(qc->q->env, &qc->flush, wr_quic_send_task);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------- */
@@ -46,7 +31,7 @@ static void part(struct wr_quic_conn *qc, const ngtcp2_ccerr *why)
     ngtcp2_path_storage_zero(&ps);
     if (why)
         n = ngtcp2_conn_write_connection_close(qc->ng, &ps.path, &pi, packet, sizeof(packet), why,
-                                               now_of(qc));
+                                               wr_quic_now(qc));
     size_t len = n > 0 ? (size_t)n : 0;
     if (len) {
         qc->conn.bytes_out += len;
@@ -56,8 +41,7 @@ static void part(struct wr_quic_conn *qc, const ngtcp2_ccerr *why)
                    LINGER_PTOS * (wr_time)ngtcp2_conn_get_pto(qc->ng));
 }
 
-/* Over without a word: nobody is there, or it never began. */
-static void forget(struct wr_quic_conn *qc, int err)
+void wr_quic_conn_forget(struct wr_quic_conn *qc, int err)
 {
     qc->over = true;
     wr_timer_stop(qc->q->env, &qc->timer);
@@ -80,15 +64,14 @@ static int peer_error(struct wr_quic_conn *qc)
     return (e.error_code & ~(uint64_t)0xff) == NGTCP2_CRYPTO_ERROR ? WR_EAUTH : WR_EPROTO;
 }
 
-/* ngtcp2 cannot go on. */
-static void fail(struct wr_quic_conn *qc, int rc)
+void wr_quic_conn_fail(struct wr_quic_conn *qc, int rc)
 {
     ngtcp2_ccerr why = {0};
     int err;
     switch (rc) {
     case NGTCP2_ERR_IDLE_CLOSE:
     case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
-        forget(qc, WR_ETIMEOUT);
+        wr_quic_conn_forget(qc, WR_ETIMEOUT);
         return;
     case NGTCP2_ERR_DRAINING:
         err = peer_error(qc);
@@ -97,7 +80,7 @@ static void fail(struct wr_quic_conn *qc, int rc)
     case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_RETRY:
     case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
-        forget(qc, rc == NGTCP2_ERR_RECV_VERSION_NEGOTIATION ? WR_EUNSUPPORTED : WR_EPROTO);
+        wr_quic_conn_forget(qc, rc == NGTCP2_ERR_RECV_VERSION_NEGOTIATION ? WR_EUNSUPPORTED : WR_EPROTO);
         return;
     case NGTCP2_ERR_CRYPTO:
         ngtcp2_ccerr_set_tls_alert(&why, ngtcp2_conn_get_tls_alert(qc->ng), NULL, 0);
@@ -134,7 +117,7 @@ void wr_quic_conn_close(struct wr_conn *c, uint32_t code)
         return;
     }
     if (c->state == WR_CONN_OPEN)
-        flush_task(&qc->flush);
+        wr_quic_send_task(&qc->flush);
     if (!qc->over)
         close_now(qc);
 }
@@ -254,18 +237,6 @@ static void expect_data(struct wr_quic_conn *qc)
     qc->silence = soon;
     qc->asked = false;
     ngtcp2_conn_set_keep_alive_timeout(qc->ng, (ngtcp2_duration)soon);
-}
-
-static void grow_silence(struct wr_quic_conn *qc, wr_time now)
-{
-    if (qc->silence == 0 || now - qc->heard_at < qc->silence)
-        return;
-    qc->silence = qc->silence * 7 / 4;    /* not twice: it must not keep step with anything */
-    qc->asked = true;
-    if (qc->silence >= qc->keepalive)
-        qc->silence = 0;
-    ngtcp2_conn_set_keep_alive_timeout(
-        qc->ng, (ngtcp2_duration)(qc->silence ? qc->silence : qc->keepalive));
 }
 
 /* The smaller one of both sides' time-outs counts; a third of it leaves room for two lost packets. */
@@ -444,7 +415,7 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     qc->q = q;
     qc->sock = sock;
     qc->window = WR_QUIC_CONN_WINDOW;
-    qc->send_cap = SEND_CAP_MIN;
+    qc->send_cap = WR_QUIC_SEND_MIN;
     qc->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_ng, .user_data = qc};
     wr_list_init(&qc->ids);
     wr_list_init(&qc->streams);
@@ -461,7 +432,7 @@ static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *setting
 {
     uint64_t streams = qc->q->ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max;
     ngtcp2_settings_default(settings);
-    settings->initial_ts = now_of(qc);
+    settings->initial_ts = wr_quic_now(qc);
     settings->rand_ctx.native_handle = qc->q->env;
     settings->max_tx_udp_payload_size = WR_QUIC_DATAGRAM;
     settings->handshake_timeout = WR_QUIC_HANDSHAKE;
@@ -616,7 +587,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
         return;
     qc->conn.bytes_in += len;
     qc->inside = true;
-    int rc = ngtcp2_conn_read_pkt(qc->ng, path, &pi, data, len, now_of(qc));
+    int rc = ngtcp2_conn_read_pkt(qc->ng, path, &pi, data, len, wr_quic_now(qc));
     qc->inside = false;
     if (qc->close_wanted && !qc->over) {
         close_now(qc);
@@ -625,7 +596,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
     if (qc->over)
         return;
     if (rc != 0) {
-        fail(qc, rc);
+        wr_quic_conn_fail(qc, rc);
         return;
     }
     qc->heard_at = wr_env_now(qc->q->env);
@@ -640,246 +611,10 @@ bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const
     if (qc->over || !remote || remote->disable_active_migration)
         return false;
     wr_quic_make_path(&path, local, &qc->conn.remote);
-    if (ngtcp2_conn_initiate_immediate_migration(qc->ng, &path.path, now_of(qc)) != 0)
+    if (ngtcp2_conn_initiate_immediate_migration(qc->ng, &path.path, wr_quic_now(qc)) != 0)
         return false;
     qc->sock = sock;
     qc->conn.local = *local;
     wr_quic_conn_want_flush(qc);
     return true;
-}
-
-/* ---- sending ------------------------------------------------------------------------------------- */
-
-/* Datagrams of one size, path and mark, to be sent together. */
-struct batch {
-    ngtcp2_path_storage path;
-    uint8_t ecn;
-    size_t len, segment, count;
-};
-
-static struct wr_quic_stream *first_ready(struct wr_quic_conn *qc)
-{
-    return wr_list_empty(&qc->ready) ? NULL : wr_list_entry(qc->ready.next, struct wr_quic_stream, ready);
-}
-
-/* After a piece of this stream was taken: the next stream's turn. */
-static void rotate(struct wr_quic_conn *qc, struct wr_quic_stream *qs, uint64_t taken, bool fin)
-{
-    wr_quic_stream_sent(qs, (size_t)taken, fin);
-    wr_list_remove(&qs->ready);
-    if (qs->sent < qs->end || (qs->shut && !qs->fin_sent))
-        wr_list_append(&qc->ready, &qs->ready);
-}
-
-/* Makes one packet; 0: nothing may or need be sent now. */
-static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngtcp2_pkt_info *pi,
-                                 uint8_t *dest, size_t room)
-{
-    for (;;) {
-        struct wr_quic_stream *qs = first_ready(qc);
-        ngtcp2_vec vec[PIECES_MAX];
-        bool fin = false;
-        ngtcp2_ssize taken = -1;
-        size_t count = qs ? wr_quic_stream_pieces(qs, vec, PIECES_MAX, &fin) : 0;
-        uint32_t flags = qs ? NGTCP2_WRITE_STREAM_FLAG_MORE : NGTCP2_WRITE_STREAM_FLAG_NONE;
-        if (fin)
-            flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
-        ngtcp2_ssize n = ngtcp2_conn_writev_stream(qc->ng, path, pi, dest, room, &taken, flags,
-                                                   qs ? qs->id : -1, vec, count, now_of(qc));
-        if (qs && taken >= 0) {
-            size_t offered = 0;
-            for (size_t i = 0; i < count; i++)
-                offered += vec[i].len;
-            rotate(qc, qs, (uint64_t)taken, fin && (size_t)taken == offered);
-        }
-        if (!qs || n >= 0)
-            return n;
-        switch (n) {
-        case NGTCP2_ERR_WRITE_MORE:
-            break;
-        case NGTCP2_ERR_STREAM_DATA_BLOCKED:
-            wr_list_remove(&qs->ready);
-            if (ngtcp2_conn_get_max_data_left(qc->ng) == 0)
-                wr_list_append(&qc->starved, &qs->ready);
-            break;
-        case NGTCP2_ERR_STREAM_SHUT_WR:
-        case NGTCP2_ERR_STREAM_NOT_FOUND:
-            wr_quic_stream_stopped(qs);
-            break;
-        default:
-            return n;
-        }
-    }
-}
-
-/* Hands the batch over. False: no more for now. */
-static bool send_batch(struct wr_quic_conn *qc, struct batch *b, const uint8_t *data)
-{
-    if (b->len == 0)
-        return true;
-    size_t len = b->len;
-    b->len = b->count = 0;
-    qc->conn.bytes_out += len;
-    int rc = wr_quic_send(qc->sock, &b->path.path, b->ecn, data, len, b->segment);
-    if (rc == WR_EUNREACH && qc->conn.state == WR_CONN_OPENING && qc->conn.bytes_in == 0) {
-        forget(qc, WR_EUNREACH);    /* no need to wait for a time-out: other addresses may do */
-        return false;
-    }
-    if (rc != WR_ELIMIT)
-        return true;
-    wr_list_remove(&qc->jam_node);
-    wr_list_append(&qc->q->jammed, &qc->jam_node);
-    return false;
-}
-
-/* Whether the packet just made at the batch's end belongs to it. */
-static bool fits(const struct batch *b, const ngtcp2_path *path, uint8_t ecn, size_t len)
-{
-    return b->len == 0 || (ecn == b->ecn && len <= b->segment && ngtcp2_path_eq(path, &b->path.path));
-}
-
-static void put(struct batch *b, const ngtcp2_path *path, uint8_t ecn, size_t len)
-{
-    if (b->len == 0) {
-        ngtcp2_path_storage_zero(&b->path);
-        ngtcp2_path_copy(&b->path.path, path);
-        b->ecn = ecn;
-        b->segment = len;
-    }
-    b->len += len;
-    b->count++;
-}
-
-/* Pacing is for queues on the way; there are none within a machine. */
-static bool paced(const struct wr_quic_conn *qc)
-{
-    return wr_ip_classify(&qc->conn.remote.ip) != WR_IP_LOOPBACK;
-}
-
-/* Sends what ngtcp2 has; returns 0 when that is all, 1 when the turn is used up, -1 when it is over or
- * must wait. */
-static int send_all(struct wr_quic_conn *qc)
-{
-    uint8_t *buffer = qc->q->ctx->scratch;
-    struct batch b = {.len = 0};
-    size_t total = 0, quantum = FLUSH_TURN;
-    size_t room = qc->narrow ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : WR_QUIC_DATAGRAM;
-    if (paced(qc) && ngtcp2_conn_get_send_quantum(qc->ng) < quantum)
-        quantum = ngtcp2_conn_get_send_quantum(qc->ng);
-    for (;;) {
-        ngtcp2_path_storage ps;
-        ngtcp2_pkt_info pi = {0};
-        ngtcp2_path_storage_zero(&ps);
-        ngtcp2_ssize n = write_packet(qc, &ps.path, &pi, buffer + b.len, room);
-        if (n < 0) {
-            send_batch(qc, &b, buffer);
-            if (!qc->over)
-                fail(qc, (int)n);
-            return -1;
-        }
-        size_t len = (size_t)n;
-        if (len == 0)
-            return send_batch(qc, &b, buffer) ? 0 : -1;
-        if (!fits(&b, &ps.path, (uint8_t)pi.ecn, len)) {
-            size_t at = b.len;
-            bool sent = send_batch(qc, &b, buffer);
-            if (!sent && qc->over)
-                return -1;
-            memmove(buffer, buffer + at, len);
-            put(&b, &ps.path, (uint8_t)pi.ecn, len);
-            if (!sent)
-                return -1;    /* this one packet counts as lost */
-        } else {
-            put(&b, &ps.path, (uint8_t)pi.ecn, len);
-        }
-        total += len;
-        bool last = len < b.segment || b.count >= WR_DGRAM_SEGMENTS ||
-                    b.len + b.segment > WR_DGRAM_BATCH;
-        if (last && !send_batch(qc, &b, buffer))
-            return -1;
-        if (total >= quantum)
-            return send_batch(qc, &b, buffer) ? 1 : -1;
-    }
-}
-
-static void set_timer(struct wr_quic_conn *qc)
-{
-    struct wr_env *env = qc->q->env;
-    ngtcp2_tstamp expiry = ngtcp2_conn_get_expiry(qc->ng);
-    if (expiry == UINT64_MAX) {
-        wr_timer_stop(env, &qc->timer);
-        return;
-    }
-    wr_time at = (wr_time)expiry, now = wr_env_now(env);
-    if (!wr_list_empty(&qc->jam_node) && at < now + JAM_WAIT)
-        at = now + JAM_WAIT;
-    /* What is overdue although everything was just done about it may wait: it must not spin. */
-    if (at <= now)
-        at = now + OVERDUE_WAIT;
-    if (qc->timer.at != at)
-        wr_timer_start(env, &qc->timer, at, on_timer);
-}
-
-/* Follows the congestion window, so that a stream can keep the path full and no more. */
-static void update_send_cap(struct wr_quic_conn *qc)
-{
-    ngtcp2_conn_info info;
-    ngtcp2_conn_get_conn_info(qc->ng, &info);
-    uint64_t cap = 2 * info.cwnd;
-    qc->send_cap = cap < SEND_CAP_MIN ? SEND_CAP_MIN : cap > SEND_CAP_MAX ? SEND_CAP_MAX : cap;
-}
-
-static void flush_task(struct wr_task *task)
-{
-    struct wr_quic_conn *qc = wr_list_entry(task, struct wr_quic_conn, flush);
-    if (qc->over)
-        return;
-    if (qc->opens) {
-        qc->opens = false;
-        wr_conn_retry_opens(&qc->conn);
-    }
-    if (qc->room) {
-        qc->room = false;
-        update_send_cap(qc);
-        wr_conn_writable(&qc->conn);
-    }
-    if (!wr_list_empty(&qc->jam_node))
-        return;    /* called again when there is room */
-    int rc = send_all(qc);
-    if (qc->over)
-        return;
-    grow_silence(qc, wr_env_now(qc->q->env));
-    if (paced(qc))
-        ngtcp2_conn_update_pkt_tx_time(qc->ng, now_of(qc));
-    set_timer(qc);
-    if (rc > 0 && !paced(qc))
-        wr_timer_start(qc->q->env, &qc->timer, wr_env_now(qc->q->env), on_timer);
-}
-
-/* Probes go unanswered: perhaps the path has become too narrow for packets that used to fit. ngtcp2 only
- * ever finds out that larger ones do (RFC 8899 section 4.4 has the black hole that it leaves out). */
-static void watch_losses(struct wr_quic_conn *qc)
-{
-    ngtcp2_conn_info info;
-    if (qc->narrow || qc->conn.state != WR_CONN_OPEN)
-        return;
-    ngtcp2_conn_get_conn_info(qc->ng, &info);
-    qc->narrow = info.pto_count >= NARROW_PTOS;
-}
-
-static void on_timer(struct wr_timer *timer)
-{
-    struct wr_quic_conn *qc = wr_list_entry(timer, struct wr_quic_conn, timer);
-    ngtcp2_tstamp now = now_of(qc);
-    if (ngtcp2_conn_get_expiry(qc->ng) <= now) {
-        qc->inside = true;
-        int rc = ngtcp2_conn_handle_expiry(qc->ng, now);
-        qc->inside = false;
-        if (rc != 0) {
-            fail(qc, rc);
-            return;
-        }
-        watch_losses(qc);
-    }
-    wr_quic_conn_want_flush(qc);
 }

@@ -1,5 +1,6 @@
 /* quic_impl.h - the inside of QUIC, shared by quic.c (sockets, routing, strangers), quic_conn.c (one
- * connection), quic_linger.c (farewells) and quic_stream.c. Service, private. */
+ * connection), quic_send.c (its packets and its timer), quic_linger.c (farewells) and quic_stream.c. Service,
+ * private. */
 #ifndef WR_QUIC_IMPL_H
 #define WR_QUIC_IMPL_H
 
@@ -20,6 +21,7 @@
 #define WR_QUIC_STREAM_MAX    (10 * 1024 * 1024)    /* bytes it may grow to; go */
 #define WR_QUIC_CONN_WINDOW   (768 * 1024)          /* bytes at first, all streams together; go */
 #define WR_QUIC_CONN_MAX      (15 * 1024 * 1024)    /* go */
+#define WR_QUIC_SEND_MIN      (128 * 1024)          /* bytes a stream may have queued at least; as yamux */
 
 struct wr_quic_conn;
 struct wr_quic_linger;
@@ -149,6 +151,19 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
 void wr_quic_conn_want_flush(struct wr_quic_conn *qc);
 /* Goes on from this address of ours. False: it cannot. */
 bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const struct wr_addr *local);
+
+/* ngtcp2 cannot go on: says so to the peer and to the swarm. */
+void wr_quic_conn_fail(struct wr_quic_conn *qc, int rc);
+/* Over without a word: nobody is there, or it never began. */
+void wr_quic_conn_forget(struct wr_quic_conn *qc, int err);
+static inline ngtcp2_tstamp wr_quic_now(const struct wr_quic_conn *qc)
+{
+    return (ngtcp2_tstamp)wr_env_now(qc->q->env);
+}
+
+/* ---- quic_send.c */
+/* Sends what there is to send and sets the timer: the task qc->flush. */
+void wr_quic_send_task(struct wr_task *task);
 
 /* ---- quic_linger.c: a connection that is over still answers for a while */
 /* Takes the ids of qc over. len 0: only keeps quiet. */

@@ -1,0 +1,259 @@
+/* Sending and time of one QUIC connection: packets from what streams hold, batches, the timer. */
+#include "transport/quic_impl.h"
+
+#include <string.h>
+
+#define PIECES_MAX   8               /* of one stream's data in one packet */
+#define FLUSH_TURN   (1024 * 1024)   /* bytes sent in one turn before others get theirs; ours */
+#define NARROW_PTOS  3               /* probe time-outs in a row: then large packets are suspected; ours */
+#define SEND_CAP_MAX (4 * 1024 * 1024)    /* bytes queued per stream; as yamux */
+#define OVERDUE_WAIT (1 * WR_MSEC)   /* ours */
+#define JAM_WAIT     (1 * WR_MSEC)   /* least wait for a timer while the socket is full */
+
+/* Datagrams of one size, path and mark, to be sent together. */
+struct batch {
+    ngtcp2_path_storage path;
+    uint8_t ecn;
+    size_t len, segment, count;
+};
+
+static struct wr_quic_stream *first_ready(struct wr_quic_conn *qc)
+{
+    return wr_list_empty(&qc->ready) ? NULL : wr_list_entry(qc->ready.next, struct wr_quic_stream, ready);
+}
+
+/* After a piece of this stream was taken: the next stream's turn. */
+static void rotate(struct wr_quic_conn *qc, struct wr_quic_stream *qs, uint64_t taken, bool fin)
+{
+    wr_quic_stream_sent(qs, (size_t)taken, fin);
+    wr_list_remove(&qs->ready);
+    if (qs->sent < qs->end || (qs->shut && !qs->fin_sent))
+        wr_list_append(&qc->ready, &qs->ready);
+}
+
+/* Makes one packet; 0: nothing may or need be sent now. */
+static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngtcp2_pkt_info *pi,
+                                 uint8_t *dest, size_t room)
+{
+    for (;;) {
+        struct wr_quic_stream *qs = first_ready(qc);
+        ngtcp2_vec vec[PIECES_MAX];
+        bool fin = false;
+        ngtcp2_ssize taken = -1;
+        size_t count = qs ? wr_quic_stream_pieces(qs, vec, PIECES_MAX, &fin) : 0;
+        uint32_t flags = qs ? NGTCP2_WRITE_STREAM_FLAG_MORE : NGTCP2_WRITE_STREAM_FLAG_NONE;
+        if (fin)
+            flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
+        ngtcp2_ssize n = ngtcp2_conn_writev_stream(qc->ng, path, pi, dest, room, &taken, flags,
+                                                   qs ? qs->id : -1, vec, count, wr_quic_now(qc));
+        if (qs && taken >= 0) {
+            size_t offered = 0;
+            for (size_t i = 0; i < count; i++)
+                offered += vec[i].len;
+            rotate(qc, qs, (uint64_t)taken, fin && (size_t)taken == offered);
+        }
+        if (!qs || n >= 0)
+            return n;
+        switch (n) {
+        case NGTCP2_ERR_WRITE_MORE:
+            break;
+        case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+            wr_list_remove(&qs->ready);
+            if (ngtcp2_conn_get_max_data_left(qc->ng) == 0)
+                wr_list_append(&qc->starved, &qs->ready);
+            break;
+        case NGTCP2_ERR_STREAM_SHUT_WR:
+        case NGTCP2_ERR_STREAM_NOT_FOUND:
+            wr_quic_stream_stopped(qs);
+            break;
+        default:
+            return n;
+        }
+    }
+}
+
+/* Hands the batch over. False: no more for now. */
+static bool send_batch(struct wr_quic_conn *qc, struct batch *b, const uint8_t *data)
+{
+    if (b->len == 0)
+        return true;
+    size_t len = b->len;
+    b->len = b->count = 0;
+    qc->conn.bytes_out += len;
+    int rc = wr_quic_send(qc->sock, &b->path.path, b->ecn, data, len, b->segment);
+    if (rc == WR_EUNREACH && qc->conn.state == WR_CONN_OPENING && qc->conn.bytes_in == 0) {
+        wr_quic_conn_forget(qc, WR_EUNREACH);    /* no need to wait for a time-out: other addresses may do */
+        return false;
+    }
+    if (rc != WR_ELIMIT)
+        return true;
+    wr_list_remove(&qc->jam_node);
+    wr_list_append(&qc->q->jammed, &qc->jam_node);
+    return false;
+}
+
+/* Whether the packet just made at the batch's end belongs to it. */
+static bool fits(const struct batch *b, const ngtcp2_path *path, uint8_t ecn, size_t len)
+{
+    return b->len == 0 || (ecn == b->ecn && len <= b->segment && ngtcp2_path_eq(path, &b->path.path));
+}
+
+static void put(struct batch *b, const ngtcp2_path *path, uint8_t ecn, size_t len)
+{
+    if (b->len == 0) {
+        ngtcp2_path_storage_zero(&b->path);
+        ngtcp2_path_copy(&b->path.path, path);
+        b->ecn = ecn;
+        b->segment = len;
+    }
+    b->len += len;
+    b->count++;
+}
+
+/* Pacing is for queues on the way; there are none within a machine. */
+static bool paced(const struct wr_quic_conn *qc)
+{
+    return wr_ip_classify(&qc->conn.remote.ip) != WR_IP_LOOPBACK;
+}
+
+/* Sends what ngtcp2 has; returns 0 when that is all, 1 when the turn is used up, -1 when it is over or
+ * must wait. */
+static int send_all(struct wr_quic_conn *qc)
+{
+    uint8_t *buffer = qc->q->ctx->scratch;
+    struct batch b = {.len = 0};
+    size_t total = 0, quantum = FLUSH_TURN;
+    size_t room = qc->narrow ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : WR_QUIC_DATAGRAM;
+    if (paced(qc) && ngtcp2_conn_get_send_quantum(qc->ng) < quantum)
+        quantum = ngtcp2_conn_get_send_quantum(qc->ng);
+    for (;;) {
+        ngtcp2_path_storage ps;
+        ngtcp2_pkt_info pi = {0};
+        ngtcp2_path_storage_zero(&ps);
+        ngtcp2_ssize n = write_packet(qc, &ps.path, &pi, buffer + b.len, room);
+        if (n < 0) {
+            send_batch(qc, &b, buffer);
+            if (!qc->over)
+                wr_quic_conn_fail(qc, (int)n);
+            return -1;
+        }
+        size_t len = (size_t)n;
+        if (len == 0)
+            return send_batch(qc, &b, buffer) ? 0 : -1;
+        if (!fits(&b, &ps.path, (uint8_t)pi.ecn, len)) {
+            size_t at = b.len;
+            bool sent = send_batch(qc, &b, buffer);
+            if (!sent && qc->over)
+                return -1;
+            memmove(buffer, buffer + at, len);
+            put(&b, &ps.path, (uint8_t)pi.ecn, len);
+            if (!sent)
+                return -1;    /* this one packet counts as lost */
+        } else {
+            put(&b, &ps.path, (uint8_t)pi.ecn, len);
+        }
+        total += len;
+        bool last = len < b.segment || b.count >= WR_DGRAM_SEGMENTS ||
+                    b.len + b.segment > WR_DGRAM_BATCH;
+        if (last && !send_batch(qc, &b, buffer))
+            return -1;
+        if (total >= quantum)
+            return send_batch(qc, &b, buffer) ? 1 : -1;
+    }
+}
+
+static void grow_silence(struct wr_quic_conn *qc, wr_time now)
+{
+    if (qc->silence == 0 || now - qc->heard_at < qc->silence)
+        return;
+    qc->silence = qc->silence * 7 / 4;    /* not twice: it must not keep step with anything */
+    qc->asked = true;
+    if (qc->silence >= qc->keepalive)
+        qc->silence = 0;
+    ngtcp2_conn_set_keep_alive_timeout(
+        qc->ng, (ngtcp2_duration)(qc->silence ? qc->silence : qc->keepalive));
+}
+
+static void on_timer(struct wr_timer *timer);
+
+static void set_timer(struct wr_quic_conn *qc)
+{
+    struct wr_env *env = qc->q->env;
+    ngtcp2_tstamp expiry = ngtcp2_conn_get_expiry(qc->ng);
+    if (expiry == UINT64_MAX) {
+        wr_timer_stop(env, &qc->timer);
+        return;
+    }
+    wr_time at = (wr_time)expiry, now = wr_env_now(env);
+    if (!wr_list_empty(&qc->jam_node) && at < now + JAM_WAIT)
+        at = now + JAM_WAIT;
+    /* What is overdue although everything was just done about it may wait: it must not spin. */
+    if (at <= now)
+        at = now + OVERDUE_WAIT;
+    if (qc->timer.at != at)
+        wr_timer_start(env, &qc->timer, at, on_timer);
+}
+
+/* Follows the congestion window, so that a stream can keep the path full and no more. */
+static void update_send_cap(struct wr_quic_conn *qc)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(qc->ng, &info);
+    uint64_t cap = 2 * info.cwnd;
+    qc->send_cap = cap < WR_QUIC_SEND_MIN ? WR_QUIC_SEND_MIN : cap > SEND_CAP_MAX ? SEND_CAP_MAX : cap;
+}
+
+void wr_quic_send_task(struct wr_task *task)
+{
+    struct wr_quic_conn *qc = wr_list_entry(task, struct wr_quic_conn, flush);
+    if (qc->over)
+        return;
+    if (qc->opens) {
+        qc->opens = false;
+        wr_conn_retry_opens(&qc->conn);
+    }
+    if (qc->room) {
+        qc->room = false;
+        update_send_cap(qc);
+        wr_conn_writable(&qc->conn);
+    }
+    if (!wr_list_empty(&qc->jam_node))
+        return;    /* called again when there is room */
+    int rc = send_all(qc);
+    if (qc->over)
+        return;
+    grow_silence(qc, wr_env_now(qc->q->env));
+    if (paced(qc))
+        ngtcp2_conn_update_pkt_tx_time(qc->ng, wr_quic_now(qc));
+    set_timer(qc);
+    if (rc > 0 && !paced(qc))
+        wr_timer_start(qc->q->env, &qc->timer, wr_env_now(qc->q->env), on_timer);
+}
+
+/* Probes go unanswered: perhaps the path has become too narrow for packets that used to fit. ngtcp2 only
+ * ever finds out that larger ones do (RFC 8899 section 4.4 has the black hole that it leaves out). */
+static void watch_losses(struct wr_quic_conn *qc)
+{
+    ngtcp2_conn_info info;
+    if (qc->narrow || qc->conn.state != WR_CONN_OPEN)
+        return;
+    ngtcp2_conn_get_conn_info(qc->ng, &info);
+    qc->narrow = info.pto_count >= NARROW_PTOS;
+}
+
+static void on_timer(struct wr_timer *timer)
+{
+    struct wr_quic_conn *qc = wr_list_entry(timer, struct wr_quic_conn, timer);
+    ngtcp2_tstamp now = wr_quic_now(qc);
+    if (ngtcp2_conn_get_expiry(qc->ng) <= now) {
+        qc->inside = true;
+        int rc = ngtcp2_conn_handle_expiry(qc->ng, now);
+        qc->inside = false;
+        if (rc != 0) {
+            wr_quic_conn_fail(qc, rc);
+            return;
+        }
+        watch_losses(qc);
+    }
+    wr_quic_conn_want_flush(qc);
+}
