@@ -155,6 +155,26 @@ struct count {
     struct wr_totals *out;
 };
 
+const wr_time wr_methods_rtt_bounds[WR_RTT_BOUNDS] = {
+    1 * WR_MSEC, 10 * WR_MSEC, 30 * WR_MSEC, 100 * WR_MSEC, 300 * WR_MSEC, 1 * WR_SEC};
+
+static void count_path(const struct wr_conn *c, struct wr_totals *out)
+{
+    struct wr_conn_stats stats;
+    size_t slot = 0;
+    wr_conn_stats(c, &stats);
+    out->cwnd += stats.cwnd;
+    out->loss_events += stats.loss_events;
+    out->migrations += stats.migrations;
+    out->quic += strcmp(c->mux->transport, "quic-v1") == 0;
+    out->tcp += strcmp(c->mux->transport, "tcp") == 0;
+    if (!stats.rtt)
+        return;
+    while (slot < WR_RTT_BOUNDS && stats.rtt > wr_methods_rtt_bounds[slot])
+        slot++;
+    out->rtts[slot]++;
+}
+
 static void count_conn(struct wr_conn *c, void *arg)
 {
     const struct count *count = arg;
@@ -170,6 +190,7 @@ static void count_conn(struct wr_conn *c, void *arg)
         out->noise++;
     else
         out->tls++;
+    count_path(c, out);
     if (wr_swarm_conn(count->m->o.swarm, &c->peer) != c)
         return; /* a peer counts once, by its best connection */
     const char *path = wr_methods_path(count->m, c);
@@ -188,6 +209,8 @@ void wr_methods_totals(const struct wr_methods *m, struct wr_totals *out)
     memset(out, 0, sizeof(*out));
     out->bytes_in = m->closed_in;
     out->bytes_out = m->closed_out;
+    out->loss_events = m->closed_losses;
+    out->migrations = m->closed_moves;
     wr_swarm_each(m->o.swarm, count_conn, &count);
 }
 
@@ -233,6 +256,10 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     struct wr_methods *m = wr_list_entry(watch, struct wr_methods, watch);
     char peer[WR_PEERID_TEXT];
     if (event->type == WR_SWARM_CLOSED && event->conn) {
+        struct wr_conn_stats stats;
+        wr_conn_stats(event->conn, &stats);
+        m->closed_losses += stats.loss_events;
+        m->closed_moves += stats.migrations;
         m->closed_in += event->conn->bytes_in;
         m->closed_out += event->conn->bytes_out;
     }

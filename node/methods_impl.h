@@ -15,6 +15,7 @@ struct wr_methods {
     struct wr_swarm_watch watch;
     wr_time started_at;
     uint64_t closed_in, closed_out; /* bytes of connections that are gone */
+    uint64_t closed_losses, closed_moves; /* what befell those over QUIC */
     struct wr_list waits;           /* methods_look.c: calls of `wait` */
     struct wr_timer wait_timer;
     struct wr_list rules; /* methods_peer.c */
@@ -73,9 +74,15 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
                             const struct wr_peerid *peer, int err);
 double wr_methods_ms(wr_time t);
 
+#define WR_RTT_BOUNDS 6
+extern const wr_time wr_methods_rtt_bounds[WR_RTT_BOUNDS];
+
 struct wr_totals {
-    size_t peers, direct, relayed, lan, inbound, outbound, noise, tls, streams;
+    size_t peers, direct, relayed, lan, inbound, outbound, noise, tls, tcp, quic, streams;
     uint64_t bytes_in, bytes_out;
+    uint64_t loss_events, migrations;    /* of QUIC, since the start */
+    uint64_t cwnd;                       /* bytes, of all connections together */
+    size_t rtts[WR_RTT_BOUNDS + 1];      /* connections by wr_methods_rtt_bounds; the last: slower */
 };
 void wr_methods_totals(const struct wr_methods *m, struct wr_totals *out);
 

@@ -121,6 +121,17 @@ static void pack_peer_counts(struct wr_pack *p, const struct wr_totals *totals)
     wr_pack_u64(p, "outbound", totals->outbound);
     wr_pack_u64(p, "noise", totals->noise);
     wr_pack_u64(p, "tls", totals->tls);
+    wr_pack_u64(p, "tcp", totals->tcp);
+    wr_pack_u64(p, "quic", totals->quic);
+    wr_pack_end(p);
+}
+
+static void pack_quic(struct wr_pack *p, const struct wr_totals *totals)
+{
+    wr_pack_map(p, "quic");
+    wr_pack_u64(p, "connections", totals->quic);
+    wr_pack_u64(p, "loss_events", totals->loss_events);
+    wr_pack_u64(p, "migrations", totals->migrations);
     wr_pack_end(p);
 }
 
@@ -145,6 +156,7 @@ static void on_status(void *arg, struct wr_call *call, struct wr_params *params)
     wr_pack_u64(p, "streams", totals.streams);
     wr_pack_u64(p, "bytes_in", totals.bytes_in);
     wr_pack_u64(p, "bytes_out", totals.bytes_out);
+    pack_quic(p, &totals);
     wr_methods_pack_dht(m, p);
     wr_pack_text(p, "limits_knob", wr_config_get(m->o.config, WR_CONFIG_LIMITS));
     pack_limits(m, p);
@@ -212,6 +224,28 @@ static void pack_known(const struct wr_methods *m, struct wr_pack *p, const stru
     wr_pack_end(p);
 }
 
+/* What a carrier does not know is left out; what is QUIC's or TCP's alone stands with those alone. */
+static void pack_path(struct wr_pack *p, const struct wr_conn *c)
+{
+    struct wr_conn_stats s;
+    wr_conn_stats(c, &s);
+    if (wr_conn_rtt(c))
+        wr_pack_double(p, "rtt_ms", wr_methods_ms(wr_conn_rtt(c)));
+    if (s.rtt)
+        wr_pack_double(p, "rtt_smoothed_ms", wr_methods_ms(s.rtt));
+    if (s.cwnd) {
+        wr_pack_u64(p, "cwnd", s.cwnd);
+        wr_pack_u64(p, "in_flight", s.in_flight);
+        wr_pack_u64(p, "mtu", s.mtu);
+    }
+    if (c->udp) {
+        wr_pack_u64(p, "loss_events", s.loss_events);
+        wr_pack_u64(p, "migrations", s.migrations);
+    } else if (s.cwnd) {
+        wr_pack_u64(p, "retransmits", s.retransmits);
+    }
+}
+
 static void list_conn(struct wr_conn *c, void *arg)
 {
     const struct listing *l = arg;
@@ -224,8 +258,7 @@ static void list_conn(struct wr_conn *c, void *arg)
     wr_pack_text(p, "transport", c->mux->transport);
     wr_pack_text(p, "security", wr_conn_security(c));
     wr_pack_text(p, "muxer", c->mux->muxer);
-    if (wr_conn_rtt(c))
-        wr_pack_double(p, "rtt_ms", wr_methods_ms(wr_conn_rtt(c)));
+    pack_path(p, c);
     wr_pack_u64(p, "streams", c->stream_count);
     wr_pack_u64(p, "age_ms", (uint64_t)((wr_env_now(l->m->env) - c->opened_at) / WR_MSEC));
     wr_pack_u64(p, "bytes_in", c->bytes_in);

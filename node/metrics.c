@@ -4,6 +4,7 @@
 #include "identify/identify.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static void head(struct wr_buf *out, const char *name, const char *type, const char *help)
 {
@@ -38,6 +39,20 @@ static void limits(const struct wr_methods *m, struct wr_buf *out)
                  l->of[i].refused);
 }
 
+/* The number below each bound, as a histogram's buckets are read. */
+static void rtts(struct wr_buf *out, const struct wr_totals *t)
+{
+    uint64_t below = 0;
+    head(out, "connections_rtt", "gauge", "Open connections whose smoothed round trip is at most le seconds.");
+    for (size_t i = 0; i <= WR_RTT_BOUNDS; i++) {
+        char bound[16] = "+Inf";
+        below += t->rtts[i];
+        if (i < WR_RTT_BOUNDS)
+            (void)snprintf(bound, sizeof(bound), "%g", (double)wr_methods_rtt_bounds[i] / (double)WR_SEC);
+        labelled(out, "connections_rtt", "le", bound, below);
+    }
+}
+
 static void connections(const struct wr_methods *m, struct wr_buf *out)
 {
     struct wr_totals t;
@@ -52,6 +67,14 @@ static void connections(const struct wr_methods *m, struct wr_buf *out)
     head(out, "connections_security", "gauge", "Open connections by what encrypts them.");
     labelled(out, "connections_security", "protocol", "noise", t.noise);
     labelled(out, "connections_security", "protocol", "tls", t.tls);
+    head(out, "connections_transport", "gauge", "Open connections by what carries them.");
+    labelled(out, "connections_transport", "protocol", "tcp", t.tcp);
+    labelled(out, "connections_transport", "protocol", "quic", t.quic);
+    rtts(out, &t);
+    value(out, "cwnd_bytes", "gauge", "Congestion windows, all connections together.", t.cwnd);
+    value(out, "quic_loss_events_total", "counter", "How often losses made a QUIC sender slow down.",
+          t.loss_events);
+    value(out, "quic_migrations_total", "counter", "Changes of address of QUIC connections.", t.migrations);
     value(out, "streams", "gauge", "Open streams.", t.streams);
     head(out, "bytes_total", "counter", "Bytes on the wire.");
     labelled(out, "bytes_total", "direction", "in", t.bytes_in);

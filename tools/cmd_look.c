@@ -57,16 +57,22 @@ static void status_peers(const msgpack_object *status)
 {
     char in[32], out[32];
     const msgpack_object *peers = wr_rpc_find(status, "peers");
+    const msgpack_object *quic = wr_rpc_find(status, "quic");
     (void)printf("peers       %llu (%llu direct, %llu relayed, %llu on the local network)\n",
                  (unsigned long long)print_u64(peers, "connected"),
                  (unsigned long long)print_u64(peers, "direct"),
                  (unsigned long long)print_u64(peers, "relayed"),
                  (unsigned long long)print_u64(peers, "lan"));
-    (void)printf("connections %llu in, %llu out; %llu by noise, %llu by tls\n",
+    (void)printf("connections %llu in, %llu out; %llu over tcp, %llu over quic; %llu by noise, %llu by tls\n",
                  (unsigned long long)print_u64(peers, "inbound"),
                  (unsigned long long)print_u64(peers, "outbound"),
+                 (unsigned long long)print_u64(peers, "tcp"),
+                 (unsigned long long)print_u64(peers, "quic"),
                  (unsigned long long)print_u64(peers, "noise"),
                  (unsigned long long)print_u64(peers, "tls"));
+    (void)printf("quic        %llu times slowed down by losses, %llu changes of address\n",
+                 (unsigned long long)print_u64(quic, "loss_events"),
+                 (unsigned long long)print_u64(quic, "migrations"));
     (void)printf("traffic     %s in, %s out\n", print_size(print_u64(status, "bytes_in"), in),
                  print_size(print_u64(status, "bytes_out"), out));
 }
@@ -185,18 +191,26 @@ static int run_peers(struct cli *cli)
     if (json_rows(cli, rows, count))
         return finish(&c, &reply);
     if (count)
-        (void)printf("%-52s  %-7s  %-3s  %9s  %7s  %8s  %-20s  %s\n", "PEER", "PATH", "DIR", "RTT",
-                     "STREAMS", "AGE", "AGENT", "ADDRESS");
+        (void)printf("%-52s  %-7s  %-3s  %-7s  %9s  %9s  %6s  %5s  %7s  %8s  %-20s  %s\n", "PEER", "PATH",
+                     "DIR", "OVER", "RTT", "WINDOW", "LOSSES", "MOVES", "STREAMS", "AGE", "AGENT",
+                     "ADDRESS");
     for (uint32_t i = 0; i < count; i++) {
         char peer[PRINT_TEXT], path[PRINT_TEXT], dir[PRINT_TEXT], agent[PRINT_TEXT],
-            addr[PRINT_TEXT];
-        char age[32], rtt[32] = "-";
+            addr[PRINT_TEXT], over[PRINT_TEXT];
+        char age[32], window[32] = "-", rtt[32] = "-";
         double ms = print_number(&rows[i], "rtt_ms");
+        uint64_t cwnd = print_u64(&rows[i], "cwnd");
+        if (cwnd)
+            (void)print_size(cwnd, window);
         if (ms > 0)
             (void)snprintf(rtt, sizeof(rtt), "%.1f ms", ms);
-        (void)printf("%-52s  %-7s  %-3.3s  %9s  %7llu  %8s  %-20.20s  %s\n",
+        (void)printf("%-52s  %-7s  %-3.3s  %-7s  %9s  %9s  %6llu  %5llu  %7llu  %8s  %-20.20s  %s\n",
                      print_text(&rows[i], "peer", peer), print_text(&rows[i], "path", path),
-                     print_text(&rows[i], "direction", dir), rtt,
+                     print_text(&rows[i], "direction", dir), print_text(&rows[i], "transport", over), rtt,
+                     window,
+                     (unsigned long long)(print_u64(&rows[i], "loss_events") +
+                                          print_u64(&rows[i], "retransmits")),
+                     (unsigned long long)print_u64(&rows[i], "migrations"),
                      (unsigned long long)print_u64(&rows[i], "streams"),
                      print_duration(print_u64(&rows[i], "age_ms"), age),
                      print_text(&rows[i], "agent", agent), print_text(&rows[i], "addr", addr));

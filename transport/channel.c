@@ -779,6 +779,20 @@ static wr_time mux_rtt(const struct wr_conn *c)
     return rtt || !ch->sock ? rtt : wr_sock_rtt(ch->sock);
 }
 
+static void mux_stats(const struct wr_conn *c, struct wr_conn_stats *out)
+{
+    const struct channel *ch = of_conn(c);
+    struct wr_sock_stats tcp;
+    if (!ch->sock)
+        return;
+    wr_sock_stats(ch->sock, &tcp);
+    *out = (struct wr_conn_stats){.rtt = tcp.rtt,
+                                  .cwnd = tcp.cwnd,
+                                  .in_flight = tcp.in_flight,
+                                  .retransmits = tcp.retransmits,
+                                  .mtu = tcp.mtu};
+}
+
 static const struct wr_mux_ops mux_ops = {
     .transport = "tcp",
     .muxer = "/yamux/1.0.0",
@@ -793,4 +807,5 @@ static const struct wr_mux_ops mux_ops = {
     .close = mux_close,
     .release = mux_release,
     .rtt = mux_rtt,
+    .stats = mux_stats,
 };

@@ -167,6 +167,13 @@ wr_time wr_conn_rtt(const struct wr_conn *c)
     return c->state == WR_CONN_OPEN ? c->mux->rtt(c) : 0;
 }
 
+void wr_conn_stats(const struct wr_conn *c, struct wr_conn_stats *out)
+{
+    *out = (struct wr_conn_stats){0};
+    if (c->mux->stats)
+        c->mux->stats(c, out);
+}
+
 void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out)
 {
     if (wr_maddr_from_addr(&c->remote, c->udp, out) != 0)

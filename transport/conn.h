@@ -52,6 +52,17 @@ struct wr_conn_events {
 
 enum wr_conn_state { WR_CONN_OPENING, WR_CONN_OPEN, WR_CONN_CLOSED };
 
+/* What is known of a connection's path just now; 0: not known, or nothing. */
+struct wr_conn_stats {
+    wr_time rtt;             /* smoothed */
+    uint64_t cwnd;           /* bytes that may be under way */
+    uint64_t in_flight;      /* bytes that are */
+    uint64_t loss_events;    /* QUIC: how often losses made the sender slow down; each may be several packets */
+    uint64_t retransmits;    /* TCP: segments sent again */
+    uint32_t migrations;     /* QUIC: how often the address of either end changed */
+    uint32_t mtu;            /* bytes of data in one packet */
+};
+
 /* How a carrier moves stream bytes; `s->mux` is its own handle. */
 struct wr_mux_ops {
     const char *transport, *security, *muxer;    /* "tcp", NULL: see wr_conn_security, "/yamux/1.0.0" */
@@ -67,6 +78,7 @@ struct wr_mux_ops {
     void (*close)(struct wr_conn *c, uint32_t code);    /* start to end the connection */
     void (*release)(struct wr_conn *c);                 /* free the carrier; c is freed after it */
     wr_time (*rtt)(const struct wr_conn *c);
+    void (*stats)(const struct wr_conn *c, struct wr_conn_stats *out);    /* NULL: it knows nothing more */
 };
 
 struct wr_conn {
@@ -110,6 +122,7 @@ void wr_conn_close(struct wr_conn *c, uint32_t code);
 struct wr_bytes wr_conn_pubkey(const struct wr_conn *c);    /* PublicKey protobuf; borrowed */
 const char *wr_conn_security(const struct wr_conn *c);    /* "/noise", "/tls/1.0.0"; static */
 wr_time wr_conn_rtt(const struct wr_conn *c);    /* smallest recent, 0 unknown */
+void wr_conn_stats(const struct wr_conn *c, struct wr_conn_stats *out);
 /* Remote or local address as a multiaddr, without /p2p. */
 void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out);
 void wr_conn_local(const struct wr_conn *c, struct wr_maddr *out);

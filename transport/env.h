@@ -150,6 +150,13 @@ void wr_sock_remote(const struct wr_sock *s, struct wr_addr *out);
 bool wr_sock_reused(const struct wr_sock *s);
 /* Smoothed round trip of the kernel, or 0 when unknown. */
 wr_time wr_sock_rtt(const struct wr_sock *s);
+/* What the kernel knows of a TCP connection's path; 0: it does not say. */
+struct wr_sock_stats {
+    wr_time rtt;                              /* smoothed */
+    uint64_t cwnd, in_flight, retransmits;    /* bytes, bytes, segments since the start */
+    uint32_t mtu;                             /* bytes of data in one segment */
+};
+void wr_sock_stats(const struct wr_sock *s, struct wr_sock_stats *out);
 /* Sends what is kept if the kernel takes it at once, then closes; `reset` closes with RST (a listener
  * under load leaves no TIME_WAIT that way). No more calls. */
 void wr_sock_close(struct wr_sock *s, bool reset);

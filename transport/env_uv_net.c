@@ -431,11 +431,23 @@ bool wr_sock_reused(const struct wr_sock *s)
 
 wr_time wr_sock_rtt(const struct wr_sock *s)
 {
+    struct wr_sock_stats stats;
+    wr_sock_stats(s, &stats);
+    return stats.rtt;
+}
+
+void wr_sock_stats(const struct wr_sock *s, struct wr_sock_stats *out)
+{
     struct tcp_info info = {0};
     socklen_t len = sizeof(info);
+    *out = (struct wr_sock_stats){0};
     if ((s->flags & LOCAL) || getsockopt(s->source.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return 0;
-    return (wr_time)info.tcpi_rtt * WR_USEC;
+        return;
+    out->rtt = (wr_time)info.tcpi_rtt * WR_USEC;
+    out->cwnd = (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss;
+    out->in_flight = (uint64_t)info.tcpi_unacked * info.tcpi_snd_mss;
+    out->retransmits = info.tcpi_total_retrans;
+    out->mtu = info.tcpi_snd_mss;
 }
 
 void wr_sock_close(struct wr_sock *s, bool reset)

@@ -554,13 +554,30 @@ static void drop_tls(struct wr_quic_conn *qc)
     qc->confirmed = false;
 }
 
+static void count_move(struct wr_quic_conn *qc, const struct wr_addr *local, const struct wr_addr *remote)
+{
+    char here[WR_ADDR_TEXT], there[WR_ADDR_TEXT];
+    qc->migrations++;
+    qc->cwnd_seen = 0;    /* the new path's window is no judgement on the old one's */
+    wr_addr_print(local, here);
+    wr_addr_print(remote, there);
+    wr_log(wr_env_log(qc->q->env), WR_LOG_DEBUG, "quic", "path changed local=%s remote=%s count=%u", here,
+           there, qc->migrations);
+}
+
 /* The peer may have moved, or its NAT given it another port. */
 static void note_path(struct wr_quic_conn *qc, struct wr_quic_sock *sock)
 {
     const ngtcp2_path *path = ngtcp2_conn_get_path(qc->ng);
+    struct wr_addr local, remote;
     qc->sock = sock;
-    wr_addr_from_sockaddr(path->remote.addr, &qc->conn.remote);
-    wr_addr_from_sockaddr(path->local.addr, &qc->conn.local);
+    wr_addr_from_sockaddr(path->remote.addr, &remote);
+    wr_addr_from_sockaddr(path->local.addr, &local);
+    if (wr_addr_equal(&remote, &qc->conn.remote) && wr_addr_equal(&local, &qc->conn.local))
+        return;
+    count_move(qc, &local, &remote);
+    qc->conn.remote = remote;
+    qc->conn.local = local;
 }
 
 /* What callbacks left to do. */
@@ -614,6 +631,7 @@ bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const
     if (ngtcp2_conn_initiate_immediate_migration(qc->ng, &path.path, wr_quic_now(qc)) != 0)
         return false;
     qc->sock = sock;
+    count_move(qc, local, &qc->conn.remote);
     qc->conn.local = *local;
     wr_quic_conn_want_flush(qc);
     return true;

@@ -96,6 +96,8 @@ struct wr_quic_conn {
     wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
     bool data_came, asked;               /* since the last look; since data came */
     bool narrow;                         /* large packets get lost: no more of them */
+    uint64_t cwnd_seen, loss_events;     /* the window at the last look; how often it was cut since */
+    uint32_t migrations;                 /* changes of either end's address */
     int verdict;                         /* on the peer's certificate */
     bool inside;                         /* ngtcp2 is at work: it must not be called for most things */
     bool over;                           /* said farewell, or forgotten: ng is only to be freed */

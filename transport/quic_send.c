@@ -194,11 +194,14 @@ static void set_timer(struct wr_quic_conn *qc)
         wr_timer_start(env, &qc->timer, at, on_timer);
 }
 
-/* Follows the congestion window, so that a stream can keep the path full and no more. */
-static void update_send_cap(struct wr_quic_conn *qc)
+/* A stream may hold as much as keeps the path full, and no more. That the window was cut is all that ngtcp2 before
+ * 1.19 lets one know of losses: once for all that are found in one round trip. */
+static void follow_window(struct wr_quic_conn *qc)
 {
     ngtcp2_conn_info info;
     ngtcp2_conn_get_conn_info(qc->ng, &info);
+    qc->loss_events += info.cwnd < qc->cwnd_seen;
+    qc->cwnd_seen = info.cwnd;
     uint64_t cap = 2 * info.cwnd;
     qc->send_cap = cap < WR_QUIC_SEND_MIN ? WR_QUIC_SEND_MIN : cap > SEND_CAP_MAX ? SEND_CAP_MAX : cap;
 }
@@ -214,7 +217,7 @@ void wr_quic_send_task(struct wr_task *task)
     }
     if (qc->room) {
         qc->room = false;
-        update_send_cap(qc);
+        follow_window(qc);
         wr_conn_writable(&qc->conn);
     }
     if (!wr_list_empty(&qc->jam_node))

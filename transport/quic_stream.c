@@ -346,6 +346,19 @@ static wr_time mux_rtt(const struct wr_conn *c)
     return info.min_rtt == UINT64_MAX ? 0 : (wr_time)info.min_rtt;
 }
 
+static void mux_stats(const struct wr_conn *c, struct wr_conn_stats *out)
+{
+    const struct wr_quic_conn *qc = (const struct wr_quic_conn *)(const void *)c;
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(qc->ng, &info);
+    *out = (struct wr_conn_stats){.rtt = rtt_of(qc),
+                                  .cwnd = info.cwnd,
+                                  .in_flight = info.bytes_in_flight,
+                                  .loss_events = qc->loss_events,
+                                  .migrations = qc->migrations,
+                                  .mtu = (uint32_t)ngtcp2_conn_get_path_max_tx_udp_payload_size(qc->ng)};
+}
+
 const struct wr_mux_ops wr_quic_mux_ops = {
     .transport = "quic-v1",
     .security = "/tls/1.0.0",
@@ -361,4 +374,5 @@ const struct wr_mux_ops wr_quic_mux_ops = {
     .close = wr_quic_conn_close,
     .release = wr_quic_conn_release,
     .rtt = mux_rtt,
+    .stats = mux_stats,
 };

@@ -496,8 +496,31 @@ class Look(Case):
         self.has(row, "peer", "path", "addr", "direction", "transport", "security", "muxer",
                  "streams", "age_ms", "bytes_in", "bytes_out", "agent", "protocols")
         self.assertEqual((row["peer"], row["direction"], row["path"]), (b.peer, "in", "lan"))
+        self.has(row, "rtt_smoothed_ms", "cwnd", "in_flight", "mtu", "retransmits")
+        self.assertNotIn("migrations", row)
         self.assertIn(b.peer, a("peers").out)
         self.assertIn("no peers", self.node("c")("peers").out)
+
+    def test_paths_over_quic(self):
+        a, b = (self.node(name, listen="/ip4/127.0.0.1/udp/0/quic-v1") for name in "ab")
+        self.assertEqual(b("connect", a.addr).code, YES)
+        self.assertEqual(b("ping", a.peer, "--count", "1").code, YES)
+        row = b.json("peers")[0]
+        self.has(row, "rtt_ms", "rtt_smoothed_ms", "cwnd", "in_flight", "mtu", "loss_events", "migrations")
+        self.assertEqual((row["transport"], row["migrations"]), ("quic-v1", 0))
+        self.assertNotIn("retransmits", row)
+        self.assertGreater(row["cwnd"], 2400)
+        self.assertRegex(b("peers").out, "quic-v1 .*KiB")
+        status = b.json("status")[0]
+        self.assertEqual((status["peers"]["quic"], status["peers"]["tcp"]), (1, 0))
+        self.assertEqual(status["quic"]["connections"], 1)
+        self.has(status["quic"], "loss_events", "migrations")
+        self.assertIn("1 over quic", b("status").out)
+        values = {row["metric"]: row["value"] for row in b.json("metrics")}
+        self.assertEqual(values['warren_connections_transport{protocol="quic"}'], 1)
+        self.assertEqual(values['warren_connections_rtt{le="+Inf"}'], 1)
+        self.assertEqual(values["warren_quic_migrations_total"], 0)
+        self.assertGreater(values["warren_cwnd_bytes"], 2400)
 
     def test_ping(self):
         a, b = self.pair()

@@ -266,6 +266,11 @@ static void stream_options(void **state)
     }
     assert_int_equal(connected, 2);
     assert_true(wr_sock_rtt(client.sock) > 0);
+    struct wr_sock_stats stats;
+    wr_sock_stats(client.sock, &stats);
+    assert_int_equal(stats.rtt, wr_sock_rtt(client.sock));
+    assert_true(stats.cwnd >= stats.mtu && stats.mtu > 1000);
+    assert_int_equal(stats.retransmits, 0);
     end_close(&client, true);
     hall_close(&hall);
 }

@@ -1,5 +1,5 @@
-/* quic_world.h - nodes that speak QUIC only, an echo, and clients that send a pattern and check what comes
- * back; for the stories of QUIC. */
+/* quic_world.h - nodes that speak QUIC only, an echo, clients that send a pattern and check what comes
+ * back, and a NAT that forgets; for the stories of QUIC. */
 #ifndef QUIC_WORLD_H
 #define QUIC_WORLD_H
 
@@ -259,6 +259,42 @@ static inline void assert_whole(const struct client *c)
     assert_int_equal(c->err, 0);
     assert_int_equal(c->got, c->size);
     assert_true(c->eof);
+}
+
+/* Gives the one machine behind it an outer port, and another one when told to. */
+struct nat {
+    struct sim_gateway gateway;
+    struct wr_addr inner;
+    uint16_t port;
+};
+
+static inline bool nat_out(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    struct nat *nat = gateway->state;
+    (void)now;
+    nat->inner = head->from;
+    head->from = (struct wr_addr){.ip = gateway->ip4, .port = nat->port};
+    return true;
+}
+
+static inline bool nat_in(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    struct nat *nat = gateway->state;
+    (void)now;
+    if (head->to.port != nat->port)
+        return false;
+    head->to = nat->inner;
+    return true;
+}
+
+static inline void nat_start(struct nat *nat, struct sim *sim, struct node *inside)
+{
+    *nat = (struct nat){.port = 20000};
+    nat->gateway = (struct sim_gateway){.ip4 = {4, {45, 7, 7, 1}}, .outbound = nat_out, .inbound = nat_in,
+                                        .state = nat};
+    sim_gateway_add(sim, &nat->gateway);
+    inside->host = sim_host_add(sim, &(struct sim_host_options){
+        .name = "inside", .ip4 = {4, {192, 168, 1, 2}}, .gateway = &nat->gateway});
 }
 
 #endif

@@ -732,6 +732,11 @@ wr_time wr_sock_rtt(const struct wr_sock *s)
     return s->state == OPEN && !s->conn->local ? 2 * sim_conn_latency(s->conn, !s->side) : 0;
 }
 
+void wr_sock_stats(const struct wr_sock *s, struct wr_sock_stats *out)
+{
+    *out = (struct wr_sock_stats){.rtt = wr_sock_rtt(s)};
+}
+
 void wr_sock_close(struct wr_sock *s, bool reset)
 {
     assert(!s->dead.release && "closed already");

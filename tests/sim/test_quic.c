@@ -284,42 +284,6 @@ static void test_retry_costs_one_round_trip(void **state)
 
 /* ---- NATs and links that change --------------------------------------------------------------------- */
 
-/* Gives the one machine behind it an outer port, and another one when told to. */
-struct nat {
-    struct sim_gateway gateway;
-    struct wr_addr inner;
-    uint16_t port;
-};
-
-static bool nat_out(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
-{
-    struct nat *nat = gateway->state;
-    (void)now;
-    nat->inner = head->from;
-    head->from = (struct wr_addr){.ip = gateway->ip4, .port = nat->port};
-    return true;
-}
-
-static bool nat_in(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
-{
-    struct nat *nat = gateway->state;
-    (void)now;
-    if (head->to.port != nat->port)
-        return false;
-    head->to = nat->inner;
-    return true;
-}
-
-static void nat_start(struct nat *nat, struct sim *sim, struct node *inside)
-{
-    *nat = (struct nat){.port = 20000};
-    nat->gateway = (struct sim_gateway){.ip4 = {4, {45, 7, 7, 1}}, .outbound = nat_out, .inbound = nat_in,
-                                        .state = nat};
-    sim_gateway_add(sim, &nat->gateway);
-    inside->host = sim_host_add(sim, &(struct sim_host_options){
-        .name = "inside", .ip4 = {4, {192, 168, 1, 2}}, .gateway = &nat->gateway});
-}
-
 /* Streams survive a NAT that forgets, whichever side has more to say. */
 static void test_a_transfer_outlives_a_new_port_every_second(void **state)
 {
