@@ -32,6 +32,7 @@ int wr_methods_dht(struct wr_methods *m);
 int wr_methods_name(struct wr_methods *m);
 int wr_methods_table(struct wr_methods *m);
 int wr_methods_stream(struct wr_methods *m);
+int wr_methods_why(struct wr_methods *m);
 void wr_methods_look_end(struct wr_methods *m);
 void wr_methods_peer_end(struct wr_methods *m);
 void wr_methods_name_end(struct wr_methods *m);

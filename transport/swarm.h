@@ -73,14 +73,25 @@ int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_
 struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *peer,
                                 const char *const *offer, const struct wr_stream_ops *ops, void *arg,
                                 int *err);
-/* Per address: how the last dials of a peer went, newest last, for `why` and errors. */
+/* Per address: how the last dials of a peer went, newest first, for `why` and errors. */
 struct wr_dial_report {
     struct wr_maddr addr;
     int err;             /* 0 succeeded */
-    wr_time took;
+    wr_time at;          /* when that was known */
+    wr_time took;        /* 0: not begun, a rule or a back-off forbade it */
 };
 size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *peer,
                             struct wr_dial_report *out, size_t max);
+/* How the last dial ended as a whole. */
+struct wr_dial_outcome {
+    int err;
+    wr_time at;
+    bool routed;         /* the router was asked ... */
+    int route_err;       /* ... and found none (0: it did) */
+};
+/* False: no dial of the peer is remembered. */
+bool wr_swarm_dial_outcome(const struct wr_swarm *sw, const struct wr_peerid *peer,
+                           struct wr_dial_outcome *out);
 
 /* Finds addresses of a peer that has none: set by the node, answered by the DHT. The router calls done
  * once, in a later turn; it puts what it found into the peerstore. */

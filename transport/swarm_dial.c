@@ -29,10 +29,11 @@ struct wr_swarm_dial {
     struct wr_list streams;          /* struct wr_stream waiting for the connection */
     struct wr_dial plan;
     struct wr_conn *conns[WR_DIAL_ADDRS_MAX];
-    wr_time begun_at[WR_DIAL_ADDRS_MAX];
+    wr_time begun_at[WR_DIAL_ADDRS_MAX], took[WR_DIAL_ADDRS_MAX];
     struct resolving {
         struct wr_swarm_dial *dial;
         struct wr_resolve *resolve;
+        struct wr_maddr name;
         enum wr_addr_origin origin;
     } resolving[RESOLVES_MAX];
     size_t resolving_count;
@@ -40,10 +41,12 @@ struct wr_swarm_dial {
     struct wr_task task;             /* disposal */
     void *search;                    /* the router's, while asked */
     bool may_route, routed, started, over;
+    int route_err;
     uint32_t retried;                /* bit per address: dialled again from a port of its own */
     uint8_t security_tried[WR_DIAL_ADDRS_MAX];    /* security protocols that the address did not speak */
     size_t refused;                  /* addresses left out: back-off or filter */
     int refused_err;
+    struct wr_swarm_report *report;  /* owned; what to remember, NULL: nothing */
 };
 
 static void step(struct wr_swarm_dial *d);
@@ -53,7 +56,9 @@ static void next_in_queue(struct wr_swarm *sw);
 
 static void dispose_dial(struct wr_task *task)
 {
-    wr_free(wr_list_entry(task, struct wr_swarm_dial, task));
+    struct wr_swarm_dial *d = wr_list_entry(task, struct wr_swarm_dial, task);
+    wr_free(d->report);
+    wr_free(d);
 }
 
 static void dispose_request(struct wr_task *task)
@@ -72,25 +77,37 @@ static void answer(struct wr_connect *r, int err, struct wr_conn *c)
     r->fn(r->arg, err, c);
 }
 
-static void remember(struct wr_swarm_dial *d)
+/* One more address and how it went. */
+static void note(struct wr_swarm_dial *d, const struct wr_dial_report *entry)
+{
+    if (d->report && d->report->count < WR_SWARM_REPORT_ADDRS)
+        d->report->of[d->report->count++] = *entry;
+}
+
+static void remember(struct wr_swarm_dial *d, int err)
 {
     struct wr_swarm *sw = d->swarm;
-    struct wr_swarm_report *report = wr_alloc(sizeof(*report));
-    if (!report || d->peer.len == 0) {
-        wr_free(report);
-        return;
-    }
-    report->peer = d->peer;
-    for (size_t i = 0; i < d->plan.count && report->count < WR_SWARM_REPORT_ADDRS; i++) {
-        if (d->plan.addrs[i].state == WR_DIAL_PENDING)
+    wr_time now = wr_env_now(sw->env);
+    for (size_t i = 0; i < d->plan.count; i++) {
+        const struct wr_dial_addr *a = &d->plan.addrs[i];
+        if (a->state == WR_DIAL_PENDING)
             continue;
-        struct wr_dial_report *entry = &report->of[report->count++];
-        entry->addr = d->plan.addrs[i].addr;
-        entry->err = d->plan.addrs[i].state == WR_DIAL_FAILED ? d->plan.addrs[i].err : 0;
-        entry->took = wr_env_now(sw->env) - d->begun_at[i];
+        struct wr_dial_report entry = {.addr = a->addr, .at = now, .took = now - d->begun_at[i]};
+        if (a->state == WR_DIAL_FAILED) {
+            entry.err = a->err;
+            entry.took = d->took[i];
+        } else if (err != 0) {
+            entry.err = err;    /* broken off */
+        }
+        note(d, &entry);
     }
+    if (!d->report)
+        return;
+    d->report->outcome =
+        (struct wr_dial_outcome){.err = err, .at = now, .routed = d->routed, .route_err = d->route_err};
     wr_free(sw->reports[sw->report_next]);
-    sw->reports[sw->report_next] = report;
+    sw->reports[sw->report_next] = d->report;
+    d->report = NULL;
     sw->report_next = (sw->report_next + 1) % WR_SWARM_REPORTS;
 }
 
@@ -116,7 +133,7 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
     if (d->over)
         return;
     d->over = true;
-    remember(d);
+    remember(d, err);
     if (winner)
         judge_udp(d, winner);
     wr_timer_stop(sw->env, &d->timer);
@@ -158,11 +175,18 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
 
 /* ---- addresses ------------------------------------------------------------------------------------ */
 
-static void refuse(struct wr_swarm_dial *d, int err)
+/* An address (empty: a name without any) that is not dialled. */
+static void refuse(struct wr_swarm_dial *d, struct wr_bytes addr, int err)
 {
+    struct wr_dial_report entry = {.err = err, .at = wr_env_now(d->swarm->env)};
     d->refused++;
     if (d->refused_err == 0 || err == WR_EBACKOFF)
         d->refused_err = err;
+    if (addr.len == 0 || addr.len > WR_MADDR_MAX)
+        return;
+    memcpy(entry.addr.bytes, addr.ptr, addr.len);
+    entry.addr.len = (uint8_t)addr.len;
+    note(d, &entry);
 }
 
 static bool can_dial(const struct wr_swarm *sw, struct wr_bytes addr)
@@ -181,11 +205,11 @@ static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_a
     struct wr_bytes bare = wr_maddr_strip_peer(addr);
     struct wr_addr to;
     if (!can_dial(sw, bare) || !wr_maddr_addr(bare, &to) || to.port == 0) {
-        refuse(d, WR_EUNSUPPORTED);
+        refuse(d, bare, WR_EUNSUPPORTED);
         return;
     }
     if (wr_addrbook_has(&sw->addrbook, bare) && d->peer.len) {
-        refuse(d, WR_ESELF);
+        refuse(d, bare, WR_ESELF);
         return;
     }
     int rc = wr_policy_may_dial(&sw->policy, &d->peer, bare, origin);
@@ -193,7 +217,7 @@ static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_a
         wr_backoff_waits(&sw->backoff, &d->peer, bare, wr_env_now(sw->env)))
         rc = WR_EBACKOFF;
     if (rc != 0) {
-        refuse(d, rc);
+        refuse(d, bare, rc);
         return;
     }
     wr_dial_add(&d->plan, bare, wr_env_now(sw->env));
@@ -211,7 +235,7 @@ static void on_resolve_done(void *arg, int err)
     struct wr_swarm_dial *d = r->dial;
     r->resolve = NULL;
     if (err != 0)
-        refuse(d, err);
+        refuse(d, wr_maddr_bytes(&r->name), err);
     step(d);
 }
 
@@ -224,11 +248,13 @@ static void add_addr(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr
         add_numeric(d, addr, origin);
         return;
     }
-    if (d->resolving_count >= RESOLVES_MAX)
+    if (d->resolving_count >= RESOLVES_MAX || addr.len > WR_MADDR_MAX)
         return;
     struct resolving *r = &d->resolving[d->resolving_count];
     r->dial = d;
     r->origin = origin;
+    r->name.len = (uint8_t)addr.len;
+    memcpy(r->name.bytes, addr.ptr, addr.len);
     r->resolve = wr_resolve_start(d->swarm->env, addr, &resolve_ops, r);
     if (r->resolve)
         d->resolving_count++;
@@ -256,6 +282,7 @@ static void on_routed(void *arg, int err)
 {
     struct wr_swarm_dial *d = arg;
     d->search = NULL;
+    d->route_err = err;
     if (err == 0)
         add_known(d);
     step(d);
@@ -382,8 +409,12 @@ static struct wr_swarm_dial *create_dial(struct wr_swarm *sw, const struct wr_pe
         return NULL;
     }
     d->swarm = sw;
-    if (peer)
+    if (peer) {
         d->peer = *peer;
+        d->report = wr_alloc(sizeof(*d->report));    /* NULL: then nothing is remembered */
+        if (d->report)
+            d->report->peer = *peer;
+    }
     wr_list_init(&d->requests);
     wr_list_init(&d->streams);
     wr_dial_plan(&d->plan, NULL, 0, wr_env_now(sw->env));
@@ -535,18 +566,49 @@ struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *pee
     return s;
 }
 
+/* The dial before the last `age` ones of any peer, or NULL. */
+static const struct wr_swarm_report *report_at(const struct wr_swarm *sw, size_t age)
+{
+    return sw->reports[(sw->report_next + 2 * WR_SWARM_REPORTS - 1 - age) % WR_SWARM_REPORTS];
+}
+
+static struct wr_dial_report *reported(struct wr_dial_report *list, size_t count, const struct wr_maddr *addr)
+{
+    for (size_t i = 0; i < count; i++)
+        if (wr_bytes_equal(wr_maddr_bytes(&list[i].addr), wr_maddr_bytes(addr)))
+            return &list[i];
+    return NULL;
+}
+
 size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *peer,
                             struct wr_dial_report *out, size_t max)
 {
     size_t n = 0;
-    for (size_t i = 0; i < WR_SWARM_REPORTS; i++) {
-        const struct wr_swarm_report *r = sw->reports[(sw->report_next + i) % WR_SWARM_REPORTS];
-        if (!r || !wr_peerid_equal(&r->peer, peer))
-            continue;
-        for (size_t k = 0; k < r->count && n < max; k++)
-            out[n++] = r->of[k];
+    for (size_t age = 0; age < WR_SWARM_REPORTS; age++) {
+        const struct wr_swarm_report *r = report_at(sw, age);
+        for (size_t k = 0; r && wr_peerid_equal(&r->peer, peer) && k < r->count; k++) {
+            struct wr_dial_report *newer = reported(out, n, &r->of[k].addr);
+            /* That it is not tried again yet says less than how it went when it was. */
+            if (newer && newer->err == WR_EBACKOFF)
+                *newer = r->of[k];
+            else if (!newer && n < max)
+                out[n++] = r->of[k];
+        }
     }
     return n;
+}
+
+bool wr_swarm_dial_outcome(const struct wr_swarm *sw, const struct wr_peerid *peer,
+                           struct wr_dial_outcome *out)
+{
+    for (size_t age = 0; age < WR_SWARM_REPORTS; age++) {
+        const struct wr_swarm_report *r = report_at(sw, age);
+        if (!r || !wr_peerid_equal(&r->peer, peer))
+            continue;
+        *out = r->outcome;
+        return true;
+    }
+    return false;
 }
 
 void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router)
@@ -621,6 +683,7 @@ void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err)
             break;
         }
         wr_dial_failed(&d->plan, (int)i, err);
+        d->took[i] = wr_env_now(sw->env) - d->begun_at[i];
         if (d->peer.len) {
             wr_backoff_failed(&sw->backoff, &d->peer, addr, wr_env_now(sw->env));
             wr_peerstore_dialled(&sw->peerstore, &d->peer, addr, false);

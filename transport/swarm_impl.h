@@ -36,6 +36,7 @@ struct wr_swarm_listener {
 
 struct wr_swarm_report {
     struct wr_peerid peer;
+    struct wr_dial_outcome outcome;
     size_t count;
     struct wr_dial_report of[WR_SWARM_REPORT_ADDRS];
 };

@@ -641,6 +641,63 @@ class Connect(Case):
         self.assertEqual(again("connect", b.addr).code, YES)
 
 
+class Explain(Case):
+    def why(self, node, target, code):
+        result = node("why", target)
+        row = node("why", target, "--json").row()
+        self.assertEqual(result.code, YES if row["path"] != "none" else NO, result.err)
+        self.assertEqual(row["code"], code, row)
+        self.assertIn("(%s)" % code, result.out)
+        self.assertIn(row["text"], result.out)
+        self.assertIn(row["hint"], result.out)
+        return row
+
+    def test_why(self):
+        a, b = self.node("a", "--security", "noise"), self.node("b")
+        self.why(b, STRANGER, "no-peers")
+        row = self.why(b, a.addr, "lan")
+        self.assertEqual([(t["addr"], t["code"], t["path"]) for t in row["tried"]],
+                         [(a.listen[0], "connected", "direct")])
+        self.why(b, a.peer, "lan")
+        self.why(a, b.peer, "lan")
+        self.why(b, b.peer, "ourselves")
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+            row = self.why(b, "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (taken.getsockname()[1], STRANGER),
+                           "not-listening")
+        self.has(row["tried"][0], "text", "hint", "took_ms", "ago_ms")
+        row = self.why(b, a.listen[0] + "/p2p/" + STRANGER, "wrong-peer")
+        self.assertEqual([t["code"] for t in row["tried"]], ["wrong-peer", "not-listening"])
+        self.why(b, "/ip4/127.0.0.1/tcp/1/http/p2p/" + STRANGER, "wrong-peer")  # nothing new was dialled
+        self.assertEqual(b("block", STRANGER).code, YES)
+        self.why(b, STRANGER, "blocked")
+        tls = self.node("c", "--security", "tls")
+        self.assertEqual(tls("why", a.addr).code, NO)
+        self.why(tls, a.addr, "unsupported")
+        self.fails(b("why", "elephants"), USAGE, "peer")
+
+    def test_why_of_another_network_key(self):
+        key = "/key/swarm/psk/1.0.0/\n/base16/\n%s\n"
+        a = self.node("a", "--psk", self.home.write("a.key", key % ("a" * 64)))
+        b = self.node("b", "--psk", self.home.write("b.key", key % ("b" * 64)))
+        self.why(b, a.addr, "wrong-network")
+
+    def test_why_of_a_listener_that_never_answers(self):
+        b = self.node("b")
+        with socket.socket() as mute:
+            mute.bind(("127.0.0.1", 0))
+            mute.listen()
+            self.why(b, "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (mute.getsockname()[1], STRANGER), "no-answer")
+
+    def test_every_reason_is_described(self):
+        with open(os.path.join(ROOT, "node/reason.h"), encoding="utf-8") as file:
+            known = re.findall(r'^ {4}X\(\w+, "([a-z-]+)"', file.read(), re.M)
+        with open(os.path.join(ROOT, "docs/reasons.md"), encoding="utf-8") as file:
+            described = re.findall(r"^\| `([a-z-]+)` ", file.read(), re.M)
+        self.assertGreater(len(known), 40)
+        self.assertEqual(known, described)
+
+
 class Discover(Case):
     def island(self):
         """Three servers that know the first, and are ready for questions."""

@@ -1,0 +1,145 @@
+/* Methods that explain: why. */
+#include "node/methods_impl.h"
+#include "node/reason.h"
+
+#include <string.h>
+
+#define TRIED_MAX 32 /* addresses told of a peer; ours */
+
+static void pack_reason(struct wr_pack *p, enum wr_reason reason)
+{
+    wr_pack_text(p, "code", wr_reason_code(reason));
+    wr_pack_text(p, "text", wr_reason_text(reason));
+    wr_pack_text(p, "hint", wr_reason_hint(reason));
+}
+
+/* Where a network key is set, a handshake that is broken off before anybody proved anything met another key:
+ * what that deciphers to is noise. */
+static enum wr_reason reason_of(const struct wr_methods *m, const struct wr_dial_report *tried)
+{
+    enum wr_reason reason = wr_reason_of_dial(wr_maddr_bytes(&tried->addr), tried->err, tried->took != 0);
+    bool keyed = *wr_config_get(m->o.config, WR_CONFIG_PSK) != 0;
+    return reason == WR_REASON_BROKEN_OFF && keyed ? WR_REASON_WRONG_NETWORK : reason;
+}
+
+/* ---- why: the path to one peer, and what became of the others */
+
+struct why {
+    struct wr_methods *m;
+    struct wr_call *call;
+    struct wr_connect *request;
+    struct wr_peerid peer;
+};
+
+static void pack_tried(const struct wr_methods *m, struct wr_pack *p,
+                       const struct wr_dial_report *tried)
+{
+    char addr[WR_MADDR_TEXT];
+    struct wr_bytes at = wr_maddr_bytes(&tried->addr);
+    wr_pack_map(p, NULL);
+    wr_pack_text(p, "path", wr_maddr_is_circuit(at) ? "relayed" : "direct");
+    wr_pack_text(p, "addr", wr_maddr_print(at, addr, sizeof(addr)));
+    pack_reason(p, reason_of(m, tried));
+    wr_pack_double(p, "took_ms", wr_methods_ms(tried->took));
+    wr_pack_u64(p, "ago_ms", (uint64_t)((wr_env_now(m->env) - tried->at) / WR_MSEC));
+    wr_pack_end(p);
+}
+
+/* The one reason that stands for all: of the addresses that were really dialled the most telling one. */
+static enum wr_reason sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried,
+                             size_t count)
+{
+    const struct wr_dial_report *telling = NULL;
+    if (err == WR_ESELF || err == WR_EGATED || err == WR_ELIMIT)
+        return wr_reason_of_dial(WR_BYTES(NULL, 0), err, true);
+    for (size_t i = 0; i < count; i++) {
+        if (!tried[i].err || (telling && telling->took && !tried[i].took))
+            continue;
+        if (!telling || (tried[i].took && !telling->took) || tried[i].err == err)
+            telling = &tried[i];
+    }
+    if (telling)
+        return reason_of(m, telling);
+    if (!wr_swarm_conn_count(m->o.swarm))
+        return WR_REASON_NO_PEERS;
+    return err == WR_EUNREACH ? WR_REASON_NO_ADDRESS
+                              : wr_reason_of_dial(WR_BYTES(NULL, 0), err, true);
+}
+
+static enum wr_reason path_reason(const char *path)
+{
+    if (strcmp(path, "relayed") == 0)
+        return WR_REASON_RELAYED;
+    return strcmp(path, "lan") == 0 ? WR_REASON_LAN : WR_REASON_DIRECT;
+}
+
+/* err: of the dial that was just made, or not even begun; 0: none was needed. */
+static void explain(struct wr_methods *m, struct wr_call *call, const struct wr_peerid *peer, int err)
+{
+    struct wr_pack *p = wr_call_result(call);
+    const struct wr_conn *conn = wr_swarm_conn(m->o.swarm, peer);
+    struct wr_dial_report *tried = wr_alloc_array(TRIED_MAX, sizeof(*tried));
+    char name[WR_PEERID_TEXT];
+    size_t count = tried ? wr_swarm_dial_report(m->o.swarm, peer, tried, TRIED_MAX) : 0;
+    if (conn) {
+        wr_methods_pack_conn(m, p, conn);
+        pack_reason(p, path_reason(wr_methods_path(m, conn)));
+    } else {
+        wr_pack_text(p, "peer", wr_peerid_print(peer, name));
+        wr_pack_text(p, "path", "none");
+        pack_reason(p, sum_up(m, err, tried, count));
+    }
+    wr_pack_array(p, "tried");
+    for (size_t i = 0; i < count; i++)
+        pack_tried(m, p, &tried[i]);
+    wr_pack_end(p);
+    wr_free(tried);
+    wr_call_done(call);
+}
+
+static void on_why_cancel(void *arg)
+{
+    struct why *op = arg;
+    wr_connect_cancel(op->request);
+    wr_free(op);
+}
+
+static void on_why_dialled(void *arg, int err, struct wr_conn *conn)
+{
+    struct why *op = arg;
+    (void)conn;
+    explain(op->m, op->call, &op->peer, err);
+    wr_free(op);
+}
+
+static void on_why(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    struct wr_methods *m = arg;
+    struct wr_target target;
+    if (!wr_methods_peer_target(call, params, &target))
+        return;
+    if (wr_swarm_conn(m->o.swarm, &target.peer)) {
+        explain(m, call, &target.peer, 0);
+        return;
+    }
+    struct why *op = wr_alloc(sizeof(*op));
+    if (!op) {
+        wr_call_fail(call, WR_ELIMIT, NULL);
+        return;
+    }
+    *op = (struct why){.m = m, .call = call, .peer = target.peer};
+    int err = wr_methods_reach(m, &target, on_why_dialled, op, &op->request);
+    if (err) {
+        wr_free(op);
+        explain(m, call, &target.peer, err);
+        return;
+    }
+    wr_call_defer(call, on_why_cancel, op);
+}
+
+/* ---- life */
+
+int wr_methods_why(struct wr_methods *m)
+{
+    return wr_control_method(m->o.control, "why", on_why, m);
+}
