@@ -8,18 +8,18 @@
 #include <string.h>
 
 #define PUTS_ENOUGH       15 /* told: the rest goes on alone; go lookup_optim.go, 75 % */
-#define PUTS_MAX          (2 * WR_QUERY_SET) /* peers tried for one record; ours */
+#define PUTS_MAX          (4 * WR_QUERY_SET) /* peers tried for one record; ours */
 #define CORRECT_MAX       WR_QUERY_SET       /* peers given the better value after a get */
 #define ANNOUNCE_PARALLEL 4                  /* keys announced again at once; ours */
 #define ANNOUNCE_RETRY    (5 * WR_MIN)       /* after a failure; ours */
 #define ANNOUNCE_SPREAD   (2 * WR_SEC)       /* per key, over which a restart spreads them; ours */
-#define ANNOUNCE_SETTLE   (3 * WR_SEC)       /* after the first peer, before what was missed; ours */
-#define ANNOUNCE_JITTER   (WR_HOUR)          /* taken off the interval at most; ours */
-#define SEEK_FIRST        (10 * WR_SEC)      /* between searches for members, doubling; ours */
-#define SEEK_MAX          (10 * WR_MIN)      /* ours: newcomers find those who are there, at once */
-#define SEEK_WANT         100                /* members looked for; go's default limit */
-#define MEMBERS_MAX       1000               /* remembered, so as not to be told again; ours */
-#define MEMBER_AGAIN      WR_HOUR            /* then told again */
+#define ANNOUNCE_SETTLE   (3 * WR_SEC)  /* after the first peer, before what was missed; ours */
+#define ANNOUNCE_JITTER   (WR_HOUR)     /* taken off the interval at most; ours */
+#define SEEK_FIRST        (10 * WR_SEC) /* between searches for members, doubling; ours */
+#define SEEK_MAX          (10 * WR_MIN) /* ours: newcomers find those who are there, at once */
+#define SEEK_WANT         100           /* members looked for; go's default limit */
+#define MEMBERS_MAX       1000          /* remembered, so as not to be told again; ours */
+#define MEMBER_AGAIN      WR_HOUR       /* then told again */
 
 /* ---- puts: records go to the nearest as soon as the search has converged. Whether a peer is alive
  * shows in the put as well as in one more question; the next one takes the place of who fails. */
@@ -94,20 +94,27 @@ static bool put_to(struct wr_dht_request *r, const struct wr_query_peer *to)
     return true;
 }
 
+/* With how many the record is to be left. Of those around a crowded key any may be false. */
+static unsigned wanted(const struct wr_dht_request *r)
+{
+    unsigned set = r->crowded ? wr_query_set(r->query) : WR_QUERY_SET;
+    return set < PUTS_MAX ? set : PUTS_MAX;
+}
+
 /* Keeps as many puts under way as are missing. */
 static void put_more(struct wr_dht_request *r)
 {
     const struct wr_query_peer *nearest[PUTS_MAX];
     size_t count = wr_query_nearest(r->query, nearest, PUTS_MAX);
     unsigned flying = r->puts - r->puts_over - r->puts_slow;
-    for (size_t i = 0; i < count && r->puts_kept + flying < WR_QUERY_SET; i++)
+    for (size_t i = 0; i < count && r->puts_kept + flying < wanted(r) && flying < WR_QUERY_SET; i++)
         flying += put_to(r, nearest[i]);
 }
 
 static void put_look(struct wr_dht_request *r)
 {
     put_more(r);
-    unsigned enough = r->puts < PUTS_ENOUGH ? r->puts : PUTS_ENOUGH;
+    unsigned enough = r->puts < PUTS_ENOUGH || r->crowded ? r->puts : PUTS_ENOUGH;
     if (r->puts_over < r->puts && r->puts_kept < enough)
         return;
     int err = r->puts > 0 ? WR_EREFUSED : WR_EUNREACH;

@@ -3,7 +3,8 @@
  *   dht.c           life, mode, events          dht_table.c     admission, upkeep, bootstrap
  *   dht_rpc.c       one question, one answer    dht_saved.c     peers remembered on disk
  *   dht_search.c    requests that search        dht_serve.c     streams of others
- *   dht_announce.c  puts, provided keys, joined names */
+ *   dht_announce.c  puts, provided keys, joined names
+ *   dht_crowd.c     searches where false peers stand near the key */
 #ifndef WR_DHT_IMPL_H
 #define WR_DHT_IMPL_H
 
@@ -46,6 +47,8 @@ void wr_dht_rpc_drop_all(struct wr_dht *d);
 /* ---- dht_search.c ---- */
 enum request_kind { FIND_PEER, FIND_CLOSEST, FIND_PROVIDERS, GET_VALUE, PUT_VALUE, PROVIDE };
 
+#define CROWD_SIDES 3 /* searches beside a crowd: they cover 7/8 of where the nearest are expected; ours */
+
 struct wr_dht_request {
     struct wr_list node; /* wr_dht.requests */
     struct wr_dht *dht;
@@ -67,6 +70,10 @@ struct wr_dht_request {
     uint32_t best, numbers; /* number of the best value, numbers given out */
     bool putting;           /* the search is over, the record goes out */
     unsigned puts, puts_over, puts_kept, puts_slow;
+    bool crowded;                              /* false peers stand near the key: see dht_crowd.c */
+    uint8_t middle[WR_KAD_KEY];                /* of their crowd */
+    double breadth;                            /* of it: share of the key space */
+    struct wr_dht_request *sides[CROWD_SIDES]; /* searches beside them, under way */
 };
 
 /* Makes and starts one; set: see wr_query_config. NULL with *err. */
@@ -80,6 +87,13 @@ void wr_dht_request_timer(struct wr_timer *timer); /* of wr_dht_request.timer */
 /* Somebody to ask has turned up. */
 void wr_dht_requests_wake(struct wr_dht *d);
 void wr_dht_requests_drop_all(struct wr_dht *d);
+
+/* ---- dht_crowd.c ---- */
+/* The search is over, or takes long: do false peers stand near the key? Then true, the first time; the search
+ * is widened and goes on once that is done. */
+bool wr_dht_crowd_begin(struct wr_dht_request *r);
+bool wr_dht_crowd_waits(const struct wr_dht_request *r); /* for searches beside the crowd */
+void wr_dht_crowd_cancel(struct wr_dht_request *r);
 
 /* ---- dht_announce.c ---- */
 /* The search is over: tells the nearest what r->value or we as provider are. */

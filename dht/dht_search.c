@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#define CROWD_PATIENCE (10 * WR_SEC) /* longer searches are looked at before their end; ours */
 #define WAIT_FOR_PEERS (10 * WR_SEC) /* with nobody to ask; ours: a bootstrap takes two seconds */
 #define SEEN_MAX       1000          /* providers told of in one request; ours */
 #define VALUE_WORSE    UINT32_MAX    /* number of every value that is not the best */
@@ -34,6 +35,7 @@ static void let_go(struct wr_dht_request *r)
     wr_timer_stop(d->env, &r->timer);
     wr_task_cancel(&r->pump);
     wr_dht_rpc_orphan(d, r);
+    wr_dht_crowd_cancel(r);
     if (!r->quiet)
         wr_limits_give(d->limits, WR_LIMIT_QUERIES, 1);
     wr_env_dispose(d->env, &r->dispose, dispose);
@@ -62,7 +64,9 @@ void wr_dht_cancel(struct wr_dht_request *r)
 
 void wr_dht_requests_drop_all(struct wr_dht *d)
 {
-    wr_list_each(node, &d->requests) let_go(wr_list_entry(node, struct wr_dht_request, node));
+    /* One may take others along. */
+    while (!wr_list_empty(&d->requests))
+        let_go(wr_list_entry(d->requests.next, struct wr_dht_request, node));
 }
 
 static void tell_peer(struct wr_dht_request *r, const struct wr_dht_peer *peer)
@@ -139,7 +143,10 @@ static void measure(struct wr_dht_request *r)
 
 static void search_over(struct wr_dht_request *r)
 {
-    if (r->kind == FIND_CLOSEST || r->kind == PUT_VALUE || r->kind == PROVIDE)
+    if (wr_dht_crowd_begin(r))
+        return;
+    /* A crowd says nothing of the size of the network. */
+    if (!r->crowded && (r->kind == FIND_CLOSEST || r->kind == PUT_VALUE || r->kind == PROVIDE))
         measure(r);
     wr_kbucket_refreshed(&r->dht->table, wr_query_key(r->query), wr_env_now(r->dht->env));
     wr_dht_table_wake(r->dht);
@@ -353,6 +360,8 @@ static void pump(struct wr_task *task)
     }
     if (wr_query_asked(r->query) == 0)
         seed(r);
+    if (wr_dht_crowd_waits(r) || (now >= r->started_at + CROWD_PATIENCE && wr_dht_crowd_begin(r)))
+        return;
     while ((rc = wr_query_next(r->query, now, &what)) > 0)
         ask(r, &what);
     /* Nobody to ask: somebody may turn up. */

@@ -17,6 +17,9 @@ struct wr_query {
     struct wr_pace *pace; /* borrowed */
     unsigned want, got, set;
     bool satisfied;
+    bool deaf;    /* to what answers name */
+    double avoid; /* share around middle where nobody is heard of */
+    uint8_t middle[WR_KAD_KEY];
     unsigned asked, slow;        /* ever */
     struct wr_query_peer *peers; /* owned; nearest first */
     size_t count, cap;
@@ -171,6 +174,8 @@ static void hear_of(struct wr_query *q, const struct wr_peerid *id, const struct
     if (wr_peerid_equal(id, &q->self))
         return;
     wr_kad_key(wr_peerid_bytes(id), p.key);
+    if (q->avoid > 0 && wr_kad_share(p.key, q->middle) < q->avoid)
+        return;
     size_t at = place_of(q, p.key, &there);
     if (there) {
         if (q->peers[at].addrs_len == 0)
@@ -484,7 +489,8 @@ void wr_query_reply(struct wr_query *q, const struct wr_peerid *id, wr_time now,
         q->got += reply->value != 0;
     if (q->want > 0 && q->got >= q->want)
         q->satisfied = true;
-    take_closer(q, reply, hops);
+    if (!q->deaf)
+        take_closer(q, reply, hops);
 }
 
 void wr_query_failed(struct wr_query *q, const struct wr_peerid *id)
@@ -501,6 +507,83 @@ void wr_query_resume(struct wr_query *q, unsigned want)
 {
     q->satisfied = false;
     q->want = want;
+}
+
+/* ---- a crowd around the target -------------------------------------------------------------- */
+
+/* 0: the outermost, between half of reach and reach; the last one takes all that is nearer. */
+static size_t ring_of(double share, double reach)
+{
+    size_t ring = 0;
+    while (ring + 1 < WR_QUERY_RINGS && share * 2 < reach) {
+        share *= 2;
+        ring++;
+    }
+    return ring;
+}
+
+static size_t ring_room(size_t ring)
+{
+    return 2 * WR_QUERY_SET / ((size_t)2 << ring) + 2;
+}
+
+/* Of `heard` in a ring with room for `room` more: does the i-th stay? Evenly, for any end of a ring
+ * may be the crowded one. */
+static bool stays(size_t i, size_t heard, size_t room)
+{
+    return heard <= room || (i + 1) * room / heard > i * room / heard;
+}
+
+void wr_query_avoid(struct wr_query *q, const uint8_t middle[static WR_KAD_KEY], double share)
+{
+    memcpy(q->middle, middle, WR_KAD_KEY);
+    q->avoid = share;
+}
+
+/* Candidates within reach. */
+static size_t count_within(const struct wr_query *q, double reach)
+{
+    size_t within = 0;
+    while (within < q->count && wr_kad_share(q->peers[within].key, q->key) < reach)
+        within++;
+    return within;
+}
+
+void wr_query_thin(struct wr_query *q, const uint8_t middle[static WR_KAD_KEY], double reach)
+{
+    size_t heard[WR_QUERY_RINGS] = {0}, standing[WR_QUERY_RINGS] = {0}, met[WR_QUERY_RINGS] = {0};
+    size_t ring_at[WR_QUERY_PEERS_MAX], within = count_within(q, reach), kept = 0;
+    for (size_t i = 0; i < within; i++) {
+        const struct wr_query_peer *p = &q->peers[i];
+        ring_at[i] = ring_of(wr_kad_share(p->key, middle), reach);
+        heard[ring_at[i]] += p->state == WR_QUERY_HEARD;
+        standing[ring_at[i]] += p->state != WR_QUERY_HEARD && stands(p);
+    }
+    for (size_t i = 0; i < q->count; i++) {
+        struct wr_query_peer *p = &q->peers[i];
+        size_t ring = i < within ? ring_at[i] : 0;
+        if (i < within && p->state == WR_QUERY_HEARD) {
+            size_t room = ring_room(ring) > standing[ring] ? ring_room(ring) - standing[ring] : 0;
+            if (!stays(met[ring]++, heard[ring], room)) {
+                wr_free(p->addrs);
+                continue;
+            }
+        }
+        q->peers[kept++] = *p;
+    }
+    q->count = kept;
+    q->deaf = true;
+}
+
+void wr_query_widen(struct wr_query *q, const uint8_t middle[static WR_KAD_KEY], double reach)
+{
+    unsigned standing = 0;
+    wr_query_thin(q, middle, reach);
+    size_t within = count_within(q, reach);
+    for (size_t i = 0; i < within; i++)
+        standing += stands(&q->peers[i]);
+    if (standing > q->set)
+        q->set = standing;
 }
 
 /* ---- results -------------------------------------------------------------------------------- */
@@ -538,4 +621,14 @@ const uint8_t *wr_query_key(const struct wr_query *q)
 unsigned wr_query_asked(const struct wr_query *q)
 {
     return q->asked;
+}
+
+unsigned wr_query_set(const struct wr_query *q)
+{
+    return q->set;
+}
+
+bool wr_query_satisfied(const struct wr_query *q)
+{
+    return q->satisfied;
 }

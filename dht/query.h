@@ -28,6 +28,7 @@
 #define WR_QUERY_PARALLEL     3   /* at first; ours: alpha 10 costs 2.75x the messages */
 #define WR_QUERY_PARALLEL_MAX 10  /* go's alpha; reached as replies are late */
 #define WR_QUERY_PEERS_MAX    256 /* candidates remembered; ours */
+#define WR_QUERY_RINGS        8   /* by distance, around a crowd; ours */
 #define WR_QUERY_GROUP_MAX    3   /* peers of an address group in one answer; go query.go */
 #define WR_QUERY_ADDRS_MAX    512 /* bytes of addresses kept per candidate; ours */
 #define WR_QUERY_LATE_FIRST   (500 * WR_MSEC) /* patience before anything was measured; ours */
@@ -118,6 +119,20 @@ wr_time wr_query_deadline(const struct wr_query *q);
 /* Goes on although it had what it wanted (an address that turned out dead, one more provider). */
 void wr_query_resume(struct wr_query *q, unsigned want);
 
+/* ---- a crowd: identities made to stand near the target, who keep nothing and name only one
+ * another, however many. The search then goes on by region instead of by rank. Of the candidates
+ * within `reach` (the share of the key space where WR_QUERY_SET peers are to be expected) it keeps,
+ * in each ring around the middle of the crowd, every one half as wide as the one outside it, twice
+ * as many as are to be expected there, and two: so the crowd, which is in the innermost, does not
+ * drown those in the others. */
+/* At the start: nobody within `share` of the middle is heard of. */
+void wr_query_avoid(struct wr_query *q, const uint8_t middle[static WR_KAD_KEY], double share);
+/* Forgets whoever was not asked yet and is too many in his ring; what answers name from now on is
+ * not heard. */
+void wr_query_thin(struct wr_query *q, const uint8_t middle[static WR_KAD_KEY], double reach);
+/* The same, and goes on until all within reach have answered. */
+void wr_query_widen(struct wr_query *q, const uint8_t middle[static WR_KAD_KEY], double reach);
+
 /* ---- results, at any time */
 /* The nearest that answered, nearest first; valid as ask.peer. Returns how many, at most max. */
 size_t wr_query_closest(const struct wr_query *q, const struct wr_query_peer **out, size_t max);
@@ -130,5 +145,7 @@ const struct wr_query_peer *wr_query_target(const struct wr_query *q);
 bool wr_query_addr(struct wr_bytes *rest, struct wr_bytes *addr);
 const uint8_t *wr_query_key(const struct wr_query *q); /* sha256(target) */
 unsigned wr_query_asked(const struct wr_query *q);     /* messages so far */
+unsigned wr_query_set(const struct wr_query *q);       /* nearest that must answer */
+bool wr_query_satisfied(const struct wr_query *q);     /* it has found what it wanted */
 
 #endif

@@ -59,6 +59,11 @@ static void step(struct world *w)
         struct wr_peerid stranger = id_of(what * 100u);
         answer(w, &stranger, what);
         wr_query_failed(w->q, &stranger);
+    } else if (what < 24) {
+        struct wr_peerid middle = id_of(take(&w->in));
+        uint8_t key[WR_KAD_KEY];
+        wr_kad_key(wr_peerid_bytes(&middle), key);
+        wr_query_widen(w->q, key, take(&w->in) / 256.0);
     } else if (w->flying_count > 0 && what < 200) {
         size_t i = what % w->flying_count;
         struct wr_peerid id = w->flying[i];

@@ -113,17 +113,24 @@ static inline void stop(struct node *n)
     n->dht = NULL;
 }
 
-/* A new machine at this address (family 0: any) with a node on it. */
-static inline struct node *add_at(struct wr_ip ip4, enum wr_dht_mode mode)
+/* A new machine at this address (family 0: any) with a node of this identity on it. */
+static inline struct node *add_as(const struct wr_key *key, struct wr_ip ip4, enum wr_dht_mode mode)
 {
     struct node *n = &nodes[node_count++];
-    uint8_t seed[WR_ED25519_SEED] = {(uint8_t)node_count, 7, (uint8_t)(node_count >> 8)};
     memset(n, 0, sizeof(*n));
     n->host = sim_host_add(sim, &(struct sim_host_options){.name = "node", .ip4 = ip4});
     n->env = sim_host_env(n->host);
-    wr_key_generate(&n->key, seed);
+    n->key = *key;
     start(n, mode);
     return n;
+}
+
+static inline struct node *add_at(struct wr_ip ip4, enum wr_dht_mode mode)
+{
+    uint8_t seed[WR_ED25519_SEED] = {(uint8_t)(node_count + 1), 7, (uint8_t)((node_count + 1) >> 8)};
+    struct wr_key key;
+    wr_key_generate(&key, seed);
+    return add_as(&key, ip4, mode);
 }
 
 static inline struct node *add(enum wr_dht_mode mode)

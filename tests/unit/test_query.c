@@ -423,6 +423,86 @@ static void test_answers_nobody_asked_for(void **state)
     wr_query_destroy(q);
 }
 
+/* ---- a crowd: of 20,000 made-up ids the nearest, among a thousand others ---- */
+
+#define CROWD_IDS 20000
+#define OTHERS    1000 /* in the whole key space: 20 within REACH */
+#define REACH     0.02
+
+static double share_of(const struct wr_query *q, const struct wr_peerid *id)
+{
+    uint8_t key[WR_KAD_KEY];
+    wr_kad_key(wr_peerid_bytes(id), key);
+    return wr_kad_share(key, wr_query_key(q));
+}
+
+/* Those of the ids from..to-1 that lie between the shares; the query hears of them. */
+static unsigned seed_between(struct wr_query *q, unsigned from, unsigned to, double low,
+                             double high)
+{
+    unsigned count = 0;
+    for (unsigned n = from; n < to; n++) {
+        struct wr_peerid id = id_of(n);
+        double share = share_of(q, &id);
+        if (share < low || share >= high)
+            continue;
+        wr_query_seed(q, &id, NULL, 0);
+        count++;
+    }
+    return count;
+}
+
+static unsigned standing_between(const struct wr_query *q, double low, double high)
+{
+    const struct wr_query_peer *peers[WR_QUERY_PEERS_MAX];
+    size_t count = wr_query_nearest(q, peers, WR_QUERY_PEERS_MAX);
+    unsigned within = 0;
+    for (size_t i = 0; i < count; i++) {
+        double share = wr_kad_share(peers[i]->key, wr_query_key(q));
+        within += share >= low && share < high;
+    }
+    return within;
+}
+
+static void test_a_crowd_does_not_drown_the_others(void **state)
+{
+    (void)state;
+    struct wr_query *q = query(WR_QUERY_VALUE, WR_BYTES_STR("target"), 0, 0);
+    unsigned crowd = seed_between(q, OTHERS, CROWD_IDS, 0, REACH / 8);
+    unsigned others = seed_between(q, 0, OTHERS, REACH / 8, REACH);
+    unsigned beyond = seed_between(q, 0, OTHERS, REACH, 2 * REACH);
+    assert_true(crowd > 30 && others >= 10 && beyond > 10);
+    wr_query_thin(q, wr_query_key(q), REACH);
+    assert_true(standing_between(q, 0, REACH / 8) <= 5 + 4 * 4);
+    assert_int_equal(standing_between(q, REACH / 8, REACH), others);
+    assert_int_equal(standing_between(q, REACH, 1), beyond);
+    wr_query_widen(q, wr_query_key(q), REACH);
+    assert_int_equal(wr_query_set(q), standing_between(q, 0, REACH));
+    assert_true(wr_query_set(q) > WR_QUERY_SET);
+    /* All of them are asked, nobody beyond, and whom they name is not. */
+    unsigned who[WR_QUERY_PEERS_MAX], count, asked = 0, set = wr_query_set(q);
+    while ((count = ask_all(q, NOW, who)) > 0) {
+        for (unsigned i = 0; i < count; i++, asked++) {
+            struct wr_dht_peer more = {.id = id_of(CROWD_IDS + asked)};
+            reply_with(q, who[i], NOW, &more, 1);
+        }
+    }
+    assert_int_equal(asked, set);
+    assert_int_equal(wr_query_next(q, NOW, &(struct wr_query_ask){0}), WR_ECLOSED);
+    wr_query_destroy(q);
+}
+
+static void test_a_crowd_is_avoided(void **state)
+{
+    (void)state;
+    struct wr_query *q = query(WR_QUERY_CLOSEST, WR_BYTES_STR("target"), 0, 0);
+    wr_query_avoid(q, wr_query_key(q), REACH / 2);
+    assert_true(seed_between(q, 0, OTHERS, 0, REACH / 2) > 0);
+    unsigned others = seed_between(q, 0, OTHERS, REACH / 2, REACH);
+    assert_int_equal(standing_between(q, 0, 1), others);
+    wr_query_destroy(q);
+}
+
 static void test_warm_peers_get_less_time(void **state)
 {
     (void)state;
@@ -475,6 +555,8 @@ int main(void)
         cmocka_unit_test(test_candidates_are_bounded),
         cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_answers_nobody_asked_for),
+        cmocka_unit_test(test_a_crowd_does_not_drown_the_others),
+        cmocka_unit_test(test_a_crowd_is_avoided),
         cmocka_unit_test(test_warm_peers_get_less_time),
         cmocka_unit_test(test_pace_follows_the_99th_percentile),
     };
