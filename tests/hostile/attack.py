@@ -28,7 +28,7 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-for folder in ("lab", "interop"):
+for folder in ("natlab", "interop"):
     sys.path.insert(0, os.path.join(HERE, "..", folder))
 import lab as lab_module  # noqa: E402
 import peerproc  # noqa: E402
@@ -486,7 +486,7 @@ def main():
     if args.probe:
         probe_echo(args.probe)
     for name, path in (("warren", "tools/warren"), ("warren_peer", "tests/interop/warren_peer/warren_peer"),
-                       ("attacker", "tests/hostile/attacker"), ("link", "tests/lab/lab_link")):
+                       ("attacker", "tests/hostile/attacker"), ("link", "tests/natlab/lab_link")):
         setattr(args, name, os.path.join(os.path.abspath(args.build), path))
     reason = lab_module.why_not()
     if not reason and not os.access(args.warren_peer, os.X_OK):

@@ -21,7 +21,7 @@ import traceback
 import peerproc
 from peerproc import Peer, eventually
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "natlab"))
 import lab  # noqa: E402
 
 NET4, NET6 = "10.77.0.%d", "fd77::%d"

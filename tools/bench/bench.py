@@ -14,7 +14,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [os.path.join(ROOT, "tests", "interop"), os.path.join(ROOT, "tests", "lab")]
+sys.path[:0] = [os.path.join(ROOT, "tests", "interop"), os.path.join(ROOT, "tests", "natlab")]
 sys.dont_write_bytecode = True
 
 import cases  # noqa: E402
@@ -32,7 +32,7 @@ class Setup:
         self.security = args.security
         self.naked = os.path.join(build, "tools/bench/naked")
         self.node = os.path.join(build, "tools/warren")
-        self.link = os.path.join(build, "tests/lab/lab_link")
+        self.link = os.path.join(build, "tests/natlab/lab_link")
 
 
 def contenders(case, args):
