@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The natlab level: the laboratory measures itself, then who reaches whom in it. tests/natlab/all.sh BUILD_DIR [--full]
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "$1" && pwd)
+shift
+passed=0 failed=0 skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
+
+counted() {    # command ...
+    local line
+    "$@" 2>&1 | tee "$log"
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+    if [ -z "$line" ]; then
+        echo "no count from: $*"
+        failed=$((failed + 1))
+        return
+    fi
+    passed=$((passed + $(sed -E 's/^([0-9]+) passed.*/\1/' <<<"$line")))
+    failed=$((failed + $(sed -E 's/.* ([0-9]+) failed.*/\1/' <<<"$line")))
+    skipped=$((skipped + $(sed -E 's/.* ([0-9]+) skipped.*/\1/' <<<"$line")))
+}
+
+counted python3 "$here/kinds_test.py" "$build"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
