@@ -159,9 +159,10 @@ static int verify(gnutls_session_t session)
     ngtcp2_crypto_conn_ref *ref = gnutls_session_get_ptr(session);
     struct wr_quic_conn *qc = ref->user_data;
     struct wr_tlsctx_peer peer;
-    const char *why = "";
-    int rc = wr_tlsctx_verify(qc->q->ctx->tls, session, wr_env_unix(qc->q->env) / WR_SEC, qc->expect, &peer,
-                              &why);
+    const char *why = "it has no transport parameters";
+    int rc = WR_EPROTO;
+    if (ngtcp2_conn_get_remote_transport_params(qc->ng))
+        rc = wr_tlsctx_verify(qc->q->ctx->tls, session, wr_env_unix(qc->q->env) / WR_SEC, qc->expect, &peer, &why);
     if (rc == 0)
         rc = wr_conn_set_peer(&qc->conn, &peer.id, peer.pubkey);
     if (rc != 0)
@@ -448,6 +449,19 @@ static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *setting
     params->active_connection_id_limit = 4;    /* quic-go; ngtcp2 keeps as many spare for a move */
 }
 
+/* The ClientHello was read. GnuTLS leaves it to us to miss a name or the transport parameters (RFC 9001 section 8),
+ * and ngtcp2 0.12.1 aborts the process when it is to send without the latter. */
+static int on_hello(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+                    const gnutls_datum_t *message)
+{
+    ngtcp2_crypto_conn_ref *ref = gnutls_session_get_ptr(session);
+    gnutls_datum_t name;
+    (void)type, (void)when, (void)incoming, (void)message;
+    if (gnutls_alpn_get_selected_protocol(session, &name) < 0)
+        return GNUTLS_E_NO_APPLICATION_PROTOCOL;
+    return ngtcp2_conn_get_remote_transport_params(ref->get_conn(ref)) ? 0 : GNUTLS_E_MISSING_EXTENSION;
+}
+
 static int start_tls(struct wr_quic_conn *qc, bool dialer)
 {
     int rc = wr_tlsctx_session(qc->q->ctx->tls, WR_TLSCTX_QUIC, dialer, &qc->tls);
@@ -457,6 +471,8 @@ static int start_tls(struct wr_quic_conn *qc, bool dialer)
     }
     gnutls_session_set_ptr(qc->tls, &qc->ref);
     gnutls_session_set_verify_function(qc->tls, verify);
+    if (!dialer)
+        gnutls_handshake_set_hook_function(qc->tls, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_POST, on_hello);
     rc = dialer ? ngtcp2_crypto_gnutls_configure_client_session(qc->tls)
                 : ngtcp2_crypto_gnutls_configure_server_session(qc->tls);
     return rc == 0 ? 0 : WR_ELIMIT;
