@@ -252,11 +252,30 @@ struct wr_ifaddr {
 /* Addresses of the interfaces that are up; returns their number, at most max. */
 size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max);
 
+/* A default route. */
+struct wr_gateway {
+    uint8_t family;    /* 4 or 6: what goes that way */
+    struct wr_ip ip;   /* the next hop; family 0: none, as in tunnels */
+    uint32_t index;    /* of the interface it leaves by */
+    uint32_t metric;   /* the lower one is preferred */
+};
+
+#define WR_GATEWAYS_MAX 16    /* ours; more are not looked at */
+
+/* The default routes of this machine, IPv4 first, the preferred one of each family first; returns their
+ * number, at most max. */
+size_t wr_env_gateways(struct wr_env *env, struct wr_gateway *out, size_t max);
+
 struct wr_net_watch {
     struct wr_list node;
     /* Addresses or routes changed (coalesced), or the machine slept and they may have. */
     void (*on_change)(struct wr_net_watch *watch);
 };
+/* How often the network was cut off while somebody watched it: an address, a default route or the cable
+ * of one went away, maybe to come back at once as if nothing had happened; or the machine, or this
+ * process alone, stood still for five seconds or more. What peers and routers remember of us may be gone
+ * then. Grows before the watches are told. */
+uint64_t wr_env_net_cuts(const struct wr_env *env);
 void wr_env_watch_net(struct wr_env *env, struct wr_net_watch *watch);
 void wr_net_watch_stop(struct wr_net_watch *watch);
 

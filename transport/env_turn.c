@@ -70,6 +70,11 @@ void wr_env_turn_tell_watches(struct wr_env *env)
     }
 }
 
+uint64_t wr_env_net_cuts(const struct wr_env *env)
+{
+    return env->net_cuts;
+}
+
 const uint8_t *wr_env_hash_seed(const struct wr_env *env)
 {
     return env->hash_seed;

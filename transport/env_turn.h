@@ -16,6 +16,7 @@ struct wr_env {
     struct wr_timers timers;
     struct wr_list deferred, disposals;    /* struct wr_task, borrowed */
     struct wr_list watches;                /* struct wr_net_watch, borrowed */
+    uint64_t net_cuts;
     const struct wr_log *log;              /* borrowed; may be NULL */
     uint8_t hash_seed[WR_ENV_HASH_SEED_BYTES];
 };

@@ -38,8 +38,9 @@ static void run_due(struct wr_env_uv *e);
 static void on_timer(uv_timer_t *timer)
 {
     struct wr_env_uv *e = timer->data;
+    wr_time late = e->armed_at ? wr_env_uv_clock() - e->armed_at : 0;
     e->armed_at = 0;
-    wr_env_uv_link_check_sleep(e);
+    wr_env_uv_link_check_sleep(e, late);
     run_due(e);
 }
 
@@ -52,6 +53,9 @@ static void on_idle(uv_idle_t *idle)
  * the idle handle: a timer of libuv with no delay would fire again before any socket is looked at. */
 static void arm(struct wr_env_uv *e)
 {
+    /* Others may move the timer away before it gets to say how late it is. */
+    if (e->armed_at && e->env.now > e->armed_at + WR_SEC)
+        wr_env_uv_link_check_sleep(e, e->env.now - e->armed_at);
     wr_time next = wr_timers_next(&e->env.timers);
     if (wr_env_turn_pending(&e->env) || (next && next <= e->env.now)) {
         uv_idle_start(&e->idle, on_idle);

@@ -1,4 +1,4 @@
-/* Interfaces of this machine, and word of their changes. */
+/* Interfaces and default routes of this machine, and word of their changes. */
 #include "transport/env_uv_priv.h"
 
 #include <errno.h>
@@ -21,6 +21,9 @@ struct wr_env_uv_link {
     struct wr_env_uv *e;
     struct wr_timer timer;    /* runs once something changed; then we listen again */
     wr_time asleep;           /* how long the machine has slept since boot, when last looked at */
+    uint32_t ways_out[WR_GATEWAYS_MAX];    /* interfaces with a default route, when last looked at */
+    size_t way_count;
+    bool woke;                /* and the watches were not told yet */
 };
 
 static uint8_t prefix_of(const struct sockaddr *mask)
@@ -68,6 +71,120 @@ size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max)
     return count;
 }
 
+/* ---- default routes --------------------------------------------------------------------------------- */
+
+#define DUMP_ROOM ((size_t)32 * 1024)    /* bytes; the kernel fills what it is given, 32 KiB at most */
+#define DUMP_ROUNDS 64                   /* receives; ours: a home has ten routes, a router with more is left alone */
+
+static void read_ip(struct wr_ip *out, uint8_t family, const void *data, size_t len)
+{
+    size_t want = family == 4 ? 4 : 16;
+    if (len < want)
+        return;
+    *out = (struct wr_ip){.family = family};
+    memcpy(out->bytes, data, want);
+}
+
+/* Attributes of a route, or of one hop of several. */
+static void read_hop(const struct rtattr *a, size_t len, uint8_t family, struct wr_gateway *out)
+{
+    for (; RTA_OK(a, len); a = RTA_NEXT(a, len)) {
+        const uint8_t *data = RTA_DATA(a);
+        size_t size = RTA_PAYLOAD(a);
+        if (a->rta_type == RTA_GATEWAY)
+            read_ip(&out->ip, family, data, size);
+        else if (a->rta_type == RTA_VIA && size > sizeof(uint16_t))    /* a hop of the other family */
+            read_ip(&out->ip, family == 4 ? 6 : 4, data + sizeof(uint16_t), size - sizeof(uint16_t));
+        else if (a->rta_type == RTA_OIF && size >= sizeof(uint32_t))
+            memcpy(&out->index, data, sizeof(out->index));
+        else if (a->rta_type == RTA_PRIORITY && size >= sizeof(uint32_t))
+            memcpy(&out->metric, data, sizeof(out->metric));
+        else if (a->rta_type == RTA_MULTIPATH && size >= sizeof(struct rtnexthop)) {
+            const struct rtnexthop *hop = RTA_DATA(a);    /* the first speaks for all */
+            if (hop->rtnh_len < sizeof(*hop) || hop->rtnh_len > size)
+                continue;
+            out->index = (uint32_t)hop->rtnh_ifindex;
+            read_hop((const struct rtattr *)(const void *)(hop + 1), hop->rtnh_len - sizeof(*hop), family, out);
+        }
+    }
+}
+
+static bool is_default_route(const struct nlmsghdr *msg)
+{
+    const struct rtmsg *route = NLMSG_DATA(msg);
+    return msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*route)) && route->rtm_dst_len == 0 &&
+           route->rtm_table == RT_TABLE_MAIN && route->rtm_type == RTN_UNICAST &&
+           !(route->rtm_flags & RTM_F_CLONED) &&
+           (route->rtm_family == AF_INET || route->rtm_family == AF_INET6);
+}
+
+static bool read_gateway(const struct nlmsghdr *msg, struct wr_gateway *out)
+{
+    const struct rtmsg *route = NLMSG_DATA(msg);
+    if (msg->nlmsg_type != RTM_NEWROUTE || !is_default_route(msg) || route->rtm_flags & RTNH_F_LINKDOWN)
+        return false;
+    *out = (struct wr_gateway){.family = route->rtm_family == AF_INET ? 4 : 6};
+    read_hop(RTM_RTA(route), RTM_PAYLOAD(msg), out->family, out);
+    return out->index != 0;
+}
+
+static size_t insert_gateway(struct wr_gateway *out, size_t count, size_t max, const struct wr_gateway *new)
+{
+    size_t at = count;
+    while (at > 0 && (out[at - 1].family > new->family ||
+                      (out[at - 1].family == new->family && out[at - 1].metric > new->metric)))
+        at--;
+    if (at >= max)
+        return count;
+    if (count == max)
+        count--;
+    memmove(&out[at + 1], &out[at], (count - at) * sizeof(*out));
+    out[at] = *new;
+    return count + 1;
+}
+
+static bool ask_for_routes(int fd)
+{
+    struct {
+        struct nlmsghdr head;
+        struct rtmsg route;
+    } ask = {{.nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+             {.rtm_family = AF_UNSPEC}};
+    return send(fd, &ask, sizeof(ask), 0) == (ssize_t)sizeof(ask);
+}
+
+/* One receive of the answer. False: that was the last. */
+static bool read_dump(int fd, void *room, struct wr_gateway *out, size_t max, size_t *count)
+{
+    ssize_t got = recv(fd, room, DUMP_ROOM, MSG_DONTWAIT);    /* the kernel answers within send and recv */
+    if (got <= 0)
+        return false;
+    size_t len = (size_t)got;
+    for (const struct nlmsghdr *msg = room; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len)) {
+        struct wr_gateway gateway;
+        if (msg->nlmsg_type == NLMSG_DONE || msg->nlmsg_type == NLMSG_ERROR)
+            return false;
+        if (read_gateway(msg, &gateway))
+            *count = insert_gateway(out, *count, max, &gateway);
+    }
+    return true;
+}
+
+size_t wr_env_gateways(struct wr_env *env, struct wr_gateway *out, size_t max)
+{
+    (void)env;
+    size_t count = 0;
+    void *room = wr_alloc(DUMP_ROOM);
+    int fd = room ? socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE) : -1;
+    if (fd >= 0 && max && ask_for_routes(fd))
+        for (int i = 0; i < DUMP_ROUNDS && read_dump(fd, room, out, max, &count); i++)
+            continue;
+    if (fd >= 0)
+        close(fd);
+    wr_free(room);
+    return count;
+}
+
 /* ---- changes --------------------------------------------------------------------------------------- */
 
 static wr_time time_asleep(void)
@@ -85,13 +202,60 @@ static void changed(struct wr_env_uv_link *link)
         wr_timer_start(&link->e->env, &link->timer, wr_env_uv_clock() + COALESCE, on_settled);
 }
 
-/* Takes what lies there unread: it is enough to know that something changed. */
-static void drain(int fd)
+static void look_at_ways_out(struct wr_env_uv_link *link)
 {
-    char buffer[4096];
-    for (int i = 0; i < MESSAGES_PER_ROUND; i++)
-        if (recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) < 0 && errno != ENOBUFS)
-            return;
+    struct wr_gateway gateways[WR_GATEWAYS_MAX];
+    link->way_count = wr_env_gateways(&link->e->env, gateways, WR_GATEWAYS_MAX);
+    for (size_t i = 0; i < link->way_count; i++)
+        link->ways_out[i] = gateways[i].index;
+}
+
+/* A cable that carries no default route may come and go as it likes. */
+static bool is_way_out(const struct wr_env_uv_link *link, int index)
+{
+    for (size_t i = 0; i < link->way_count; i++)
+        if ((int)link->ways_out[i] == index)
+            return true;
+    return false;
+}
+
+static bool is_cut(const struct wr_env_uv_link *link, const struct nlmsghdr *msg)
+{
+    const struct ifaddrmsg *addr = NLMSG_DATA(msg);
+    const struct ifinfomsg *info = NLMSG_DATA(msg);
+    switch (msg->nlmsg_type) {
+    case RTM_DELADDR:
+        return msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*addr)) && addr->ifa_scope < RT_SCOPE_LINK;
+    case RTM_DELROUTE:
+        return is_default_route(msg);
+    case RTM_DELLINK:
+        return msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*info)) && is_way_out(link, info->ifi_index);
+    case RTM_NEWLINK:
+        return msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*info)) && !(info->ifi_flags & IFF_RUNNING) &&
+               is_way_out(link, info->ifi_index);
+    default:
+        return false;
+    }
+}
+
+/* Takes what lies there unread. True: the network was cut off, even if all is as before again. */
+static bool drain(struct wr_env_uv_link *link)
+{
+    union {
+        struct nlmsghdr align;
+        char bytes[8192];
+    } buffer;
+    bool cut = false;
+    for (int i = 0; i < MESSAGES_PER_ROUND; i++) {
+        ssize_t got = recv(link->source.fd, &buffer, sizeof(buffer), MSG_DONTWAIT);
+        if (got < 0 && errno != ENOBUFS)
+            break;
+        cut |= got < 0;    /* too many to keep: nobody knows what was among them */
+        size_t len = got > 0 ? (size_t)got : 0;
+        for (const struct nlmsghdr *msg = &buffer.align; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len))
+            cut |= is_cut(link, msg);
+    }
+    return cut;
 }
 
 static void on_link_ready(struct wr_env_uv_source *source, uint32_t events)
@@ -107,20 +271,26 @@ static void on_link_ready(struct wr_env_uv_source *source, uint32_t events)
 static void on_settled(struct wr_timer *timer)
 {
     struct wr_env_uv_link *link = wr_list_entry(timer, struct wr_env_uv_link, timer);
+    bool cut = link->woke;
+    link->woke = false;
     if (link->source.fd >= 0) {
-        drain(link->source.fd);
+        cut |= drain(link);
         wr_env_uv_source_want(link->e, &link->source, EPOLLIN);
+        look_at_ways_out(link);
     }
+    link->e->env.net_cuts += cut;
     wr_env_turn_tell_watches(&link->e->env);
 }
 
-void wr_env_uv_link_check_sleep(struct wr_env_uv *e)
+void wr_env_uv_link_check_sleep(struct wr_env_uv *e, wr_time late)
 {
     if (!e->link || wr_list_empty(&e->env.watches))
         return;
     wr_time asleep = time_asleep();
-    if (asleep - e->link->asleep > SLEEP_MIN)
+    if (late > SLEEP_MIN || asleep - e->link->asleep > SLEEP_MIN) {
+        e->link->woke = true;
         changed(e->link);
+    }
     e->link->asleep = asleep;
 }
 
@@ -149,6 +319,7 @@ static void listen_for_changes(struct wr_env_uv *e)
         link->source.fd = -1;
         wr_log(e->env.log, WR_LOG_WARN, "env", "no word of network changes errno=%d", errno);
     }
+    look_at_ways_out(link);
     e->link = link;
 }
 
@@ -160,7 +331,8 @@ void wr_env_watch_net(struct wr_env *env, struct wr_net_watch *watch)
     if (!e->link)
         listen_for_changes(e);
     else if (e->link->source.fd >= 0 && !e->link->source.events && !wr_timer_running(&e->link->timer)) {
-        drain(e->link->source.fd);    /* from when nobody watched */
+        (void)drain(e->link);    /* from when nobody watched */
+        look_at_ways_out(e->link);
         wr_env_uv_source_want(e, &e->link->source, EPOLLIN);
     }
 }

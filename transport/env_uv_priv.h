@@ -68,7 +68,7 @@ int wr_env_uv_error(int error);    /* errno to enum wr_err */
 void wr_env_uv_net_retry(struct wr_env_uv *e);
 void wr_env_uv_dns_destroy(struct wr_env_uv *e);
 void wr_env_uv_link_destroy(struct wr_env_uv *e);
-/* Looks whether the machine slept since the last look; called when the timer fires. */
-void wr_env_uv_link_check_sleep(struct wr_env_uv *e);
+/* Looks whether the machine slept since the last look, or the process was stopped: the timer fired so late. */
+void wr_env_uv_link_check_sleep(struct wr_env_uv *e, wr_time late);
 
 #endif

@@ -114,12 +114,14 @@ static void changes_of_the_network(void **state)
     wr_env_watch_net(c->a, &one.watch);
     wr_env_watch_net(c->a, &two.watch);
     wr_env_watch_net(c->a, &three.watch);
+    uint64_t cuts = wr_env_net_cuts(c->a);
     one.stops = &two.watch;
     three.stops = &three.watch;
     if (!contract_change_net(c)) {
         print_message("         not here: this machine's network is left alone; see env/link\n");
     } else {
         UNTIL(c, one.calls == 1);
+        assert_int_equal(wr_env_net_cuts(c->a), cuts + 1);
         contract_run(c, 10 * WR_MSEC);
         contract_change_net(c);
         UNTIL(c, one.calls == 2);

@@ -211,6 +211,26 @@ static void interfaces(void **state)
     assert_int_equal(wr_env_ifaddrs(c->a, one, 1), 1);
 }
 
+/* However this machine is connected: every way out is by one of its interfaces, better ones first. */
+static void ways_out(void **state)
+{
+    struct contract *c = *state;
+    struct wr_gateway of[WR_GATEWAYS_MAX], one[1];
+    struct wr_ifaddr all[WR_IFADDRS_MAX];
+    size_t link_count = wr_env_ifaddrs(c->a, all, WR_IFADDRS_MAX);
+    size_t count = wr_env_gateways(c->a, of, WR_GATEWAYS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        bool known = false;
+        for (size_t k = 0; k < link_count; k++)
+            known |= all[k].index == of[i].index && !all[k].loopback;
+        assert_true(known && (of[i].family == 4 || of[i].family == 6));
+        assert_true(i == 0 || of[i - 1].family < of[i].family ||
+                    (of[i - 1].family == of[i].family && of[i - 1].metric <= of[i].metric));
+    }
+    assert_int_equal(wr_env_gateways(c->a, one, 1), count ? 1 : 0);
+    assert_int_equal(wr_env_gateways(c->a, one, 0), 0);
+}
+
 int contract_udp(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,7 +238,7 @@ int contract_udp(void)
         CONTRACT_TEST(many_and_large),      CONTRACT_TEST(ports),
         CONTRACT_TEST(wrong_family),        CONTRACT_TEST(to_a_closed_port),
         CONTRACT_TEST(multicast),           CONTRACT_TEST(close_inside_the_handler),
-        CONTRACT_TEST(interfaces),
+        CONTRACT_TEST(interfaces),          CONTRACT_TEST(ways_out),
     };
     return cmocka_run_group_tests_name("udp", tests, NULL, NULL);
 }

@@ -352,6 +352,7 @@ const struct sim_traffic *sim_host_traffic(const struct sim_host *host)
 void sim_kill(struct sim_host *host)
 {
     assert(host->up && !host->env.in_turn);
+    host->paused_at = 0;
     sim_pause(host, false);
     host->up = false;
     sim_streams_cut(host, true);
@@ -423,8 +424,26 @@ void sim_move(struct sim_host *host, struct wr_ip ip4, struct wr_ip ip6, unsigne
     host->ip6 = ip6;
     host->lan = lan;
     addresses_add(host);
+    sim_cut(host);
+}
+
+void sim_cut(struct sim_host *host)
+{
     if (!host->up)
         return;
+    host->env.net_cuts++;
+    sim_begin(host);
+    wr_env_turn_tell_watches(&host->env);
+    sim_end(host);
+}
+
+void sim_set_routes(struct sim_host *host, bool routes)
+{
+    bool gone = host->routeless == false && !routes;
+    host->routeless = !routes;
+    if (!host->up)
+        return;
+    host->env.net_cuts += gone;
     sim_begin(host);
     wr_env_turn_tell_watches(&host->env);
     sim_end(host);
@@ -521,6 +540,23 @@ size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max)
                                           .multicast = true};
     count = count < max ? count : max;
     memcpy(out, all, count * sizeof(*out));
+    return count;
+}
+
+/* The first address of the link is the router's (or the last, when the first is ours), and fe80::1. */
+size_t wr_env_gateways(struct wr_env *env, struct wr_gateway *out, size_t max)
+{
+    const struct sim_host *host = sim_host_from(env);
+    size_t count = 0;
+    if (!host->up || host->routeless)
+        return 0;
+    if (host->ip4.family && count < max) {
+        out[count] = (struct wr_gateway){.family = 4, .ip = host->ip4, .index = 2, .metric = 100};
+        out[count++].ip.bytes[3] = host->ip4.bytes[3] == 1 ? 254 : 1;
+    }
+    if (host->ip6.family && count < max)
+        out[count++] = (struct wr_gateway){.family = 6, .ip = {6, {0xfe, 0x80, [15] = 1}}, .index = 2,
+                                           .metric = 100};
     return count;
 }
 

@@ -94,7 +94,8 @@ void sim_kill(struct sim_host *host);
  * connections of before is answered with a reset. */
 void sim_revive(struct sim_host *host);
 bool sim_host_up(const struct sim_host *host);
-/* Stops a machine in its tracks (as SIGSTOP does): all that arrives meanwhile waits for it. */
+/* Stops a machine in its tracks (as SIGSTOP does): all that arrives meanwhile waits for it. Watches hear
+ * of it when it lasted five seconds. */
 void sim_pause(struct sim_host *host, bool paused);
 /* Packets pass only between machines of one side; all are on side 0 at first. */
 void sim_set_side(struct sim_host *host, unsigned side);
@@ -110,6 +111,10 @@ void sim_set_descriptors(struct sim_host *host, unsigned max);
 unsigned sim_descriptors(const struct sim_host *host);    /* open now */
 /* New addresses (family 0: none) and LAN: what was open on the old ones is cut off, watches are told. */
 void sim_move(struct sim_host *host, struct wr_ip ip4, struct wr_ip ip6, unsigned lan);
+/* A cable pulled and put back at once: nothing differs, and watches are told. */
+void sim_cut(struct sim_host *host);
+/* Takes the default routes away (what is sent still arrives) or gives them back; watches are told. */
+void sim_set_routes(struct sim_host *host, bool routes);
 
 /* Allocations made in handlers fail from now on: those of number `skip`, `skip + 1` ... (from 0), in
  * all `count` of them; count 0 ends it. For all simulations of the process. */

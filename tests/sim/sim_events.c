@@ -3,6 +3,8 @@
  * the simulator does little else. */
 #include "tests/sim/sim_priv.h"
 
+#define SLEEP_MIN (5 * WR_SEC)    /* standing still for so long is noticed; as env_uv_link.c */
+
 struct sim_slot {
     wr_time at;
     uint64_t order;
@@ -130,10 +132,15 @@ bool sim_step(struct sim *sim)
 void sim_pause(struct sim_host *host, bool paused)
 {
     host->paused = paused;
-    if (paused)
+    if (paused) {
+        host->paused_at = host->sim->now;
         return;
+    }
     for (struct wr_list *node; (node = wr_list_pop(&host->held));) {
         struct sim_event *event = wr_list_entry(node, struct sim_event, held);
         sim_event_at(host->sim, event, host->sim->now, event->happen);
     }
+    if (host->paused_at && host->sim->now - host->paused_at >= SLEEP_MIN)
+        sim_cut(host);
+    host->paused_at = 0;
 }

@@ -60,7 +60,8 @@ struct sim_host {
     struct sim_gateway *gateway;
     struct wr_ip ip4, ip6;
     struct sim_node node4, node6;
-    bool up, paused, jammed;
+    bool up, paused, jammed, routeless;
+    wr_time paused_at;
     struct sim_chance chance;
     int64_t clock_error;
     uint64_t bandwidth;
