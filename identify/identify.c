@@ -316,6 +316,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     case WR_SWARM_DIAL_FAILED:
     case WR_SWARM_OBSERVED:
     case WR_SWARM_REACHABILITY:
+    case WR_SWARM_NETWORK_CHANGED:
         break;
     }
 }

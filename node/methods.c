@@ -241,6 +241,8 @@ static const char *event_name(enum wr_swarm_event_type type)
         return "address-observed";
     case WR_SWARM_REACHABILITY:
         return "reachability-changed";
+    case WR_SWARM_NETWORK_CHANGED:
+        return "network-changed";
     }
     return "unknown";
 }

@@ -541,14 +541,6 @@ void wr_swarm_refresh_links(struct wr_swarm *sw)
     wr_free(old);
 }
 
-static void on_net_change(struct wr_net_watch *watch)
-{
-    struct wr_swarm *sw = wr_list_entry(watch, struct wr_swarm, net_watch);
-    wr_swarm_refresh_links(sw);
-    if (sw->quic)
-        wr_quic_moved(sw->quic);
-}
-
 const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct wr_addr *to)
 {
     bool loopback = wr_ip_classify(&to->ip) == WR_IP_LOOPBACK;
@@ -637,8 +629,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
         wr_swarm_destroy(sw);
         return NULL;
     }
-    sw->net_watch.on_change = on_net_change;
-    wr_env_watch_net(env, &sw->net_watch);
+    wr_swarm_net_watch(sw);
     wr_swarm_refresh_links(sw);
     wr_timer_start(env, &sw->upkeep, wr_env_now(env) + UPKEEP_EVERY, on_upkeep);
     return sw;
@@ -690,6 +681,7 @@ void wr_swarm_destroy(struct wr_swarm *sw)
     end_all(&sw->opening, WR_CONN_SHUTDOWN);
     wr_task_cancel(&sw->addrs_task);
     wr_task_cancel(&sw->protocols_task);
+    wr_task_cancel(&sw->network_task);
     wr_quic_destroy(sw->quic);
     /* Behind the disposals of its connections, which still look at the context. */
     wr_env_dispose(sw->env, &sw->addrs_task, free_swarm);

@@ -151,6 +151,9 @@ enum wr_swarm_event_type {
     WR_SWARM_DIAL_FAILED,    /* a dial of peer failed: err */
     WR_SWARM_OBSERVED,       /* the peer of conn says that it sees us at seen; conn uses a listening port of ours */
     WR_SWARM_REACHABILITY,   /* wr_swarm_reachability has news */
+    WR_SWARM_NETWORK_CHANGED, /* we are on another network, or cut off from this one for a moment, or slept:
+                                what we knew of our NAT, and what it knew of us, may be void. Raised before the
+                                WR_SWARM_ADDRS that it brings along */
 };
 
 struct wr_swarm_event {
@@ -171,6 +174,9 @@ void wr_swarm_unwatch(struct wr_swarm_watch *watch);
 void wr_swarm_identified(struct wr_swarm *sw, struct wr_conn *conn);
 void wr_swarm_peer_changed(struct wr_swarm *sw, const struct wr_peerid *peer);
 void wr_swarm_observed(struct wr_swarm *sw, struct wr_conn *conn, const struct wr_maddr *seen);
+/* A service learnt that the network is not what it was (a router that restarted); raised once at the end
+ * of the turn. */
+void wr_swarm_network_changed(struct wr_swarm *sw);
 /* Whoever changed the address book says so; raised once at the end of the turn. */
 void wr_swarm_addrs_changed(struct wr_swarm *sw);
 

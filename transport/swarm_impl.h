@@ -1,5 +1,6 @@
 /* swarm_impl.h - the inside of the swarm, shared by swarm.c (connections, listening, events),
- * swarm_dial.c (requests and dials) and swarm_room.c (who has to go when all places are taken). Service, private. */
+ * swarm_dial.c (requests and dials), swarm_room.c (who has to go when all places are taken) and swarm_net.c
+ * (the network changes). Service, private. */
 #ifndef WR_SWARM_IMPL_H
 #define WR_SWARM_IMPL_H
 
@@ -67,7 +68,8 @@ struct wr_swarm {
     size_t report_next;
     struct wr_timer upkeep;
     struct wr_net_watch net_watch;
-    struct wr_task addrs_task, protocols_task;
+    uint64_t net_seen;                  /* digest of our addresses, gateways and cuts, when last looked at */
+    struct wr_task addrs_task, protocols_task, network_task;
     wr_time trimmed_at;
     wr_time met_self_at;                /* a dial of ours ended at ourselves; 0: never */
     wr_time twin_at;                    /* another node proved our identity ...; 0: never */
@@ -96,6 +98,10 @@ bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, const struct w
 /* All places of handshakes are taken: one of a larger crowd than the newcomer's makes room, one that has dragged on
  * for anybody. */
 bool wr_swarm_room_half_open(struct wr_swarm *sw, const struct wr_ip *newcomer);
+
+/* swarm_net.c */
+/* From now on changes of the network are looked at. */
+void wr_swarm_net_watch(struct wr_swarm *sw);
 
 /* swarm_dial.c */
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p);
