@@ -649,13 +649,20 @@ struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *t
     return &ch->conn;
 }
 
-struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock)
+/* security and expect: NULL for the listener's part. */
+static struct wr_conn *take(struct wr_conn_ctx *ctx, struct wr_sock *sock, const struct wr_secure *security,
+                            const struct wr_peerid *expect)
 {
-    struct channel *ch = create(ctx, false);
+    struct channel *ch = create(ctx, expect != NULL);
+    if (ch && expect && !(ch->expect = wr_memdup(expect, sizeof(*expect)))) {
+        wr_free(ch);
+        ch = NULL;
+    }
     if (!ch) {
         wr_sock_close(sock, true);
         return NULL;
     }
+    ch->conn.security = security;
     ch->sock = sock;
     ch->conn.port_reused = true;
     wr_sock_attach(sock, &sock_ops, ch);
@@ -667,6 +674,17 @@ struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock)
         return NULL;
     }
     return &ch->conn;
+}
+
+struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock)
+{
+    return take(ctx, sock, NULL, NULL);
+}
+
+struct wr_conn *wr_channel_accept_server(struct wr_conn_ctx *ctx, struct wr_sock *sock,
+                                         const struct wr_secure *security, const struct wr_peerid *expect)
+{
+    return take(ctx, sock, security, expect);
 }
 
 /* ---- what the connection asks of its carrier ----------------------------------------------------- */

@@ -29,5 +29,8 @@ struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *t
                                 const struct wr_peerid *expect, void *owner, int *err);
 /* Takes an accepted socket over. NULL (socket closed, the context hears nothing) when out of memory. */
 struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock);
+/* The same where the dialler waits for our proposal (punch.h): we are the connection's dialler but for the SYN. */
+struct wr_conn *wr_channel_accept_server(struct wr_conn_ctx *ctx, struct wr_sock *sock,
+                                         const struct wr_secure *security, const struct wr_peerid *expect);
 
 #endif

@@ -190,7 +190,7 @@ static bool address_proved(struct wr_quic_sock *sock, const ngtcp2_path *path, c
                                                             &hd->dcid, NGTCP2_INVALID_TOKEN, NULL, 0));
         return false;
     }
-    if (!under_load(q))
+    if (!under_load(q) || q->ops->awaits(q->arg, &first->remote))
         return true;
     send_retry(sock, path, hd);
     return false;
@@ -243,6 +243,8 @@ static void datagram(struct wr_quic_sock *sock, const struct wr_dgram_in *in, co
         wr_quic_linger_input(id->linger);
     else if (is_long)
         accept_first(sock, in, path, data, len);
+    else if (q->ops->awaits(q->arg, &in->from))
+        q->ops->on_stray(q->arg, &in->from);
     else
         send_reset(sock, path, vc.dcid, len);
 }
@@ -318,28 +320,62 @@ static struct wr_quic_sock *sock_for(struct wr_quic *q, const struct wr_ip *sour
     return best;
 }
 
+/* Where a dial leaves from: the handshake is bound to one path, so the source address has to be known before it
+ * begins. Opens a socket when there is none. */
+static int leave_from(struct wr_quic *q, const struct wr_addr *to, struct wr_addr *local, struct wr_quic_sock **sock)
+{
+    *local = (struct wr_addr){0};
+    int rc = wr_env_source(q->env, to, &local->ip);
+    if (rc != 0)
+        return rc;
+    *sock = sock_for(q, &local->ip);
+    if (!*sock) {
+        struct wr_addr any = {.ip.family = to->ip.family};
+        rc = open_sock(q, &any, false, sock);
+        if (rc != 0)
+            return rc;
+    }
+    local->port = (*sock)->at.port;
+    return 0;
+}
+
 struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
                              void *owner, int *err)
 {
-    /* The handshake is bound to one path, so the source address has to be known before it begins. */
-    struct wr_addr local = {0};
-    *err = wr_env_source(q->env, to, &local.ip);
+    struct wr_addr local;
+    struct wr_quic_sock *sock;
+    *err = leave_from(q, to, &local, &sock);
     if (*err != 0)
         return NULL;
-    struct wr_quic_sock *sock = sock_for(q, &local.ip);
-    if (!sock) {
-        struct wr_addr any = {.ip.family = to->ip.family};
-        *err = open_sock(q, &any, false, &sock);
-        if (*err != 0)
-            return NULL;
-    }
-    local.port = sock->at.port;
     struct wr_quic_conn *qc = wr_quic_conn_dial(q, sock, &local, to, expect, err);
     if (!qc)
         return NULL;
     qc->conn.owner = owner;
     wr_quic_conn_want_flush(qc);
     return &qc->conn;
+}
+
+struct wr_conn *wr_quic_dial_rtt(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
+                                 wr_time rtt, void *owner, int *err)
+{
+    q->first_rtt = rtt;
+    struct wr_conn *c = wr_quic_dial(q, to, expect, owner, err);
+    q->first_rtt = 0;
+    return c;
+}
+
+int wr_quic_junk(struct wr_quic *q, const struct wr_addr *to)
+{
+    struct wr_addr local;
+    struct wr_quic_sock *sock;
+    uint8_t junk[WR_QUIC_JUNK];
+    int rc = leave_from(q, to, &local, &sock);
+    if (rc != 0)
+        return rc;
+    wr_env_random(q->env, junk, sizeof(junk));
+    junk[0] &= 0x3f;    /* neither a long header nor a short one: nobody takes it for QUIC */
+    struct wr_dgram_out out = {.to = *to, .from = local.ip, .data = junk, .len = sizeof(junk), .segment = sizeof(junk)};
+    return wr_dgram_send(sock->dgram, &out);
 }
 
 static bool is_ours(const struct wr_ip *ip, const struct wr_ifaddr *links, size_t count)

@@ -22,6 +22,10 @@ struct wr_quic_ops {
      * the connection's on_open or on_close. */
     bool (*may_accept)(void *arg, const struct wr_addr *from);
     void (*on_accept)(void *arg, struct wr_conn *c);    /* its handshake began */
+    /* Is somebody at this address about to meet us? Then he is not asked to prove it, and what we cannot read
+     * comes to on_stray instead of being answered by a stateless reset. */
+    bool (*awaits)(void *arg, const struct wr_addr *from);
+    void (*on_stray)(void *arg, const struct wr_addr *from);
 };
 
 /* ctx and ops are borrowed. NULL: out of memory. */
@@ -34,6 +38,13 @@ int wr_quic_listen(struct wr_quic *q, const struct wr_addr *at, struct wr_addr *
  * NULL with *err: WR_ELIMIT, WR_EUNREACH, WR_ENOFD. */
 struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
                              void *owner, int *err);
+/* The same with a guess of the round trip (0: none), by which lost first packets are repeated sooner. */
+struct wr_conn *wr_quic_dial_rtt(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
+                                 wr_time rtt, void *owner, int *err);
+/* Sends WR_QUIC_JUNK random bytes from the socket that a dial would leave from: whoever gets them drops them, and the
+ * NATs on the way let answers in. 0 and the errors of wr_env_source and wr_dgram_send. */
+#define WR_QUIC_JUNK 64    /* go, rust */
+int wr_quic_junk(struct wr_quic *q, const struct wr_addr *to);
 /* Interfaces changed: connections that left from an address that is gone go on from another one; those that
  * cannot (accepted ones, and peers that forbid it) are closed, so that they are dialled again. */
 void wr_quic_moved(struct wr_quic *q);

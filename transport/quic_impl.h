@@ -63,6 +63,7 @@ struct wr_quic {
     struct wr_quic_rate resets, retries, versions;
     uint8_t reset_secret[WR_QUIC_SECRET], token_secret[WR_QUIC_SECRET];
     bool retry_always;
+    wr_time first_rtt;                   /* guess for the dial that begins now; 0: none */
     struct wr_task task;                 /* disposal */
 };
 

@@ -286,6 +286,7 @@ static void on_conn_open(void *arg, struct wr_conn *c)
     if (first)
         wr_swarm_raise(sw, WR_SWARM_CONNECTED, &peer, c, 0);
     wr_swarm_dial_conn_opened(sw, c, p);
+    wr_swarm_punch_conn_opened(sw, c);
     wr_swarm_room_trim(sw);
 }
 
@@ -298,6 +299,7 @@ static void on_conn_close(void *arg, struct wr_conn *c, int err)
         if (!c->outbound)
             wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
         wr_swarm_dial_conn_failed(sw, c, err);
+        wr_swarm_punch_conn_failed(sw, c, err);
         return;
     }
     struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &peer, false);
@@ -399,7 +401,8 @@ static size_t from_network(const struct wr_list *conns, const struct wr_ip *net)
 static bool may_accept(struct wr_swarm *sw, const struct wr_addr *from)
 {
     wr_time now = wr_env_now(sw->env);
-    if (wr_policy_may_accept(&sw->policy, &from->ip, now) != 0)
+    if (wr_swarm_punch_awaits(sw, &from->ip) ? wr_policy_net_blocked(&sw->policy, &from->ip)
+                                             : wr_policy_may_accept(&sw->policy, &from->ip, now) != 0)
         return false;
     if (wr_ip_classify(&from->ip) != WR_IP_LOOPBACK) {
         struct wr_ip net = wr_policy_network(&from->ip);
@@ -428,12 +431,13 @@ static void on_accept(void *arg, struct wr_sock *sock)
         wr_sock_close(sock, true);
         return;
     }
-    struct wr_conn *c = wr_channel_accept(&sw->ctx, sock);
-    if (!c) {
+    const struct wr_peerid *server = wr_swarm_punch_client_of(sw, &from.ip);
+    struct wr_conn *c = server ? wr_channel_accept_server(&sw->ctx, sock, sw->ctx.security[0], server)
+                               : wr_channel_accept(&sw->ctx, sock);
+    if (!c || server)    /* as its dialler we have a place for it */
         wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
-        return;
-    }
-    wr_list_append(&sw->opening, &c->node);
+    if (c)
+        wr_list_append(&sw->opening, &c->node);
 }
 
 static void on_starved(void *arg, int err)
@@ -457,7 +461,20 @@ static void on_accept_quic(void *arg, struct wr_conn *c)
     wr_list_append(&sw->opening, &c->node);
 }
 
-static const struct wr_quic_ops quic_ops = {.may_accept = may_accept_quic, .on_accept = on_accept_quic};
+static bool awaits_quic(void *arg, const struct wr_addr *from)
+{
+    return wr_swarm_punch_awaits(arg, &from->ip);
+}
+
+static void on_stray_quic(void *arg, const struct wr_addr *from)
+{
+    wr_swarm_punch_stray(arg, from);
+}
+
+static const struct wr_quic_ops quic_ops = {.may_accept = may_accept_quic,
+                                            .on_accept = on_accept_quic,
+                                            .awaits = awaits_quic,
+                                            .on_stray = on_stray_quic};
 
 static const struct wr_listener_ops listener_ops = {.on_accept = on_accept, .on_starved = on_starved};
 
@@ -619,6 +636,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     wr_list_init(&sw->opening);
     wr_list_init(&sw->watches);
     wr_list_init(&sw->dials);
+    wr_list_init(&sw->punches);
     wr_list_init(&sw->dial_queue);
     wr_list_init(&sw->net_watch.node);
     if (rc == 0 && !options->psk) {
@@ -677,6 +695,7 @@ void wr_swarm_destroy(struct wr_swarm *sw)
     wr_timer_stop(sw->env, &sw->upkeep);
     wr_net_watch_stop(&sw->net_watch);
     wr_swarm_dials_abort(sw);
+    wr_swarm_punches_abort(sw);
     end_all(&sw->conns, WR_CONN_SHUTDOWN);
     end_all(&sw->opening, WR_CONN_SHUTDOWN);
     wr_task_cancel(&sw->addrs_task);

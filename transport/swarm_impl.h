@@ -5,6 +5,7 @@
 #define WR_SWARM_IMPL_H
 
 #include "transport/conn_impl.h"
+#include "transport/punch.h"
 #include "transport/quic.h"
 #include "transport/swarm.h"
 
@@ -42,6 +43,13 @@ struct wr_swarm_report {
     struct wr_dial_report of[WR_SWARM_REPORT_ADDRS];
 };
 
+/* punch.c: what an address got from us that never answered. */
+struct wr_punch_quiet {
+    struct wr_ip ip;    /* family 0: nobody's */
+    wr_time since;
+    unsigned packets;
+};
+
 struct wr_swarm {
     struct wr_env *env;
     struct wr_limits *limits;
@@ -62,6 +70,9 @@ struct wr_swarm {
     size_t listener_count;
     struct wr_list watches;
     struct wr_router router;
+    struct wr_list punches;             /* struct wr_punch: under way */
+    size_t punch_count;
+    struct wr_punch_quiet punch_quiet[WR_PUNCH_QUIET_IPS];
     struct wr_list dials;               /* struct wr_swarm_dial: under way */
     struct wr_list dial_queue;          /* waiting for a slot */
     struct wr_swarm_report *reports[WR_SWARM_REPORTS];    /* owned, ring */
@@ -102,6 +113,17 @@ bool wr_swarm_room_half_open(struct wr_swarm *sw, const struct wr_ip *newcomer);
 /* swarm_net.c */
 /* From now on changes of the network are looked at. */
 void wr_swarm_net_watch(struct wr_swarm *sw);
+
+/* punch.c */
+/* Somebody at this address is expected: no Retry, no rate, no stateless reset for him. */
+bool wr_swarm_punch_awaits(const struct wr_swarm *sw, const struct wr_ip *ip);
+/* A connection accepted from here is that peer's, who waits for our proposal; NULL: an ordinary one. */
+const struct wr_peerid *wr_swarm_punch_client_of(const struct wr_swarm *sw, const struct wr_ip *ip);
+/* A datagram that belongs to nothing. */
+void wr_swarm_punch_stray(struct wr_swarm *sw, const struct wr_addr *from);
+void wr_swarm_punch_conn_opened(struct wr_swarm *sw, struct wr_conn *c);
+void wr_swarm_punch_conn_failed(struct wr_swarm *sw, const struct wr_conn *c, int err);
+void wr_swarm_punches_abort(struct wr_swarm *sw);
 
 /* swarm_dial.c */
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p);

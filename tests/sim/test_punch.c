@@ -1,0 +1,332 @@
+/* Punching holes: two swarms that were told addresses and an instant, through every pair of NATs. */
+#include "tests/sim/nat_world.h"
+
+#include "transport/swarm_impl.h"
+
+#include <stdlib.h>
+
+#define RTT (80 * WR_MSEC)
+
+struct outcome {
+    bool done;
+    int err;
+    struct wr_conn *conn;
+    wr_time at;
+    struct wr_env *env;
+    size_t count;
+    struct wr_punch *punch;
+    struct wr_punch_try tries[WR_PUNCH_ADDRS_MAX + WR_PUNCH_LEARNT_MAX];
+};
+
+static void on_punched(void *arg, int err, struct wr_conn *conn)
+{
+    struct outcome *o = arg;
+    assert_false(o->done);
+    o->done = true;
+    o->err = err;
+    o->conn = conn;
+    o->at = wr_env_now(o->env);
+    o->count = wr_punch_tries(o->punch, o->tries, WR_PUNCH_ADDRS_MAX + WR_PUNCH_LEARNT_MAX);
+}
+
+static int begin(struct site *from, struct site *to, const struct wr_maddr *addrs, size_t count,
+                 enum wr_punch_role role, wr_time at, struct outcome *o)
+{
+    *o = (struct outcome){.env = from->env};
+    return wr_punch_start(from->swarm,
+                          &(struct wr_punch_options){.peer = site_id(to), .addrs = addrs, .count = count,
+                                                     .role = role, .at = at, .rtt = RTT},
+                          on_punched, o, &o->punch);
+}
+
+struct world {
+    struct sim *sim;
+    struct site server, a, b;
+};
+
+static void start(struct world *w, enum kind a, enum kind b, uint64_t seed)
+{
+    w->sim = sim_create(&(struct sim_options){.seed = seed, .rtt = RTT});
+    site_start(&w->server, w->sim, PUBLIC, 1);
+    site_start(&w->a, w->sim, a, 2);
+    site_start(&w->b, w->sim, b, 3);
+    site_learn(w->sim, &w->a, &w->server);
+    site_learn(w->sim, &w->b, &w->server);
+}
+
+static void stop(struct world *w)
+{
+    site_stop(&w->a);
+    site_stop(&w->b);
+    site_stop(&w->server);
+    sim_destroy(w->sim);
+    site_free(&w->a);
+    site_free(&w->b);
+    site_free(&w->server);
+}
+
+static bool both_wait(void *arg)
+{
+    struct outcome *o = arg;
+    return !o[0].done || !o[1].done;
+}
+
+/* Both at once, a as the client. Returns the instant agreed on. */
+static wr_time punch(struct world *w, bool quic, struct outcome o[static 2])
+{
+    wr_time at = sim_now(w->sim) + 100 * WR_MSEC;
+    assert_int_equal(begin(&w->a, &w->b, quic ? &w->b.quic : &w->b.tcp, 1, WR_PUNCH_CLIENT, at, &o[0]), 0);
+    assert_int_equal(begin(&w->b, &w->a, quic ? &w->a.quic : &w->a.tcp, 1, WR_PUNCH_SERVER, at, &o[1]), 0);
+    assert_true(sim_run_while(w->sim, both_wait, o, 10 * WR_SEC));
+    return at;
+}
+
+/* ---- every pair ------------------------------------------------------------------------------------------ */
+
+static void check_pair(enum kind a, enum kind b, bool quic)
+{
+    struct world w;
+    struct outcome o[2];
+    bool direct = kinds_meet(a, b);
+    start(&w, a, b, 1 + (uint64_t)a * KINDS + b);
+    wr_time at = punch(&w, quic, o);
+    for (int i = 0; i < 2; i++) {
+        if ((o[i].err == 0) != direct)
+            fail_msg("%s (client) and %s over %s: side %d says %s", kind_names[a], kind_names[b],
+                     quic ? "QUIC" : "TCP", i, o[i].err ? wr_err_name(o[i].err) : "direct");
+        if (!direct)
+            continue;
+        assert_false(o[i].conn->limited);
+        assert_int_equal(o[i].conn->udp, quic);
+        assert_int_equal(o[i].conn->outbound, i == 0);
+        wr_time most = quic ? RTT * 5 / 2 : RTT * 3;
+        if (o[i].at - at > most)
+            fail_msg("%s (client) and %s over %s: side %d took %d ms", kind_names[a], kind_names[b],
+                     quic ? "QUIC" : "TCP", i, (int)((o[i].at - at) / WR_MSEC));
+    }
+    sim_run(w.sim, 2 * WR_SEC);
+    if (direct) {
+        assert_non_null(wr_swarm_conn(w.a.swarm, site_id(&w.b)));
+        assert_non_null(wr_swarm_conn(w.b.swarm, site_id(&w.a)));
+    }
+    stop(&w);
+}
+
+static void pairs(bool quic)
+{
+    for (int a = 0; a < KINDS; a++)
+        for (int b = 0; b < KINDS; b++)
+            check_pair((enum kind)a, (enum kind)b, quic);
+}
+
+static void every_pair_over_tcp(void **state)
+{
+    (void)state;
+    pairs(false);
+}
+
+static void every_pair_over_quic(void **state)
+{
+    (void)state;
+    pairs(true);
+}
+
+/* ---- when one side is late -------------------------------------------------------------------------------- */
+
+/* One way is 40 ms: 60 ms are too early for a hole that is not there yet. */
+static void skewed(enum kind late, bool late_is_client, bool quic, bool works)
+{
+    struct world w;
+    struct outcome o[2];
+    start(&w, PORT_RESTRICTED, late, 5);
+    struct site *client = late_is_client ? &w.b : &w.a, *server = late_is_client ? &w.a : &w.b;
+    wr_time at = sim_now(w.sim) + 100 * WR_MSEC, later = at + 60 * WR_MSEC;
+    assert_int_equal(begin(client, server, quic ? &server->quic : &server->tcp, 1, WR_PUNCH_CLIENT,
+                           late_is_client ? later : at, &o[0]),
+                     0);
+    assert_int_equal(begin(server, client, quic ? &client->quic : &client->tcp, 1, WR_PUNCH_SERVER,
+                           late_is_client ? at : later, &o[1]),
+                     0);
+    assert_true(sim_run_while(w.sim, both_wait, o, 10 * WR_SEC));
+    if ((o[0].err == 0) != works || (o[1].err == 0) != works)
+        fail_msg("%s, late as the %s, over %s", kind_names[late], late_is_client ? "client" : "server",
+                 quic ? "QUIC" : "TCP");
+    stop(&w);
+}
+
+/* Only a router that takes early datagrams for its own cannot be met any more: TCP's resets leave nothing behind. */
+static void an_early_side_is_waited_for(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        bool client = i & 1, quic = i & 2;
+        skewed(PORT_RESTRICTED, client, quic, true);
+        skewed(REFUSING, client, quic, true);
+        skewed(ANSWERING, client, quic, !quic);
+    }
+}
+
+/* A server behind a NAT with a port for each remote, whose datagrams get in: the client dials where they are from. */
+static void a_port_is_learnt(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o[2];
+    start(&w, RESTRICTED, RANDOM, 5);
+    punch(&w, true, o);
+    assert_int_equal(o[0].err, 0);
+    assert_int_equal(o[0].count, 2);
+    assert_true(o[0].tries[1].learnt && o[0].tries[1].packets == 1);
+    assert_true(o[0].conn->remote.port != 0);
+    struct wr_addr told;
+    wr_maddr_addr(wr_maddr_bytes(&w.b.quic), &told);
+    assert_true(wr_ip_equal(&told.ip, &o[0].conn->remote.ip) && told.port != o[0].conn->remote.port);
+    stop(&w);
+}
+
+/* The plain dial that nobody answers holds the ports; it makes room, and its caller gets the punched connection. */
+static void a_dial_in_the_way_makes_room(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o[2];
+    struct dialled d = {0};
+    start(&w, PORT_RESTRICTED, PORT_RESTRICTED, 5);
+    wr_time at = sim_now(w.sim) + 300 * WR_MSEC;
+    assert_int_equal(wr_swarm_connect(w.b.swarm, site_id(&w.a), &w.a.tcp, 1, WR_ORIGIN_STRANGER, 0, site_on_dialled, &d,
+                                      NULL),
+                     0);
+    assert_int_equal(begin(&w.a, &w.b, &w.b.tcp, 1, WR_PUNCH_CLIENT, at, &o[0]), 0);
+    assert_int_equal(begin(&w.b, &w.a, &w.a.tcp, 1, WR_PUNCH_SERVER, at, &o[1]), 0);
+    assert_true(sim_run_while(w.sim, both_wait, o, 10 * WR_SEC));
+    assert_int_equal(o[0].err, 0);
+    assert_int_equal(o[1].err, 0);
+    assert_true(o[1].at - at < RTT * 3);
+    stop(&w);
+}
+
+/* ---- manners ------------------------------------------------------------------------------------------------- */
+
+/* Peers that name somebody else's address, one after the other, with both roles. */
+static void a_victim_gets_no_more_than_the_cap(void **state)
+{
+    (void)state;
+    for (int kind = PORT_RESTRICTED; kind <= REFUSING; kind += REFUSING - PORT_RESTRICTED) {
+        struct world w;
+        start(&w, PUBLIC, (enum kind)kind, 5);
+        unsigned before = simnat_count(w.b.nat)->unsolicited;
+        for (unsigned i = 0; i < 40; i++) {
+            struct outcome o = {.env = w.a.env};
+            struct wr_peerid liar = *site_id(&w.server);
+            struct wr_maddr named[2] = {w.b.tcp, w.b.quic};
+            liar.bytes[liar.len - 1] = (uint8_t)(liar.bytes[liar.len - 1] + 1 + i);
+            struct wr_punch_options options = {.peer = &liar, .addrs = named, .count = 2,
+                                               .role = i % 2 ? WR_PUNCH_CLIENT : WR_PUNCH_SERVER, .rtt = RTT};
+            assert_int_equal(wr_punch_start(w.a.swarm, &options, on_punched, &o, &o.punch), 0);
+            sim_run(w.sim, 7 * WR_SEC);
+            assert_int_equal(o.err, WR_ETIMEOUT);
+        }
+        unsigned got = simnat_count(w.b.nat)->unsolicited - before;
+        if (got > WR_PUNCH_QUIET_MAX || got < WR_PUNCH_QUIET_MAX / 4)
+            fail_msg("%s: %u packets", kind_names[kind], got);
+        stop(&w);
+    }
+}
+
+static void what_may_not_be_tried_is_not(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o, other;
+    struct wr_maddr bad[4], good;
+    start(&w, PUBLIC, PORT_RESTRICTED, 5);
+    wr_maddr_parse("/ip4/192.168.1.7/tcp/4001", &bad[0]);
+    wr_maddr_parse("/ip4/127.0.0.1/tcp/22", &bad[1]);
+    wr_maddr_parse("/ip4/224.0.0.1/udp/4001/quic-v1", &bad[2]);
+    bad[3] = site_at(&w.a, false);    /* our own */
+    assert_int_equal(begin(&w.a, &w.b, bad, 4, WR_PUNCH_CLIENT, 0, &o), WR_EUNREACH);
+    /* A private one only when it is said that some may be. */
+    struct wr_punch_options options = {.peer = site_id(&w.b), .addrs = bad, .count = 4, .private_max = 1};
+    o = (struct outcome){.env = w.a.env};
+    assert_int_equal(wr_punch_start(w.a.swarm, &options, on_punched, &o, &o.punch), 0);
+    assert_int_equal(wr_punch_tries(o.punch, o.tries, WR_PUNCH_ADDRS_MAX), 1);
+    assert_int_equal(begin(&w.a, &w.b, &w.b.tcp, 1, WR_PUNCH_CLIENT, 0, &other), WR_EEXIST);
+    wr_punch_cancel(o.punch);
+    assert_int_equal(begin(&w.a, &w.a, &w.b.tcp, 1, WR_PUNCH_CLIENT, 0, &o), WR_ESELF);
+    good = site_at(&w.server, false);
+    wr_policy_rule(wr_swarm_policy(w.a.swarm), true, "40.0.0.0/8", true);
+    assert_int_equal(begin(&w.a, &w.b, &good, 1, WR_PUNCH_CLIENT, 0, &o), WR_EUNREACH);
+    stop(&w);
+}
+
+static void who_is_connected_is_not_punched(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o;
+    start(&w, PORT_RESTRICTED, PORT_RESTRICTED, 5);
+    assert_int_equal(begin(&w.a, &w.server, &w.b.tcp, 1, WR_PUNCH_CLIENT, sim_now(w.sim) + WR_SEC, &o), 0);
+    sim_run(w.sim, WR_MSEC);
+    assert_true(o.done && o.err == 0 && o.conn == wr_swarm_conn(w.a.swarm, site_id(&w.server)));
+    assert_int_equal(o.tries[0].packets, 0);
+    stop(&w);
+}
+
+/* The swarm ends in the middle of it. */
+static void an_end_in_between(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o[2];
+    struct wr_maddr to_a[2], to_b[2];
+    start(&w, PORT_RESTRICTED, RANDOM, 5);
+    memcpy(to_a, (struct wr_maddr[]){w.a.tcp, w.a.quic}, sizeof(to_a));
+    memcpy(to_b, (struct wr_maddr[]){w.b.tcp, w.b.quic}, sizeof(to_b));
+    assert_int_equal(begin(&w.a, &w.b, to_b, 2, WR_PUNCH_CLIENT, 0, &o[0]), 0);
+    assert_int_equal(begin(&w.b, &w.a, to_a, 2, WR_PUNCH_SERVER, 0, &o[1]), 0);
+    sim_run(w.sim, WR_SEC);
+    stop(&w);
+    assert_int_equal(o[0].err, WR_ECLOSED);
+    assert_int_equal(o[1].err, WR_ECLOSED);
+}
+
+/* Each allocation fails in turn: it is a failed punch then, or a slower one. */
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    bool reached = true;
+    for (uint64_t skip = 0; reached && skip < 400; skip += 7) {
+        struct world w;
+        struct outcome o[2];
+        struct wr_maddr to_a[2], to_b[2];
+        start(&w, PORT_RESTRICTED, PORT_RESTRICTED, 5);
+        memcpy(to_a, (struct wr_maddr[]){w.a.tcp, w.a.quic}, sizeof(to_a));
+        memcpy(to_b, (struct wr_maddr[]){w.b.tcp, w.b.quic}, sizeof(to_b));
+        assert_int_equal(begin(&w.a, &w.b, to_b, 2, WR_PUNCH_CLIENT, 0, &o[0]), 0);
+        assert_int_equal(begin(&w.b, &w.a, to_a, 2, WR_PUNCH_SERVER, 0, &o[1]), 0);
+        sim_alloc_fail(skip, 1);
+        sim_run_while(w.sim, both_wait, o, 10 * WR_SEC);
+        reached = sim_alloc_count() > skip;
+        sim_alloc_fail(0, 0);
+        assert_true(o[0].done && o[1].done);
+        stop(&w);
+    }
+    assert_false(reached);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_pair_over_tcp),
+        cmocka_unit_test(every_pair_over_quic),
+        cmocka_unit_test(an_early_side_is_waited_for),
+        cmocka_unit_test(a_port_is_learnt),
+        cmocka_unit_test(a_dial_in_the_way_makes_room),
+        cmocka_unit_test(a_victim_gets_no_more_than_the_cap),
+        cmocka_unit_test(what_may_not_be_tried_is_not),
+        cmocka_unit_test(who_is_connected_is_not_punched),
+        cmocka_unit_test(an_end_in_between),
+        cmocka_unit_test(memory_runs_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
