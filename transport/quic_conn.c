@@ -544,8 +544,9 @@ struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock 
     if (first->retried) {
         params.retry_scid = first->hd->dcid;
         params.retry_scid_present = 1;
+        /* For ngtcp2 whoever has a token has proved his address: it answers beyond three times what came. */
+        wr_quic_compat_set_token(&settings, wr_quic_compat_token(first->hd));
     }
-    wr_quic_compat_set_token(&settings, wr_quic_compat_token(first->hd));
     if (ngtcp2_crypto_generate_stateless_reset_token(params.stateless_reset_token, q->reset_secret,
                                                      sizeof(q->reset_secret), &scid) == 0)
         params.stateless_reset_token_present = 1;

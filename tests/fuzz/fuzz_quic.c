@@ -9,7 +9,8 @@
  *     2  which  first byte  length (1)  bytes             a packet for an id that the node gave to the good peer
  *     3  ticks                                            time passes, 10 ms each
  *     4  id  number  length (2)  frames                   as 1, not padded
- *     5  segment  length (2)  bytes                       datagrams of one size, as they come in a batch */
+ *     5  segment  length (2)  bytes                       datagrams of one size, as they come in a batch
+ *     6  id  number  length (2)  frames                   as 1, with a token that nobody gave out */
 #include "tests/sim/quic_world.h"
 #include "transport/quic_impl.h"
 #include "tests/hostile/quic_initial.h"
@@ -93,13 +94,18 @@ static const struct wr_quic_id *good_id(unsigned which)
     }
 }
 
-static void first_packet(struct wr_reader *in, size_t least)
+static void first_packet(struct wr_reader *in, size_t least, bool token)
 {
-    uint8_t packet[QUIC_INITIAL_MAX], dcid[8] = {1, 2, 3, 4, 5, 6, 7}, scid[8] = {8, 7, 6, 5, 4, 3, 2};
-    dcid[7] = scid[7] = wr_read_u8(in);
-    uint8_t number = wr_read_u8(in);
+    uint8_t packet[QUIC_INITIAL_MAX], id = wr_read_u8(in), number = wr_read_u8(in);
     struct wr_bytes frames = wr_read_bytes(in, wr_read_u16be(in));
-    size_t len = quic_initial_seal(packet, dcid, scid, number, frames.ptr ? frames.ptr : packet, frames.len, least);
+    size_t len = quic_initial_seal(packet, &(struct quic_initial_packet){.dcid = {1, 2, 3, 4, 5, 6, 7, id},
+                                                                         .scid = {8, 7, 6, 5, 4, 3, 2, id},
+                                                                         .number = number,
+                                                                         .token = frames.ptr,
+                                                                         .token_len = token ? frames.len % 64 : 0,
+                                                                         .frames = frames.len ? frames.ptr : packet,
+                                                                         .frames_len = frames.len,
+                                                                         .least = least});
     if (len)
         tell(packet, len, len);
 }
@@ -121,13 +127,13 @@ static void step(struct wr_reader *in)
 {
     struct wr_bytes rest;
     size_t segment;
-    switch (wr_read_u8(in) % 6) {
+    switch (wr_read_u8(in) % 7) {
     case 0:
         rest = wr_read_bytes(in, wr_read_u16be(in) % DATAGRAM_MAX);
         tell(rest.ptr, rest.len, rest.len);
         break;
     case 1:
-        first_packet(in, FIRST_LEAST);
+        first_packet(in, FIRST_LEAST, false);
         break;
     case 2:
         for_the_good_one(in);
@@ -136,7 +142,10 @@ static void step(struct wr_reader *in)
         sim_run(w.sim, wr_read_u8(in) * 10 * WR_MSEC);
         break;
     case 4:
-        first_packet(in, 0);
+        first_packet(in, 0, false);
+        break;
+    case 6:
+        first_packet(in, FIRST_LEAST, true);
         break;
     case 5:
         segment = wr_read_u8(in) + 1u;

@@ -52,41 +52,49 @@ static inline void quic_initial_keys(const uint8_t *dcid, size_t len, struct qui
     quic_initial_label(client, "quic hp", keys->hp, sizeof(keys->hp));
 }
 
-/* One packet of number `number`, padded to at least `least` bytes. Its length; 0: the frames are too many. */
-static inline size_t quic_initial_seal(uint8_t out[static QUIC_INITIAL_MAX], const uint8_t dcid[static 8],
-                                       const uint8_t scid[static 8], uint8_t number, const uint8_t *frames,
-                                       size_t len, size_t least)
+/* A packet to be. */
+struct quic_initial_packet {
+    uint8_t dcid[8], scid[8], number;
+    const uint8_t *token, *frames;    /* borrowed */
+    size_t token_len, frames_len;     /* the token's at most 63 */
+    size_t least;                     /* bytes that the packet is padded to */
+};
+
+/* Its length; 0: the frames are too many. */
+static inline size_t quic_initial_seal(uint8_t out[static QUIC_INITIAL_MAX], const struct quic_initial_packet *p)
 {
     struct quic_initial keys;
     uint8_t nonce[12], mask[16], plain[QUIC_INITIAL_MAX] = {0};
-    const size_t head = 1 + 4 + 1 + 8 + 1 + 8 + 1 + 2 + 1;    /* no token; a length of 2 bytes, a number of 1 */
+    /* one byte says the token's length, two the packet's, one is its number */
+    size_t head = 1 + 4 + 1 + 8 + 1 + 8 + 1 + p->token_len + 2 + 1;
     int n;
-    if (len < 4)
-        len = 4;    /* the header's mask is made from what begins 4 bytes behind the number */
-    size_t room = least > head + QUIC_INITIAL_TAG + len ? least - head - QUIC_INITIAL_TAG : len;
-    if (head + room + QUIC_INITIAL_TAG > QUIC_INITIAL_MAX)
+    /* the header's mask is made from what begins 4 bytes behind the number */
+    size_t room = p->frames_len < 4 ? 4 : p->frames_len;
+    if (p->least > head + QUIC_INITIAL_TAG + room)
+        room = p->least - head - QUIC_INITIAL_TAG;
+    if (p->token_len > 63 || head + room + QUIC_INITIAL_TAG > QUIC_INITIAL_MAX)
         return 0;
-    memcpy(plain, frames, len);    /* and PADDING, which is zero */
-    uint8_t *p = out;
-    *p++ = 0xc0;
-    memcpy(p, "\0\0\0\1\10", 5);
-    memcpy(p + 5, dcid, 8);
-    p[13] = 8;
-    memcpy(p + 14, scid, 8);
-    p[22] = 0;
-    p[23] = (uint8_t)(0x40 | (1 + room + QUIC_INITIAL_TAG) >> 8);
-    p[24] = (uint8_t)(1 + room + QUIC_INITIAL_TAG);
-    p[25] = number;
-    p += 26;
-    quic_initial_keys(dcid, 8, &keys);
+    memcpy(plain, p->frames, p->frames_len);    /* and PADDING, which is zero */
+    memcpy(out, "\xc0\0\0\0\1\10", 6);
+    memcpy(out + 6, p->dcid, 8);
+    out[14] = 8;
+    memcpy(out + 15, p->scid, 8);
+    out[23] = (uint8_t)p->token_len;
+    if (p->token_len)
+        memcpy(out + 24, p->token, p->token_len);
+    uint8_t *at = out + head - 3;
+    *at++ = (uint8_t)(0x40 | (1 + room + QUIC_INITIAL_TAG) >> 8);
+    *at++ = (uint8_t)(1 + room + QUIC_INITIAL_TAG);
+    *at++ = p->number;
+    quic_initial_keys(p->dcid, 8, &keys);
     memcpy(nonce, keys.iv, sizeof(nonce));
-    nonce[11] ^= number;
+    nonce[11] ^= p->number;
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
     EVP_EncryptInit_ex(c, EVP_aes_128_gcm(), NULL, keys.key, nonce);
     EVP_EncryptUpdate(c, NULL, &n, out, (int)head);
-    EVP_EncryptUpdate(c, p, &n, plain, (int)room);
-    EVP_EncryptFinal_ex(c, p + room, &n);
-    EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, QUIC_INITIAL_TAG, p + room);
+    EVP_EncryptUpdate(c, at, &n, plain, (int)room);
+    EVP_EncryptFinal_ex(c, at + room, &n);
+    EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, QUIC_INITIAL_TAG, at + room);
     EVP_CIPHER_CTX_reset(c);
     EVP_EncryptInit_ex(c, EVP_aes_128_ecb(), NULL, keys.hp, NULL);
     EVP_EncryptUpdate(c, mask, &n, out + head - 1 + 4, sizeof(mask));

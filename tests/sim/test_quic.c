@@ -1,7 +1,9 @@
 /* QUIC between two nodes in virtual time: handshakes, streams, loss, moves and ends. */
+#include "tests/hostile/quic_initial.h"
 #include "tests/sim/quic_world.h"
 #include "transport/quic_impl.h"
 
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -541,6 +543,49 @@ static void test_noise_from_strangers_does_nothing(void **state)
     sim_destroy(sim);
 }
 
+/* A whole ClientHello, as a stranger's first packet: what comes back, if he says no more. */
+static uint64_t answered_to(const struct quic_initial_packet *first)
+{
+    struct sim *sim = world(21);
+    struct node b = {0};
+    static const struct wr_dgram_ops ops = {.on_receive = nothing, .on_writable = ready};
+    struct sim_host *stranger = sim_host_add(sim, &(struct sim_host_options){.name = "stranger"});
+    struct wr_dgram *dgram;
+    unsigned heard = 0;
+    uint8_t packet[QUIC_INITIAL_MAX];
+    node_start(&b, sim, 2);
+    struct wr_addr at = {.ip = *sim_host_ip4(stranger)}, to = {.ip = *sim_host_ip4(b.host), .port = 4001};
+    assert_int_equal(wr_env_dgram(sim_host_env(stranger), &at, &ops, &heard, &dgram), 0);
+    size_t len = quic_initial_seal(packet, first);
+    struct wr_dgram_out out = {.to = to, .data = packet, .len = len, .segment = len};
+    assert_int_equal(len, 1200);
+    assert_int_equal(wr_dgram_send(dgram, &out), 0);
+    sim_run(sim, 20 * WR_SEC);
+    wr_dgram_close(dgram);
+    node_stop(&b);
+    sim_destroy(sim);
+    return heard;
+}
+
+/* Before it proved its address a stranger gets at most three times what it sent, with a token that we never gave
+ * out no less: whoever's address it names would be flooded. */
+static void test_answers_stay_below_three_times(void **state)
+{
+    (void)state;
+    uint8_t seed[512];    /* the frames stand between two steps' bytes */
+    FILE *f = fopen("tests/fuzz/corpus/quic/hello", "rb");
+    assert_non_null(f);
+    size_t len = fread(seed, 1, sizeof(seed), f);
+    fclose(f);
+    assert_true(len > 200 && len < sizeof(seed));
+    struct quic_initial_packet first = {.dcid = {1, 2, 3, 4, 5, 6, 7}, .scid = {8, 7, 6, 5, 4, 3, 2},
+                                        .frames = seed + 5, .frames_len = len - 7, .least = 1200};
+    assert_in_range(answered_to(&first), 1200, 3 * 1200);
+    first.token = (const uint8_t *)"a token of nobody's";
+    first.token_len = 19;
+    assert_in_range(answered_to(&first), 1200, 3 * 1200);
+}
+
 struct tape {
     uint8_t data[1500];
     size_t len;
@@ -720,6 +765,7 @@ int main(void)
         cmocka_unit_test(test_a_damaged_first_packet_leaves_nothing),
         cmocka_unit_test(test_memory_runs_out),
         cmocka_unit_test(test_noise_from_strangers_does_nothing),
+        cmocka_unit_test(test_answers_stay_below_three_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
