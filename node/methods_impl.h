@@ -47,6 +47,11 @@ bool wr_methods_dht_off(const struct wr_methods *m, struct wr_call *call);
 /* The parameter `name`; false with the call failed. */
 bool wr_methods_name_param(struct wr_call *call, struct wr_params *params,
                            char out[static WR_NAMESPACE_MAX + 1]);
+/* methods_look.c: our own addresses. */
+void wr_methods_pack_addresses(const struct wr_methods *m, struct wr_pack *p);
+/* methods_why.c: what is known of the way between us and the world. */
+struct wr_diagnose_input;
+void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *in);
 /* peer and addrs. */
 void wr_methods_pack_peer(struct wr_pack *p, const struct wr_dht_peer *peer);
 

@@ -19,7 +19,7 @@ static const char *source_name(enum wr_addr_source source)
     return names[source];
 }
 
-static void pack_addresses(const struct wr_methods *m, struct wr_pack *p)
+void wr_methods_pack_addresses(const struct wr_methods *m, struct wr_pack *p)
 {
     const struct wr_addrbook *book = wr_swarm_addrbook(m->o.swarm);
     char text[WR_MADDR_TEXT];
@@ -151,7 +151,7 @@ static void on_status(void *arg, struct wr_call *call, struct wr_params *params)
     wr_pack_text(p, "data", wr_config_get(m->o.config, WR_CONFIG_DATA));
     wr_pack_text(p, "reachable", reachable(m));
     pack_listening(m, p);
-    pack_addresses(m, p);
+    wr_methods_pack_addresses(m, p);
     pack_peer_counts(p, &totals);
     wr_pack_u64(p, "streams", totals.streams);
     wr_pack_u64(p, "bytes_in", totals.bytes_in);

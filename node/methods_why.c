@@ -1,6 +1,6 @@
-/* Methods that explain: why. */
+/* Methods that explain: why, check. */
+#include "node/diagnose.h"
 #include "node/methods_impl.h"
-#include "node/reason.h"
 
 #include <string.h>
 
@@ -137,9 +137,109 @@ static void on_why(void *arg, struct wr_call *call, struct wr_params *params)
     wr_call_defer(call, on_why_cancel, op);
 }
 
+/* ---- check: what stands between us and the world */
+
+static const char *const reach_names[] = {"unknown", "public", "private"};
+static const char *const mapping_names[] = {"unknown", "none", "endpoint-independent", "address-dependent",
+                                            "address-and-port-dependent"};
+static const char *const filtering_names[] = {"unknown", "endpoint-independent", "address-dependent",
+                                              "address-and-port-dependent"};
+static const char *const alloc_names[] = {"unknown", "preserving", "sequential", "block", "random"};
+static const char *const answer_names[] = {"unknown", "no", "yes"};
+
+static void look_at_links(const struct wr_methods *m, struct wr_diagnose_input *in)
+{
+    const struct wr_policy *policy = wr_swarm_policy(m->o.swarm);
+    for (size_t i = 0; i < policy->link_count; i++) {
+        const struct wr_ip *ip = &policy->links[i].ip;
+        enum wr_ip_class class = wr_ip_classify(ip);
+        bool public = wr_policy_is_public(policy, ip);
+        in->online |= !policy->links[i].loopback && class != WR_IP_LINK_LOCAL && class != WR_IP_LOOPBACK;
+        in->public4 |= public && ip->family == 4;
+        in->global6 |= public && ip->family == 6;
+    }
+}
+
+void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *in)
+{
+    struct wr_swarm *sw = m->o.swarm;
+    const struct wr_addrbook *book = wr_swarm_addrbook(sw);
+    struct wr_addr twin;
+    *in = (struct wr_diagnose_input){
+        .reach4 = wr_swarm_reachability(sw, 4),
+        .reach6 = wr_swarm_reachability(sw, 6),
+        .nat = *wr_swarm_nat(sw),
+        .udp_blocked = wr_swarm_udp_blocked(sw),
+        .clock_wrong = m->o.state && wr_state_clock_suspect(m->o.state),
+        .twin = wr_swarm_twin(sw, &twin),
+        .no_peers = wr_swarm_conn_count(sw) == 0,
+    };
+    look_at_links(m, in);
+    in->relay_wanted = in->reach4 != WR_REACH_PUBLIC && wr_swarm_reachability(sw, 0) == WR_REACH_PRIVATE;
+    for (size_t i = 0; i < book->count; i++)
+        in->relayed |= book->of[i].source == WR_ADDR_RELAYED;
+}
+
+static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char *key,
+                      const struct wr_nat_kind *kind)
+{
+    wr_pack_map(p, key);
+    wr_pack_text(p, "mapping", mapping_names[kind->mapping]);
+    wr_pack_text(p, "filtering", filtering_names[kind->filtering]);
+    wr_pack_text(p, "allocation", alloc_names[kind->alloc]);
+    if (kind->alloc == WR_NAT_ALLOC_SEQUENTIAL)
+        wr_pack_i64(p, "step", kind->step);
+    wr_pack_text(p, "pooling", answer_names[kind->pooling]);
+    wr_pack_text(p, "hairpin", answer_names[kind->hairpin]);
+    if (kind->lifetime)
+        wr_pack_u64(p, "lifetime_ms", (uint64_t)(kind->lifetime / WR_MSEC));
+    wr_pack_u64(p, "samples", kind->samples);
+    if (kind->last_port) {
+        wr_pack_u64(p, "port_low", kind->port_lo);
+        wr_pack_u64(p, "port_high", kind->port_hi);
+        wr_pack_u64(p, "last_port", kind->last_port);
+        wr_pack_u64(p, "last_port_ago_ms",
+                    (uint64_t)((wr_env_now(m->env) - kind->last_port_at) / WR_MSEC));
+    }
+    wr_pack_end(p);
+}
+
+static void on_check(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    struct wr_methods *m = arg;
+    struct wr_diagnose_input in;
+    struct wr_findings found;
+    char ip[WR_ADDR_TEXT];
+    (void)params;
+    wr_methods_evidence(m, &in);
+    wr_diagnose(&in, &found);
+    struct wr_pack *p = wr_call_result(call);
+    pack_reason(p, found.of[0]);
+    wr_pack_array(p, "findings");
+    for (size_t i = 1; i < found.count; i++) {
+        wr_pack_map(p, NULL);
+        pack_reason(p, found.of[i]);
+        wr_pack_end(p);
+    }
+    wr_pack_end(p);
+    wr_pack_text(p, "reachable4", reach_names[in.reach4]);
+    wr_pack_text(p, "reachable6", reach_names[in.reach6]);
+    if (in.nat.external.family) {
+        wr_ip_print(&in.nat.external, ip);
+        wr_pack_text(p, "external", ip);
+    }
+    if (in.nat.layers)
+        wr_pack_u64(p, "layers", in.nat.layers);
+    pack_kind(m, p, "udp", &in.nat.udp);
+    pack_kind(m, p, "tcp", &in.nat.tcp);
+    wr_methods_pack_addresses(m, p);
+    wr_call_done(call);
+}
+
 /* ---- life */
 
 int wr_methods_why(struct wr_methods *m)
 {
-    return wr_control_method(m->o.control, "why", on_why, m);
+    int error = wr_control_method(m->o.control, "why", on_why, m);
+    return error ? error : wr_control_method(m->o.control, "check", on_check, m);
 }

@@ -1,4 +1,4 @@
-/* Commands that explain: why a peer is reached the way it is, or not at all. */
+/* Commands that explain: why a peer is reached the way it is, or not at all; how the world reaches us. */
 #include "client.h"
 #include "print.h"
 
@@ -51,7 +51,88 @@ static int run_why(struct cli *cli)
     return connected ? CLI_YES : CLI_NO;
 }
 
+/* ---- check */
+
+static void print_finding(const char *label, const msgpack_object *finding)
+{
+    char code[PRINT_TEXT], text[PRINT_TEXT], hint[PRINT_TEXT];
+    (void)printf("%-11s %s (%s)\n", label, print_text(finding, "text", text),
+                 print_text(finding, "code", code));
+    if (*print_text(finding, "hint", hint))
+        (void)printf("            next: %s\n", hint);
+}
+
+/* One transport: UDP and TCP are translated apart. */
+static void print_kind(const msgpack_object *check, const char *key)
+{
+    const msgpack_object *kind = wr_rpc_find(check, key);
+    char mapping[PRINT_TEXT], filtering[PRINT_TEXT], alloc[PRINT_TEXT], pooling[PRINT_TEXT],
+        hairpin[PRINT_TEXT], text[32];
+    (void)printf("%-11s mapping %s, filtering %s\n", key, print_text(kind, "mapping", mapping),
+                 print_text(kind, "filtering", filtering));
+    (void)printf("            ports %s", print_text(kind, "allocation", alloc));
+    if (strcmp(alloc, "sequential") == 0)
+        (void)printf(" by %lld", (long long)print_number(kind, "step"));
+    (void)printf(", several addresses %s, hairpin %s\n", print_text(kind, "pooling", pooling),
+                 print_text(kind, "hairpin", hairpin));
+    uint64_t lifetime = print_u64(kind, "lifetime_ms");
+    (void)printf("            idle mappings live %s; %llu observations\n",
+                 lifetime ? print_duration(lifetime, text) : "(learning)",
+                 (unsigned long long)print_u64(kind, "samples"));
+}
+
+static int run_check(struct cli *cli)
+{
+    struct client c;
+    struct wr_rpc_message reply;
+    char code[PRINT_TEXT], four[PRINT_TEXT], six[PRINT_TEXT], external[PRINT_TEXT];
+    uint32_t count;
+    int result = client_open(&c, cli);
+    if (result)
+        return result;
+    (void)client_begin(&c, "check");
+    result = client_call(&c, &reply);
+    if (result) {
+        client_close(&c);
+        return result;
+    }
+    bool public = strcmp(print_text(reply.result, "code", code), "public") == 0;
+    if (cli->json) {
+        print_json_line(reply.result);
+    } else {
+        print_finding("this node", reply.result);
+        const msgpack_object *rows = print_array(reply.result, "findings", &count);
+        for (uint32_t i = 0; i < count; i++)
+            print_finding(i ? "" : "found", &rows[i]);
+        (void)printf("reachable   IPv4 %s, IPv6 %s\n", print_text(reply.result, "reachable4", four),
+                     print_text(reply.result, "reachable6", six));
+        if (*print_text(reply.result, "external", external))
+            (void)printf("outside     %s\n", external);
+        if (print_u64(reply.result, "layers"))
+            (void)printf("layers      %llu\n", (unsigned long long)print_u64(reply.result, "layers"));
+        print_kind(reply.result, "udp");
+        print_kind(reply.result, "tcp");
+        rows = print_array(reply.result, "addresses", &count);
+        for (uint32_t i = 0; i < count; i++) {
+            char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT];
+            (void)printf("%-11s %-52s %s, %s\n", i ? "" : "addresses",
+                         print_text(&rows[i], "addr", addr), print_text(&rows[i], "verdict", verdict),
+                         print_text(&rows[i], "source", source));
+        }
+    }
+    wr_rpc_message_clear(&reply);
+    client_close(&c);
+    return public ? CLI_YES : CLI_NO;
+}
+
 const struct cli_command cli_explain_commands[] = {
+    {.name = "check",
+     .args = "",
+     .summary = "say what stands between this node and the world, and what would help",
+     .help = "The words are those of RFC 4787; the codes are listed in docs/reasons.md. Exit code 0: strangers reach\n"
+             "this node, 1: they do not, or it is not known yet.\n",
+     .client = true,
+     .run = run_check},
     {.name = "why",
      .args = "PEER",
      .summary = "say by which path a peer is reached, what else was tried, and what would help",

@@ -1,4 +1,4 @@
-/* nat.h - what is known of the NAT in front of us. Value: words of RFC 4787, section 4 and 5.
+/* nat.h - what is known of the NAT in front of us. Value. The words are those of RFC 4787, section 4 and 5.
  * UDP and TCP are translated apart, IPv4 only. Nothing here is believed without evidence: a field that has
  * none says UNKNOWN or 0. autonat fills it, dcutr plans by it, `check` prints it. */
 #ifndef WR_NAT_H
@@ -31,6 +31,12 @@ enum wr_nat_alloc {
 };
 
 enum wr_nat_answer { WR_NAT_ANSWER_UNKNOWN, WR_NAT_ANSWER_NO, WR_NAT_ANSWER_YES };
+
+enum wr_reachability {
+    WR_REACH_UNKNOWN,
+    WR_REACH_PUBLIC,     /* strangers get through to an address of ours */
+    WR_REACH_PRIVATE,    /* they do not: relays are needed */
+};
 
 /* One transport. */
 struct wr_nat_kind {

@@ -85,6 +85,11 @@ struct wr_nat *wr_swarm_nat(struct wr_swarm *sw)
     return &sw->nat;
 }
 
+bool wr_swarm_udp_blocked(const struct wr_swarm *sw)
+{
+    return sw->udp.lost >= WR_BLACKHOLE_WINDOW;
+}
+
 static void raise_addrs(struct wr_task *task)
 {
     wr_swarm_raise(wr_list_entry(task, struct wr_swarm, addrs_task), WR_SWARM_ADDRS, NULL, NULL, 0);

@@ -125,18 +125,14 @@ bool wr_swarm_twin(const struct wr_swarm *sw, struct wr_addr *at);
 
 /* ---- how the world reaches us. autonat finds it out and says so here; the DHT's mode, the relay and dcutr
  * go by it. */
-enum wr_reachability {
-    WR_REACH_UNKNOWN,
-    WR_REACH_PUBLIC,     /* strangers get through to an address of ours */
-    WR_REACH_PRIVATE,    /* they do not: relays are needed */
-};
-
 /* Of one family, 4 or 6; 0: of the better one. */
 enum wr_reachability wr_swarm_reachability(const struct wr_swarm *sw, unsigned family);
 /* Raises WR_SWARM_REACHABILITY when it is news. family: 4 or 6. */
 void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_reachability reachability);
 /* What is known of the NAT in front of us; autonat fills it, dcutr plans by it. */
 struct wr_nat *wr_swarm_nat(struct wr_swarm *sw);
+/* TCP overtook QUIC so often in a row that UDP must be getting nowhere (dial.h). */
+bool wr_swarm_udp_blocked(const struct wr_swarm *sw);
 
 /* ---- events */
 enum wr_swarm_event_type {

@@ -652,6 +652,17 @@ class Explain(Case):
         self.assertIn(row["hint"], result.out)
         return row
 
+    def test_check(self):
+        a = self.node("a")
+        result = a("check")
+        row = a("check", "--json").row()
+        self.assertEqual(result.code, NO)
+        self.has(row, "code", "text", "hint", "findings", "reachable4", "reachable6", "udp", "tcp", "addresses")
+        self.assertIn(row["code"], ("learning", "offline"))  # a machine without a cable may run this
+        self.assertIn("(%s)" % row["code"], result.out)
+        self.assertIn("mapping unknown", result.out)
+        self.assertEqual(row["udp"]["samples"], 0)
+
     def test_why(self):
         a, b = self.node("a", "--security", "noise"), self.node("b")
         self.why(b, STRANGER, "no-peers")
@@ -687,7 +698,9 @@ class Explain(Case):
         with socket.socket() as mute:
             mute.bind(("127.0.0.1", 0))
             mute.listen()
-            self.why(b, "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (mute.getsockname()[1], STRANGER), "no-answer")
+            target = "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (mute.getsockname()[1], STRANGER)
+            row = b("why", target, "--json").row()  # once: the handshake has 15 s
+            self.assertEqual((row["path"], row["code"]), ("none", "no-answer"))
 
     def test_every_reason_is_described(self):
         with open(os.path.join(ROOT, "node/reason.h"), encoding="utf-8") as file:

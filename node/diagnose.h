@@ -1,0 +1,41 @@
+/* diagnose.h - what stands between this node and the world: evidence in, reasons out. Value.
+ * `check` prints them; `status` warns by them. The first finding is the verdict: how strangers reach this node.
+ * The others follow, what hurts most first. */
+#ifndef WR_DIAGNOSE_H
+#define WR_DIAGNOSE_H
+
+#include "node/reason.h"
+#include "transport/nat.h"
+
+enum wr_diagnose_mapping {
+    WR_DIAGNOSE_MAPPING_OFF,        /* not asked for */
+    WR_DIAGNOSE_MAPPING_LEARNING,   /* asked, no answer yet */
+    WR_DIAGNOSE_MAPPING_NONE,       /* no router answered */
+    WR_DIAGNOSE_MAPPING_REFUSED,
+    WR_DIAGNOSE_MAPPING_MADE,
+};
+
+struct wr_diagnose_input {
+    bool online;                  /* an interface has an address beyond this machine */
+    bool public4, global6;        /* an interface has a public address of that family */
+    enum wr_reachability reach4, reach6;
+    struct wr_nat nat;
+    enum wr_diagnose_mapping mapping;
+    struct wr_ip mapped;          /* outside address that the router names; family 0: none */
+    bool udp_blocked;
+    bool clock_wrong;
+    bool twin;
+    bool no_peers;
+    bool relay_wanted, relayed;   /* strangers cannot reach us; a relay holds a place for us */
+};
+
+#define WR_FINDINGS_MAX 12 /* reasons below that can hold at once */
+
+struct wr_findings {
+    enum wr_reason of[WR_FINDINGS_MAX];
+    size_t count; /* at least 1 */
+};
+
+void wr_diagnose(const struct wr_diagnose_input *in, struct wr_findings *out);
+
+#endif

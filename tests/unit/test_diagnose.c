@@ -1,0 +1,149 @@
+/* What stands between a node and the world: one story a row, and the codes that it must yield. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "node/diagnose.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A machine at home behind a NAT, everything else in order. */
+#define AT_HOME .online = true, .relayed = true
+#define PRIVATE .reach4 = WR_REACH_PRIVATE, .relay_wanted = true
+#define NAT(map, how) .nat = {.udp = {.mapping = WR_NAT_MAP_##map, .alloc = WR_NAT_ALLOC_##how}}
+#define OUTSIDE(a, b, c, d) .mapped = {.family = 4, .bytes = {a, b, c, d}}
+
+static const struct {
+    const char *story, *codes;
+    struct wr_diagnose_input in;
+} stories[] = {
+    {"no cable", "offline", {.no_peers = true}},
+    {"just started", "learning", {.online = true}},
+    {"nobody to ask", "learning no-peers", {.online = true, .no_peers = true}},
+    {"on the internet", "public", {.online = true, .public4 = true, .reach4 = WR_REACH_PUBLIC}},
+    {"a public address, ports closed", "firewall", {AT_HOME, PRIVATE, .public4 = true}},
+    {"seen at its own address, ports closed", "firewall", {AT_HOME, PRIVATE, NAT(NONE, UNKNOWN)}},
+    {"the usual router", "nat-easy", {AT_HOME, PRIVATE, NAT(EIM, PRESERVING)}},
+    {"before the verdict the kind is told", "nat-easy", {.online = true, NAT(EIM, PRESERVING)}},
+    {"ports count up", "nat-predictable", {AT_HOME, PRIVATE, NAT(APDM, SEQUENTIAL)}},
+    {"ports are kept", "nat-predictable", {AT_HOME, PRIVATE, NAT(ADM, PRESERVING)}},
+    {"ports are drawn", "nat-hard", {AT_HOME, PRIVATE, NAT(APDM, RANDOM)}},
+    {"ports are drawn from a block", "nat-hard", {AT_HOME, PRIVATE, NAT(APDM, BLOCK)}},
+    {"ports count up on many addresses",
+     "nat-hard",
+     {AT_HOME,
+      PRIVATE,
+      .nat = {.udp = {WR_NAT_MAP_APDM, .alloc = WR_NAT_ALLOC_SEQUENTIAL, .pooling = WR_NAT_ANSWER_YES}}}},
+    {"only TCP is known", "nat-easy", {AT_HOME, PRIVATE, .nat = {.tcp = {.mapping = WR_NAT_MAP_EIM}}}},
+    {"the router opens ports",
+     "public mapped",
+     {AT_HOME, .reach4 = WR_REACH_PUBLIC, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_MADE,
+      OUTSIDE(8, 8, 8, 8)}},
+    {"it says so, and it is not so",
+     "nat-easy mapping-false",
+     {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_MADE, OUTSIDE(8, 8, 8, 8)}},
+    {"the provider has a NAT, too",
+     "nat-easy carrier-nat",
+     {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_MADE, OUTSIDE(100, 64, 0, 1)}},
+    {"the last shared address",
+     "nat-easy carrier-nat",
+     {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_MADE,
+      OUTSIDE(100, 127, 255, 255)}},
+    {"a router behind a router",
+     "nat-easy double-nat",
+     {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_MADE, OUTSIDE(192, 168, 0, 2)}},
+    {"the router refuses",
+     "nat-easy mapping-refused",
+     {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_REFUSED}},
+    {"no router answers",
+     "nat-hard mapping-none",
+     {AT_HOME, PRIVATE, NAT(APDM, RANDOM), .mapping = WR_DIAGNOSE_MAPPING_NONE}},
+    {"nobody asks for a mapping who needs none",
+     "public",
+     {.online = true, .public4 = true, .reach4 = WR_REACH_PUBLIC, .mapping = WR_DIAGNOSE_MAPPING_NONE}},
+    {"IPv6 alone gets through",
+     "public mapping-none",
+     {AT_HOME, PRIVATE, .reach6 = WR_REACH_PUBLIC, .global6 = true, NAT(EIM, PRESERVING),
+      .mapping = WR_DIAGNOSE_MAPPING_NONE}},
+    {"UDP gets nowhere", "nat-easy udp-blocked", {AT_HOME, PRIVATE, NAT(EIM, RANDOM), .udp_blocked = true}},
+    {"no relay", "nat-easy no-relay", {.online = true, PRIVATE, NAT(EIM, PRESERVING)}},
+    {"everything at once",
+     "nat-hard twin clock-wrong no-peers udp-blocked carrier-nat no-relay",
+     {.online = true, PRIVATE, NAT(APDM, RANDOM), .twin = true, .clock_wrong = true, .no_peers = true,
+      .udp_blocked = true, .mapping = WR_DIAGNOSE_MAPPING_MADE, OUTSIDE(100, 100, 1, 1)}},
+};
+
+static void test_stories(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {
+        struct wr_findings found;
+        char codes[512] = "";
+        wr_diagnose(&stories[i].in, &found);
+        for (size_t k = 0; k < found.count; k++) {
+            strcat(codes, k ? " " : "");
+            strcat(codes, wr_reason_code(found.of[k]));
+        }
+        if (strcmp(codes, stories[i].codes) != 0)
+            fail_msg("%s: %s instead of %s", stories[i].story, codes, stories[i].codes);
+    }
+}
+
+/* Codes are what scripts match: one each, of small letters. */
+static void test_codes_are_codes(void **state)
+{
+    (void)state;
+    for (int i = 0; i < WR_REASON_COUNT; i++) {
+        const char *code = wr_reason_code((enum wr_reason)i);
+        assert_int_equal(strspn(code, "abcdefghijklmnopqrstuvwxyz-"), strlen(code));
+        assert_true(strlen(wr_reason_text((enum wr_reason)i)) > 0);
+        assert_non_null(wr_reason_hint((enum wr_reason)i));
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(code, wr_reason_code((enum wr_reason)k));
+    }
+}
+
+/* An address that the filter left out is told from one that the system has no way to. */
+static void test_reasons_of_dials(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *addr;
+        int err;
+        bool begun;
+        enum wr_reason reason;
+    } dials[] = {
+        {"/ip4/192.168.1.2/tcp/1", WR_EUNREACH, false, WR_REASON_PRIVATE_ADDRESS},
+        {"/ip4/192.168.1.2/tcp/1", WR_EUNREACH, true, WR_REASON_NO_ROUTE},
+        {"/ip6/2600::1/tcp/1", WR_EUNREACH, false, WR_REASON_NO_ROUTE},
+        {"/dns4/a.example/tcp/1", WR_ENOTFOUND, false, WR_REASON_NO_ADDRESS},
+        {"/ip4/8.8.8.8/tcp/1", WR_ETIMEOUT, true, WR_REASON_NO_ANSWER},
+        {"/ip4/8.8.8.8/tcp/1", WR_EREFUSED, true, WR_REASON_NOT_LISTENING},
+        {"/ip4/8.8.8.8/tcp/1", WR_EPEERID, true, WR_REASON_WRONG_PEER},
+        {"/ip4/8.8.8.8/tcp/1", WR_ECLOSED, true, WR_REASON_BROKEN_OFF},
+        {"/ip4/8.8.8.8/tcp/1", WR_EGATED, false, WR_REASON_BLOCKED},
+        {"/ip4/8.8.8.8/tcp/1", WR_EBACKOFF, false, WR_REASON_FAILED_RECENTLY},
+        {"/ip4/8.8.8.8/tcp/1", WR_ENOFD, false, WR_REASON_OUT_OF_ROOM},
+        {"/ip4/8.8.8.8/tcp/1", 0, true, WR_REASON_CONNECTED},
+    };
+    for (size_t i = 0; i < sizeof(dials) / sizeof(dials[0]); i++) {
+        struct wr_maddr addr;
+        assert_int_equal(wr_maddr_parse(dials[i].addr, &addr), 0);
+        enum wr_reason got = wr_reason_of_dial(wr_maddr_bytes(&addr), dials[i].err, dials[i].begun);
+        assert_string_equal(wr_reason_code(got), wr_reason_code(dials[i].reason));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_codes_are_codes),
+        cmocka_unit_test(test_reasons_of_dials),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
