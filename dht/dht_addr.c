@@ -53,7 +53,7 @@ size_t wr_dht_addrs_filter(const struct wr_dht *d, struct wr_bytes *addrs, size_
 
 bool wr_dht_conn_fits(const struct wr_dht *d, const struct wr_conn *conn)
 {
-    if (conn->limited)
+    if (conn->circuit)
         return false;
     if (d->scope == WR_DHT_ANY)
         return true;

@@ -126,7 +126,7 @@ const struct snapshot *wr_identify_snapshot(struct wr_identify *id, const struct
 {
     struct wr_addrbook *book = wr_swarm_addrbook(id->swarm);
     /* Behind a relay sits somebody we know nothing of: what everybody may know. */
-    const struct wr_ip *to = conn->limited ? NULL : &conn->remote.ip;
+    const struct wr_ip *to = conn->circuit ? NULL : &conn->remote.ip;
     struct snapshot *snap = &id->snapshots[wr_addrbook_scope(book, to)];
     if (!fresh(id, snap) && refresh(id, snap, to) < 0)
         return NULL;
@@ -141,7 +141,8 @@ uint64_t wr_identify_compose(struct wr_identify *id, const struct wr_conn *conn,
     struct wr_maddr remote;
     struct wr_identify_self self = bare_self(id);
     wr_conn_remote(conn, &remote);
-    self.observed = wr_maddr_bytes(&remote);
+    /* Over a relay we see the relay. Who is told its address takes it for his own: go-libp2p 3043. */
+    self.observed = conn->circuit ? WR_BYTES_NONE : wr_maddr_bytes(&remote);
     self.addrs = snap->addrs;
     self.addr_count = snap->addr_count;
     self.record = wr_buf_bytes(&snap->record);

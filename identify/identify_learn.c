@@ -22,7 +22,7 @@ static bool worth_keeping(const struct wr_identify *id, const struct wr_conn *co
     if (addr.port == 0 || class == WR_IP_UNSPECIFIED || class == WR_IP_MULTICAST ||
         (class == WR_IP_LINK_LOCAL && addr.ip.family == 6 && addr.scope == 0))
         return false;
-    if (conn->limited || wr_policy_is_public(policy, &conn->remote.ip))
+    if (conn->circuit || wr_policy_is_public(policy, &conn->remote.ip))
         return wr_policy_is_public(policy, &addr.ip);
     return wr_ip_classify(&conn->remote.ip) == WR_IP_LOOPBACK || class != WR_IP_LOOPBACK;
 }
@@ -88,7 +88,7 @@ static void learn_observed(struct wr_identify *id, struct link *link, struct wr_
     struct wr_maddr local, checked;
     struct wr_waist waist;
     wr_conn_local(c, &local);
-    if (c->limited || !c->port_reused || seen.len == 0 || wr_maddr_decode(seen, &checked) < 0 ||
+    if (c->circuit || !c->port_reused || seen.len == 0 || wr_maddr_decode(seen, &checked) < 0 ||
         !wr_waist_of(wr_maddr_bytes(&local), &waist))
         return;
     wr_swarm_observed(id->swarm, c, &checked);

@@ -61,11 +61,7 @@ int wr_methods_reach(struct wr_methods *m, const struct wr_target *target, wr_co
 
 const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c)
 {
-    if (c->limited)
-        return "relayed";
-    struct wr_maddr remote;
-    wr_conn_remote(c, &remote);
-    if (wr_maddr_is_circuit(wr_maddr_bytes(&remote)))
+    if (c->circuit)
         return "relayed";
     const struct wr_policy *policy = wr_swarm_policy(m->o.swarm);
     enum wr_ip_class class = wr_ip_classify(&c->remote.ip);

@@ -3,6 +3,7 @@
 #include "transport/conn_impl.h"
 #include "transport/mss.h"
 #include "transport/pnet.h"
+#include "transport/wire.h"
 #include "transport/yamux.h"
 
 #include <assert.h>
@@ -28,7 +29,7 @@ enum phase {
 
 struct channel {
     struct wr_conn conn;
-    struct wr_sock *sock;          /* NULL once it is gone */
+    struct wr_wire wire;           /* a socket, or a stream through a relay */
     struct wr_pnet *pnet;          /* owned, or NULL */
     struct wr_mss *mss;            /* owned, while negotiating */
     void *handshake;               /* owned; conn.security's, while shaking hands */
@@ -42,14 +43,14 @@ struct channel {
     struct wr_timer timer;         /* connect, handshake, then keepalive */
     struct wr_timer more;          /* output left over for the next turn */
     uint64_t bytes_in_last;        /* at the last keepalive tick */
-    size_t unsent;                 /* of the socket's backlog, in conn.memory */
+    size_t unsent;                 /* of the wire's backlog, in conn.memory */
     uint8_t silent_ticks;
     enum phase phase;
     bool secured;
 };
 
 static const char *const muxer_offer[] = {"/yamux/1.0.0", NULL};
-static const struct wr_mux_ops mux_ops;
+static const struct wr_mux_ops mux_ops, circuit_ops;
 
 static void flush_task(struct wr_task *task);
 
@@ -63,7 +64,7 @@ static struct channel *of_conn(const struct wr_conn *c)
 /* Bytes that the kernel did not take; they are there already. */
 static void count_unsent(struct channel *ch)
 {
-    size_t now = ch->sock ? wr_sock_backlog(ch->sock) : 0;
+    size_t now = wr_wire_open(&ch->wire) ? wr_wire_backlog(&ch->wire) : 0;
     if (now > ch->unsent)
         wr_account_charge(&ch->conn.memory, now - ch->unsent);
     else
@@ -91,13 +92,10 @@ static int keep_partial(struct channel *ch, const uint8_t *data, size_t len)
 
 static void end(struct channel *ch, int err)
 {
-    if (ch->sock) {
-        /* Behind a proposal that we do not speak comes what we cannot read. The dialler must hear the
-         * refusal, which a reset could overtake, to try the other protocol. */
-        bool refused = ch->phase == SECURITY && ch->mss && ch->mss->refused;
-        wr_sock_close(ch->sock, !refused);
-        ch->sock = NULL;
-    }
+    /* Behind a proposal that we do not speak comes what we cannot read. The dialler must hear the refusal,
+     * which a reset could overtake, to try the other protocol. */
+    bool refused = ch->phase == SECURITY && ch->mss && ch->mss->refused;
+    wr_wire_close(&ch->wire, !refused);
     wr_conn_ended(&ch->conn, err);
 }
 
@@ -122,7 +120,7 @@ static const char *match_one(void *arg, struct wr_bytes name)
 
 static void want_flush(struct channel *ch)
 {
-    if (ch->sock)
+    if (wr_wire_open(&ch->wire))
         wr_env_defer(ch->conn.ctx->env, &ch->flush, flush_task);
 }
 
@@ -130,11 +128,11 @@ static void want_flush(struct channel *ch)
 static int send_clear(struct channel *ch, struct wr_buf *out)
 {
     int rc = out->full ? WR_ELIMIT : 0;
-    if (rc == 0 && out->len && ch->sock) {
+    if (rc == 0 && out->len && wr_wire_open(&ch->wire)) {
         if (ch->pnet)
             wr_pnet_encrypt(ch->pnet, out->data, out->len);
         ch->conn.bytes_out += out->len;
-        rc = wr_sock_write(ch->sock, out->data, out->len);
+        rc = wr_wire_write(&ch->wire, out->data, out->len);
     }
     wr_buf_clear(out);
     return rc;
@@ -166,7 +164,7 @@ static int send_batch(struct channel *ch)
     /* A frame is begun only where a useful one fits. */
     const size_t frame_min = ch->conn.security->overhead + HANDSHAKE_OUT_MAX;
     struct wr_conn_ctx *ctx = ch->conn.ctx;
-    size_t used = 0, most = wr_sock_batch(ch->sock);
+    size_t used = 0, most = wr_wire_batch(&ch->wire);
     /* What the kernel does not take stays with us: with memory short, no more than one small frame. */
     uint64_t room = wr_account_room(&ch->conn.memory);
     if (most > WR_CONN_SCRATCH)
@@ -188,7 +186,7 @@ static int send_batch(struct channel *ch)
     if (ch->pnet)
         wr_pnet_encrypt(ch->pnet, ctx->scratch, used);
     ch->conn.bytes_out += used;
-    int rc = wr_sock_write(ch->sock, ctx->scratch, used);
+    int rc = wr_wire_write(&ch->wire, ctx->scratch, used);
     count_unsent(ch);
     return rc < 0 ? rc : (int)used;
 }
@@ -204,7 +202,7 @@ static void flush_task(struct wr_task *task)
 {
     struct channel *ch = wr_list_entry(task, struct channel, flush);
     size_t sent = 0;
-    while (ch->sock && ch->secured && wr_sock_backlog(ch->sock) == 0) {
+    while (wr_wire_open(&ch->wire) && ch->secured && wr_wire_backlog(&ch->wire) == 0) {
         if (sent >= FLUSH_TURN_MAX) {
             wr_timer_start(ch->conn.ctx->env, &ch->more, wr_env_now(ch->conn.ctx->env), on_more);
             return;
@@ -226,7 +224,7 @@ static void flush_task(struct wr_task *task)
 static void say_farewell(struct channel *ch, int err)
 {
     uint8_t *frame = ch->conn.ctx->scratch;
-    if (!ch->sock || !ch->secured || wr_sock_backlog(ch->sock) != 0)
+    if (!wr_wire_open(&ch->wire) || !ch->secured || wr_wire_backlog(&ch->wire) != 0)
         return;
     int size = ch->conn.security->farewell(&ch->session, err, frame);
     if (size <= 0)
@@ -234,7 +232,7 @@ static void say_farewell(struct channel *ch, int err)
     if (ch->pnet)
         wr_pnet_encrypt(ch->pnet, frame, (size_t)size);
     ch->conn.bytes_out += (uint64_t)size;
-    wr_sock_write(ch->sock, frame, (size_t)size);
+    wr_wire_write(&ch->wire, frame, (size_t)size);
 }
 
 /* ---- becoming a connection ----------------------------------------------------------------------- */
@@ -397,7 +395,7 @@ static int plain_input(struct channel *ch, struct wr_bytes in)
         if (!ch->conn.outbound)
             wr_conn_opened(&ch->conn);
     }
-    while (ch->sock) {
+    while (wr_wire_open(&ch->wire)) {
         struct wr_yamux_event event;
         int rc = wr_yamux_input(ch->yamux, &in, wr_env_now(ch->conn.ctx->env), &event);
         if (rc < 0)
@@ -406,7 +404,7 @@ static int plain_input(struct channel *ch, struct wr_bytes in)
             break;
         on_yamux_event(ch, &event);
     }
-    if (ch->sock && wr_yamux_wants_output(ch->yamux))
+    if (wr_wire_open(&ch->wire) && wr_yamux_wants_output(ch->yamux))
         want_flush(ch);
     return 0;
 }
@@ -423,7 +421,7 @@ static int frame_input(struct channel *ch, uint8_t *frame, size_t body_len)
 static int complete_partial(struct channel *ch, uint8_t **data, size_t *len)
 {
     const struct wr_secure *security = ch->conn.security;
-    while (ch->partial.len && *len && ch->sock) {
+    while (ch->partial.len && *len && wr_wire_open(&ch->wire)) {
         int body = 0;
         if (ch->partial.len >= security->header)
             body = security->body_len(ch->partial.data);
@@ -457,7 +455,7 @@ static int frames_input(struct channel *ch, uint8_t *data, size_t len)
 {
     const struct wr_secure *security = ch->conn.security;
     int rc = complete_partial(ch, &data, &len);
-    while (rc >= 0 && ch->sock && len >= security->header) {
+    while (rc >= 0 && wr_wire_open(&ch->wire) && len >= security->header) {
         int body = security->body_len(data);
         if (body < 0)
             return body;
@@ -468,7 +466,7 @@ static int frames_input(struct channel *ch, uint8_t *data, size_t len)
         data += whole;
         len -= whole;
     }
-    if (rc < 0 || !ch->sock || len == 0)
+    if (rc < 0 || !wr_wire_open(&ch->wire) || len == 0)
         return rc;
     return keep_partial(ch, data, len);
 }
@@ -503,7 +501,7 @@ static void on_read(void *arg, uint8_t *data, size_t len)
         len -= skip;
     }
     int rc = len ? input(ch, data, len) : 0;
-    if (rc >= 0 || !ch->sock)
+    if (rc >= 0 || !wr_wire_open(&ch->wire))
         return;
     if (rc != WR_ECLOSED)
         wr_log(wr_env_log(ch->conn.ctx->env), WR_LOG_DEBUG, "conn", "broken phase=%d err=%s why=\"%s\"",
@@ -515,7 +513,7 @@ static void on_read(void *arg, uint8_t *data, size_t len)
     end(ch, rc);
 }
 
-/* ---- the socket ---------------------------------------------------------------------------------- */
+/* ---- the wire ---------------------------------------------------------------------------------- */
 
 static void on_handshake_timeout(struct wr_timer *timer)
 {
@@ -547,8 +545,10 @@ static int start(struct channel *ch)
     struct wr_buf nonce, out;
     wr_buf_init(&nonce, WR_PNET_NONCE);
     wr_buf_init(&out, HANDSHAKE_OUT_MAX);
-    wr_sock_local(ch->sock, &ch->conn.local);
-    wr_sock_remote(ch->sock, &ch->conn.remote);
+    if (ch->wire.sock) {
+        wr_sock_local(ch->wire.sock, &ch->conn.local);
+        wr_sock_remote(ch->wire.sock, &ch->conn.remote);
+    }
     ch->phase = SECURITY;
     wr_timer_start(ctx->env, &ch->timer, wr_env_now(ctx->env) + WR_CHANNEL_HANDSHAKE,
                    on_handshake_timeout);
@@ -577,7 +577,7 @@ static int start(struct channel *ch)
     }
     int rc = 0;
     if (nonce.len)
-        rc = wr_sock_write(ch->sock, nonce.data, nonce.len);
+        rc = wr_wire_write(&ch->wire, nonce.data, nonce.len);
     wr_buf_clear(&nonce);
     int sent = send_clear(ch, &out);
     return rc < 0 ? rc : sent;
@@ -586,7 +586,7 @@ static int start(struct channel *ch)
 static void on_connected(void *arg)
 {
     struct channel *ch = arg;
-    ch->conn.port_reused = wr_sock_reused(ch->sock);
+    ch->conn.port_reused = wr_sock_reused(ch->wire.sock);
     int rc = start(ch);
     if (rc < 0)
         end(ch, rc);
@@ -598,26 +598,26 @@ static void on_drain(void *arg)
     want_flush(arg);
 }
 
-static void on_sock_close(void *arg, int err)
+static void on_wire_close(void *arg, int err)
 {
     struct channel *ch = arg;
-    ch->sock = NULL;
+    ch->wire.sock = NULL;
     wr_conn_ended(&ch->conn, err == 0 ? WR_ECLOSED : err);
 }
 
-static const struct wr_sock_ops sock_ops = {
+static const struct wr_sock_ops wire_ops = {
     .on_open = on_connected,
     .on_read = on_read,
     .on_drain = on_drain,
-    .on_close = on_sock_close,
+    .on_close = on_wire_close,
 };
 
-static struct channel *create(struct wr_conn_ctx *ctx, bool outbound)
+static struct channel *create(struct wr_conn_ctx *ctx, const struct wr_mux_ops *ops, bool outbound)
 {
     struct channel *ch = wr_alloc(sizeof(*ch));
     if (!ch)
         return NULL;
-    wr_conn_init(&ch->conn, ctx, &mux_ops);
+    wr_conn_init(&ch->conn, ctx, ops);
     ch->conn.outbound = outbound;
     wr_buf_init(&ch->early, HANDSHAKE_OUT_MAX);
     return ch;
@@ -627,7 +627,7 @@ struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *t
                                 const struct wr_addr *from, const struct wr_secure *security,
                                 const struct wr_peerid *expect, void *owner, int *err)
 {
-    struct channel *ch = create(ctx, true);
+    struct channel *ch = create(ctx, &mux_ops, true);
     *err = WR_ELIMIT;
     if (ch && expect)
         ch->expect = wr_memdup(expect, sizeof(*expect));
@@ -638,7 +638,7 @@ struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *t
     ch->conn.owner = owner;
     ch->conn.security = security;
     ch->conn.remote = *to;
-    *err = wr_env_connect(ctx->env, to, from, &sock_ops, ch, &ch->sock);
+    *err = wr_env_connect(ctx->env, to, from, &wire_ops, ch, &ch->wire.sock);
     if (*err != 0) {
         wr_free(ch->expect);
         wr_free(ch);
@@ -653,7 +653,7 @@ struct wr_conn *wr_channel_dial(struct wr_conn_ctx *ctx, const struct wr_addr *t
 static struct wr_conn *take(struct wr_conn_ctx *ctx, struct wr_sock *sock, const struct wr_secure *security,
                             const struct wr_peerid *expect)
 {
-    struct channel *ch = create(ctx, expect != NULL);
+    struct channel *ch = create(ctx, &mux_ops, expect != NULL);
     if (ch && expect && !(ch->expect = wr_memdup(expect, sizeof(*expect)))) {
         wr_free(ch);
         ch = NULL;
@@ -663,13 +663,12 @@ static struct wr_conn *take(struct wr_conn_ctx *ctx, struct wr_sock *sock, const
         return NULL;
     }
     ch->conn.security = security;
-    ch->sock = sock;
+    ch->wire.sock = sock;
     ch->conn.port_reused = true;
-    wr_sock_attach(sock, &sock_ops, ch);
+    wr_sock_attach(sock, &wire_ops, ch);
     int rc = start(ch);
     if (rc < 0) {
-        wr_sock_close(sock, true);
-        ch->sock = NULL;
+        wr_wire_close(&ch->wire, true);
         ch->conn.mux->release(&ch->conn);
         return NULL;
     }
@@ -685,6 +684,44 @@ struct wr_conn *wr_channel_accept_server(struct wr_conn_ctx *ctx, struct wr_sock
                                          const struct wr_secure *security, const struct wr_peerid *expect)
 {
     return take(ctx, sock, security, expect);
+}
+
+/* The circuit's account of the connection that carries it: a relay's place is where its bytes come from. */
+static int set_circuit(struct channel *ch, const struct wr_circuit *circuit, const struct wr_stream *s)
+{
+    const struct wr_conn *carrier = wr_stream_conn(s);
+    ch->conn.circuit = wr_memdup(circuit, sizeof(*circuit));
+    if (!ch->conn.circuit)
+        return WR_ELIMIT;
+    ch->conn.limited = circuit->limited;
+    ch->conn.local = carrier->local;
+    ch->conn.remote = carrier->remote;
+    return 0;
+}
+
+struct wr_conn *wr_channel_circuit(struct wr_conn_ctx *ctx, const struct wr_circuit *circuit, struct wr_stream *s,
+                                   struct wr_bytes early, const struct wr_circuit_side *side)
+{
+    struct channel *ch = create(ctx, &circuit_ops, side->outbound);
+    int rc = ch && side->expect ? 0 : WR_ELIMIT;
+    if (rc == 0) {
+        ch->conn.owner = side->owner;
+        ch->conn.security = side->security;
+        ch->expect = wr_memdup(side->expect, sizeof(*side->expect));
+        rc = ch->expect ? set_circuit(ch, circuit, s) : WR_ELIMIT;
+    }
+    if (rc == 0)
+        rc = wr_wire_take(&ch->wire, ctx->env, s, early, ctx->inbox, &wire_ops, ch);
+    if (rc == 0)
+        rc = start(ch);
+    if (rc == 0)
+        return &ch->conn;
+    wr_stream_reset(s, WR_STREAM_OK);
+    if (ch) {
+        ch->wire.stream = NULL;
+        ch->conn.mux->release(&ch->conn);
+    }
+    return NULL;
 }
 
 /* ---- what the connection asks of its carrier ----------------------------------------------------- */
@@ -753,16 +790,14 @@ static void mux_forget(struct wr_stream *s)
 static void mux_close(struct wr_conn *c, uint32_t code)
 {
     struct channel *ch = of_conn(c);
-    if (!ch->sock)
+    if (!wr_wire_open(&ch->wire))
         return;
     if (ch->yamux && ch->phase == MUXED) {
         wr_yamux_goaway(ch->yamux, code);
         flush_task(&ch->flush);
     }
     say_farewell(ch, 0);
-    if (ch->sock)
-        wr_sock_close(ch->sock, true);
-    ch->sock = NULL;
+    wr_wire_close(&ch->wire, true);
 }
 
 static void mux_release(struct wr_conn *c)
@@ -784,6 +819,7 @@ static void mux_release(struct wr_conn *c)
     wr_free(ch->expect);
     clear_partial(ch, &ch->partial);
     count_unsent(ch);
+    wr_wire_clear(&ch->wire);
     wr_buf_clear(&ch->early);
     wr_conn_clear(&ch->conn);
     sodium_memzero(ch, sizeof(*ch));
@@ -794,16 +830,16 @@ static wr_time mux_rtt(const struct wr_conn *c)
 {
     const struct channel *ch = of_conn(c);
     wr_time rtt = ch->yamux ? wr_yamux_rtt(ch->yamux) : 0;
-    return rtt || !ch->sock ? rtt : wr_sock_rtt(ch->sock);
+    return rtt || !wr_wire_open(&ch->wire) ? rtt : wr_wire_rtt(&ch->wire);
 }
 
 static void mux_stats(const struct wr_conn *c, struct wr_conn_stats *out)
 {
     const struct channel *ch = of_conn(c);
     struct wr_sock_stats tcp;
-    if (!ch->sock)
+    if (!ch->wire.sock)
         return;
-    wr_sock_stats(ch->sock, &tcp);
+    wr_sock_stats(ch->wire.sock, &tcp);
     *out = (struct wr_conn_stats){.rtt = tcp.rtt,
                                   .cwnd = tcp.cwnd,
                                   .in_flight = tcp.in_flight,
@@ -813,6 +849,23 @@ static void mux_stats(const struct wr_conn *c, struct wr_conn_stats *out)
 
 static const struct wr_mux_ops mux_ops = {
     .transport = "tcp",
+    .muxer = "/yamux/1.0.0",
+    .open = mux_open,
+    .write = mux_write,
+    .space = mux_space,
+    .queued = mux_queued,
+    .shut = mux_shut,
+    .reset = mux_reset,
+    .consumed = mux_consumed,
+    .forget = mux_forget,
+    .close = mux_close,
+    .release = mux_release,
+    .rtt = mux_rtt,
+    .stats = mux_stats,
+};
+
+static const struct wr_mux_ops circuit_ops = {
+    .transport = "circuit",
     .muxer = "/yamux/1.0.0",
     .open = mux_open,
     .write = mux_write,

@@ -1,4 +1,5 @@
-/* channel.h - a connection made from a socket: [pnet,] multistream, Noise or TLS, yamux. Service.
+/* channel.h - a connection made from a socket, or from a stream through a relay: [pnet,] multistream, Noise or TLS,
+ * yamux. Service.
  * Spec: libp2p connections/README.md. Everything is optimistic: the dialler's first flight carries the
  * proposal of one security protocol and that one's first message, its second the last message, the muxer's
  * proposal (unless inlined) and whatever streams were opened when the peer became known; so a request is
@@ -32,5 +33,18 @@ struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock)
 /* The same where the dialler waits for our proposal (punch.h): we are the connection's dialler but for the SYN. */
 struct wr_conn *wr_channel_accept_server(struct wr_conn_ctx *ctx, struct wr_sock *sock,
                                          const struct wr_secure *security, const struct wr_peerid *expect);
+
+/* Which end of a circuit we are. All borrowed for the call. */
+struct wr_circuit_side {
+    bool outbound;
+    const struct wr_secure *security;    /* dialler: what to propose */
+    const struct wr_peerid *expect;      /* who must be at the other end; the relay's word alone is worth nothing */
+    void *owner;                         /* as wr_channel_dial */
+};
+/* Takes over a stream that leads through a relay to the other end, and the bytes behind the relay's answer that were
+ * read already. In a private network pnet protects the circuit, too, as with go-libp2p and js-libp2p. NULL (stream
+ * reset, the context hears nothing) when out of memory. */
+struct wr_conn *wr_channel_circuit(struct wr_conn_ctx *ctx, const struct wr_circuit *circuit, struct wr_stream *s,
+                                   struct wr_bytes early, const struct wr_circuit_side *side);
 
 #endif

@@ -153,6 +153,8 @@ void wr_conn_clear(struct wr_conn *c)
 {
     wr_free((void *)(uintptr_t)c->pubkey.ptr);
     c->pubkey = WR_BYTES_NONE;
+    wr_free(c->circuit);
+    c->circuit = NULL;
 }
 
 const char *wr_conn_security(const struct wr_conn *c)
@@ -176,12 +178,14 @@ void wr_conn_stats(const struct wr_conn *c, struct wr_conn_stats *out)
 
 void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out)
 {
-    if (wr_maddr_from_addr(&c->remote, c->udp, out) != 0)
+    if (c->circuit)
+        *out = c->circuit->addr;
+    else if (wr_maddr_from_addr(&c->remote, c->udp, out) != 0)
         out->len = 0;
 }
 
 void wr_conn_local(const struct wr_conn *c, struct wr_maddr *out)
 {
-    if (wr_maddr_from_addr(&c->local, c->udp, out) != 0)
+    if (c->circuit ? wr_maddr_parse("/p2p-circuit", out) : wr_maddr_from_addr(&c->local, c->udp, out))
         out->len = 0;
 }

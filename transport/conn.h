@@ -26,6 +26,7 @@ struct wr_conn_ctx {
     const uint8_t *psk;              /* WR_PNET_KEY bytes, or NULL */
     struct wr_protocols protocols;
     uint8_t *scratch;                /* outgoing frames are sealed here, WR_CONN_SCRATCH bytes */
+    uint8_t *inbox;                  /* what comes through relays is opened here, WR_WIRE_INBOX bytes */
     const struct wr_conn_events *events;
     void *events_arg;
 };
@@ -48,6 +49,15 @@ struct wr_conn_events {
     /* The last word about a connection: after on_open, or instead of it (then the peer may be unknown).
      * Its streams have been told. Also after wr_conn_close. */
     void (*on_close)(void *arg, struct wr_conn *c, int err);
+};
+
+/* How a relay carries a connection; circuit relay v2. */
+struct wr_circuit {
+    struct wr_peerid relay;
+    struct wr_maddr addr;    /* where the relay is, /p2p/RELAY/p2p-circuit behind it */
+    bool limited;            /* it announced limits, zero or not: few bytes, opt-in protocols only */
+    wr_time duration;        /* announced: it ends after so long; 0: no such limit */
+    uint64_t data;           /* announced: bytes each way; 0: no such limit */
 };
 
 enum wr_conn_state { WR_CONN_OPENING, WR_CONN_OPEN, WR_CONN_CLOSED };
@@ -88,7 +98,8 @@ struct wr_conn {
     const struct wr_mux_ops *mux;
     enum wr_conn_state state;
     bool outbound;                     /* we dialled */
-    bool limited;                      /* relayed: few bytes, opt-in protocols only */
+    bool limited;                      /* a circuit with limits: few bytes, opt-in protocols only */
+    bool retiring;                     /* swarm: a circuit that a direct connection replaces */
     bool udp;                          /* QUIC: the addresses are of UDP */
     bool port_reused;                  /* left from a listening port, or was accepted on one */
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
@@ -96,6 +107,7 @@ struct wr_conn {
     struct wr_peerid peer;
     struct wr_bytes pubkey;            /* owned: the peer's PublicKey protobuf, when the id holds only its
                                           hash; see wr_conn_pubkey */
+    struct wr_circuit *circuit;        /* owned; NULL: direct. `remote` is then the relay, not the peer */
     struct wr_addr local, remote;      /* of the socket */
     const struct wr_secure *security;  /* proposed or agreed on; NULL: none yet, or the carrier's own */
     uint64_t id;                       /* unique in this node's life */
@@ -123,7 +135,8 @@ struct wr_bytes wr_conn_pubkey(const struct wr_conn *c);    /* PublicKey protobu
 const char *wr_conn_security(const struct wr_conn *c);    /* "/noise", "/tls/1.0.0"; static */
 wr_time wr_conn_rtt(const struct wr_conn *c);    /* smallest recent, 0 unknown */
 void wr_conn_stats(const struct wr_conn *c, struct wr_conn_stats *out);
-/* Remote or local address as a multiaddr, without /p2p. */
+/* Remote or local address as a multiaddr, without /p2p of the peer. Of a circuit: the relay's address with
+ * /p2p/RELAY/p2p-circuit, and /p2p-circuit. */
 void wr_conn_remote(const struct wr_conn *c, struct wr_maddr *out);
 void wr_conn_local(const struct wr_conn *c, struct wr_maddr *out);
 

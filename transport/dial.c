@@ -246,6 +246,13 @@ void wr_dial_failed(struct wr_dial *d, int index, int err)
     d->running--;
 }
 
+void wr_dial_done_one(struct wr_dial *d, int index)
+{
+    assert(index >= 0 && (size_t)index < d->count && d->addrs[index].state == WR_DIAL_RUNNING);
+    d->addrs[index].state = WR_DIAL_DONE;
+    d->running--;
+}
+
 bool wr_dial_done(const struct wr_dial *d)
 {
     return d->running == 0 && first_due(d) < 0;

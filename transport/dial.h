@@ -20,7 +20,7 @@
 #define WR_DIAL_ADDR_TIMEOUT (5 * WR_SEC)        /* TCP connect of one address; go */
 #define WR_DIAL_UPGRADE      (15 * WR_SEC)       /* handshake after the connect; go */
 
-enum wr_dial_state { WR_DIAL_PENDING, WR_DIAL_RUNNING, WR_DIAL_FAILED };
+enum wr_dial_state { WR_DIAL_PENDING, WR_DIAL_RUNNING, WR_DIAL_FAILED, WR_DIAL_DONE };
 
 struct wr_dial_addr {
     struct wr_maddr addr;       /* resolved: ip and port; without /p2p */
@@ -45,6 +45,7 @@ void wr_dial_add(struct wr_dial *d, struct wr_bytes addr, wr_time now);
 int wr_dial_next(struct wr_dial *d, wr_time now);
 wr_time wr_dial_wait(const struct wr_dial *d);    /* when next may say more; 0: only after a failure */
 void wr_dial_failed(struct wr_dial *d, int index, int err);
+void wr_dial_done_one(struct wr_dial *d, int index);    /* that one led to a connection, the dial goes on */
 bool wr_dial_done(const struct wr_dial *d);       /* nothing runs, nothing is left */
 int wr_dial_error(const struct wr_dial *d);       /* the most telling error of all tries */
 

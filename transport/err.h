@@ -28,7 +28,8 @@
     X(WR_EPERM, -21, "permission denied")                                                          \
     X(WR_EBACKOFF, -22, "failed a moment ago, not tried again yet")                                \
     X(WR_ENOFD, -23, "out of file descriptors")                                                    \
-    X(WR_ESTALE, -24, "older or worse than what is stored")
+    X(WR_ESTALE, -24, "older or worse than what is stored")                                        \
+    X(WR_ELIMITED, -25, "only a limited relayed connection, and this needs a direct one")
 
 #define WR_ERR_ENUM(name, value, text) name = value,
 enum wr_err { WR_ERR_MAP(WR_ERR_ENUM) };

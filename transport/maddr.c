@@ -580,6 +580,29 @@ bool wr_maddr_is_circuit(struct wr_bytes ma)
     return false;
 }
 
+bool wr_maddr_relay(struct wr_bytes ma, struct wr_peerid *relay)
+{
+    struct wr_maddr_part part = {.code = 0}, before;
+    do {
+        before = part;
+        if (!wr_maddr_next(&ma, &part))
+            return false;
+    } while (part.code != WR_MA_CIRCUIT);
+    if (before.code != WR_MA_P2P || wr_peerid_decode(before.value, relay) != 0)
+        return false;
+    return !wr_maddr_next(&ma, &part) || (part.code == WR_MA_P2P && ma.len == 0);
+}
+
+struct wr_bytes wr_maddr_relay_addr(struct wr_bytes ma)
+{
+    struct wr_bytes rest = ma;
+    struct wr_maddr_part part;
+    size_t before = 0;
+    while (wr_maddr_next(&rest, &part) && part.code != WR_MA_P2P)
+        before = ma.len - rest.len;
+    return WR_BYTES(ma.ptr, before);
+}
+
 /* ---- building -------------------------------------------------------------------------------- */
 
 static int finish(const struct wr_buf *bytes, struct wr_maddr *out)

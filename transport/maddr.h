@@ -75,6 +75,11 @@ bool wr_maddr_peer(struct wr_bytes ma, struct wr_peerid *id);
 /* The same address without a trailing /p2p/ID: a prefix of ma. */
 struct wr_bytes wr_maddr_strip_peer(struct wr_bytes ma);
 bool wr_maddr_is_circuit(struct wr_bytes ma);
+/* The relay of a circuit address: the /p2p/ID right before its one /p2p-circuit, behind which nothing but a /p2p/ID
+ * may stand. False: no such address. */
+bool wr_maddr_relay(struct wr_bytes ma, struct wr_peerid *relay);
+/* Of such an address: where the relay is, without /p2p; empty when it does not say. A prefix of ma. */
+struct wr_bytes wr_maddr_relay_addr(struct wr_bytes ma);
 
 /* ---- building. 0; WR_ELIMIT when it would be longer than the bounds (nothing changed). */
 int wr_maddr_from_addr(const struct wr_addr *addr, bool udp_quic, struct wr_maddr *out);

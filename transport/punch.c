@@ -168,7 +168,7 @@ static struct wr_conn *in_the_way(const struct wr_swarm *sw, const struct wr_add
     wr_list_each(it, &sw->opening)
     {
         struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
-        if (!c->udp && !c->limited && !c->closing && wr_addr_equal(&c->remote, to))
+        if (!c->udp && !c->circuit && !c->closing && wr_addr_equal(&c->remote, to))
             return c;
     }
     return NULL;
@@ -312,7 +312,7 @@ static void add(struct wr_punch *p, struct wr_bytes addr, unsigned *private_left
 static struct wr_conn *direct(struct wr_swarm *sw, const struct wr_peerid *peer)
 {
     struct wr_conn *c = wr_swarm_conn(sw, peer);
-    return c && !c->limited ? c : NULL;
+    return c && !c->circuit ? c : NULL;
 }
 
 static void on_open_already(struct wr_timer *timer)
@@ -422,7 +422,7 @@ void wr_swarm_punch_stray(struct wr_swarm *sw, const struct wr_addr *from)
 
 void wr_swarm_punch_conn_opened(struct wr_swarm *sw, struct wr_conn *c)
 {
-    struct wr_punch *p = c->limited ? NULL : find(sw, &c->peer);
+    struct wr_punch *p = c->circuit ? NULL : find(sw, &c->peer);
     if (!p)
         return;
     answered(sw, &c->remote.ip);

@@ -2,6 +2,7 @@
 
 #include "transport/channel.h"
 #include "transport/swarm_impl.h"
+#include "transport/wire.h"
 
 #include <sodium.h>
 #include <string.h>
@@ -266,7 +267,7 @@ static void on_conn_open(void *arg, struct wr_conn *c)
     int rc = admit(sw, c, &p);
     if (rc != 0) {
         /* It never becomes one of ours: only a dial hears of it. */
-        wr_swarm_dial_conn_failed(sw, c, rc);
+        wr_swarm_dial_conn_failed(c, rc);
         wr_conn_close(c, rc == WR_EGATED ? WR_CONN_GATED : WR_CONN_LIMIT);
         return;
     }
@@ -290,6 +291,7 @@ static void on_conn_open(void *arg, struct wr_conn *c)
     wr_swarm_raise(sw, WR_SWARM_OPENED, &peer, c, 0);
     if (first)
         wr_swarm_raise(sw, WR_SWARM_CONNECTED, &peer, c, 0);
+    wr_swarm_circuit_retire(sw, p);
     wr_swarm_dial_conn_opened(sw, c, p);
     wr_swarm_punch_conn_opened(sw, c);
     wr_swarm_room_trim(sw);
@@ -303,7 +305,7 @@ static void on_conn_close(void *arg, struct wr_conn *c, int err)
     if (c->id == 0) {
         if (!c->outbound)
             wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
-        wr_swarm_dial_conn_failed(sw, c, err);
+        wr_swarm_dial_conn_failed(c, err);
         wr_swarm_punch_conn_failed(sw, c, err);
         return;
     }
@@ -324,11 +326,20 @@ static void on_conn_close(void *arg, struct wr_conn *c, int err)
     if (last)
         wr_swarm_raise(sw, WR_SWARM_DISCONNECTED, &peer, NULL, err);
     p = wr_swarm_peer_at(sw, &peer, false);
-    if (p)
-        wr_swarm_peer_drop(sw, p);
+    if (!p)
+        return;
+    if (p->dial)
+        wr_swarm_dial_look_again(p->dial);
+    wr_swarm_peer_drop(sw, p);
 }
 
 static const struct wr_conn_events conn_events = {.on_open = on_conn_open, .on_close = on_conn_close};
+
+/* Direct, relayed, relayed with limits. */
+static int standing(const struct wr_conn *c)
+{
+    return !c->circuit ? 2 : !c->limited;
+}
 
 struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer)
 {
@@ -339,7 +350,7 @@ struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid 
     wr_list_each(it, &p->conns)
     {
         struct wr_conn *c = wr_list_entry(it, struct wr_conn, peer_node);
-        if (!c->closing && c->state == WR_CONN_OPEN && (!best || !c->limited || best->limited))
+        if (!c->closing && c->state == WR_CONN_OPEN && (!best || standing(c) >= standing(best)))
             best = c;
     }
     return best;
@@ -394,7 +405,7 @@ static size_t from_network(const struct wr_list *conns, const struct wr_ip *net)
     for (const struct wr_list *it = conns->next; it != conns; it = it->next) {
         const struct wr_conn *c =
             (const struct wr_conn *)((uintptr_t)it - offsetof(struct wr_conn, node));
-        if (c->outbound)
+        if (c->outbound || c->circuit)
             continue;
         struct wr_ip other = wr_policy_network(&c->remote.ip);
         n += wr_ip_equal(&other, net);
@@ -593,12 +604,13 @@ static void on_upkeep(struct wr_timer *timer)
 struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
 {
     struct wr_swarm *sw = wr_alloc(sizeof(*sw));
-    uint8_t *scratch = wr_alloc(WR_CONN_SCRATCH);
+    uint8_t *scratch = wr_alloc(WR_CONN_SCRATCH), *inbox = wr_alloc(WR_WIRE_INBOX);
     struct wr_aead *aead = wr_aead_create();
     struct wr_tlsctx *tls = wr_tlsctx_create(options->identity, wr_env_unix(options->env) / WR_SEC);
-    if (!sw || !scratch || !aead || !tls) {
+    if (!sw || !scratch || !inbox || !aead || !tls) {
         wr_free(sw);
         wr_free(scratch);
+        wr_free(inbox);
         wr_aead_destroy(aead);
         wr_tlsctx_destroy(tls);
         return NULL;
@@ -615,6 +627,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
         .tls = tls,
         .psk = options->psk,
         .scratch = scratch,
+        .inbox = inbox,
         .events = &conn_events,
         .events_arg = sw,
     };
@@ -686,6 +699,7 @@ static void free_swarm(struct wr_task *task)
     wr_tlsctx_destroy(sw->ctx.tls);
     sodium_memzero(&sw->ctx.noise, sizeof(sw->ctx.noise));
     wr_free(sw->ctx.scratch);
+    wr_free(sw->ctx.inbox);
     wr_free(sw);
 }
 
@@ -698,6 +712,7 @@ void wr_swarm_destroy(struct wr_swarm *sw)
         if (sw->listeners[i].socket)
             wr_listener_close(sw->listeners[i].socket);
     wr_timer_stop(sw->env, &sw->upkeep);
+    wr_timer_stop(sw->env, &sw->retire);
     wr_net_watch_stop(&sw->net_watch);
     wr_swarm_dials_abort(sw);
     wr_swarm_punches_abort(sw);

@@ -53,8 +53,9 @@ struct wr_connect;    /* a request under way */
 
 typedef void (*wr_connect_fn)(void *arg, int err, struct wr_conn *conn);
 
-#define WR_CONNECT_FRESH 1u    /* a new connection even when one is open */
-#define WR_CONNECT_ROUTE 2u    /* ask the router when the peer has no address that answers */
+#define WR_CONNECT_FRESH  1u    /* a new connection even when one is open */
+#define WR_CONNECT_ROUTE  2u    /* ask the router when the peer has no address that answers */
+#define WR_CONNECT_DIRECT 4u    /* not through a relay: circuits do not count, and none is dialled for this */
 
 /* Connects to a peer, joining a dial under way. addrs (may be 0) are tried beside what the peerstore knows;
  * when none answers and the flag says so, the router (below) is asked. fn is called once, in a later turn, or never after
@@ -69,10 +70,18 @@ int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_
                           struct wr_connect **out);
 /* A stream to a peer over the best open connection, or over one that is dialled now to the addresses in
  * the peerstore (the router is not asked). See stream.h. NULL with *err: WR_ELIMIT, WR_ESELF, WR_EGATED,
- * WR_EUNREACH (no address), WR_EBACKOFF. */
+ * WR_EUNREACH (no address), WR_EBACKOFF.
+ * A circuit with limits is not enough for it: while there is only that, it waits for a direct connection, at most
+ * WR_DIAL_TIMEOUT, and ends with WR_ELIMITED. */
 struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *peer,
                                 const char *const *offer, const struct wr_stream_ops *ops, void *arg,
                                 int *err);
+/* The same for protocols that do with few bytes and a connection that may end any minute. */
+#define WR_OPEN_LIMITED 1u    /* also over a circuit with limits */
+#define WR_OPEN_DIRECT  2u    /* no circuit is dialled for it */
+struct wr_stream *wr_swarm_open_with(struct wr_swarm *sw, const struct wr_peerid *peer, unsigned flags,
+                                     const char *const *offer, const struct wr_stream_ops *ops, void *arg,
+                                     int *err);
 /* Per address: how the last dials of a peer went, newest first, for `why` and errors. */
 struct wr_dial_report {
     struct wr_maddr addr;
@@ -104,8 +113,31 @@ struct wr_router {
 /* Gives up what the last one was asked. NULL: none; to be said before the router ends. */
 void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router);
 
+/* ---- circuits: connections through a relay (struct wr_circuit). The relay client speaks to relays and hands over
+ * the stream; what is spoken through it, the swarm does. */
+#define WR_CIRCUIT_RETIRE (5 * WR_SEC)    /* after a direct connection came, a circuit without streams is closed; ours */
+
+/* err 0: s leads to the peer, early is what was read behind the relay's answer; both are handed over (early is
+ * borrowed for the call). Else why not: WR_EREFUSED and the dial's errors. */
+typedef void (*wr_circuit_done)(void *arg, int err, struct wr_stream *s, const struct wr_circuit *circuit,
+                                struct wr_bytes early);
+struct wr_circuits {
+    /* Asks the relay that addr (.../p2p/RELAY/p2p-circuit) names for a way to peer; done is called once, in a later
+     * turn, unless cancelled before. NULL with *err. */
+    void *(*dial)(void *circuits_arg, const struct wr_peerid *peer, struct wr_bytes addr, enum wr_addr_origin origin,
+                  wr_circuit_done done, void *arg, int *err);
+    void (*cancel)(void *circuits_arg, void *attempt);
+    void *arg;
+};
+/* Gives up what the last one was asked. NULL: none; to be said before it ends. */
+void wr_swarm_set_circuits(struct wr_swarm *sw, const struct wr_circuits *circuits);
+/* A relay of ours brings a peer: s is taken over (or reset). */
+void wr_swarm_accept_circuit(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_circuit *circuit,
+                             struct wr_stream *s, struct wr_bytes early);
+
 /* ---- connections */
-struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer);    /* best, or NULL */
+/* The best: direct before circuits, circuits without limits before those with, the newest of equals; or NULL. */
+struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer);
 /* Visits every open connection; visit may close the one it is given. */
 void wr_swarm_each(struct wr_swarm *sw, void (*visit)(struct wr_conn *c, void *arg), void *arg);
 size_t wr_swarm_conn_count(const struct wr_swarm *sw);

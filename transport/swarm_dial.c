@@ -1,8 +1,11 @@
 /* Requests for connections and the dials that serve them. One dial a peer, shared by all requests:
  *
- *   request -> dial: addresses given + known -> names resolved -> ranked, staggered connects
+ *   request -> dial: addresses given + known -> names resolved -> ranked, staggered connects, circuits behind
  *                    none answers -> the router is asked once -> again
- *           <- the first connection that opens, also one that the peer made meanwhile */
+ *           <- the first connection that opens, also one that the peer made meanwhile
+ *
+ * A circuit answers those whom it is enough for; for the rest the dial goes on, and waits as long as there is a
+ * circuit, which may yet lead to a direct connection (dcutr). */
 #include "transport/channel.h"
 #include "transport/resolve.h"
 #include "transport/swarm_impl.h"
@@ -19,6 +22,7 @@ struct wr_connect {
     struct wr_peerid peer;           /* for the answer from a task */
     struct wr_task task;
     bool over;
+    bool direct;                     /* a circuit is not enough */
 };
 
 struct wr_swarm_dial {
@@ -30,6 +34,7 @@ struct wr_swarm_dial {
     struct wr_dial plan;
     struct wr_conn *conns[WR_DIAL_ADDRS_MAX];
     wr_time begun_at[WR_DIAL_ADDRS_MAX], took[WR_DIAL_ADDRS_MAX];
+    enum wr_addr_origin origins[WR_DIAL_ADDRS_MAX];    /* of circuits */
     struct resolving {
         struct wr_swarm_dial *dial;
         struct wr_resolve *resolve;
@@ -37,11 +42,18 @@ struct wr_swarm_dial {
         enum wr_addr_origin origin;
     } resolving[RESOLVES_MAX];
     size_t resolving_count;
+    struct circuit {
+        struct wr_swarm_dial *dial;
+        void *attempt;               /* the relay client's, while asked */
+    } circuits[WR_DIAL_ADDRS_MAX];
     struct wr_timer timer;
     struct wr_task task;             /* disposal */
     void *search;                    /* the router's, while asked */
+    wr_time asked_at;                /* when it got its place */
     bool may_route, routed, started, over;
     int route_err;
+    bool may_relay;                  /* somebody asked for whom a circuit is dialled */
+    bool relayed;                    /* a circuit came of it: no more of them */
     uint32_t retried;                /* bit per address: dialled again from a port of its own */
     uint8_t security_tried[WR_DIAL_ADDRS_MAX];    /* security protocols that the address did not speak */
     size_t refused;                  /* addresses left out: back-off or filter */
@@ -96,7 +108,7 @@ static void remember(struct wr_swarm_dial *d, int err)
         if (a->state == WR_DIAL_FAILED) {
             entry.err = a->err;
             entry.took = d->took[i];
-        } else if (err != 0) {
+        } else if (err != 0 && a->state == WR_DIAL_RUNNING) {
             entry.err = err;    /* broken off */
         }
         note(d, &entry);
@@ -115,7 +127,7 @@ static void remember(struct wr_swarm_dial *d, int err)
 static void judge_udp(struct wr_swarm_dial *d, const struct wr_conn *winner)
 {
     bool overtaken = false;
-    if (wr_ip_classify(&winner->remote.ip) != WR_IP_PUBLIC)
+    if (winner->circuit || wr_ip_classify(&winner->remote.ip) != WR_IP_PUBLIC)
         return;
     for (size_t i = 0; i < d->plan.count; i++) {
         const struct wr_dial_addr *a = &d->plan.addrs[i];
@@ -126,6 +138,60 @@ static void judge_udp(struct wr_swarm_dial *d, const struct wr_conn *winner)
         wr_blackhole_note(&d->swarm->udp, winner->udp);
 }
 
+/* Is there a circuit that may yet lead to a direct connection? */
+static bool has_circuit(const struct wr_swarm_dial *d)
+{
+    const struct wr_conn *c = d->peer.len ? wr_swarm_conn(d->swarm, &d->peer) : NULL;
+    return c && c->circuit;
+}
+
+static bool enough(const struct wr_conn *c, bool limited_too)
+{
+    return c->state == WR_CONN_OPEN && !c->closing && (!c->limited || limited_too);
+}
+
+static struct wr_stream *content_stream(struct wr_swarm_dial *d, const struct wr_conn *c)
+{
+    wr_list_each(it, &d->streams)
+    {
+        struct wr_stream *s = wr_list_entry(it, struct wr_stream, node);
+        if (enough(c, s->limited_too))
+            return s;
+    }
+    return NULL;
+}
+
+static struct wr_connect *content_request(struct wr_swarm_dial *d, const struct wr_conn *c)
+{
+    wr_list_each(it, &d->requests)
+    {
+        struct wr_connect *r = wr_list_entry(it, struct wr_connect, node);
+        if (!r->direct || !c->circuit)
+            return r;
+    }
+    return NULL;
+}
+
+/* A connection to everybody who asked for no better one. Whoever is told may take others out of the lists. */
+static void serve(struct wr_swarm_dial *d, struct wr_conn *c)
+{
+    for (struct wr_stream *s; (s = content_stream(d, c));) {
+        wr_list_remove(&s->node);
+        int rc = wr_stream_attach(s, c);
+        if (rc != 0 && rc != WR_ELIMIT)
+            wr_stream_fail(s, rc);
+    }
+    for (struct wr_connect *r; (r = content_request(d, c));)
+        answer(r, 0, c);
+}
+
+static void cancel_circuit(struct wr_swarm_dial *d, size_t i)
+{
+    if (d->circuits[i].attempt)
+        d->swarm->circuits.cancel(d->swarm->circuits.arg, d->circuits[i].attempt);
+    d->circuits[i].attempt = NULL;
+}
+
 /* Ends the dial: the winner (or nobody) to every request and stream that waits. */
 static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
 {
@@ -133,6 +199,7 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
     if (d->over)
         return;
     d->over = true;
+    int stream_err = winner ? WR_ECLOSED : has_circuit(d) ? WR_ELIMITED : err;
     remember(d, err);
     if (winner)
         judge_udp(d, winner);
@@ -145,6 +212,7 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
     if (d->search)
         sw->router.cancel(sw->router.arg, d->search);
     for (size_t i = 0; i < WR_DIAL_ADDRS_MAX; i++) {
+        cancel_circuit(d, i);
         if (!d->conns[i] || d->conns[i] == winner)
             continue;
         d->conns[i]->owner = NULL;
@@ -155,14 +223,10 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
         p->dial = NULL;
     if (err != 0 && d->peer.len)
         wr_swarm_raise(sw, WR_SWARM_DIAL_FAILED, &d->peer, NULL, err);
-    while (!wr_list_empty(&d->streams)) {
-        struct wr_stream *s = wr_list_entry(wr_list_pop(&d->streams), struct wr_stream, node);
-        int rc = winner ? wr_stream_attach(s, winner) : err;
-        if (rc != 0 && rc != WR_ELIMIT)
-            wr_stream_fail(s, rc);
-        else if (!winner)
-            wr_stream_fail(s, err);
-    }
+    if (winner)
+        serve(d, winner);
+    while (!wr_list_empty(&d->streams))
+        wr_stream_fail(wr_list_entry(wr_list_pop(&d->streams), struct wr_stream, node), stream_err);
     while (!wr_list_empty(&d->requests))
         answer(wr_list_entry(d->requests.next, struct wr_connect, node), err, winner);
     /* Who was told may have untagged the peer, and so dropped it already. */
@@ -195,8 +259,17 @@ static bool can_dial(const struct wr_swarm *sw, struct wr_bytes addr)
     return kind == WR_MADDR_TCP || (kind == WR_MADDR_QUIC && sw->quic);
 }
 
-/* One address with numbers: filtered, then ranked among the rest. */
-static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr_origin origin)
+/* Through a relay other than both ends, which is asked by somebody else: names in it he resolves, too. */
+static bool can_relay(const struct wr_swarm_dial *d, struct wr_bytes addr)
+{
+    struct wr_peerid relay;
+    return d->swarm->circuits.dial && d->may_relay && d->peer.len && wr_maddr_relay(addr, &relay) &&
+           !wr_peerid_equal(&relay, &d->peer) && !wr_peerid_equal(&relay, &d->swarm->ctx.self) &&
+           !wr_policy_peer_blocked(&d->swarm->policy, &relay);
+}
+
+/* One address to dial as it is: filtered, then ranked among the rest. */
+static void add_ready(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr_origin origin)
 {
     struct wr_swarm *sw = d->swarm;
     struct wr_peerid named;
@@ -204,7 +277,8 @@ static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_a
         return;
     struct wr_bytes bare = wr_maddr_strip_peer(addr);
     struct wr_addr to;
-    if (!can_dial(sw, bare) || !wr_maddr_addr(bare, &to) || to.port == 0) {
+    bool circuit = wr_maddr_is_circuit(bare);
+    if (circuit ? !can_relay(d, bare) : !can_dial(sw, bare) || !wr_maddr_addr(bare, &to) || to.port == 0) {
         refuse(d, bare, WR_EUNSUPPORTED);
         return;
     }
@@ -221,12 +295,15 @@ static void add_numeric(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_a
         return;
     }
     wr_dial_add(&d->plan, bare, wr_env_now(sw->env));
+    for (size_t i = 0; circuit && i < d->plan.count; i++)
+        if (wr_bytes_equal(wr_maddr_bytes(&d->plan.addrs[i].addr), bare))
+            d->origins[i] = origin;
 }
 
 static void on_resolved(void *arg, struct wr_bytes addr)
 {
     struct resolving *r = arg;
-    add_numeric(r->dial, addr, r->origin);
+    add_ready(r->dial, addr, r->origin);
 }
 
 static void on_resolve_done(void *arg, int err)
@@ -245,7 +322,7 @@ static void add_addr(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr
 {
     enum wr_maddr_kind kind = wr_maddr_kind(addr);
     if (kind != WR_MADDR_DNS && kind != WR_MADDR_DNSADDR) {
-        add_numeric(d, addr, origin);
+        add_ready(d, addr, origin);
         return;
     }
     if (d->resolving_count >= RESOLVES_MAX || addr.len > WR_MADDR_MAX)
@@ -314,12 +391,68 @@ static void remember_security(struct wr_swarm *sw, const struct wr_conn *c)
             peer->security = (uint8_t)(i + 1);
 }
 
+static void own_failed(struct wr_swarm_dial *d, size_t i, int err);
+
+/* What to propose through a relay: Noise, which everybody speaks, then the rest. */
+static const struct wr_secure *circuit_security(const struct wr_swarm_dial *d, size_t tried)
+{
+    const struct wr_secure *const *ours = d->swarm->ctx.security;
+    const struct wr_secure *noise = NULL;
+    for (size_t i = 0; ours[i]; i++)
+        if (strcmp(ours[i]->name, "/noise") == 0)
+            noise = ours[i];
+    if (noise && tried-- == 0)
+        return noise;
+    for (size_t i = 0; ours[i]; i++)
+        if (ours[i] != noise && tried-- == 0)
+            return ours[i];
+    return NULL;
+}
+
+/* The relay's answer: a way through, or a reason. */
+static void on_circuit(void *arg, int err, struct wr_stream *s, const struct wr_circuit *circuit, struct wr_bytes early)
+{
+    struct circuit *asked = arg;
+    struct wr_swarm_dial *d = asked->dial;
+    struct wr_swarm *sw = d->swarm;
+    size_t i = (size_t)(asked - d->circuits);
+    struct wr_circuit_side side = {.outbound = true, .expect = &d->peer, .owner = d};
+    asked->attempt = NULL;
+    if (err == 0) {
+        side.security = circuit_security(d, d->security_tried[i]);
+        d->conns[i] = wr_channel_circuit(&sw->ctx, circuit, s, early, &side);
+        err = WR_ELIMIT;
+    }
+    if (d->conns[i])
+        wr_list_append(&sw->opening, &d->conns[i]->node);
+    else
+        own_failed(d, i, err);
+}
+
+static int start_circuit(struct wr_swarm_dial *d, size_t i)
+{
+    struct wr_swarm *sw = d->swarm;
+    int err = WR_ECANCELLED;
+    d->circuits[i].dial = d;
+    if (!d->relayed && d->may_relay && sw->circuits.dial)
+        d->circuits[i].attempt =
+            sw->circuits.dial(sw->circuits.arg, &d->peer, wr_maddr_bytes(&d->plan.addrs[i].addr), d->origins[i],
+                              on_circuit, &d->circuits[i], &err);
+    return d->circuits[i].attempt ? 0 : err;
+}
+
 static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
 {
     struct wr_swarm *sw = d->swarm;
     struct wr_addr to;
     int err = WR_EUNREACH;
     struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
+    if (wr_maddr_is_circuit(addr)) {
+        err = start_circuit(d, (size_t)i);
+        if (err != 0)
+            wr_dial_failed(&d->plan, i, err);
+        return;
+    }
     if (wr_maddr_kind(addr) == WR_MADDR_QUIC && wr_maddr_addr(addr, &to))
         d->conns[i] = wr_quic_dial(sw->quic, &to, d->peer.len ? &d->peer : NULL, d, &err);
     else if (wr_maddr_addr(addr, &to))
@@ -344,6 +477,25 @@ static void on_dial_timer(struct wr_timer *timer)
     step(wr_list_entry(timer, struct wr_swarm_dial, timer));
 }
 
+/* Nothing is left to try: the router may know more. Streams wait for what may come of a circuit. False: it ended. */
+static bool exhausted(struct wr_swarm_dial *d)
+{
+    struct wr_swarm *sw = d->swarm;
+    if (d->may_route && !d->routed && sw->router.find && d->peer.len) {
+        d->routed = true;
+        d->search = sw->router.find(sw->router.arg, &d->peer, on_routed, d);
+        if (d->search)
+            return true;
+    }
+    if (wr_list_empty(&d->streams) || !has_circuit(d)) {
+        end_dial(d, final_error(d), NULL);
+        return false;
+    }
+    while (!wr_list_empty(&d->requests))
+        answer(wr_list_entry(d->requests.next, struct wr_connect, node), final_error(d), NULL);
+    return true;
+}
+
 /* Looks at the dial again: starts what is due, asks the router, or gives up. */
 static void step(struct wr_swarm_dial *d)
 {
@@ -355,7 +507,7 @@ static void step(struct wr_swarm_dial *d)
         end_dial(d, WR_ECANCELLED, NULL);
         return;
     }
-    if (now - d->plan.started_at >= WR_DIAL_TIMEOUT) {
+    if (now - d->asked_at >= WR_DIAL_TIMEOUT) {
         end_dial(d, WR_ETIMEOUT, NULL);
         return;
     }
@@ -363,20 +515,10 @@ static void step(struct wr_swarm_dial *d)
         d->begun_at[i] = now;
         start_one(d, i, true);
     }
-    if (wr_dial_done(&d->plan) && !resolving(d) && !d->search) {
-        if (!d->may_route || d->routed || !sw->router.find || d->peer.len == 0) {
-            end_dial(d, final_error(d), NULL);
-            return;
-        }
-        d->routed = true;
-        d->search = sw->router.find(sw->router.arg, &d->peer, on_routed, d);
-        if (!d->search) {
-            end_dial(d, final_error(d), NULL);
-            return;
-        }
-    }
+    if (wr_dial_done(&d->plan) && !resolving(d) && !d->search && !exhausted(d))
+        return;
     wr_time wake = wr_dial_wait(&d->plan);
-    wr_time deadline = d->plan.started_at + WR_DIAL_TIMEOUT;
+    wr_time deadline = d->asked_at + WR_DIAL_TIMEOUT;
     wr_timer_start(sw->env, &d->timer, wake && wake < deadline ? wake : deadline, on_dial_timer);
 }
 
@@ -386,7 +528,7 @@ static void next_in_queue(struct wr_swarm *sw)
            wr_limits_take(sw->limits, WR_LIMIT_DIALS, 1)) {
         struct wr_swarm_dial *d = wr_list_entry(wr_list_pop(&sw->dial_queue), struct wr_swarm_dial, node);
         d->started = true;
-        d->plan.started_at = wr_env_now(sw->env);
+        d->plan.started_at = d->asked_at = wr_env_now(sw->env);
         wr_list_append(&sw->dials, &d->node);
         /* Not from inside the call that asked for it. */
         wr_timer_start(sw->env, &d->timer, wr_env_now(sw->env), on_dial_timer);
@@ -423,8 +565,8 @@ static struct wr_swarm_dial *create_dial(struct wr_swarm *sw, const struct wr_pe
     return d;
 }
 
-/* The dial of a peer, made when there is none. */
-static struct wr_swarm_dial *dial_of(struct wr_swarm *sw, const struct wr_peerid *peer)
+/* The dial of a peer, made when there is none. `relay`: circuits count. */
+static struct wr_swarm_dial *dial_of(struct wr_swarm *sw, const struct wr_peerid *peer, bool relay)
 {
     struct wr_swarm_peer *p = wr_swarm_peer_at(sw, peer, true);
     if (!p)
@@ -435,6 +577,11 @@ static struct wr_swarm_dial *dial_of(struct wr_swarm *sw, const struct wr_peerid
             wr_swarm_peer_drop(sw, p);
             return NULL;
         }
+        p->dial->may_relay = relay;
+        p->dial->relayed = has_circuit(p->dial);
+        add_known(p->dial);
+    } else if (relay && !p->dial->may_relay) {
+        p->dial->may_relay = true;
         add_known(p->dial);
     }
     return p->dial;
@@ -501,14 +648,16 @@ int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const st
     struct wr_connect *r = create_request(sw, fn, arg);
     if (!r)
         return WR_ELIMIT;
-    if (!(flags & WR_CONNECT_FRESH) && wr_swarm_conn(sw, peer)) {
+    const struct wr_conn *open = wr_swarm_conn(sw, peer);
+    r->direct = (flags & WR_CONNECT_DIRECT) != 0;
+    if (!(flags & WR_CONNECT_FRESH) && open && !(r->direct && open->circuit)) {
         r->peer = *peer;
         wr_env_defer(sw->env, &r->task, answer_open);
         if (out)
             *out = r;
         return 0;
     }
-    struct wr_swarm_dial *d = dial_of(sw, peer);
+    struct wr_swarm_dial *d = dial_of(sw, peer, !r->direct);
     if (!d) {
         wr_free(r);
         return WR_ELIMIT;
@@ -551,17 +700,26 @@ struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *pee
                                 const char *const *offer, const struct wr_stream_ops *ops, void *arg,
                                 int *err)
 {
+    return wr_swarm_open_with(sw, peer, 0, offer, ops, arg, err);
+}
+
+struct wr_stream *wr_swarm_open_with(struct wr_swarm *sw, const struct wr_peerid *peer, unsigned flags,
+                                     const char *const *offer, const struct wr_stream_ops *ops, void *arg,
+                                     int *err)
+{
     *err = may_dial(sw, peer);
     if (*err != 0)
         return NULL;
     struct wr_conn *c = wr_swarm_conn(sw, peer);
-    if (c)
+    if (c && (!c->limited || (flags & WR_OPEN_LIMITED)))
         return wr_conn_open_stream(c, offer, ops, arg, err);
-    struct wr_swarm_dial *d = dial_of(sw, peer);
+    struct wr_swarm_dial *d = dial_of(sw, peer, !(flags & WR_OPEN_DIRECT));
     struct wr_stream *s = d ? wr_stream_create_dial(sw->env, sw->limits, offer, ops, arg) : NULL;
     *err = WR_ELIMIT;
-    if (s)
+    if (s) {
+        s->limited_too = (flags & WR_OPEN_LIMITED) != 0;
         wr_list_append(&d->streams, &s->node);
+    }
     next_in_queue(sw);
     return s;
 }
@@ -625,7 +783,68 @@ void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router)
     sw->router = router ? *router : (struct wr_router){0};
 }
 
+static void own_failed(struct wr_swarm_dial *d, size_t i, int err)
+{
+    struct wr_swarm *sw = d->swarm;
+    struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
+    wr_dial_failed(&d->plan, (int)i, err);
+    d->took[i] = wr_env_now(sw->env) - d->begun_at[i];
+    if (d->peer.len && err != WR_ECANCELLED) {
+        wr_backoff_failed(&sw->backoff, &d->peer, addr, wr_env_now(sw->env));
+        wr_peerstore_dialled(&sw->peerstore, &d->peer, addr, false);
+    }
+    step(d);
+}
+
+void wr_swarm_set_circuits(struct wr_swarm *sw, const struct wr_circuits *circuits)
+{
+    wr_list_each(it, &sw->dials)
+    {
+        struct wr_swarm_dial *d = wr_list_entry(it, struct wr_swarm_dial, node);
+        for (size_t i = 0; i < d->plan.count; i++) {
+            if (!d->circuits[i].attempt)
+                continue;
+            cancel_circuit(d, i);
+            wr_dial_failed(&d->plan, (int)i, WR_ECANCELLED);
+        }
+        wr_timer_start(sw->env, &d->timer, wr_env_now(sw->env), on_dial_timer);
+    }
+    sw->circuits = circuits ? *circuits : (struct wr_circuits){0};
+}
+
 /* ---- from swarm.c --------------------------------------------------------------------------------- */
+
+void wr_swarm_dial_look_again(struct wr_swarm_dial *d)
+{
+    if (d->started)
+        wr_timer_start(d->swarm->env, &d->timer, wr_env_now(d->swarm->env), on_dial_timer);
+}
+
+/* A connection is there. Ends the dial, unless it is a circuit that somebody cannot use. */
+static void settle(struct wr_swarm_dial *d, struct wr_conn *c)
+{
+    if (c->circuit)
+        serve(d, c);
+    if (!c->circuit || (wr_list_empty(&d->streams) && wr_list_empty(&d->requests))) {
+        end_dial(d, 0, c);
+        return;
+    }
+    d->relayed = true;
+    for (size_t i = 0; i < d->plan.count; i++) {
+        if (d->circuits[i].attempt) {
+            cancel_circuit(d, i);
+            wr_dial_failed(&d->plan, (int)i, WR_ECANCELLED);
+        }
+        if (!d->conns[i] || !d->conns[i]->circuit)
+            continue;
+        if (d->conns[i] != c)
+            wr_conn_close(d->conns[i], WR_CONN_OK);
+        d->conns[i]->owner = NULL;
+        d->conns[i] = NULL;
+        wr_dial_done_one(&d->plan, (int)i);
+    }
+    wr_swarm_dial_look_again(d);
+}
 
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p)
 {
@@ -642,13 +861,14 @@ void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr
             wr_peerstore_dialled(&sw->peerstore, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr),
                                  true);
         }
-        remember_security(sw, c);
-        wr_log(wr_env_log(sw->env), WR_LOG_DEBUG, "dial", "done ms=%lld",
+        if (!c->circuit)
+            remember_security(sw, c);
+        wr_log(wr_env_log(sw->env), WR_LOG_DEBUG, "dial", "done relayed=%d ms=%lld", c->circuit != NULL,
                (long long)((now - own->plan.started_at) / WR_MSEC));
-        end_dial(own, 0, c);
+        settle(own, c);
     }
     if (p->dial && p->dial != own)
-        end_dial(p->dial, 0, c);
+        settle(p->dial, c);
 }
 
 /* Two nodes that dial each other from their listening ports at once can meet in one TCP connection
@@ -660,7 +880,7 @@ static bool maybe_met_halfway(const struct wr_conn *c, int err)
            (err == WR_EPROTO || err == WR_ERESET || err == WR_ECLOSED);
 }
 
-void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err)
+void wr_swarm_dial_conn_failed(struct wr_conn *c, int err)
 {
     struct wr_swarm_dial *d = c->owner;
     if (!d)
@@ -669,25 +889,19 @@ void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err)
     for (size_t i = 0; i < WR_DIAL_ADDRS_MAX; i++) {
         if (d->conns[i] != c)
             continue;
-        struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
         d->conns[i] = NULL;
         /* Behind the proposal stood the first message already, so there is no going on after a refusal. */
-        if (err == WR_EUNSUPPORTED && security_for(d, d->security_tried[i] + 1u)) {
+        size_t next = d->security_tried[i] + 1u;
+        if (err == WR_EUNSUPPORTED && (c->circuit ? circuit_security(d, next) : security_for(d, next))) {
             d->security_tried[i]++;
             start_one(d, (int)i, true);
-            break;
-        }
-        if (maybe_met_halfway(c, err) && !(d->retried & 1u << i)) {
+        } else if (maybe_met_halfway(c, err) && !(d->retried & 1u << i)) {
             d->retried |= 1u << i;
             start_one(d, (int)i, false);
-            break;
+        } else {
+            own_failed(d, i, err);
         }
-        wr_dial_failed(&d->plan, (int)i, err);
-        d->took[i] = wr_env_now(sw->env) - d->begun_at[i];
-        if (d->peer.len) {
-            wr_backoff_failed(&sw->backoff, &d->peer, addr, wr_env_now(sw->env));
-            wr_peerstore_dialled(&sw->peerstore, &d->peer, addr, false);
-        }
+        return;
     }
     step(d);
 }

@@ -73,11 +73,13 @@ struct wr_swarm {
     struct wr_list punches;             /* struct wr_punch: under way */
     size_t punch_count;
     struct wr_punch_quiet punch_quiet[WR_PUNCH_QUIET_IPS];
+    struct wr_circuits circuits;
     struct wr_list dials;               /* struct wr_swarm_dial: under way */
     struct wr_list dial_queue;          /* waiting for a slot */
     struct wr_swarm_report *reports[WR_SWARM_REPORTS];    /* owned, ring */
     size_t report_next;
     struct wr_timer upkeep;
+    struct wr_timer retire;             /* while a circuit waits for its last stream */
     struct wr_net_watch net_watch;
     uint64_t net_seen;                  /* digest of our addresses, gateways and cuts, when last looked at */
     struct wr_task addrs_task, protocols_task, network_task;
@@ -127,7 +129,13 @@ void wr_swarm_punches_abort(struct wr_swarm *sw);
 
 /* swarm_dial.c */
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p);
-void wr_swarm_dial_conn_failed(struct wr_swarm *sw, struct wr_conn *c, int err);
+void wr_swarm_dial_conn_failed(struct wr_conn *c, int err);
+/* A connection of its peer went: there may be nothing left to wait for. */
+void wr_swarm_dial_look_again(struct wr_swarm_dial *d);
 void wr_swarm_dials_abort(struct wr_swarm *sw);
+
+/* swarm_circuit.c */
+/* A connection to p opened: circuits that it replaces are to go. */
+void wr_swarm_circuit_retire(struct wr_swarm *sw, struct wr_swarm_peer *p);
 
 #endif

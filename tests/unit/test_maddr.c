@@ -413,6 +413,38 @@ static void test_kinds(void **state)
     assert_int_equal(wr_maddr_kind(WR_BYTES_NONE), WR_MADDR_OTHER);
 }
 
+static void test_relay(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *relay, *addr;
+    } vectors[] = {
+        {"/ip4/1.2.3.4/tcp/80/p2p/" RELAY "/p2p-circuit", RELAY, "/ip4/1.2.3.4/tcp/80"},
+        {"/ip4/1.2.3.4/tcp/80/p2p/" RELAY "/p2p-circuit/p2p/" PEER, RELAY, "/ip4/1.2.3.4/tcp/80"},
+        {"/dns4/example.com/udp/1/quic-v1/p2p/" RELAY "/p2p-circuit", RELAY, "/dns4/example.com/udp/1/quic-v1"},
+        {"/p2p/" RELAY "/p2p-circuit/p2p/" PEER, RELAY, NULL},
+        {"/p2p-circuit/p2p/" PEER, NULL, NULL},
+        {"/ip4/1.2.3.4/tcp/80/p2p-circuit", NULL, NULL},
+        {"/ip4/1.2.3.4/tcp/80/p2p/" RELAY, NULL, NULL},
+        /* circuits over circuits, and through them to an address: nothing that is dialled */
+        {"/ip4/1.2.3.4/tcp/80/p2p/" RELAY "/p2p-circuit/p2p/" PEER "/p2p-circuit", NULL, NULL},
+        {"/ip4/1.2.3.4/tcp/80/p2p/" RELAY "/p2p-circuit/ip4/1.2.3.4/tcp/80", NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof(vectors) / sizeof(*vectors); i++) {
+        struct wr_maddr m, addr = {.len = 0};
+        struct wr_peerid relay, want;
+        assert_int_equal(wr_maddr_parse(vectors[i].text, &m), 0);
+        assert_int_equal(wr_maddr_relay(wr_maddr_bytes(&m), &relay), vectors[i].relay != NULL);
+        if (!vectors[i].relay)
+            continue;
+        assert_int_equal(wr_peerid_parse(vectors[i].relay, &want), 0);
+        assert_true(wr_peerid_equal(&relay, &want));
+        if (vectors[i].addr)
+            assert_int_equal(wr_maddr_parse(vectors[i].addr, &addr), 0);
+        assert_true(wr_bytes_equal(wr_maddr_relay_addr(wr_maddr_bytes(&m)), wr_maddr_bytes(&addr)));
+    }
+}
+
 static void test_addr(void **state)
 {
     (void)state;
@@ -521,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_next),
         cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_relay),
         cmocka_unit_test(test_addr),
         cmocka_unit_test(test_peer),
         cmocka_unit_test(test_building),
