@@ -47,6 +47,8 @@ class Place:
         self.in_kernel = kinds.in_kernel(self.words)
         if not self.in_kernel and self.words["unsolicited"] == "answer":
             raise Wrong("unsolicited=answer is of the kernel's NAT, which cannot do the rest")
+        if self.portmap and (not self.in_kernel or self.words["mapping"] == "none"):
+            raise Wrong("portmap needs a NAT in the kernel; this one is not")
 
 
 class Description:

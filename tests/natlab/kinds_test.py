@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -57,7 +58,8 @@ AXES = ("mapping", "filter", "ports")
 
 DESCRIPTION = "\n".join(["site %s delay=%d" % (name, DELAY_MS) for name in OBSERVERS] + [
     "carrier isp delay=%d" % DELAY_MS, "carrier mobile nat=symmetric-random delay=%d" % DELAY_MS] + [
-    "site %s %s%s" % (name, words, "" if "behind" in words else " delay=%d" % DELAY_MS) for name, words, *_ in SITES] + [
+    "site %s %s%s" % (name, words, "" if "behind" in words else " delay=%d" % DELAY_MS)
+    for name, words, *_ in SITES] + [
     "site capped sessions=8 nat=port-restricted",
     "site rstclose rst=closes nat=port-restricted",
     "site rstkeep rst=ignored nat=port-restricted",
@@ -71,9 +73,13 @@ DESCRIPTION = "\n".join(["site %s delay=%d" % (name, DELAY_MS) for name in OBSER
     "site sixpub ipv6=open nat=public delay=%d" % DELAY_MS])
 
 
+MAPPED = ["site mapped portmap=igd,pmp,pcp nat=port-restricted",
+          "site mappedcgn portmap=pmp,pcp nat=port-restricted behind=isp"]
+
+
 class Checks:
     def __init__(self):
-        self.passed = self.failed = 0
+        self.passed = self.failed = self.skipped = 0
         self.lock = threading.Lock()
 
     def check(self, name, got, wanted):
@@ -137,7 +143,8 @@ def check_simultaneous(checks, net, observers, names, wanted):
     hosts = [net.hosts[name] for name in names]
     observer = (observers.hosts[1].addr, probe.PORTS[0])
     seen = [probe.observe_tcp(host, 43000, observer) for host in hosts]
-    with probe.udp(hosts[0], 43001) as control, probe.tcp(hosts[0], 43000) as mine, probe.tcp(hosts[1], 43000) as theirs:
+    with probe.udp(hosts[0], 43001) as control, probe.tcp(hosts[0], 43000) as mine, \
+            probe.tcp(hosts[1], 43000) as theirs:
         probe.dial(mine, seen[1][0])
         probe.dial(theirs, seen[0][0])
         probe.round_trips(control, observer)
@@ -187,6 +194,48 @@ def check_ipv6(checks, net):
         sock.close()
 
 
+def ask_gateway(sock, request):
+    """Until the daemon, which may just be starting, answers."""
+    sock.settimeout(0.3)
+    end = time.monotonic() + probe.PATIENCE
+    while time.monotonic() < end:
+        try:
+            sock.sendto(request, ("192.168.1.1", 5351))
+            return sock.recv(100)
+        except (socket.timeout, ConnectionRefusedError):
+            continue
+    raise TimeoutError("the gateway does not answer")
+
+
+def nat_pmp(port):
+    return struct.pack(">BBHHHI", 0, 1, 0, port, port, 60)
+
+
+def pcp(addr, port):
+    client = struct.pack(">BBHI10x2s4s", 2, 1, 0, 60, b"\xff\xff", socket.inet_aton(addr))
+    return client + struct.pack(">12sB3xHH10x2s4x", b"nonce", socket.IPPROTO_UDP, port, port, b"\xff\xff")
+
+
+def check_portmap(checks, net, observers):
+    """A mapping by NAT-PMP and one by PCP let a stranger in; behind a carrier neither is granted."""
+    host = net.hosts["mapped"]
+    for name, port, request in (("NAT-PMP", 46000, nat_pmp(46000)), ("PCP", 46001, pcp(host.addr, 46001))):
+        with probe.udp(host, port) as sock, probe.udp(observers.hosts[2]) as stranger:
+            checks.check("mapped: %s result" % name, ask_gateway(sock, request)[3], 0)
+            stranger.sendto(b"mapped", (host.public, port))
+            sock.settimeout(probe.PATIENCE)
+            checks.check("mapped: through %s" % name, sock.recv(100), b"mapped")
+    with net.hosts["mapped"].inside():
+        igd = socket.create_connection(("192.168.1.1", 5000), probe.PATIENCE)
+    igd.sendall(b"GET /rootDesc.xml HTTP/1.0\r\n\r\n")
+    checks.check("mapped: IGD", igd.recv(100).split(b"\r\n")[0], b"HTTP/1.0 200 OK")
+    igd.close()
+    under = net.hosts["mappedcgn"]
+    with probe.udp(under, 46000) as sock:
+        checks.check("mappedcgn: NAT-PMP result: network failure", ask_gateway(sock, nat_pmp(46000))[3], 3)
+        checks.check("mappedcgn: PCP result: no resources", ask_gateway(sock, pcp(under.addr, 46000))[3], 8)
+
+
 def check_delay(checks, net, observers):
     """There and back is four times the delay of one link, never less."""
     with probe.udp(net.hosts["port"], 45000) as sock:
@@ -211,7 +260,12 @@ def check_closed(checks, net, observers):
 
 def inside(link, checks):
     started = time.monotonic()
-    with Net(describe.parse(DESCRIPTION, "kinds_test"), link) as net:
+    portmap = box.find("miniupnpd")
+    if not portmap:
+        print("the port mapping daemon was skipped: needs miniupnpd (package miniupnpd-nftables)")
+        checks.skipped += 1
+    text = "\n".join([DESCRIPTION] + (MAPPED if portmap else []))
+    with Net(describe.parse(text, "kinds_test"), link) as net:
         print("%d namespaces up in %.1f s" % (len(net.spaces()), time.monotonic() - started), flush=True)
         observers = probe.Observers([net.hosts[name] for name in OBSERVERS])
         jobs = [(name, measure_site, checks, net.hosts[name], observers, range(50000 + 100 * i, 50100 + 100 * i),
@@ -223,6 +277,8 @@ def inside(link, checks):
                  ("no simultaneous", check_simultaneous, checks, net, observers, ("nosim", "nosimtoo"), False),
                  ("pool", check_pool, checks, net, observers), ("blocked", check_blocked, checks, net, observers),
                  ("ipv6", check_ipv6, checks, net), ("delay", check_delay, checks, net, observers)]
+        if portmap:
+            jobs.append(("portmap", check_portmap, checks, net, observers))
         threads = [threading.Thread(target=checks.attempt, args=job) for job in jobs]
         for thread in threads:
             thread.start()
@@ -231,7 +287,7 @@ def inside(link, checks):
         checks.attempt("closed", check_closed, checks, net, observers)
         observers.close()
     print("measured %d sites in %.1f s" % (len(SITES), time.monotonic() - started), flush=True)
-    print("%d passed, %d failed, 0 skipped" % (checks.passed, checks.failed))
+    print("%d passed, %d failed, %d skipped" % (checks.passed, checks.failed, checks.skipped))
     return 1 if checks.failed else 0
 
 

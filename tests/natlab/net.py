@@ -310,7 +310,9 @@ class Net:
         place, path = router.place, os.path.join(self.dir, router.name + ".conf")
         yes = lambda name: "yes" if name in place.portmap else "no"    # noqa: E731
         pmp = "yes" if "pmp" in place.portmap or "pcp" in place.portmap else "no"
-        lines = ["ext_ifname=wan", "ext_ip=" + router.outside, "listening_ip=lan", "http_port=%d" % PORTMAP_PORT,
+        # Told of a private outside address it would end; by itself it finds that out and says so to who asks.
+        outside = [] if isinstance(router.above, Router) else ["ext_ip=" + router.outside]
+        lines = ["ext_ifname=wan", *outside, "listening_ip=lan", "http_port=%d" % PORTMAP_PORT,
                  "enable_natpmp=" + pmp, "enable_upnp=" + yes("igd"), "upnp_table_name=miniupnpd",
                  "upnp_nat_table_name=miniupnpd", "min_lifetime=5", "secure_mode=yes",
                  "ipv6_disable=" + ("no" if place.ipv6 != "none" else "yes"),
