@@ -53,7 +53,10 @@ struct wr_kv {
     unsigned failures;           /* in a row */
     int err;
     uint64_t dropped;
-    struct wr_task answer, dispose;
+    struct wr_list watches;
+    unsigned rebuilt;
+    wr_time mend_at;             /* a damaged store that could not be begun anew: not again before */
+    struct wr_task answer, tell, mend, dispose;
 };
 
 static void start_commit(struct wr_kv *kv);
@@ -155,6 +158,69 @@ static void settle_waiters(struct wr_kv *kv, uint64_t generation, int err)
     }
 }
 
+/* ---- a store that went bad ------------------------------------------------------------------------- */
+
+static void tell(struct wr_task *task)
+{
+    struct wr_kv *kv = wr_list_entry(task, struct wr_kv, tell);
+    wr_list_each(node, &kv->watches)
+    {
+        struct wr_kv_watch *w = wr_list_entry(node, struct wr_kv_watch, node);
+        w->on_lost(w);
+    }
+}
+
+/* The medium, mended; a damaged one is empty then, which those who watch hear later. */
+static int mend(struct wr_kv *kv)
+{
+    int rc = wr_kvdisk_mend(kv->disk);
+    if (rc <= 0)
+        return rc;
+    kv->rebuilt++;
+    wr_log(wr_env_log(kv->env), WR_LOG_WARN, "kv", "damaged store put aside and begun anew times=%u",
+           kv->rebuilt);
+    if (!kv->closed)
+        wr_env_defer(kv->env, &kv->tell, tell);
+    return 0;
+}
+
+static void mend_damaged(struct wr_task *task)
+{
+    struct wr_kv *kv = wr_list_entry(task, struct wr_kv, mend);
+    wr_time now = wr_env_now(kv->env);
+    /* With a commit under way, its end comes back here. */
+    if (kv->committing || !wr_kvdisk_damaged(kv->disk) || now < kv->mend_at)
+        return;
+    int err = mend(kv);
+    if (!err)
+        return;
+    kv->mend_at = now + WR_KV_RETRY_MAX;
+    wr_log(wr_env_log(kv->env), WR_LOG_ERROR, "kv", "damaged store cannot be begun anew err=%s",
+           wr_err_name(err));
+}
+
+/* Something could not be read: was it the store? */
+static void suspect(struct wr_kv *kv, int err)
+{
+    if (err == WR_ECORRUPT && !kv->closed && wr_kvdisk_damaged(kv->disk))
+        wr_env_defer(kv->env, &kv->mend, mend_damaged);
+}
+
+void wr_kv_watch(struct wr_kv *kv, struct wr_kv_watch *watch)
+{
+    wr_list_append(&kv->watches, &watch->node);
+}
+
+void wr_kv_unwatch(struct wr_kv_watch *watch)
+{
+    wr_list_remove(&watch->node);
+}
+
+unsigned wr_kv_rebuilt(const struct wr_kv *kv)
+{
+    return kv->rebuilt;
+}
+
 /* ---- commits -------------------------------------------------------------------------------------- */
 
 static void on_timer(struct wr_timer *timer)
@@ -209,6 +275,7 @@ static void failed(struct wr_kv *kv, int err)
     kv->err = err;
     kv->failures++;
     take_back(kv, kv->job);
+    suspect(kv, err);
 }
 
 static void succeeded(struct wr_kv *kv)
@@ -250,7 +317,7 @@ static void start_commit(struct wr_kv *kv)
     kv->generation++;
     job->state = QUEUED;
     job->deletes_done = false;
-    int err = kv->err ? wr_kvdisk_mend(kv->disk) : 0;
+    int err = kv->err ? mend(kv) : 0;
     if (!err) {
         job->work.run = job_run;
         job->work.done = job_done;
@@ -318,6 +385,7 @@ int wr_kv_open(struct wr_env *env, const struct wr_kv_options *options, struct w
     kv->overlay_max = options->overlay_max;
     kv->generation = 1;
     wr_list_init(&kv->waiters);
+    wr_list_init(&kv->watches);
     wr_kvtree_init(&kv->active, random_seed(env));
     int err = wr_kvdisk_open(env, options->path, options->size_max, &kv->disk);
     if (err)
@@ -365,13 +433,15 @@ void wr_kv_close(struct wr_kv *kv)
     kv->closed = true;
     wr_timer_stop(kv->env, &kv->timer);
     wr_task_cancel(&kv->answer);
+    wr_task_cancel(&kv->tell);
+    wr_task_cancel(&kv->mend);
     struct job *job = kv->job;
     if (kv->committing)
         reclaim_job(kv);
     int err = 0;
     if (kv->active.count) {
         if (kv->err)
-            err = wr_kvdisk_mend(kv->disk);
+            err = mend(kv);
         wr_kvtree_move(&job->batch, &kv->active);
         if (!err) {
             commit_batch(job);
@@ -389,6 +459,8 @@ void wr_kv_close(struct wr_kv *kv)
     struct wr_list *node;
     while ((node = wr_list_pop(&kv->waiters)))
         wr_free(wr_list_entry(node, struct waiter, node));
+    while (wr_list_pop(&kv->watches))
+        ;
     wr_env_dispose(kv->env, &kv->dispose, dispose);
 }
 
@@ -459,8 +531,11 @@ int wr_kv_get(struct wr_kv *kv, struct wr_bytes key, struct wr_buf *out)
     const struct wr_kvtree_entry *e = wr_kvtree_get(&kv->active, key);
     if (!e)
         e = wr_kvtree_get(&kv->job->batch, key);
-    if (!e)
-        return wr_kvdisk_get(kv->disk, key, out);
+    if (!e) {
+        int err = wr_kvdisk_get(kv->disk, key, out);
+        suspect(kv, err);
+        return err;
+    }
     if (e->tombstone)
         return WR_ENOTFOUND;
     wr_buf_put_bytes(out, e->value);
@@ -537,5 +612,6 @@ int wr_kv_scan(struct wr_kv *kv, struct wr_bytes prefix, struct wr_bytes after, 
     }
     wr_kvdisk_done(kv->disk);
     kv->scanning = false;
+    suspect(kv, m.on_disk);
     return m.on_disk < 0 ? m.on_disk : err;
 }

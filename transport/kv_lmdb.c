@@ -3,16 +3,17 @@
  *   lock               held (flock) by the process that has the store open; says which one, and after an
  *                      orderly close what the data file looked like
  *   store.mdb          the data; comes into being whole, by rename
- *   store.mdb-lock     LMDB's reader table, made anew at each open: only we are here
  *   store.mdb.damaged  what wr_kvdisk_destroy put aside
  *
  * LMDB runs with its full synchronisation: a commit writes its pages, fdatasync, then one sector of meta
- * page through a descriptor opened O_DSYNC. Only the worker begins write transactions; the loop owns one
- * read transaction, renewed for a call and reset before it returns, so that no old page is held. */
+ * page through a descriptor opened O_DSYNC. LMDB only writes here, and on the worker alone, so it needs no locks of
+ * its own; the loop reads by kvread.h. Before a commit the worker looks in the same way at every page that LMDB is
+ * going to read through its map: they are sound, inside the file, and in memory. What is left to chance is a file
+ * that is cut off or written over by somebody else in the very moment of a commit. */
 #include "transport/kvdisk.h"
 
 #include "transport/kv.h"
-#include "transport/kvcheck.h"
+#include "transport/kvread.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,6 +21,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <lmdb.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,7 +33,6 @@
 #include <unistd.h>
 
 #define CHECK_LEN   crypto_shorthash_BYTES    /* in front of each value */
-#define READERS_MAX 2                         /* slots: the loop's, and one to spare */
 #define RESERVE_MIN (128 * 1024)              /* bytes of size_max that puts leave to deletions */
 #define NOTE_MAX    128                       /* bytes of the lock file */
 
@@ -42,11 +43,15 @@ struct wr_kvdisk {
     char dir[PATH_MAX], data[PATH_MAX];    /* the directory; store.mdb in it */
     size_t size_max;
     int lock_fd;
-    MDB_env *mdb;            /* owned; NULL after a reopening that failed */
+    int fd;                      /* the data file, to read; -1: none */
+    MDB_env *mdb;                /* owned; NULL after a reopening that failed */
     MDB_dbi dbi;
-    MDB_txn *reader;         /* owned; reset between calls */
-    MDB_cursor *cursor;      /* owned; of reader */
-    atomic_bool broken;      /* LMDB refuses writes until it is reopened */
+    struct wr_kvread reader;     /* the loop's cursor */
+    struct wr_kvread ahead;      /* the worker's, before LMDB */
+    pthread_mutex_t lock;        /* guards head */
+    struct wr_kvcheck_result head;    /* of the newest commit */
+    atomic_bool broken;          /* LMDB refuses writes until it is reopened */
+    atomic_bool damaged;         /* it must not see the file again */
     bool reading;
 };
 
@@ -193,8 +198,9 @@ static int read_at(void *arg, uint64_t offset, uint8_t *out, size_t len)
         ssize_t got = pread(*fd, out, len, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
+        /* Sectors that the disk cannot read any more are as good as gone. */
         if (got <= 0)
-            return got < 0 ? from_errno(errno) : WR_ECORRUPT;
+            return got < 0 && errno != EIO ? from_errno(errno) : WR_ECORRUPT;
         out += got;
         offset += (uint64_t)got;
         len -= (size_t)got;
@@ -214,7 +220,7 @@ static int check_file(struct wr_kvdisk *d)
     int err = fstat(fd, &st) ? from_errno(errno) : 0;
     if (!err && !S_ISREG(st.st_mode))
         err = WR_ECORRUPT;
-    struct wr_kvcheck_file file = {read_at, &fd, (uint64_t)st.st_size};
+    struct wr_kvpage_file file = {read_at, &fd, (uint64_t)st.st_size};
     struct wr_kvcheck_result result = {.what = "not a file"};
     if (!err)
         err = wr_kvcheck_head(&file, &result);
@@ -240,11 +246,9 @@ static int open_mdb(const char *path, size_t size_max, MDB_env **out)
     int rc = mdb_env_create(&mdb);
     if (rc)
         return from_mdb(rc);
-    rc = mdb_env_set_mapsize(mdb, size_max & ~(size_t)(WR_KVCHECK_PAGE_MAX - 1));
+    rc = mdb_env_set_mapsize(mdb, size_max & ~(size_t)(WR_KVPAGE_MAX - 1));
     if (!rc)
-        rc = mdb_env_set_maxreaders(mdb, READERS_MAX);
-    if (!rc)
-        rc = mdb_env_open(mdb, path, MDB_NOSUBDIR | MDB_NOTLS, 0600);
+        rc = mdb_env_open(mdb, path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NOLOCK, 0600);
     if (rc) {
         mdb_env_close(mdb);
         return from_mdb(rc);
@@ -257,12 +261,10 @@ static int open_mdb(const char *path, size_t size_max, MDB_env **out)
  * wherever the power fails. */
 static int create_file(struct wr_kvdisk *d)
 {
-    char path[PATH_MAX], lock[PATH_MAX];
+    char path[PATH_MAX];
     MDB_env *mdb;
     MDB_txn *txn;
     int err = join(path, d->dir, "store.mdb.new");
-    if (!err)
-        err = join(lock, d->dir, "store.mdb.new-lock");
     if (!err)
         err = remove_file(path);
     if (!err)
@@ -278,46 +280,76 @@ static int create_file(struct wr_kvdisk *d)
         err = sync_file(path);
     if (!err && rename(path, d->data))
         err = from_errno(errno);
-    remove_file(lock);
     return err ? err : sync_dir(d->dir);
 }
 
-/* The read transaction lives as long as the environment; reset, it holds nothing. */
-static int start_reader(struct wr_kvdisk *d)
+/* The size is asked for each time: it is what may have changed. */
+static int file_now(struct wr_kvdisk *d, struct wr_kvpage_file *file)
 {
-    int rc = mdb_txn_begin(d->mdb, NULL, MDB_RDONLY, &d->reader);
+    struct stat st;
+    if (fstat(d->fd, &st))
+        return from_errno(errno);
+    *file = (struct wr_kvpage_file){read_at, &d->fd, (uint64_t)st.st_size};
+    return st.st_nlink == 0 ? WR_ECORRUPT : 0;
+}
+
+static void publish(struct wr_kvdisk *d, const struct wr_kvcheck_result *head)
+{
+    pthread_mutex_lock(&d->lock);
+    d->head = *head;
+    pthread_mutex_unlock(&d->lock);
+}
+
+static struct wr_kvcheck_result published(struct wr_kvdisk *d)
+{
+    pthread_mutex_lock(&d->lock);
+    struct wr_kvcheck_result head = d->head;
+    pthread_mutex_unlock(&d->lock);
+    return head;
+}
+
+static int read_head(struct wr_kvdisk *d)
+{
+    struct wr_kvpage_file file;
+    struct wr_kvcheck_result head;
+    int err = file_now(d, &file);
+    if (!err)
+        err = wr_kvcheck_head(&file, &head);
+    if (!err)
+        publish(d, &head);
+    return err;
+}
+
+/* The number of the unnamed database, which is always there. */
+static int open_dbi(struct wr_kvdisk *d)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(d->mdb, NULL, MDB_RDONLY, &txn);
     if (rc)
         return from_mdb(rc);
-    rc = mdb_dbi_open(d->reader, NULL, 0, &d->dbi);
-    if (!rc)
-        rc = mdb_cursor_open(d->reader, d->dbi, &d->cursor);
-    mdb_txn_reset(d->reader);
+    rc = mdb_dbi_open(txn, NULL, 0, &d->dbi);
+    mdb_txn_abort(txn);
     return from_mdb(rc);
 }
 
 static void detach(struct wr_kvdisk *d)
 {
-    if (d->cursor)
-        mdb_cursor_close(d->cursor);
-    if (d->reader)
-        mdb_txn_abort(d->reader);
     if (d->mdb)
         mdb_env_close(d->mdb);
-    d->cursor = NULL;
-    d->reader = NULL;
+    if (d->fd >= 0)
+        close(d->fd);
     d->mdb = NULL;
+    d->fd = -1;
 }
 
 static int attach(struct wr_kvdisk *d)
 {
-    char table[PATH_MAX];
-    int err = join(table, d->dir, "store.mdb-lock");
-    if (!err)
-        err = remove_file(table);
+    d->fd = open(d->data, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int err = d->fd < 0 ? from_errno(errno) : read_head(d);
     if (!err)
         err = open_mdb(d->data, d->size_max, &d->mdb);
     if (!err)
-        err = start_reader(d);
+        err = open_dbi(d);
     if (err)
         detach(d);
     return err;
@@ -346,6 +378,7 @@ int wr_kvdisk_open(struct wr_env *env, const char *path, size_t size_max, struct
         return WR_ELIMIT;
     d->env = env;
     d->size_max = size_max;
+    d->fd = -1;
     int err = strlen(path) < sizeof(d->dir) ? join(d->data, path, "store.mdb") : WR_EINVAL;
     if (!err) {
         strcpy(d->dir, path);
@@ -357,8 +390,10 @@ int wr_kvdisk_open(struct wr_env *env, const char *path, size_t size_max, struct
         wr_free(d);
         return err;
     }
+    pthread_mutex_init(&d->lock, NULL);
     err = open_locked(d);
     if (err) {
+        pthread_mutex_destroy(&d->lock);
         close(d->lock_fd);
         wr_free(d);
         return err;
@@ -370,43 +405,67 @@ int wr_kvdisk_open(struct wr_env *env, const char *path, size_t size_max, struct
 void wr_kvdisk_close(struct wr_kvdisk *d)
 {
     char note[NOTE_MAX];
-    MDB_envinfo info;
-    bool whole = d->mdb && mdb_env_info(d->mdb, &info) == 0 && !atomic_load(&d->broken);
+    bool whole = d->mdb && !atomic_load(&d->broken) && !atomic_load(&d->damaged);
     detach(d);
-    if (whole && describe(d->data, info.me_last_txnid, note) == 0)
+    if (whole && describe(d->data, d->head.txnid, note) == 0)
         write_note(d->lock_fd, note);
     close(d->lock_fd);
+    wr_kvread_clear(&d->reader);
+    wr_kvread_clear(&d->ahead);
+    pthread_mutex_destroy(&d->lock);
     wr_free(d);
+}
+
+/* The damaged file keeps what it has for whoever wants to look; of an earlier time replaced. */
+static int put_aside(const char *dir, const char *data)
+{
+    char aside[PATH_MAX];
+    int err = join(aside, dir, "store.mdb.damaged");
+    if (!err && rename(data, aside) && errno != ENOENT)
+        err = from_errno(errno);
+    return err;
+}
+
+bool wr_kvdisk_damaged(const struct wr_kvdisk *d)
+{
+    return atomic_load(&d->damaged);
 }
 
 int wr_kvdisk_mend(struct wr_kvdisk *d)
 {
-    if (!atomic_load(&d->broken))
+    bool anew = atomic_load(&d->damaged);
+    if (!anew && !atomic_load(&d->broken))
         return 0;
     detach(d);
-    int err = attach(d);
+    int err = anew ? make_dir(d->dir) : 0;
+    if (!err && anew)
+        err = put_aside(d->dir, d->data);
+    if (!err && anew)
+        err = create_file(d);
     if (!err)
-        atomic_store(&d->broken, false);
-    return err;
+        err = attach(d);
+    if (err)
+        return err;
+    atomic_store(&d->broken, false);
+    atomic_store(&d->damaged, false);
+    return anew;
 }
 
 int wr_kvdisk_destroy(struct wr_env *env, const char *path)
 {
-    static const char *const scraps[] = {"store.mdb-lock", "store.mdb.new", "store.mdb.new-lock"};
-    char data[PATH_MAX], aside[PATH_MAX], scrap[PATH_MAX];
+    /* The first two are of versions that let LMDB lock. */
+    static const char *const scraps[] = {"store.mdb-lock", "store.mdb.new-lock", "store.mdb.new"};
+    char data[PATH_MAX], scrap[PATH_MAX];
     struct stat st;
     int lock;
     if (stat(path, &st))
         return errno == ENOENT ? 0 : from_errno(errno);
     int err = join(data, path, "store.mdb");
     if (!err)
-        err = join(aside, path, "store.mdb.damaged");
-    if (!err)
         err = take_lock(env, path, &lock);
     if (err)
         return err;
-    if (rename(data, aside) && errno != ENOENT)
-        err = from_errno(errno);
+    err = put_aside(path, data);
     for (size_t i = 0; i < sizeof(scraps) / sizeof(scraps[0]) && !err; i++) {
         err = join(scrap, path, scraps[i]);
         if (!err)
@@ -422,25 +481,24 @@ int wr_kvdisk_destroy(struct wr_env *env, const char *path)
 
 /* SipHash over the key, then over the value keyed with the first result: a value that is torn, or stands
  * under another key, does not pass. The constant names the format. Not a secret. */
-static void checksum(MDB_val key, const uint8_t *value, size_t len, uint8_t out[static CHECK_LEN])
+static void checksum(struct wr_bytes key, const uint8_t *value, size_t len, uint8_t out[static CHECK_LEN])
 {
     uint8_t k[crypto_shorthash_KEYBYTES] = "warren store v1";
     uint8_t first[CHECK_LEN];
-    crypto_shorthash(first, key.mv_data, key.mv_size, k);
+    crypto_shorthash(first, key.ptr, key.len, k);
     memcpy(k, first, sizeof(first));
     crypto_shorthash(out, value, len, k);
 }
 
 /* The value without its checksum; false when that does not agree. */
-static bool open_value(MDB_val key, MDB_val stored, struct wr_bytes *value)
+static bool open_value(struct wr_bytes key, struct wr_bytes stored, struct wr_bytes *value)
 {
     uint8_t sum[CHECK_LEN];
-    const uint8_t *bytes = stored.mv_data;
-    if (stored.mv_size < CHECK_LEN)
+    if (stored.len < CHECK_LEN)
         return false;
-    *value = WR_BYTES(bytes + CHECK_LEN, stored.mv_size - CHECK_LEN);
+    *value = WR_BYTES(stored.ptr + CHECK_LEN, stored.len - CHECK_LEN);
     checksum(key, value->ptr, value->len, sum);
-    return memcmp(sum, bytes, CHECK_LEN) == 0;
+    return memcmp(sum, stored.ptr, CHECK_LEN) == 0;
 }
 
 static MDB_val mdb_bytes(struct wr_bytes b)
@@ -454,21 +512,28 @@ static MDB_val mdb_bytes(struct wr_bytes b)
 
 /* ---- reading ------------------------------------------------------------------------------------------------ */
 
-static int begin_read(struct wr_kvdisk *d)
+/* Nobody reads or writes it any more until it is mended. */
+static int give_up(struct wr_kvdisk *d, const struct wr_kvread *r)
 {
-    assert(!d->reading);
-    if (!d->mdb)
-        return WR_EIO;
-    int rc = mdb_txn_renew(d->reader);
-    d->reading = rc == 0;
-    return from_mdb(rc);
+    if (!atomic_exchange(&d->damaged, true))
+        wr_log(wr_env_log(d->env), WR_LOG_ERROR, "kv", "store damaged path=%s page=%llu what=\"%s\"", d->data,
+               (unsigned long long)r->where, r->what ? r->what : "the file is gone");
+    return WR_ECORRUPT;
 }
 
-static void end_read(struct wr_kvdisk *d)
+static int begin(struct wr_kvdisk *d, struct wr_kvread *r)
 {
-    if (d->reading)
-        mdb_txn_reset(d->reader);
-    d->reading = false;
+    struct wr_kvpage_file file;
+    struct wr_kvcheck_result head = published(d);
+    if (atomic_load(&d->damaged))
+        return WR_ECORRUPT;
+    if (!d->mdb)
+        return WR_EIO;
+    r->what = NULL;
+    int err = file_now(d, &file);
+    if (!err)
+        err = wr_kvread_open(r, &file, &head);
+    return err == WR_ECORRUPT ? give_up(d, r) : err;
 }
 
 static void warn_damaged(struct wr_kvdisk *d, struct wr_bytes key)
@@ -478,30 +543,29 @@ static void warn_damaged(struct wr_kvdisk *d, struct wr_bytes key)
 
 int wr_kvdisk_get(struct wr_kvdisk *d, struct wr_bytes key, struct wr_buf *out)
 {
-    MDB_val k = mdb_bytes(key), stored;
-    struct wr_bytes value;
-    int err = begin_read(d);
-    if (!err)
-        err = from_mdb(mdb_get(d->reader, d->dbi, &k, &stored));
-    if (!err && !open_value(k, stored, &value)) {
+    struct wr_bytes found, stored, value;
+    assert(!d->reading);
+    int rc = begin(d, &d->reader);
+    if (rc)
+        return rc;
+    rc = wr_kvread_seek(&d->reader, key, false, &found, &stored);
+    if (rc < 0)
+        return rc == WR_ECORRUPT ? give_up(d, &d->reader) : rc;
+    if (rc == 0 || !wr_bytes_equal(found, key))
+        return WR_ENOTFOUND;
+    if (!open_value(key, stored, &value)) {
         warn_damaged(d, key);
-        err = WR_ECORRUPT;
+        return WR_ECORRUPT;
     }
-    if (!err) {
-        wr_buf_put_bytes(out, value);
-        err = out->full ? WR_ELIMIT : 0;
-    }
-    end_read(d);
-    return err;
+    wr_buf_put_bytes(out, value);
+    return out->full ? WR_ELIMIT : 0;
 }
 
-static int walked(struct wr_kvdisk *d, int rc, MDB_val key, MDB_val stored,
-                  struct wr_kvdisk_record *record)
+static int walked(struct wr_kvdisk *d, int rc, struct wr_bytes stored, struct wr_kvdisk_record *record)
 {
-    if (rc)
-        return rc == MDB_NOTFOUND ? 0 : from_mdb(rc);
-    record->key = WR_BYTES(key.mv_data, key.mv_size);
-    record->damaged = !open_value(key, stored, &record->value);
+    if (rc <= 0)
+        return rc == WR_ECORRUPT ? give_up(d, &d->reader) : rc;
+    record->damaged = !open_value(record->key, stored, &record->value);
     if (record->damaged) {
         record->value = WR_BYTES_NONE;
         warn_damaged(d, record->key);
@@ -512,28 +576,24 @@ static int walked(struct wr_kvdisk *d, int rc, MDB_val key, MDB_val stored,
 int wr_kvdisk_seek(struct wr_kvdisk *d, struct wr_bytes key, bool after,
                    struct wr_kvdisk_record *record)
 {
-    MDB_val k = mdb_bytes(key), stored;
-    int err = begin_read(d);
+    struct wr_bytes stored;
+    assert(!d->reading);
+    int err = begin(d, &d->reader);
     if (err)
         return err;
-    int rc = mdb_cursor_renew(d->reader, d->cursor);
-    if (!rc)
-        rc = mdb_cursor_get(d->cursor, &k, &stored, key.len ? MDB_SET_RANGE : MDB_FIRST);
-    if (!rc && after && wr_bytes_equal(key, WR_BYTES(k.mv_data, k.mv_size)))
-        rc = mdb_cursor_get(d->cursor, &k, &stored, MDB_NEXT);
-    return walked(d, rc, k, stored, record);
+    d->reading = true;
+    return walked(d, wr_kvread_seek(&d->reader, key, after, &record->key, &stored), stored, record);
 }
 
 int wr_kvdisk_next(struct wr_kvdisk *d, struct wr_kvdisk_record *record)
 {
-    MDB_val k, stored;
-    int rc = mdb_cursor_get(d->cursor, &k, &stored, MDB_NEXT);
-    return walked(d, rc, k, stored, record);
+    struct wr_bytes stored;
+    return walked(d, wr_kvread_next(&d->reader, &record->key, &stored), stored, record);
 }
 
 void wr_kvdisk_done(struct wr_kvdisk *d)
 {
-    end_read(d);
+    d->reading = false;
 }
 
 /* ---- committing: on the worker ---------------------------------------------------------------------------------- */
@@ -550,7 +610,7 @@ static int put_entry(struct wr_kvdisk *d, MDB_txn *txn, const struct wr_kvtree_e
     if (rc)
         return rc;
     uint8_t *bytes = stored.mv_data;
-    checksum(key, e->value.ptr, e->value.len, bytes);
+    checksum(e->key, e->value.ptr, e->value.len, bytes);
     if (e->value.len)
         memcpy(bytes + CHECK_LEN, e->value.ptr, e->value.len);
     return 0;
@@ -595,21 +655,58 @@ static bool out_of_space(const struct wr_kvdisk *d)
            stat(d->data, &st) == 0 && (uint64_t)st.st_size + RESERVE_MIN > limit.rlim_cur;
 }
 
-int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool deletes_only)
+/* Every page that LMDB will read for this batch: the metas and the free list whole, then what lies on the way. */
+static int look_ahead(struct wr_kvdisk *d, const struct wr_kvtree *batch)
+{
+    struct wr_kvread *r = &d->ahead;
+    struct wr_kvcheck_result now;
+    int err = begin(d, r);
+    if (err)
+        return err;
+    err = wr_kvcheck_free(&r->file, (r->file.size + d->size_max) / r->head.page_size, &now);
+    if (!err && (now.txnid != r->head.txnid || now.root != r->head.root)) {
+        now.what = "somebody else wrote to it";
+        err = WR_ECORRUPT;
+    }
+    if (err) {
+        r->what = now.what ? now.what : "head cannot be read";
+        r->where = now.where;
+    }
+    uint8_t *seen = err ? NULL : wr_alloc((size_t)(r->head.pages / 8 + 1));
+    if (!err && !seen)
+        err = WR_ELIMIT;
+    const struct wr_kvtree_entry *e = wr_kvtree_seek(batch, WR_BYTES_NONE, false);
+    for (; e && !err; e = wr_kvtree_next(e))
+        err = wr_kvread_touch(r, e->key, e->tombstone, seen);
+    wr_free(seen);
+    return err == WR_ECORRUPT ? give_up(d, r) : err;
+}
+
+static int write_batch(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool deletes_only)
 {
     MDB_txn *txn;
-    if (!d->mdb)
-        return WR_EIO;
     int rc = mdb_txn_begin(d->mdb, NULL, 0, &txn);
     if (rc) {
         if (rc == MDB_PANIC)
             atomic_store(&d->broken, true);
-        return from_mdb(rc);
+        return rc;
     }
     rc = apply(d, txn, batch, deletes_only);
-    if (rc)
-        mdb_txn_abort(txn);
-    else
-        rc = mdb_txn_commit(txn);
-    return rc == EIO && out_of_space(d) ? WR_EFULL : from_mdb(rc);
+    if (!rc)
+        return mdb_txn_commit(txn);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool deletes_only)
+{
+    int err = look_ahead(d, batch);
+    if (err)
+        return err;
+    int rc = write_batch(d, batch, deletes_only);
+    err = rc == EIO && out_of_space(d) ? WR_EFULL : from_mdb(rc);
+    if (!err)
+        err = read_head(d);
+    d->ahead.what = "refused by its own library";
+    return err == WR_ECORRUPT ? give_up(d, &d->ahead) : err;
 }

@@ -4,22 +4,11 @@
 
 #include <string.h>
 
-/* Layout of LMDB's format 1 on 64-bit machines, in host byte order: lmdb 0.9, libraries/liblmdb/mdb.c,
- * struct MDB_page, MDB_node, MDB_db, MDB_meta. */
 #define META_MAGIC   0xBEEFC0DEu
 #define META_VERSION 1u
 #define META_SIZE    152       /* page header and struct MDB_meta: one sector */
-#define PAGE_HEADER  16
-#define NODE_HEADER  8
-#define P_BRANCH     0x01
-#define P_LEAF       0x02
-#define P_OVERFLOW   0x04
-#define P_META       0x08
-#define F_BIGDATA    0x01      /* the value is on overflow pages */
 #define INTEGERKEY   0x08      /* flag of the free list's database */
 #define NOSUBDIR     0x4000    /* kept among the same flags: the environment was opened by file name */
-#define NO_PAGE      UINT64_MAX
-#define FIRST_PAGE   2         /* after the metas */
 
 struct tree {
     uint32_t pad;
@@ -33,7 +22,7 @@ struct meta {
 };
 
 struct check {
-    const struct wr_kvcheck_file *file;
+    const struct wr_kvpage_file *file;
     struct wr_kvcheck_result *result;
     struct meta meta;
     uint8_t *seen;       /* owned; a bit for each page that was met */
@@ -54,27 +43,6 @@ struct range {
     const struct wr_bytes *low, *high;
 };
 
-static uint16_t load16(const uint8_t *p)
-{
-    uint16_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static uint32_t load32(const uint8_t *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static uint64_t load64(const uint8_t *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
 static int damaged(struct wr_kvcheck_result *r, uint64_t page, const char *what)
 {
     r->what = what;
@@ -86,45 +54,45 @@ static int damaged(struct wr_kvcheck_result *r, uint64_t page, const char *what)
 
 static void load_tree(const uint8_t *p, struct tree *t)
 {
-    t->pad = load32(p);
-    t->flags = load16(p + 4);
-    t->depth = load16(p + 6);
-    t->branch_pages = load64(p + 8);
-    t->leaf_pages = load64(p + 16);
-    t->overflow_pages = load64(p + 24);
-    t->entries = load64(p + 32);
-    t->root = load64(p + 40);
+    t->pad = wr_kvpage_u32(p);
+    t->flags = wr_kvpage_u16(p + 4);
+    t->depth = wr_kvpage_u16(p + 6);
+    t->branch_pages = wr_kvpage_u64(p + 8);
+    t->leaf_pages = wr_kvpage_u64(p + 16);
+    t->overflow_pages = wr_kvpage_u64(p + 24);
+    t->entries = wr_kvpage_u64(p + 32);
+    t->root = wr_kvpage_u64(p + 40);
 }
 
-static int read_meta(const struct wr_kvcheck_file *file, struct wr_kvcheck_result *r, uint64_t number,
+static int read_meta(const struct wr_kvpage_file *file, struct wr_kvcheck_result *r, uint64_t number,
                      uint64_t offset, struct meta *meta)
 {
     uint8_t page[META_SIZE];
     int err = file->read(file->arg, offset, page, sizeof(page));
     if (err)
         return err;
-    const uint8_t *m = page + PAGE_HEADER;
-    if (load64(page) != number || load16(page + 10) != P_META)
+    const uint8_t *m = page + WR_KVPAGE_HEADER;
+    if (wr_kvpage_u64(page) != number || wr_kvpage_u16(page + 10) != WR_KVPAGE_META)
         return damaged(r, number, "not a meta page");
-    if (load32(m) != META_MAGIC)
+    if (wr_kvpage_u32(m) != META_MAGIC)
         return damaged(r, number, "wrong magic");
-    if (load32(m + 4) != META_VERSION)
+    if (wr_kvpage_u32(m + 4) != META_VERSION)
         return damaged(r, number, "wrong format version");
     load_tree(m + 24, &meta->free);
     load_tree(m + 72, &meta->main);
-    meta->last_page = load64(m + 120);
-    meta->txnid = load64(m + 128);
+    meta->last_page = wr_kvpage_u64(m + 120);
+    meta->txnid = wr_kvpage_u64(m + 128);
     return 0;
 }
 
 static bool page_size_valid(uint32_t size)
 {
-    return size >= WR_KVCHECK_PAGE_MIN && size <= WR_KVCHECK_PAGE_MAX && (size & (size - 1)) == 0;
+    return size >= WR_KVPAGE_MIN && size <= WR_KVPAGE_MAX && (size & (size - 1)) == 0;
 }
 
 static int check_meta(struct wr_kvcheck_result *r, uint64_t number, const struct meta *m)
 {
-    if (m->last_page < FIRST_PAGE - 1 || m->last_page >= UINT32_MAX)
+    if (m->last_page < WR_KVPAGE_FIRST - 1 || m->last_page >= UINT32_MAX)
         return damaged(r, number, "last page out of bounds");
     if (m->free.pad != r->page_size)
         return damaged(r, number, "page sizes differ");
@@ -134,11 +102,11 @@ static int check_meta(struct wr_kvcheck_result *r, uint64_t number, const struct
 }
 
 /* Both metas must be sound, the newer counts: commit number n writes page n % 2. */
-static int read_metas(const struct wr_kvcheck_file *file, struct wr_kvcheck_result *r, struct meta *out)
+static int read_metas(const struct wr_kvpage_file *file, struct wr_kvcheck_result *r, struct meta *out)
 {
     struct meta m[2];
     memset(r, 0, sizeof(*r));
-    if (file->size < 2 * WR_KVCHECK_PAGE_MIN)
+    if (file->size < 2 * WR_KVPAGE_MIN)
         return damaged(r, 0, "file too short");
     int err = read_meta(file, r, 0, 0, &m[0]);
     if (err)
@@ -163,10 +131,12 @@ static int read_metas(const struct wr_kvcheck_file *file, struct wr_kvcheck_resu
     r->txnid = out->txnid;
     r->entries = out->main.entries;
     r->pages = out->last_page + 1;
+    r->root = out->main.root;
+    r->depth = out->main.depth;
     return 0;
 }
 
-int wr_kvcheck_head(const struct wr_kvcheck_file *file, struct wr_kvcheck_result *result)
+int wr_kvcheck_head(const struct wr_kvpage_file *file, struct wr_kvcheck_result *result)
 {
     struct meta meta;
     return read_metas(file, result, &meta);
@@ -177,7 +147,7 @@ int wr_kvcheck_head(const struct wr_kvcheck_file *file, struct wr_kvcheck_result
 /* Notes that pages first .. first + count - 1 are in use. */
 static int claim(struct check *c, uint64_t first, uint64_t count)
 {
-    if (first < FIRST_PAGE || count > c->meta.last_page || first > c->meta.last_page + 1 - count)
+    if (first < WR_KVPAGE_FIRST || count > c->meta.last_page || first > c->meta.last_page + 1 - count)
         return damaged(c->result, first, "page number out of bounds");
     for (uint64_t page = first; page < first + count; page++) {
         uint8_t bit = (uint8_t)(1u << (page & 7));
@@ -195,82 +165,13 @@ static int read_page(struct check *c, uint64_t number, uint8_t *out, size_t len)
     return c->file->read(c->file->arg, number * c->page_size, out, len);
 }
 
-static size_t node_count(const uint8_t *page)
-{
-    return ((size_t)load16(page + 12) - PAGE_HEADER) / 2;
-}
-
-static const uint8_t *node_at(const uint8_t *page, size_t i)
-{
-    return page + load16(page + PAGE_HEADER + 2 * i);
-}
-
-static struct wr_bytes node_key(const uint8_t *node)
-{
-    return WR_BYTES(node + NODE_HEADER, load16(node + 6));
-}
-
-static size_t leaf_value_len(const uint8_t *node)
-{
-    return (size_t)load16(node) | (size_t)load16(node + 2) << 16;
-}
-
-static uint64_t branch_child(const uint8_t *node)
-{
-    return (uint64_t)load16(node) | (uint64_t)load16(node + 2) << 16 | (uint64_t)load16(node + 4) << 32;
-}
-
-/* Bytes that the node takes on its page, padded; 0 when it is none or leaves the page. */
-static size_t node_size(const uint8_t *page, size_t page_size, size_t offset, bool leaf)
-{
-    if (offset + NODE_HEADER > page_size)
-        return 0;
-    const uint8_t *node = page + offset;
-    size_t size = NODE_HEADER + node_key(node).len;
-    if (leaf && load16(node + 4) == F_BIGDATA)
-        size += sizeof(uint64_t);
-    else if (leaf && load16(node + 4) == 0)
-        size += leaf_value_len(node);
-    else if (leaf)
-        return 0;
-    size = (size + 1) & ~(size_t)1;
-    return offset + size <= page_size ? size : 0;
-}
-
-/* The pointers name nodes that tile the space from `upper` to the end exactly. */
-static int check_layout(struct check *c, uint64_t number, const uint8_t *page, bool leaf)
-{
-    size_t lower = load16(page + 12), upper = load16(page + 14), size = c->page_size;
-    if (lower < PAGE_HEADER || (lower & 1) || lower > upper || upper > size || (upper & 1))
-        return damaged(c->result, number, "page bounds out of order");
-    size_t count = node_count(page);
-    if (count < (leaf ? 1u : 2u))
-        return damaged(c->result, number, "too few nodes");
-    memset(c->starts, 0, size / 2);
-    for (size_t i = 0; i < count; i++) {
-        size_t offset = load16(page + PAGE_HEADER + 2 * i);
-        if (offset < upper || (offset & 1) || offset >= size || c->starts[offset / 2])
-            return damaged(c->result, number, "node out of bounds");
-        c->starts[offset / 2] = 1;
-    }
-    size_t offset = upper;
-    while (offset < size) {
-        size_t step = c->starts[offset / 2] ? node_size(page, size, offset, leaf) : 0;
-        if (!step)
-            return damaged(c->result, number, "nodes do not fill the page");
-        offset += step;
-        count--;
-    }
-    return count ? damaged(c->result, number, "nodes overlap") : 0;
-}
-
 /* ---- trees ------------------------------------------------------------------------------------------- */
 
 static int compare_keys(const struct walk *w, struct wr_bytes a, struct wr_bytes b)
 {
     if (!w->free_list)
         return wr_bytes_compare(a, b);
-    uint64_t x = load64(a.ptr), y = load64(b.ptr);
+    uint64_t x = wr_kvpage_u64(a.ptr), y = wr_kvpage_u64(b.ptr);
     return (x > y) - (x < y);
 }
 
@@ -284,8 +185,8 @@ static int check_keys(struct walk *w, uint64_t number, const uint8_t *page, bool
 {
     struct wr_kvcheck_result *r = w->c->result;
     struct wr_bytes last = WR_BYTES_NONE;
-    for (size_t i = leaf ? 0 : 1; i < node_count(page); i++) {
-        struct wr_bytes key = node_key(node_at(page, i));
+    for (size_t i = leaf ? 0 : 1; i < wr_kvpage_count(page); i++) {
+        struct wr_bytes key = wr_kvpage_key(wr_kvpage_node(page, i));
         if (!key_valid(w, key))
             return damaged(r, number, "key size");
         if (last.ptr && compare_keys(w, last, key) >= 0)
@@ -302,8 +203,8 @@ static int check_keys(struct walk *w, uint64_t number, const uint8_t *page, bool
 static int check_overflow(struct walk *w, uint64_t first, size_t len)
 {
     struct check *c = w->c;
-    uint64_t count = (PAGE_HEADER - 1 + (uint64_t)len) / c->page_size + 1;
-    uint8_t header[PAGE_HEADER];
+    uint64_t count = wr_kvpage_run(c->page_size, len);
+    uint8_t header[WR_KVPAGE_HEADER];
     int err = claim(c, first, count);
     if (err)
         return err;
@@ -312,9 +213,9 @@ static int check_overflow(struct walk *w, uint64_t first, size_t len)
     err = read_page(c, first, header, sizeof(header));
     if (err)
         return err;
-    if (load64(header) != first || load16(header + 10) != P_OVERFLOW)
+    if (wr_kvpage_u64(header) != first || wr_kvpage_u16(header + 10) != WR_KVPAGE_OVERFLOW)
         return damaged(c->result, first, "not an overflow page");
-    if (load32(header + 12) != count)
+    if (wr_kvpage_u32(header + 12) != count)
         return damaged(c->result, first, "overflow page count");
     w->overflow_pages += count;
     return 0;
@@ -325,7 +226,7 @@ static int check_overflow(struct walk *w, uint64_t first, size_t len)
 static int check_free(struct walk *w, uint64_t page, const uint8_t *node, uint64_t data_offset, size_t len)
 {
     struct check *c = w->c;
-    uint64_t txnid = load64(node_key(node).ptr), last = NO_PAGE;
+    uint64_t txnid = wr_kvpage_u64(wr_kvpage_key(node).ptr), last = WR_KVPAGE_NONE;
     if (txnid == 0 || txnid > c->meta.txnid)
         return damaged(c->result, page, "free list of an unknown commit");
     uint64_t head;
@@ -335,7 +236,7 @@ static int check_free(struct walk *w, uint64_t page, const uint8_t *node, uint64
     int err = c->file->read(c->file->arg, data_offset, piece, sizeof(head));
     if (err)
         return err;
-    head = load64(piece);
+    head = wr_kvpage_u64(piece);
     if (head > len / sizeof(head) - 1)
         return damaged(c->result, page, "free list count");
     uint64_t offset = data_offset + sizeof(head);
@@ -343,7 +244,7 @@ static int check_free(struct walk *w, uint64_t page, const uint8_t *node, uint64
         size_t count = head < sizeof(piece) / 8 ? (size_t)head : sizeof(piece) / 8;
         err = c->file->read(c->file->arg, offset, piece, count * 8);
         for (size_t i = 0; i < count && !err; i++) {
-            uint64_t number = load64(piece + 8 * i);
+            uint64_t number = wr_kvpage_u64(piece + 8 * i);
             if (number >= last)
                 err = damaged(c->result, page, "free list out of order");
             last = number;
@@ -361,16 +262,16 @@ static int check_free(struct walk *w, uint64_t page, const uint8_t *node, uint64
 static int check_leaf(struct walk *w, uint64_t number, const uint8_t *page)
 {
     w->leaf_pages++;
-    for (size_t i = 0; i < node_count(page); i++) {
-        const uint8_t *node = node_at(page, i);
-        struct wr_bytes key = node_key(node);
-        size_t len = leaf_value_len(node);
+    for (size_t i = 0; i < wr_kvpage_count(page); i++) {
+        const uint8_t *node = wr_kvpage_node(page, i);
+        struct wr_bytes key = wr_kvpage_key(node);
+        size_t len = wr_kvpage_value_len(node);
         uint64_t data = number * w->c->page_size + (uint64_t)(key.ptr + key.len - page);
         int err = 0;
-        if (load16(node + 4) == F_BIGDATA) {
-            uint64_t first = load64(key.ptr + key.len);
+        uint64_t first = wr_kvpage_value_page(node);
+        if (first != WR_KVPAGE_NONE) {
             err = check_overflow(w, first, len);
-            data = first * w->c->page_size + PAGE_HEADER;
+            data = first * w->c->page_size + WR_KVPAGE_HEADER;
         }
         if (!err && w->free_list)
             err = check_free(w, number, node, data, len);
@@ -386,13 +287,13 @@ static int check_page(struct walk *w, uint64_t number, unsigned level, struct ra
 static int check_branch(struct walk *w, const uint8_t *page, unsigned level, struct range range)
 {
     w->branch_pages++;
-    size_t count = node_count(page);
+    size_t count = wr_kvpage_count(page);
     for (size_t i = 0; i < count; i++) {
-        struct wr_bytes low = node_key(node_at(page, i)), high = WR_BYTES_NONE;
+        struct wr_bytes low = wr_kvpage_key(wr_kvpage_node(page, i)), high = WR_BYTES_NONE;
         if (i + 1 < count)
-            high = node_key(node_at(page, i + 1));
+            high = wr_kvpage_key(wr_kvpage_node(page, i + 1));
         struct range child = {i ? &low : range.low, i + 1 < count ? &high : range.high};
-        int err = check_page(w, branch_child(node_at(page, i)), level + 1, child);
+        int err = check_page(w, wr_kvpage_child(wr_kvpage_node(page, i)), level + 1, child);
         if (err)
             return err;
     }
@@ -410,11 +311,12 @@ static int check_page(struct walk *w, uint64_t number, unsigned level, struct ra
         err = read_page(c, number, page, c->page_size);
     if (err)
         return err;
-    if (load64(page) != number)
+    if (wr_kvpage_u64(page) != number)
         return damaged(c->result, number, "page carries another number");
-    if (load16(page + 10) != (leaf ? P_LEAF : P_BRANCH))
+    if (wr_kvpage_u16(page + 10) != (leaf ? WR_KVPAGE_LEAF : WR_KVPAGE_BRANCH))
         return damaged(c->result, number, "wrong kind of page");
-    err = check_layout(c, number, page, leaf);
+    const char *what = wr_kvpage_sound(page, c->page_size, leaf, c->starts);
+    err = what ? damaged(c->result, number, what) : 0;
     if (!err)
         err = check_keys(w, number, page, leaf, range);
     if (err)
@@ -425,7 +327,7 @@ static int check_page(struct walk *w, uint64_t number, unsigned level, struct ra
 static int check_tree(struct check *c, const struct tree *tree, bool free_list)
 {
     struct walk w = {.c = c, .tree = tree, .free_list = free_list};
-    if ((tree->root == NO_PAGE) != (tree->depth == 0) || tree->depth > WR_KVCHECK_DEPTH)
+    if ((tree->root == WR_KVPAGE_NONE) != (tree->depth == 0) || tree->depth > WR_KVCHECK_DEPTH)
         return damaged(c->result, tree->root, "depth of a tree");
     if (tree->depth) {
         int err = check_page(&w, tree->root, 0, (struct range){NULL, NULL});
@@ -438,8 +340,8 @@ static int check_tree(struct check *c, const struct tree *tree, bool free_list)
     return 0;
 }
 
-int wr_kvcheck_all(const struct wr_kvcheck_file *file, uint64_t pages_max,
-                   struct wr_kvcheck_result *result)
+static int check(const struct wr_kvpage_file *file, uint64_t pages_max, bool all,
+                 struct wr_kvcheck_result *result)
 {
     struct check c = {.file = file, .result = result};
     int err = read_metas(file, result, &c.meta);
@@ -452,7 +354,7 @@ int wr_kvcheck_all(const struct wr_kvcheck_file *file, uint64_t pages_max,
     c.pages = wr_alloc_array(WR_KVCHECK_DEPTH, c.page_size);
     c.starts = wr_alloc(c.page_size / 2);
     err = c.seen && c.pages && c.starts ? 0 : WR_ELIMIT;
-    if (!err)
+    if (!err && all)
         err = check_tree(&c, &c.meta.main, false);
     if (!err)
         err = check_tree(&c, &c.meta.free, true);
@@ -460,4 +362,16 @@ int wr_kvcheck_all(const struct wr_kvcheck_file *file, uint64_t pages_max,
     wr_free(c.pages);
     wr_free(c.seen);
     return err;
+}
+
+int wr_kvcheck_all(const struct wr_kvpage_file *file, uint64_t pages_max,
+                   struct wr_kvcheck_result *result)
+{
+    return check(file, pages_max, true, result);
+}
+
+int wr_kvcheck_free(const struct wr_kvpage_file *file, uint64_t pages_max,
+                    struct wr_kvcheck_result *result)
+{
+    return check(file, pages_max, false, result);
 }

@@ -8,33 +8,29 @@
 #ifndef WR_KVCHECK_H
 #define WR_KVCHECK_H
 
-#include "transport/bytes.h"
+#include "transport/kvpage.h"
 
-#define WR_KVCHECK_PAGE_MIN 4096     /* bytes; smaller pages could not hold WR_KV_KEY_MAX */
-#define WR_KVCHECK_PAGE_MAX 32768    /* bytes; LMDB's limit */
 #define WR_KVCHECK_DEPTH    32       /* levels of a tree; LMDB's cursor stack */
-
-struct wr_kvcheck_file {
-    /* Reads exactly len bytes at offset: 0 or an error, which ends the check. */
-    int (*read)(void *arg, uint64_t offset, uint8_t *out, size_t len);
-    void *arg;
-    uint64_t size;    /* bytes */
-};
 
 struct wr_kvcheck_result {
     uint64_t txnid;        /* of the newest commit */
     uint64_t entries;
     uint64_t pages;        /* last page used, and one */
+    uint64_t root;         /* page of the tree; WR_KVPAGE_NONE: it is empty */
+    unsigned depth;        /* levels of it; 0: it is empty */
     uint32_t page_size;
     const char *what;      /* what is wrong, for the log; a static string */
     uint64_t where;        /* the page */
 };
 
 /* The meta pages alone. 0, WR_ECORRUPT, or what read returned. */
-int wr_kvcheck_head(const struct wr_kvcheck_file *file, struct wr_kvcheck_result *result);
+int wr_kvcheck_head(const struct wr_kvpage_file *file, struct wr_kvcheck_result *result);
 /* Everything. pages_max bounds the memory used (one bit a page): more is damage. 0, WR_ECORRUPT,
  * WR_ELIMIT (out of memory), or what read returned. */
-int wr_kvcheck_all(const struct wr_kvcheck_file *file, uint64_t pages_max,
+int wr_kvcheck_all(const struct wr_kvpage_file *file, uint64_t pages_max,
                    struct wr_kvcheck_result *result);
+/* The meta pages and the free list, which every commit reads. Errors as before. */
+int wr_kvcheck_free(const struct wr_kvpage_file *file, uint64_t pages_max,
+                    struct wr_kvcheck_result *result);
 
 #endif

@@ -33,8 +33,12 @@ void wr_kvdisk_done(struct wr_kvdisk *d);
 /* Makes the whole batch durable or nothing of it. deletes_only: its tombstones alone, which are to
  * succeed on a full store. 0, WR_EFULL, WR_EIO, WR_ECORRUPT, WR_ELIMIT. */
 int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool deletes_only);
-/* Called after a failed commit and before the next: reopens what the failure broke. 0, or the error
- * that keeps it broken. */
+/* Something that a read or a commit looked at showed that the store's structure cannot be trusted: both say
+ * WR_ECORRUPT until it is mended. Not so for a single value that fails its check. */
+bool wr_kvdisk_damaged(const struct wr_kvdisk *d);
+/* Called after a failed commit and before the next, or when it is damaged, while no commit runs: reopens what the
+ * failure broke; a damaged store is put aside and begun anew. 0; 1: it is empty now; or the error that keeps it
+ * as it is. */
 int wr_kvdisk_mend(struct wr_kvdisk *d);
 
 #endif

@@ -77,8 +77,8 @@ static int read_memory(void *arg, uint64_t offset, uint8_t *out, size_t len)
 
 static int check_bytes(struct wr_bytes bytes, struct wr_kvcheck_result *result)
 {
-    struct wr_kvcheck_file file = {read_memory, &bytes, bytes.len};
-    return wr_kvcheck_all(&file, SIZE_MAX_BYTES / WR_KVCHECK_PAGE_MIN, result);
+    struct wr_kvpage_file file = {read_memory, &bytes, bytes.len};
+    return wr_kvcheck_all(&file, SIZE_MAX_BYTES / WR_KVPAGE_MIN, result);
 }
 
 struct walk {

@@ -71,7 +71,7 @@ int wr_kvdisk_open(struct wr_env *env, const char *path, size_t size_max, struct
         return WR_ELIMIT;
     if (disk->owner)
         return WR_EINUSE;
-    if (disk->damaged)
+    if (disk->damaged || disk->rotten)
         return WR_ECORRUPT;
     struct wr_kvdisk *d = wr_alloc(sizeof(*d));
     if (!d)
@@ -99,7 +99,7 @@ int wr_kvdisk_destroy(struct wr_env *env, const char *path)
     if (disk->owner)
         return WR_EINUSE;
     wr_kvtree_clear(&disk->committed);
-    disk->damaged = false;
+    disk->damaged = disk->rotten = false;
     return 0;
 }
 
@@ -107,6 +107,8 @@ int wr_kvdisk_get(struct wr_kvdisk *d, struct wr_bytes key, struct wr_buf *out)
 {
     if (!d->disk)
         return WR_EIO;
+    if (d->disk->rotten)
+        return WR_ECORRUPT;
     const struct wr_kvtree_entry *e = wr_kvtree_get(&d->disk->committed, key);
     if (!e)
         return WR_ENOTFOUND;
@@ -132,6 +134,8 @@ int wr_kvdisk_seek(struct wr_kvdisk *d, struct wr_bytes key, bool after,
     assert(!d->walking);
     if (!d->disk)
         return WR_EIO;
+    if (d->disk->rotten)
+        return WR_ECORRUPT;
     d->walking = true;
     d->at = wr_kvtree_seek(&d->disk->committed, key, after);
     return walked(d, record);
@@ -189,6 +193,8 @@ int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool de
     struct kv_mem_disk *disk = d->disk;
     if (!disk || disk->broken)
         return WR_EIO;
+    if (disk->rotten)
+        return WR_ECORRUPT;
     if (disk->fail && !(deletes_only && disk->fail == WR_EFULL)) {
         disk->broken = disk->fail == WR_EIO;
         return disk->fail;
@@ -211,10 +217,21 @@ int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool de
     return 0;
 }
 
+bool wr_kvdisk_damaged(const struct wr_kvdisk *d)
+{
+    return d->disk && d->disk->rotten;
+}
+
 int wr_kvdisk_mend(struct wr_kvdisk *d)
 {
-    if (!d->disk)
+    struct kv_mem_disk *disk = d->disk;
+    if (!disk)
         return WR_EIO;
-    d->disk->broken = false;
-    return 0;
+    if (disk->rotten && disk->fail)
+        return disk->fail;
+    bool anew = disk->rotten;
+    if (anew)
+        wr_kvtree_clear(&disk->committed);
+    disk->broken = disk->rotten = false;
+    return anew;
 }

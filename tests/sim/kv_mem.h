@@ -12,6 +12,7 @@ struct kv_mem_disk {
     struct wr_kvdisk *owner;    /* the open store, or NULL */
     int fail;                   /* commits fail with this error while it is set */
     bool damaged;               /* opening says WR_ECORRUPT until the store is destroyed */
+    bool rotten;                /* the structure went bad under an open store: nothing is readable any more */
     bool broken;                /* after a failure: needs wr_kvdisk_mend, as LMDB does */
     uint64_t commits;           /* that succeeded */
 };
