@@ -150,6 +150,15 @@ static int open_store(struct wr_dht *d)
     return wr_store_open(&d->store, d->env, d->kv, d->limits, WR_BYTES(prefix, 4));
 }
 
+/* The store was damaged and is empty now. */
+static void on_lost(struct wr_kv_watch *watch)
+{
+    struct wr_dht *d = wr_list_entry(watch, struct wr_dht, kv_watch);
+    wr_store_lost(&d->store);
+    wr_dht_announce_save(d);
+    wr_dht_save(d);
+}
+
 struct wr_dht *wr_dht_create(const struct wr_dht_options *options, int *err)
 {
     size_t len = strlen(options->protocol);
@@ -169,6 +178,8 @@ struct wr_dht *wr_dht_create(const struct wr_dht_options *options, int *err)
     wr_dht_announce_init(d);
     d->watch.on_event = on_event;
     wr_swarm_watch(d->swarm, &d->watch);
+    d->kv_watch.on_lost = on_lost;
+    wr_kv_watch(d->kv, &d->kv_watch);
     choose_mode(d, true);
     wr_dht_table_consider_all(d);
     return d;
@@ -179,6 +190,7 @@ void wr_dht_destroy(struct wr_dht *d)
     if (!d)
         return;
     wr_swarm_unwatch(&d->watch);
+    wr_kv_unwatch(&d->kv_watch);
     wr_timer_stop(d->env, &d->mode_timer);
     wr_dht_serve_clear(d);
     wr_dht_announce_clear(d);

@@ -311,6 +311,17 @@ saved_name(const struct wr_dht *d, struct wr_bytes key,
     return WR_BYTES(room, len + key.len);
 }
 
+void wr_dht_announce_save(struct wr_dht *d)
+{
+    uint8_t room[WR_STORE_PREFIX_MAX + 1 + WR_DHT_PROVIDER_KEY_MAX];
+    wr_list_each(node, &d->provided)
+    {
+        const struct provided *p = wr_list_entry(node, struct provided, node);
+        if (p->kept)
+            wr_kv_put(d->kv, saved_name(d, WR_BYTES(p->key, p->key_len), room), WR_BYTES_NONE);
+    }
+}
+
 static struct provided *add_provided(struct wr_dht *d, struct wr_bytes key, wr_time due_at)
 {
     struct provided *p = d->provided_count < WR_DHT_PROVIDED_MAX ? wr_alloc(sizeof(*p)) : NULL;

@@ -108,6 +108,8 @@ int wr_dht_announce_init(struct wr_dht *d);
 void wr_dht_announce_clear(struct wr_dht *d);
 /* A caller's own announcement of a key succeeded. */
 void wr_dht_announce_done(struct wr_dht *d, struct wr_bytes key);
+/* The store lost all it had: writes again what we provide. */
+void wr_dht_announce_save(struct wr_dht *d);
 /* There is somebody to tell now: what was missed comes soon. */
 void wr_dht_announce_wake(struct wr_dht *d);
 
@@ -180,6 +182,7 @@ struct wr_dht {
     struct wr_pace pace;
     struct wr_netsize netsize;
     struct wr_swarm_watch watch;
+    struct wr_kv_watch kv_watch;
     struct wr_list rpcs, requests;
     struct wr_dht_stats counted; /* the counters of it */
 

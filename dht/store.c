@@ -159,6 +159,14 @@ void wr_store_close(struct wr_store *s)
     s->providers = s->values = 0;
 }
 
+void wr_store_lost(struct wr_store *s)
+{
+    wr_limits_give(s->limits, WR_LIMIT_PROVIDERS, s->providers);
+    wr_limits_give(s->limits, WR_LIMIT_VALUES, s->values);
+    s->providers = s->values = 0;
+    wr_store_save(s);
+}
+
 /* ---- accounts ------------------------------------------------------------------------------- */
 
 int wr_store_load_peer(struct wr_store *s, const uint8_t name[static NAME_PEER],

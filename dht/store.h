@@ -57,6 +57,7 @@ struct wr_store_source {
 int wr_store_open(struct wr_store *s, struct wr_env *env, struct wr_kv *kv,
                   struct wr_limits *limits, struct wr_bytes prefix);
 void wr_store_close(struct wr_store *s); /* gives the limits back; the records stay */
+void wr_store_lost(struct wr_store *s);  /* kv has lost all it had (wr_kv_watch): nothing is held */
 
 /* Keeps source->peer as a provider of key (1 to WR_DHT_PROVIDER_KEY_MAX bytes) with these
  * addresses; again: renews. 0, WR_EINVAL, WR_ELIMIT (a ceiling or share), errors of kv. */

@@ -288,6 +288,13 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
 
 /* ---- life */
 
+static void on_store_lost(struct wr_kv_watch *watch)
+{
+    struct wr_methods *m = wr_list_entry(watch, struct wr_methods, kv_watch);
+    wr_methods_peer_save(m);
+    wr_methods_name_save(m);
+}
+
 int wr_methods_create(const struct wr_methods_options *options, struct wr_methods **out)
 {
     struct wr_methods *m = wr_alloc(sizeof(*m));
@@ -303,6 +310,10 @@ int wr_methods_create(const struct wr_methods_options *options, struct wr_method
     wr_list_init(&m->bridges);
     m->watch.on_event = on_event;
     wr_swarm_watch(m->o.swarm, &m->watch);
+    wr_list_init(&m->kv_watch.node);
+    m->kv_watch.on_lost = on_store_lost;
+    if (m->o.kv)
+        wr_kv_watch(m->o.kv, &m->kv_watch);
     int error = wr_methods_look(m);
     if (!error)
         error = wr_methods_peer(m);
@@ -329,6 +340,7 @@ void wr_methods_destroy(struct wr_methods *m)
     if (!m)
         return;
     wr_swarm_unwatch(&m->watch);
+    wr_kv_unwatch(&m->kv_watch);
     wr_methods_stream_end(m);
     wr_methods_name_end(m);
     wr_methods_peer_end(m);

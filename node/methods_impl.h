@@ -13,6 +13,7 @@ struct wr_methods {
     struct wr_methods_options o;
     struct wr_env *env;
     struct wr_swarm_watch watch;
+    struct wr_kv_watch kv_watch;
     wr_time started_at;
     uint64_t closed_in, closed_out; /* bytes of connections that are gone */
     uint64_t closed_losses, closed_moves; /* what befell those over QUIC */
@@ -33,6 +34,9 @@ int wr_methods_name(struct wr_methods *m);
 int wr_methods_table(struct wr_methods *m);
 int wr_methods_stream(struct wr_methods *m);
 int wr_methods_why(struct wr_methods *m);
+/* The store lost all it had: write again what they keep there. */
+void wr_methods_peer_save(struct wr_methods *m);
+void wr_methods_name_save(struct wr_methods *m);
 void wr_methods_look_end(struct wr_methods *m);
 void wr_methods_peer_end(struct wr_methods *m);
 void wr_methods_name_end(struct wr_methods *m);

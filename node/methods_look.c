@@ -100,6 +100,8 @@ static void pack_warnings(const struct wr_methods *m, struct wr_pack *p,
         warn(p, "a limit refused something", "warren limits");
     if (m->o.kv && wr_kv_error(m->o.kv))
         warn(p, "what is learnt cannot be written to disk", "warren metrics");
+    if (m->o.kv && wr_kv_rebuilt(m->o.kv))
+        warn(p, "the store was damaged and begun anew; what it was is kept as *.damaged", "warren metrics");
     if (m->o.state && wr_state_clock_suspect(m->o.state))
         warn(p, "the system's clock is far off and not believed", "date");
     if (wr_swarm_twin(m->o.swarm, &twin)) {

@@ -152,6 +152,16 @@ static void join_again(struct wr_methods *m)
     wr_buf_clear(&names);
 }
 
+void wr_methods_name_save(struct wr_methods *m)
+{
+    char key[WR_NAMESPACE_MAX + 8];
+    wr_list_each(node, &m->joined)
+    {
+        const struct joined *j = wr_list_entry(node, struct joined, node);
+        (void)wr_kv_put(m->o.kv, join_key(key, j->name), WR_BYTES_STR("1"));
+    }
+}
+
 int wr_methods_name(struct wr_methods *m)
 {
     int error = wr_control_method(m->o.control, "join", on_join, m);

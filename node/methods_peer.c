@@ -397,6 +397,15 @@ int wr_methods_peer(struct wr_methods *m)
     return error;
 }
 
+void wr_methods_peer_save(struct wr_methods *m)
+{
+    wr_list_each(node, &m->rules)
+    {
+        const struct rule *rule = wr_list_entry(node, struct rule, node);
+        store_rule(m, rule->block, rule->what, true);
+    }
+}
+
 void wr_methods_peer_end(struct wr_methods *m)
 {
     while (!wr_list_empty(&m->rules))

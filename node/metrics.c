@@ -107,7 +107,10 @@ void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out)
     if (m->o.identify)
         identify(m, out);
     wr_methods_dht_metrics(m, out);
-    if (m->o.kv)
-        value(out, "store_failed", "gauge", "1 when the last write to disk failed.",
-              wr_kv_error(m->o.kv) != 0);
+    if (!m->o.kv)
+        return;
+    value(out, "store_failed", "gauge", "1 when the last write to disk failed.",
+          wr_kv_error(m->o.kv) != 0);
+    value(out, "store_rebuilt_total", "counter", "Times the store was damaged and begun anew.",
+          wr_kv_rebuilt(m->o.kv));
 }

@@ -30,6 +30,7 @@ enum order { ORDER_PLAIN, ORDER_FLAGGED, ORDER_OWNER, ORDER_COUNT };
 struct wr_state {
     struct wr_env *env;
     struct wr_kv *kv;
+    struct wr_kv_watch watch;
     size_t peers_max;
     uint8_t network[WR_STATE_PREFIX - 1];
     struct wr_wall wall;
@@ -362,6 +363,19 @@ static int load_peers(struct wr_state *s)
     return err;
 }
 
+/* The store was damaged and is empty now. Numbers are written again, and peers as they are met: their
+ * addresses were nowhere else. */
+static void on_lost(struct wr_kv_watch *watch)
+{
+    struct wr_state *s = wr_list_entry(watch, struct wr_state, watch);
+    struct known *k;
+    save_time(s, wr_state_unix(s));
+    if (s->seq)
+        put_number(s, WR_BYTES_STR(KEY_SEQ), s->seq);
+    for (size_t cursor = 0; (k = wr_map_next(&s->peers, &cursor));)
+        k->written_at = 0;
+}
+
 /* ---- open and close -------------------------------------------------------------------------------------- */
 
 int wr_state_open(const struct wr_state_options *options, struct wr_state **out)
@@ -383,6 +397,8 @@ int wr_state_open(const struct wr_state_options *options, struct wr_state **out)
     for (int i = 0; i < ORDER_COUNT; i++)
         wr_list_init(&s->order[i]);
     wr_map_init(&s->peers, WR_STATE_PEERS_MAX, wr_env_hash_seed(s->env));
+    s->watch.on_lost = on_lost;
+    wr_kv_watch(s->kv, &s->watch);
     open_time(s);
     int err = load_peers(s);
     if (err) {
@@ -407,6 +423,7 @@ void wr_state_close(struct wr_state *s)
         drop(s, k);
     }
     save_time(s, wr_state_unix(s));
+    wr_kv_unwatch(&s->watch);
     wr_map_clear(&s->peers);
     wr_free(s);
 }

@@ -10,11 +10,12 @@
  * the commit is tried again ever more slowly, up to WR_KV_RETRY_MAX. While that lasts the overlay keeps the
  * newest writes: at its bound each new one pushes out the oldest, whose key then reads as last committed.
  *
- * What is read is checked: each value carries a checksum over itself and its key, each page of the file is looked
- * at before anything in it is followed (kvread.h), and before a commit the pages that LMDB will meet are. A file
- * found damaged at open is WR_ECORRUPT; all of it is read then, unless the store was closed in order and not touched
- * since. One that goes bad while it is open - cut off, deleted, written over, unreadable - is put aside and begun
- * anew, empty but for what was not committed; those who watch are told and write again what they hold in memory. */
+ * What is read is checked: each value carries a checksum over itself and its key, each page of the file is
+ * looked at before anything in it is followed (kvread.h), and before a commit the pages that LMDB will meet
+ * are. A file found damaged at open is WR_ECORRUPT; all of it is read then, unless the store was closed in
+ * order and not touched since. One that goes bad while it is open - cut off, deleted, written over,
+ * unreadable - is put aside and begun anew, empty but for what was not committed; those who watch are told
+ * and write again what they hold in memory. */
 #ifndef WR_KV_H
 #define WR_KV_H
 
@@ -50,8 +51,8 @@ void wr_kv_close(struct wr_kv *kv);
  * earlier time replaced). 0 also when there was none; WR_EINUSE, WR_EPERM, WR_EIO. */
 int wr_kv_destroy(struct wr_env *env, const char *path);
 
-/* Appends the value to out. 0, WR_ENOTFOUND, WR_ECORRUPT (this one value; put or del mends it; or the store, which
- * is then begun anew), WR_EIO, WR_ELIMIT (out is full). */
+/* Appends the value to out. 0, WR_ENOTFOUND, WR_ECORRUPT (this one value; put or del mends it; or the store,
+ * which is then begun anew), WR_EIO, WR_ELIMIT (out is full). */
 int wr_kv_get(struct wr_kv *kv, struct wr_bytes key, struct wr_buf *out);
 /* 0; WR_EINVAL (size); WR_ELIMIT: the overlay is full, a commit was started, or out of memory. */
 int wr_kv_put(struct wr_kv *kv, struct wr_bytes key, struct wr_bytes value);
@@ -69,8 +70,8 @@ int wr_kv_scan(struct wr_kv *kv, struct wr_bytes prefix, struct wr_bytes after, 
  * get there (it stays in the overlay). on_done may be NULL and may call this store, wr_kv_close included.
  * 0, WR_ELIMIT. */
 int wr_kv_commit(struct wr_kv *kv, void (*on_done)(void *arg, int err), void *arg);
-/* Being told that the store was damaged and is empty now: in a later turn, when it can be written to again. The
- * watch lies in its owner's memory, until wr_kv_unwatch or wr_kv_close. */
+/* Being told that the store was damaged and is empty now: in a later turn, when it can be written to again.
+ * The watch lies in its owner's memory, until wr_kv_unwatch or wr_kv_close. */
 struct wr_kv_watch {
     struct wr_list node;
     void (*on_lost)(struct wr_kv_watch *watch);

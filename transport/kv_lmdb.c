@@ -6,10 +6,11 @@
  *   store.mdb.damaged  what wr_kvdisk_destroy put aside
  *
  * LMDB runs with its full synchronisation: a commit writes its pages, fdatasync, then one sector of meta
- * page through a descriptor opened O_DSYNC. LMDB only writes here, and on the worker alone, so it needs no locks of
- * its own; the loop reads by kvread.h. Before a commit the worker looks in the same way at every page that LMDB is
- * going to read through its map: they are sound, inside the file, and in memory. What is left to chance is a file
- * that is cut off or written over by somebody else in the very moment of a commit. */
+ * page through a descriptor opened O_DSYNC. LMDB only writes here, and on the worker alone, so it needs no
+ * locks of its own; the loop reads by kvread.h. Before a commit the worker looks in the same way at every
+ * page that LMDB is going to read through its map: they are sound, inside the file, and in memory. What is
+ * left to chance is a file that is cut off or written over by somebody else in the very moment of a commit.
+ */
 #include "transport/kvdisk.h"
 
 #include "transport/kv.h"
@@ -55,7 +56,7 @@ struct wr_kvdisk {
     bool reading;
 };
 
-/* ---- errors and small file matters --------------------------------------------------------------- */
+/* ---- errors and small file matters ----------------------------------------------------------- */
 
 static int from_errno(int err)
 {
@@ -140,7 +141,7 @@ static int remove_file(const char *path)
     return unlink(path) == 0 || errno == ENOENT ? 0 : from_errno(errno);
 }
 
-/* ---- the lock file --------------------------------------------------------------------------------- */
+/* ---- the lock file --------------------------------------------------------------------------- */
 
 static void read_note(int fd, char note[static NOTE_MAX])
 {
@@ -189,7 +190,7 @@ static int describe(const char *data, uint64_t txnid, char out[static NOTE_MAX])
     return 0;
 }
 
-/* ---- looking at the file before LMDB does ------------------------------------------------------------ */
+/* ---- looking at the file before LMDB does ---------------------------------------------------- */
 
 static int read_at(void *arg, uint64_t offset, uint8_t *out, size_t len)
 {
@@ -238,7 +239,7 @@ static int check_file(struct wr_kvdisk *d)
     return err;
 }
 
-/* ---- opening LMDB -------------------------------------------------------------------------------------- */
+/* ---- opening LMDB ---------------------------------------------------------------------------- */
 
 static int open_mdb(const char *path, size_t size_max, MDB_env **out)
 {
@@ -477,7 +478,7 @@ int wr_kvdisk_destroy(struct wr_env *env, const char *path)
     return err;
 }
 
-/* ---- values ----------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* SipHash over the key, then over the value keyed with the first result: a value that is torn, or stands
  * under another key, does not pass. The constant names the format. Not a secret. */
@@ -510,7 +511,7 @@ static MDB_val mdb_bytes(struct wr_bytes b)
     return (MDB_val){b.len, ptr.out};
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Nobody reads or writes it any more until it is mended. */
 static int give_up(struct wr_kvdisk *d, const struct wr_kvread *r)
@@ -596,7 +597,7 @@ void wr_kvdisk_done(struct wr_kvdisk *d)
     d->reading = false;
 }
 
-/* ---- committing: on the worker ---------------------------------------------------------------------------------- */
+/* ---- committing: on the worker --------------------------------------------------------------- */
 
 static int put_entry(struct wr_kvdisk *d, MDB_txn *txn, const struct wr_kvtree_entry *e)
 {
@@ -655,7 +656,8 @@ static bool out_of_space(const struct wr_kvdisk *d)
            stat(d->data, &st) == 0 && (uint64_t)st.st_size + RESERVE_MIN > limit.rlim_cur;
 }
 
-/* Every page that LMDB will read for this batch: the metas and the free list whole, then what lies on the way. */
+/* Every page that LMDB will read for this batch: the metas and the free list whole, then what lies on the
+ * way. */
 static int look_ahead(struct wr_kvdisk *d, const struct wr_kvtree *batch)
 {
     struct wr_kvread *r = &d->ahead;

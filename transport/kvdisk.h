@@ -36,9 +36,9 @@ int wr_kvdisk_commit(struct wr_kvdisk *d, const struct wr_kvtree *batch, bool de
 /* Something that a read or a commit looked at showed that the store's structure cannot be trusted: both say
  * WR_ECORRUPT until it is mended. Not so for a single value that fails its check. */
 bool wr_kvdisk_damaged(const struct wr_kvdisk *d);
-/* Called after a failed commit and before the next, or when it is damaged, while no commit runs: reopens what the
- * failure broke; a damaged store is put aside and begun anew. 0; 1: it is empty now; or the error that keeps it
- * as it is. */
+/* Called after a failed commit and before the next, or when it is damaged, while no commit runs: reopens what
+ * the failure broke; a damaged store is put aside and begun anew. 0; 1: it is empty now; or the error that
+ * keeps it as it is. */
 int wr_kvdisk_mend(struct wr_kvdisk *d);
 
 #endif

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #define NODE_HEADER 8
-#define BIG         0x01    /* flag of a node: the value is on overflow pages */
+#define BIG         0x01 /* flag of a node: the value is on overflow pages */
 
 uint16_t wr_kvpage_u16(const uint8_t *p)
 {

@@ -11,7 +11,7 @@ static int damaged(struct wr_kvread *r, uint64_t page, const char *what)
     return WR_ECORRUPT;
 }
 
-/* ---- pages ---------------------------------------------------------------------------------------------------- */
+/* ---- pages ----------------------------------------------------------------------------------- */
 
 static uint8_t *page_of(const struct wr_kvread *r, unsigned level)
 {
@@ -55,7 +55,7 @@ static int hold(struct wr_kvread *r, unsigned level, uint64_t number)
     return err;
 }
 
-/* ---- open ------------------------------------------------------------------------------------------------------- */
+/* ---- open ------------------------------------------------------------------------------------ */
 
 int wr_kvread_open(struct wr_kvread *r, const struct wr_kvpage_file *file,
                    const struct wr_kvcheck_result *head)
@@ -87,9 +87,10 @@ void wr_kvread_clear(struct wr_kvread *r)
     memset(r, 0, sizeof(*r));
 }
 
-/* ---- the cursor --------------------------------------------------------------------------------------------------- */
+/* ---- the cursor ------------------------------------------------------------------------------ */
 
-/* A branch: the child that has the key. A leaf: the first node whose key is not before it, or the count. */
+/* A branch: the child that has the key. A leaf: the first node whose key is not before it, or the
+ * count. */
 static size_t place_of(const uint8_t *page, struct wr_bytes key, bool leaf)
 {
     size_t low = leaf ? 0 : 1, high = wr_kvpage_count(page);
@@ -177,7 +178,8 @@ static int read_value(struct wr_kvread *r, const uint8_t *node, struct wr_bytes 
     return err;
 }
 
-/* The record that the cursor is at, or the first of the next leaf. Keys ascend, so every walk ends. */
+/* The record that the cursor is at, or the first of the next leaf. Keys ascend, so every walk ends.
+ */
 static int take(struct wr_kvread *r, struct wr_bytes *found, struct wr_bytes *value)
 {
     unsigned leaf = r->head.depth - 1;
@@ -218,7 +220,7 @@ int wr_kvread_next(struct wr_kvread *r, struct wr_bytes *found, struct wr_bytes 
     return take(r, found, value);
 }
 
-/* ---- ahead of a commit ---------------------------------------------------------------------------------------------- */
+/* ---- ahead of a commit ----------------------------------------------------------------------- */
 
 static bool saw(uint8_t *seen, uint64_t number)
 {
@@ -228,7 +230,8 @@ static bool saw(uint8_t *seen, uint64_t number)
     return before;
 }
 
-/* A page of this level and, below it, the first one on each: where LMDB looks for the lowest key. */
+/* A page of this level and, below it, the first one on each: where LMDB looks for the lowest key.
+ */
 static int look_down(struct wr_kvread *r, unsigned level, uint64_t number, uint8_t *seen)
 {
     uint8_t *page = page_of(r, r->head.depth);

@@ -1,5 +1,6 @@
-/* Damage under an open store: the file is cut off, deleted or written over while the process has it. Nothing may
- * end the process; what was damaged is reported, put aside and begun anew, and the store works on. */
+/* Damage under an open store: the file is cut off, deleted or written over while the process has
+ * it. Nothing may end the process; what was damaged is reported, put aside and begun anew, and the
+ * store works on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,9 +27,9 @@ struct place {
     char dir[BENCH_PATH], data[BENCH_PATH + 32];
     struct wr_kv *kv;
     struct wr_kv_watch watch;
-    unsigned lost;    /* times we were told so */
+    unsigned lost; /* times we were told so */
     struct history h;
-    off_t size;       /* of the file as it was sound */
+    off_t size; /* of the file as it was sound */
 };
 
 static void on_lost(struct wr_kv_watch *watch)
@@ -133,7 +134,7 @@ static void test_cut_off(void **state)
     for (off_t len = 0; len < p->size; len += p->size / 16) {
         assert_int_equal(truncate(p->data, len), 0);
         if (exercise(p) == 0)
-            continue;    /* the pages at the end were free ones */
+            continue; /* the pages at the end were free ones */
         works_again(p);
         assert_int_equal(truncate(p->data, len), 0);
         struct history more = p->h;
@@ -176,14 +177,14 @@ static void write_over(struct place *p, off_t page, int how)
     assert_true(fd >= 0);
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = how == 0 ? 0 : how == 1 ? 0xff : (uint8_t)rand();
-    if (how == 3)    /* another page's contents */
+    if (how == 3) /* another page's contents */
         assert_int_equal(pread(fd, bytes, PAGE, (page + 7) % (p->size / PAGE) * PAGE), PAGE);
     assert_int_equal(pwrite(fd, bytes, PAGE, page * PAGE), PAGE);
     close(fd);
 }
 
-/* Each page in turn, in four ways. Whatever LMDB would have made of it: either the damage was nowhere that
- * matters, or the store is begun anew; a value that is hit is lost alone. */
+/* Each page in turn, in four ways. Whatever LMDB would have made of it: either the damage was
+ * nowhere that matters, or the store is begun anew; a value that is hit is lost alone. */
 static void test_written_over(void **state)
 {
     struct place *p = *state;

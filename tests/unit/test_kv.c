@@ -646,6 +646,99 @@ static void test_damage_is_told(void **state)
     expect("a", NULL);
 }
 
+/* ---- a store that goes bad while it is open ---------------------------------------------------------- */
+
+static unsigned told;
+
+static void on_lost(struct wr_kv_watch *watch)
+{
+    (void)watch;
+    told++;
+    assert_int_equal(put("held in memory", "again"), 0);
+}
+
+static int get(const char *key)
+{
+    struct wr_buf b;
+    wr_buf_init(&b, WR_KV_VALUE_MAX);
+    int err = wr_kv_get(kv, wr_bytes_cstr(key), &b);
+    wr_buf_clear(&b);
+    return err;
+}
+
+static void watched_store(struct wr_kv_watch *watch)
+{
+    told = 0;
+    watch->on_lost = on_lost;
+    wr_kv_watch(kv, watch);
+    put("old", "committed");
+    wr_kv_commit(kv, NULL, NULL);
+    worker_done();
+    env.disk.rotten = true;
+}
+
+/* Found by reading: what was committed is lost, what was not is kept, and whoever watches writes anew. */
+static void test_bad_store_is_begun_anew(void **state)
+{
+    (void)state;
+    struct wr_kv_watch watch;
+    watched_store(&watch);
+    put("new", "not committed");
+    assert_int_equal(get("old"), WR_ECORRUPT);
+    assert_int_equal(told, 0);
+    settle();
+    assert_int_equal(told, 1);
+    assert_int_equal(wr_kv_rebuilt(kv), 1);
+    assert_int_equal(get("old"), WR_ENOTFOUND);
+    expect("new", "not committed");
+    wr_kv_commit(kv, NULL, NULL);
+    worker_done();
+    assert_string_equal(on_disk("new"), "not committed");
+    assert_string_equal(on_disk("held in memory"), "again");
+    wr_kv_unwatch(&watch);
+}
+
+/* Found by a commit: it fails, and is tried again on the new one. */
+static void test_bad_store_found_by_a_commit(void **state)
+{
+    (void)state;
+    struct wr_kv_watch watch;
+    watched_store(&watch);
+    put("new", "not committed");
+    wr_kv_commit(kv, NULL, NULL);
+    worker_done();
+    assert_int_equal(wr_kv_error(kv), WR_ECORRUPT);
+    assert_int_equal(told, 1);
+    pass(WR_KV_COMMIT_EVERY);
+    worker_done();
+    assert_int_equal(wr_kv_error(kv), 0);
+    assert_string_equal(on_disk("new"), "not committed");
+    assert_int_equal(wr_kv_rebuilt(kv), 1);
+    wr_kv_unwatch(&watch);
+}
+
+/* One that cannot even be begun anew is tried again, not at every reading. */
+static void test_bad_disk_under_a_bad_store(void **state)
+{
+    (void)state;
+    struct wr_kv_watch watch;
+    watched_store(&watch);
+    env.disk.fail = WR_EIO;
+    assert_int_equal(get("old"), WR_ECORRUPT);
+    settle();
+    assert_int_equal(told, 0);
+    env.disk.fail = 0;
+    assert_int_equal(get("old"), WR_ECORRUPT);
+    settle();
+    assert_int_equal(told, 0);
+    env.now += WR_KV_RETRY_MAX;
+    assert_int_equal(get("old"), WR_ECORRUPT);
+    settle();
+    assert_int_equal(told, 1);
+    assert_int_equal(get("old"), WR_ENOTFOUND);
+    wr_kv_unwatch(&watch);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -667,6 +760,9 @@ int main(void)
         TEST(test_many_small_writes_start_a_commit),
         TEST(test_waiters_are_bounded),
         TEST(test_damage_is_told),
+        TEST(test_bad_store_is_begun_anew),
+        TEST(test_bad_store_found_by_a_commit),
+        TEST(test_bad_disk_under_a_bad_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
