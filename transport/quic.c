@@ -11,6 +11,9 @@
 #define RESET_MIN    22        /* bytes: a shorter packet cannot be answered by a shorter reset; ngtcp2's own
                                   keepalives are some 30, so the usual 43 would leave them unanswered */
 #define RETRY_ABOVE  64        /* handshakes under way; or half of what may be, if that is less */
+#define UNPROVED_MAX 100       /* first packets a second that are looked into without a proof of their address: up
+                                  to 1 ms of work each; ours */
+#define INVALIDS_MAX 100       /* answers to bad tokens a second; ours */
 #define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
 #define MEM_HEADER   16        /* bytes before an allocation of ngtcp2's, that hold its size */
 
@@ -140,15 +143,45 @@ static void send_reset(struct wr_quic_sock *sock, const ngtcp2_path *path, const
                                                 whole - sizeof(token)));
 }
 
-static void send_retry(struct wr_quic_sock *sock, const ngtcp2_path *path, const ngtcp2_pkt_hd *hd)
+/* The id that a Retry gives out, which the client's next packet has to be sent to. It follows from the client's
+ * address and id, so that a made-up token is told from a real one without the work of opening it. */
+static void retry_id(const struct wr_quic *q, const struct wr_addr *from, const ngtcp2_cid *client, wr_time epoch,
+                     ngtcp2_cid *out)
+{
+    uint8_t room[sizeof(from->ip.bytes) + 2 + 8 + NGTCP2_MAX_CIDLEN], hash[WR_QUIC_CID];
+    struct wr_buf what;
+    static_assert(sizeof(hash) == crypto_shorthash_BYTES, "one hash is one id");
+    static_assert(sizeof(q->retry_secret) == crypto_shorthash_KEYBYTES, "its key");
+    wr_buf_over(&what, room, sizeof(room));
+    wr_buf_put(&what, from->ip.bytes, sizeof(from->ip.bytes));
+    wr_buf_put_u16be(&what, from->port);
+    wr_buf_put_u64be(&what, (uint64_t)epoch);
+    wr_buf_put(&what, client->data, client->datalen);
+    crypto_shorthash(hash, what.data, what.len, q->retry_secret);
+    ngtcp2_cid_init(out, hash, sizeof(hash));
+}
+
+static bool is_retry_id(const struct wr_quic *q, const struct wr_addr *from, const ngtcp2_pkt_hd *hd)
+{
+    wr_time epoch = wr_env_now(q->env) / TOKEN_LIFE;
+    for (wr_time age = 0; age <= 1; age++) {
+        ngtcp2_cid id;
+        retry_id(q, from, &hd->scid, epoch - age, &id);
+        if (ngtcp2_cid_eq(&id, &hd->dcid))
+            return true;
+    }
+    return false;
+}
+
+static void send_retry(struct wr_quic_sock *sock, const ngtcp2_path *path, const struct wr_addr *from,
+                       const ngtcp2_pkt_hd *hd)
 {
     struct wr_quic *q = sock->q;
-    uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN], packet[512], bytes[WR_QUIC_CID];
+    uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN], packet[512];
     ngtcp2_cid scid;
     if (!wr_quic_may(q, &q->retries, RETRIES_MAX))
         return;
-    wr_env_random(q->env, bytes, sizeof(bytes));
-    ngtcp2_cid_init(&scid, bytes, sizeof(bytes));
+    retry_id(q, from, &hd->scid, wr_env_now(q->env) / TOKEN_LIFE, &scid);
     ngtcp2_ssize n = ngtcp2_crypto_generate_retry_token(
         token, q->token_secret, sizeof(q->token_secret), hd->version, path->remote.addr,
         path->remote.addrlen, &scid, &hd->dcid, (ngtcp2_tstamp)wr_env_now(q->env));
@@ -161,12 +194,13 @@ static void send_retry(struct wr_quic_sock *sock, const ngtcp2_path *path, const
 
 /* ---- strangers ------------------------------------------------------------------------------------ */
 
-/* Many handshakes are under way: spoofed ones must not take the places of others. */
-static bool under_load(const struct wr_quic *q)
+/* Many handshakes are under way or begin: spoofed ones must take neither the places of others nor our time. */
+static bool under_load(struct wr_quic *q)
 {
     uint64_t used = q->ctx->limits->of[WR_LIMIT_CONNS_HALF_OPEN].used;
     uint64_t max = q->ctx->limits->of[WR_LIMIT_CONNS_HALF_OPEN].max;
-    return q->retry_always || used >= RETRY_ABOVE || used * 2 >= max;
+    return q->retry_always || used >= RETRY_ABOVE || used * 2 >= max ||
+           !wr_quic_may(q, &q->unproved, UNPROVED_MAX);
 }
 
 /* Looks at the token of a first packet. False: it was answered. */
@@ -177,14 +211,15 @@ static bool address_proved(struct wr_quic_sock *sock, const ngtcp2_path *path, c
     ngtcp2_vec token = wr_quic_compat_token(hd);
     uint8_t packet[256];
     if (token.len && token.base[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY) {
-        if (ngtcp2_crypto_verify_retry_token(&first->original, token.base, token.len, q->token_secret,
+        if (is_retry_id(q, &first->remote, hd) &&
+            ngtcp2_crypto_verify_retry_token(&first->original, token.base, token.len, q->token_secret,
                                              sizeof(q->token_secret), hd->version, path->remote.addr,
                                              path->remote.addrlen, &hd->dcid, TOKEN_LIFE,
                                              (ngtcp2_tstamp)wr_env_now(q->env)) == 0) {
             first->retried = true;
             return true;
         }
-        if (wr_quic_may(q, &q->retries, RETRIES_MAX))
+        if (wr_quic_may(q, &q->invalids, INVALIDS_MAX))
             send_alone(sock, path, packet,
                        ngtcp2_crypto_write_connection_close(packet, sizeof(packet), hd->version, &hd->scid,
                                                             &hd->dcid, NGTCP2_INVALID_TOKEN, NULL, 0));
@@ -192,7 +227,7 @@ static bool address_proved(struct wr_quic_sock *sock, const ngtcp2_path *path, c
     }
     if (!under_load(q) || q->ops->awaits(q->arg, &first->remote))
         return true;
-    send_retry(sock, path, hd);
+    send_retry(sock, path, &first->remote, hd);
     return false;
 }
 
@@ -496,6 +531,7 @@ struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops
     wr_list_init(&q->jammed);
     derive(ctx->identity, "warren quic stateless reset", q->reset_secret);
     derive(ctx->identity, "warren quic retry token", q->token_secret);
+    wr_env_random(q->env, q->retry_secret, sizeof(q->retry_secret));
     return q;
 }
 

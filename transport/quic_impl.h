@@ -60,8 +60,9 @@ struct wr_quic {
     struct wr_list lingers;              /* oldest first */
     size_t linger_count;
     struct wr_list jammed;               /* struct wr_quic_conn that wait for a socket's room */
-    struct wr_quic_rate resets, retries, versions;
+    struct wr_quic_rate resets, retries, invalids, versions, unproved;
     uint8_t reset_secret[WR_QUIC_SECRET], token_secret[WR_QUIC_SECRET];
+    uint8_t retry_secret[16];            /* for the ids that Retry packets give out */
     bool retry_always;
     wr_time first_rtt;                   /* guess for the dial that begins now; 0: none */
     struct wr_task task;                 /* disposal */
