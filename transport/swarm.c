@@ -766,3 +766,8 @@ const struct wr_protocols *wr_swarm_protocols(const struct wr_swarm *sw)
     return &sw->ctx.protocols;
 }
 
+const uint8_t *wr_swarm_psk(const struct wr_swarm *sw)
+{
+    return sw->ctx.psk;
+}
+

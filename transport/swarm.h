@@ -35,6 +35,7 @@ struct wr_peerstore *wr_swarm_peerstore(struct wr_swarm *sw);
 struct wr_addrbook *wr_swarm_addrbook(struct wr_swarm *sw);
 struct wr_policy *wr_swarm_policy(struct wr_swarm *sw);
 const struct wr_protocols *wr_swarm_protocols(const struct wr_swarm *sw);
+const uint8_t *wr_swarm_psk(const struct wr_swarm *sw);    /* of a private network, or NULL */
 
 /* ---- listening. The multiaddr says transport, address and port (0: any). */
 /* 0; WR_EUNSUPPORTED (no transport for it); errors of wr_env_listen. */

@@ -1,0 +1,556 @@
+#include "autonat/autonat_server.h"
+
+#include "autonat/ask.h"
+#include "autonat/rates.h"
+
+#include <string.h>
+
+#define TALKS_PER_CONN 2    /* at once; go */
+#define UDP_LOST_MAX   8    /* dials over QUIC in a row without success before we doubt our own UDP; ours */
+
+enum kind { KIND_V1, KIND_V2, KIND_STRANGER };
+
+enum state {
+    STATE_READ,      /* for the request */
+    STATE_DATA,      /* taking dial data */
+    STATE_WAIT,      /* before the dial of a third party */
+    STATE_DIAL,      /* ours, or somebody else's for us */
+    STATE_OVER,
+};
+
+/* One request. */
+struct talk {
+    struct wr_list node;
+    struct wr_autonat_server *server;
+    enum kind kind;
+    enum state state;
+    struct wr_msg msg;
+    struct wr_peerid peer;       /* who is dialled */
+    struct wr_peerid asker;
+    struct wr_addr seen;         /* where the asker is seen */
+    struct wr_maddr addrs[WR_DIALBACK_ADDRS];
+    size_t count;
+    uint32_t index;              /* of the address in the request */
+    uint64_t nonce, data_left;
+    bool third_party;            /* the address is on another IP than the asker */
+    bool stranger;               /* asked for; then: a stranger did it */
+    bool asking;                 /* `ask` is in use */
+    struct wr_timer timer;
+    struct wr_dialback_try back;
+    struct wr_ask ask;
+    struct wr_task task;         /* disposal */
+};
+
+struct wr_autonat_server {
+    struct wr_swarm *sw;
+    struct wr_env *env;
+    struct wr_dialback *dialback;
+    struct wr_list talks;
+    size_t talk_count;
+    struct wr_rates all, net, data, v1_all, v1_net, targets;
+    unsigned udp_lost;
+    struct wr_autonat_server_stats stats;
+};
+
+/* Everybody's bucket. */
+static const struct wr_ip everybody;
+
+/* ---- the end of a talk ------------------------------------------------------------------------------------ */
+
+static void dispose(struct wr_task *task)
+{
+    wr_free(wr_list_entry(task, struct talk, task));
+}
+
+/* From anywhere; the message stream is closed or answered already. */
+static void end(struct talk *t)
+{
+    struct wr_autonat_server *s = t->server;
+    if (t->state == STATE_OVER)
+        return;
+    t->state = STATE_OVER;
+    wr_dialback_cancel(&t->back);
+    if (t->asking)
+        wr_ask_cancel(&t->ask);
+    wr_timer_stop(s->env, &t->timer);
+    wr_list_remove(&t->node);
+    s->talk_count--;
+    wr_env_dispose(s->env, &t->task, dispose);
+}
+
+static void breach(struct talk *t)
+{
+    t->server->stats.broken++;
+    wr_msg_reset(&t->msg, WR_STREAM_VIOLATION);
+    end(t);
+}
+
+static void reply(struct talk *t, const struct wr_autonat_msg *m)
+{
+    struct wr_buf body;
+    wr_buf_init(&body, WR_AUTONAT_MSG_MAX);
+    wr_autonat_msg_encode(m, &body);
+    if (body.full)
+        wr_msg_reset(&t->msg, WR_STREAM_LIMIT);
+    else
+        (void)wr_msg_send(&t->msg, wr_buf_bytes(&body));
+    wr_buf_clear(&body);
+}
+
+static void answer_v1(struct talk *t, enum wr_autonat_v1_status status, const struct wr_maddr *addr)
+{
+    struct wr_autonat_v1_msg m = {.response = true, .status = status};
+    struct wr_buf body;
+    if (addr)
+        m.addr = wr_maddr_bytes(addr);
+    wr_buf_init(&body, WR_AUTONAT_MSG_MAX);
+    wr_autonat_msg_encode_v1(&m, &body);
+    if (!body.full)
+        (void)wr_msg_send(&t->msg, wr_buf_bytes(&body));
+    wr_buf_clear(&body);
+    wr_msg_close(&t->msg);
+    end(t);
+}
+
+static void answer(struct talk *t, enum wr_autonat_status status, enum wr_autonat_dial dial)
+{
+    struct wr_autonat_msg m = {.type = WR_AUTONAT_DIAL_RESPONSE,
+                               .status = status,
+                               .index = status == WR_AUTONAT_OK ? t->index : 0,
+                               .dial_status = dial,
+                               .stranger = t->stranger && status == WR_AUTONAT_OK};
+    reply(t, &m);
+    wr_msg_close(&t->msg);
+    end(t);
+}
+
+static void reject(struct talk *t)
+{
+    t->server->stats.rejected++;
+    if (t->kind == KIND_V1)
+        answer_v1(t, WR_AUTONAT_V1_REFUSED, NULL);
+    else
+        answer(t, WR_AUTONAT_REJECTED, WR_AUTONAT_DIAL_UNUSED);
+}
+
+static void refuse(struct talk *t)
+{
+    t->server->stats.refused++;
+    if (t->kind == KIND_V1)
+        answer_v1(t, WR_AUTONAT_V1_REFUSED, NULL);
+    else
+        answer(t, WR_AUTONAT_REFUSED, WR_AUTONAT_DIAL_UNUSED);
+}
+
+/* ---- dialling ------------------------------------------------------------------------------------------ */
+
+static struct wr_ip target_of(const struct talk *t)
+{
+    struct wr_addr to = {.port = 0};
+    (void)wr_maddr_addr(wr_maddr_bytes(&t->addrs[0]), &to);
+    return wr_policy_network(&to.ip);
+}
+
+static void dialled(struct talk *t, bool connected)
+{
+    struct wr_autonat_server *s = t->server;
+    struct wr_ip target = target_of(t);
+    s->stats.reached += connected;
+    if (connected)
+        wr_rates_forget(&s->targets, &target);    /* somebody answers there and wanted to be dialled */
+    if (wr_maddr_kind(wr_maddr_bytes(&t->addrs[0])) == WR_MADDR_QUIC)
+        s->udp_lost = connected ? 0 : s->udp_lost + 1;
+}
+
+static void on_dialled(struct wr_dialback_try *back, enum wr_autonat_dial result, size_t index)
+{
+    struct talk *t = wr_list_entry(back, struct talk, back);
+    dialled(t, result != WR_AUTONAT_DIAL_ERROR);
+    if (t->kind != KIND_V1)
+        answer(t, WR_AUTONAT_OK, result);
+    else if (result == WR_AUTONAT_DIAL_OK)
+        answer_v1(t, WR_AUTONAT_V1_OK, &t->addrs[index]);
+    else
+        answer_v1(t, WR_AUTONAT_V1_DIAL_ERROR, NULL);
+}
+
+static void dial(struct talk *t)
+{
+    struct wr_autonat_server *s = t->server;
+    t->state = STATE_DIAL;
+    t->stranger = false;
+    s->stats.dialled++;
+    s->stats.for_others += t->kind == KIND_STRANGER;
+    if (wr_dialback_start(s->dialback, &t->back, &t->peer, t->addrs, t->count,
+                          t->kind == KIND_V1 ? NULL : &t->nonce, on_dialled) != 0)
+        reject(t);
+}
+
+/* ---- having a stranger dial ------------------------------------------------------------------------------ */
+
+struct search {
+    const struct talk *t;
+    struct wr_conn *found;
+    uint64_t seen;
+};
+
+/* A warren peer of ours that is neither in this business himself nor at any of its addresses. */
+static void consider(struct wr_conn *c, void *arg)
+{
+    struct search *search = arg;
+    const struct talk *t = search->t;
+    struct wr_swarm *sw = t->server->sw;
+    struct wr_ip target = target_of(t), net = wr_policy_network(&c->remote.ip);
+    struct wr_ip seen = wr_policy_network(&t->seen.ip);
+    if (c->limited || c->closing || wr_peerid_equal(&c->peer, &t->asker) ||
+        wr_peerid_equal(&c->peer, &t->peer) || wr_ip_equal(&net, &target) || wr_ip_equal(&net, &seen) ||
+        wr_peerstore_speaks(wr_swarm_peerstore(sw), &c->peer, WR_AUTONAT_STRANGER) != 1 ||
+        !wr_policy_is_public(wr_swarm_policy(sw), &c->remote.ip))
+        return;
+    /* Each one is as likely as any other. */
+    if (wr_env_random_below(t->server->env, ++search->seen) == 0)
+        search->found = c;
+}
+
+static void on_asked(struct wr_ask *ask, enum wr_ask_result result)
+{
+    struct talk *t = wr_list_entry(ask, struct talk, ask);
+    t->asking = false;
+    if (result == WR_ASK_REFUSED || result == WR_ASK_BROKEN) {
+        dial(t);
+        return;
+    }
+    t->server->stats.delegated++;
+    dialled(t, result != WR_ASK_FAILED);
+    answer(t, WR_AUTONAT_OK,
+           result == WR_ASK_REACHED  ? WR_AUTONAT_DIAL_OK
+           : result == WR_ASK_FAILED ? WR_AUTONAT_DIAL_ERROR
+                                     : WR_AUTONAT_DIAL_BACK_ERROR);
+}
+
+static bool delegate(struct talk *t)
+{
+    struct wr_autonat_server *s = t->server;
+    struct search search = {.t = t};
+    if (!t->stranger || t->kind != KIND_V2)
+        return false;
+    wr_swarm_each(s->sw, consider, &search);
+    if (!search.found)
+        return false;
+    struct wr_ask_question q = {.addr = &t->addrs[0], .nonce = t->nonce, .peer = &t->peer};
+    if (wr_ask_start(&t->ask, s->env, search.found, WR_AUTONAT_STRANGER, &q, on_asked) != 0)
+        return false;
+    t->asking = true;
+    t->state = STATE_DIAL;
+    return true;
+}
+
+static void begin(struct talk *t)
+{
+    struct wr_ip target = target_of(t);
+    if (t->third_party &&
+        !wr_rates_take(&t->server->targets, &target, wr_env_now(t->server->env))) {
+        reject(t);
+        return;
+    }
+    wr_msg_deadline(&t->msg, wr_env_now(t->server->env) + WR_AUTONAT_SERVER_WHOLE);
+    if (!delegate(t))
+        dial(t);
+}
+
+static void on_wait(struct wr_timer *timer)
+{
+    begin(wr_list_entry(timer, struct talk, timer));
+}
+
+/* ---- version 2 ----------------------------------------------------------------------------------------- */
+
+/* Time and again nobody was there over QUIC, and we hold no such connection: our own UDP may be blocked, and what we
+ * would say is about us (the others' servers refuse then, too). */
+static void find_udp(struct wr_conn *c, void *arg)
+{
+    bool *found = arg;
+    *found = *found || (c->udp && wr_ip_classify(&c->remote.ip) != WR_IP_LOOPBACK);
+}
+
+static bool may_dial(struct talk *t, struct wr_bytes addr)
+{
+    struct wr_autonat_server *s = t->server;
+    if (!wr_dialback_may(s->dialback, &t->peer, addr))
+        return false;
+    if (wr_maddr_kind(addr) != WR_MADDR_QUIC || s->udp_lost < UDP_LOST_MAX)
+        return true;
+    bool found = false;
+    wr_swarm_each(s->sw, find_udp, &found);
+    return found;
+}
+
+static bool choose(struct talk *t, const struct wr_autonat_msg *m)
+{
+    for (size_t i = 0; i < m->addr_count; i++) {
+        struct wr_addr to;
+        if (wr_maddr_decode(m->addrs[i], &t->addrs[0]) < 0 || !may_dial(t, wr_maddr_bytes(&t->addrs[0])))
+            continue;
+        (void)wr_maddr_addr(wr_maddr_bytes(&t->addrs[0]), &to);
+        t->third_party = !wr_ip_equal(&to.ip, &t->seen.ip);
+        t->index = (uint32_t)i;
+        t->count = 1;
+        return true;
+    }
+    return false;
+}
+
+static void ask_data(struct talk *t)
+{
+    struct wr_autonat_server *s = t->server;
+    struct wr_ip target = target_of(t);
+    wr_time now = wr_env_now(s->env);
+    if (!wr_rates_left(&s->targets, &target, now) || !wr_rates_take(&s->data, &everybody, now)) {
+        reject(t);
+        return;
+    }
+    t->data_left = WR_AUTONAT_SERVER_DATA_MIN +
+                   wr_env_random_below(s->env, WR_AUTONAT_SERVER_DATA_MAX - WR_AUTONAT_SERVER_DATA_MIN + 1);
+    t->state = STATE_DATA;
+    struct wr_autonat_msg m = {
+        .type = WR_AUTONAT_DATA_REQUEST, .index = t->index, .bytes = t->data_left};
+    reply(t, &m);
+}
+
+static void take_request(struct talk *t, const struct wr_autonat_msg *m)
+{
+    struct wr_autonat_server *s = t->server;
+    struct wr_ip net = wr_policy_network(&t->seen.ip);
+    wr_time now = wr_env_now(s->env);
+    s->stats.requests++;
+    t->nonce = m->nonce;
+    t->stranger = m->stranger;
+    if (t->kind == KIND_STRANGER && wr_peerid_decode(m->peer, &t->peer) != 0) {
+        breach(t);
+        return;
+    }
+    if (!wr_rates_take(&s->net, &net, now) || !wr_rates_take(&s->all, &everybody, now))
+        reject(t);
+    else if (!choose(t, m))
+        refuse(t);
+    else if (t->third_party)
+        ask_data(t);
+    else
+        begin(t);
+}
+
+static void take_data(struct talk *t, const struct wr_autonat_msg *m)
+{
+    struct wr_autonat_server *s = t->server;
+    size_t len = m->data.len;
+    if (len < WR_AUTONAT_SERVER_CHUNK_MIN && len < t->data_left) {
+        breach(t);    /* it makes us work for little */
+        return;
+    }
+    s->stats.data_bytes += len;
+    t->data_left -= len < t->data_left ? len : t->data_left;
+    if (t->data_left)
+        return;
+    t->state = STATE_WAIT;
+    wr_timer_start(s->env, &t->timer,
+                   wr_env_now(s->env) +
+                       (wr_time)wr_env_random_below(s->env, (uint64_t)WR_AUTONAT_SERVER_WAIT),
+                   on_wait);
+}
+
+static void on_v2(struct talk *t, struct wr_bytes body)
+{
+    struct wr_autonat_msg m;
+    bool known = wr_autonat_msg_decode(body, &m) == 0;
+    if (known && t->state == STATE_READ && m.type == WR_AUTONAT_DIAL_REQUEST)
+        take_request(t, &m);
+    else if (known && t->state == STATE_DATA && m.type == WR_AUTONAT_DATA_RESPONSE)
+        take_data(t, &m);
+    else
+        breach(t);
+}
+
+/* ---- version 1 ----------------------------------------------------------------------------------------- */
+
+static void add_v1(struct talk *t, const struct wr_maddr *addr)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (wr_bytes_equal(wr_maddr_bytes(&t->addrs[i]), wr_maddr_bytes(addr)))
+            return;
+    if (t->count < WR_DIALBACK_ADDRS && may_dial(t, wr_maddr_bytes(addr)))
+        t->addrs[t->count++] = *addr;
+}
+
+/* The ports that the peer names, on the IP that we see it at, whatever IP it names itself (go svc.go). */
+static void choose_v1(struct talk *t, const struct wr_autonat_v1_msg *m)
+{
+    for (size_t i = 0; i < m->addr_count; i++) {
+        struct wr_maddr named, addr;
+        struct wr_addr at;
+        if (wr_maddr_decode(m->addrs[i], &named) < 0)
+            continue;
+        enum wr_maddr_kind kind = wr_maddr_kind(wr_maddr_bytes(&named));
+        if ((kind != WR_MADDR_TCP && kind != WR_MADDR_QUIC) ||
+            !wr_maddr_addr(wr_maddr_bytes(&named), &at) || at.ip.family != t->seen.ip.family)
+            continue;
+        at.ip = t->seen.ip;
+        at.scope = 0;
+        if (wr_maddr_from_addr(&at, kind == WR_MADDR_QUIC, &addr) == 0)
+            add_v1(t, &addr);
+    }
+}
+
+static void on_v1(struct talk *t, struct wr_bytes body)
+{
+    struct wr_autonat_server *s = t->server;
+    struct wr_autonat_v1_msg m;
+    struct wr_ip net = wr_policy_network(&t->seen.ip);
+    wr_time now = wr_env_now(s->env);
+    if (t->state != STATE_READ || wr_autonat_msg_decode_v1(body, &m) < 0 || m.response) {
+        breach(t);
+        return;
+    }
+    s->stats.requests_v1++;
+    if (!wr_bytes_equal(m.peer, wr_peerid_bytes(&t->asker))) {
+        answer_v1(t, WR_AUTONAT_V1_BAD_REQUEST, NULL);
+        return;
+    }
+    if (!wr_rates_take(&s->v1_net, &net, now) || !wr_rates_take(&s->v1_all, &everybody, now)) {
+        reject(t);
+        return;
+    }
+    choose_v1(t, &m);
+    if (t->count)
+        begin(t);
+    else
+        refuse(t);
+}
+
+/* ---- streams ------------------------------------------------------------------------------------------- */
+
+static void on_message(struct wr_msg *msg, struct wr_bytes body)
+{
+    struct talk *t = wr_list_entry(msg, struct talk, msg);
+    if (t->kind == KIND_V1)
+        on_v1(t, body);
+    else
+        on_v2(t, body);
+}
+
+/* The client has nothing more to say (rust shuts its side) and still waits for the answer. */
+static void on_eof(struct wr_msg *msg)
+{
+    struct talk *t = wr_list_entry(msg, struct talk, msg);
+    if (t->state == STATE_READ || t->state == STATE_DATA)
+        breach(t);
+}
+
+static void on_close(struct wr_msg *msg, int err)
+{
+    struct talk *t = wr_list_entry(msg, struct talk, msg);
+    (void)err;
+    t->server->stats.broken++;
+    end(t);
+}
+
+static void on_stream(struct wr_stream *stream, struct wr_autonat_server *s, enum kind kind)
+{
+    static const struct wr_msg_ops ops = {.on_message = on_message, .on_eof = on_eof, .on_close = on_close};
+    const struct wr_conn *c = wr_stream_conn(stream);
+    struct talk *t = s->talk_count < WR_AUTONAT_SERVER_TALKS ? wr_alloc(sizeof(*t)) : NULL;
+    if (!t) {
+        s->stats.rejected++;
+        wr_stream_reset(stream, WR_STREAM_LIMIT);
+        return;
+    }
+    t->server = s;
+    t->kind = kind;
+    t->asker = t->peer = c->peer;
+    t->seen = c->remote;
+    wr_list_append(&s->talks, &t->node);
+    s->talk_count++;
+    wr_msg_start(&t->msg, s->env, stream, WR_AUTONAT_MSG_MAX, &ops);
+    wr_msg_deadline(&t->msg, wr_env_now(s->env) + WR_AUTONAT_SERVER_READ);
+}
+
+static void on_v1_stream(struct wr_stream *s, void *arg)
+{
+    on_stream(s, arg, KIND_V1);
+}
+
+static void on_v2_stream(struct wr_stream *s, void *arg)
+{
+    on_stream(s, arg, KIND_V2);
+}
+
+static void on_stranger_stream(struct wr_stream *s, void *arg)
+{
+    on_stream(s, arg, KIND_STRANGER);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------- */
+
+static int handle(struct wr_autonat_server *s, const char *name,
+                  void (*on_open)(struct wr_stream *stream, void *arg))
+{
+    struct wr_protocol p = {.on_stream = on_open, .arg = s, .inbound_max = TALKS_PER_CONN};
+    memcpy(p.name, name, strlen(name) + 1);
+    return wr_swarm_handle(s->sw, &p);
+}
+
+static void init_rates(struct wr_autonat_server *s)
+{
+    const uint8_t *seed = wr_env_hash_seed(s->env);
+    const size_t nets = WR_AUTONAT_SERVER_NETS;
+    wr_rates_init(&s->all, 1, WR_AUTONAT_SERVER_RATE, WR_MIN / WR_AUTONAT_SERVER_RATE, seed);
+    wr_rates_init(&s->net, nets, WR_AUTONAT_SERVER_RATE_NET, WR_MIN / WR_AUTONAT_SERVER_RATE_NET, seed);
+    wr_rates_init(&s->data, 1, WR_AUTONAT_SERVER_RATE_DATA, WR_MIN / WR_AUTONAT_SERVER_RATE_DATA, seed);
+    wr_rates_init(&s->v1_all, 1, WR_AUTONAT_SERVER_V1_RATE, WR_MIN / WR_AUTONAT_SERVER_V1_RATE, seed);
+    wr_rates_init(&s->v1_net, nets, WR_AUTONAT_SERVER_V1_RATE_NET, WR_MIN / WR_AUTONAT_SERVER_V1_RATE_NET,
+                  seed);
+    wr_rates_init(&s->targets, nets, WR_AUTONAT_SERVER_TARGET_BURST, WR_AUTONAT_SERVER_TARGET_INTERVAL,
+                  seed);
+}
+
+struct wr_autonat_server *wr_autonat_server_create(struct wr_swarm *sw)
+{
+    struct wr_autonat_server *s = wr_alloc(sizeof(*s));
+    if (!s)
+        return NULL;
+    s->sw = sw;
+    s->env = wr_swarm_env(sw);
+    wr_list_init(&s->talks);
+    init_rates(s);
+    s->dialback = wr_dialback_create(sw);
+    if (!s->dialback || handle(s, WR_AUTONAT_V1, on_v1_stream) < 0 ||
+        handle(s, WR_AUTONAT_REQUEST, on_v2_stream) < 0 ||
+        handle(s, WR_AUTONAT_STRANGER, on_stranger_stream) < 0) {
+        wr_autonat_server_destroy(s);
+        return NULL;
+    }
+    return s;
+}
+
+void wr_autonat_server_destroy(struct wr_autonat_server *s)
+{
+    if (!s)
+        return;
+    wr_swarm_unhandle(s->sw, WR_AUTONAT_V1);
+    wr_swarm_unhandle(s->sw, WR_AUTONAT_REQUEST);
+    wr_swarm_unhandle(s->sw, WR_AUTONAT_STRANGER);
+    while (!wr_list_empty(&s->talks)) {
+        struct talk *t = wr_list_entry(s->talks.next, struct talk, node);
+        wr_msg_reset(&t->msg, WR_STREAM_OK);
+        end(t);
+    }
+    wr_dialback_destroy(s->dialback);
+    struct wr_rates *const rates[] = {&s->all, &s->net, &s->data, &s->v1_all, &s->v1_net, &s->targets};
+    for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++)
+        wr_rates_clear(rates[i]);
+    wr_free(s);
+}
+
+void wr_autonat_server_stats(const struct wr_autonat_server *s, struct wr_autonat_server_stats *out)
+{
+    *out = s->stats;
+}
