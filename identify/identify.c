@@ -220,24 +220,63 @@ static bool is_active(const struct wr_identify *id, struct wr_bytes addr)
     return false;
 }
 
-/* Makes the address book agree with what is active. */
+static bool is_among(const struct wr_waist *list, size_t count, struct wr_bytes addr)
+{
+    struct wr_waist waist;
+    if (!wr_waist_of(addr, &waist))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (list[i].udp == waist.udp && wr_addr_equal(&list[i].addr, &waist.addr))
+            return true;
+    return false;
+}
+
+static void put(struct wr_identify *id, const struct wr_waist *seen, enum wr_addr_source source)
+{
+    struct wr_maddr addr;
+    char text[WR_MADDR_TEXT];
+    if (wr_maddr_from_addr(&seen->addr, seen->udp, &addr) != 0 ||
+        !wr_addrbook_put(wr_swarm_addrbook(id->swarm), wr_maddr_bytes(&addr), source, wr_env_now(id->env)))
+        return;
+    wr_log(wr_env_log(id->env), source == WR_ADDR_OBSERVED ? WR_LOG_INFO : WR_LOG_DEBUG, "identify",
+           "seen from outside addr=%s enough=%d",
+           wr_maddr_print(wr_maddr_bytes(&addr), text, sizeof(text)), source == WR_ADDR_OBSERVED);
+}
+
+/* The newest places where few saw us, in the public; the address book takes them as candidates. */
+static size_t candidates(const struct wr_identify *id, struct wr_waist out[static WR_IDENTIFY_CANDIDATES])
+{
+    struct wr_waist fresh[WR_IDENTIFY_FRESH];
+    size_t count = wr_observed_fresh(&id->observed, fresh, WR_IDENTIFY_FRESH), n = 0;
+    for (size_t i = 0; i < count && n < WR_IDENTIFY_CANDIDATES; i++) {
+        struct wr_maddr addr;
+        if (wr_policy_is_public(wr_swarm_policy(id->swarm), &fresh[i].addr.ip) &&
+            wr_maddr_from_addr(&fresh[i].addr, fresh[i].udp, &addr) == 0 &&
+            !is_active(id, wr_maddr_bytes(&addr)))
+            out[n++] = fresh[i];
+    }
+    return n;
+}
+
+/* Makes the address book agree with what is active and what is new. What comes in goes in before the rest goes
+ * out, so that an address that changes its standing keeps its verdict. */
 static void apply(struct wr_identify *id)
 {
     struct wr_addrbook *book = wr_swarm_addrbook(id->swarm);
+    struct wr_waist fresh[WR_IDENTIFY_CANDIDATES];
+    size_t count = candidates(id, fresh);
     uint64_t before = book->generation;
+    for (size_t i = 0; i < id->observed.active_count; i++)
+        put(id, &id->observed.active[i].external, WR_ADDR_OBSERVED);
+    for (size_t i = 0; i < count; i++)
+        put(id, &fresh[i], WR_ADDR_CANDIDATE);
     for (size_t i = book->count; i > 0; i--) {
         struct wr_maddr addr = book->of[i - 1].addr;
-        if (book->of[i - 1].source == WR_ADDR_OBSERVED && !is_active(id, wr_maddr_bytes(&addr)))
-            wr_addrbook_del(book, wr_maddr_bytes(&addr), WR_ADDR_OBSERVED);
-    }
-    for (size_t i = 0; i < id->observed.active_count; i++) {
-        const struct wr_candidate *c = &id->observed.active[i];
-        struct wr_maddr addr;
-        char text[WR_MADDR_TEXT];
-        if (wr_maddr_from_addr(&c->external.addr, c->external.udp, &addr) == 0 &&
-            wr_addrbook_put(book, wr_maddr_bytes(&addr), WR_ADDR_OBSERVED, wr_env_now(id->env)))
-            wr_log(wr_env_log(id->env), WR_LOG_INFO, "identify", "seen from outside addr=%s networks=%u",
-                   wr_maddr_print(wr_maddr_bytes(&addr), text, sizeof(text)), c->networks);
+        enum wr_addr_source source = book->of[i - 1].source;
+        struct wr_bytes bytes = wr_maddr_bytes(&addr);
+        if ((source == WR_ADDR_OBSERVED && !is_active(id, bytes)) ||
+            (source == WR_ADDR_CANDIDATE && !is_among(fresh, count, bytes)))
+            (void)wr_addrbook_del(book, bytes, source);
     }
     if (book->generation != before)
         wr_swarm_addrs_changed(id->swarm);
@@ -246,8 +285,8 @@ static void apply(struct wr_identify *id)
 static void judge(struct wr_timer *timer)
 {
     struct wr_identify *id = wr_list_entry(timer, struct wr_identify, judge_timer);
-    if (wr_observed_judge(&id->observed, wr_env_now(id->env)))
-        apply(id);
+    (void)wr_observed_judge(&id->observed, wr_env_now(id->env));
+    apply(id);
     wr_time next = wr_observed_next(&id->observed);
     if (next)
         wr_identify_judge_at(id, next);

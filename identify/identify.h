@@ -7,7 +7,7 @@
  *
  * What a peer said goes to the peerstore; the swarm is told (WR_SWARM_IDENTIFIED, WR_SWARM_PEER_CHANGED).
  * What peers see of us is counted in observed.h, and the address book holds as WR_ADDR_OBSERVED what enough
- * of them agree on. */
+ * of them agree on, and as WR_ADDR_CANDIDATE where a few saw us lately: for AutoNAT to try and to punch holes with. */
 #ifndef WR_IDENTIFY_H
 #define WR_IDENTIFY_H
 
@@ -23,6 +23,9 @@
 #define WR_IDENTIFY_ANSWERS_MAX 64               /* answers and pushes of others under way; go */
 #define WR_IDENTIFY_PUSH_RATE   (5 * WR_SEC)     /* pushes taken per connection: one per ... */
 #define WR_IDENTIFY_PUSH_BURST  10               /* ... after these; go, per network */
+#define WR_IDENTIFY_JUDGE       (250 * WR_MSEC)  /* from an observation to the address book; ours */
+#define WR_IDENTIFY_CANDIDATES  8                /* WR_ADDR_CANDIDATE entries in the address book; ours ... */
+#define WR_IDENTIFY_FRESH       32               /* ... taken from so many of the newest observations */
 
 struct wr_identify;
 

@@ -95,7 +95,7 @@ static void learn_observed(struct wr_identify *id, struct link *link, struct wr_
     wr_time now = wr_env_now(id->env);
     if (wr_observed_vote(&id->observed, &link->vote, &waist, &c->remote, wr_maddr_bytes(&checked), now) ==
         0)
-        wr_identify_judge_at(id, now + WR_IDENTIFY_DEBOUNCE);
+        wr_identify_judge_at(id, now + WR_IDENTIFY_JUDGE);
 }
 
 int wr_identify_learn(struct wr_identify *id, struct link *link, struct wr_bytes bodies, bool push)

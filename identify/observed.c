@@ -333,3 +333,17 @@ size_t wr_observed_list(const struct wr_observed *o, struct wr_candidate *out, s
     memcpy(out, list, n * sizeof(list[0]));
     return n;
 }
+
+size_t wr_observed_fresh(const struct wr_observed *o, struct wr_waist *out, size_t max)
+{
+    size_t n = 0;
+    for (const struct wr_list *it = o->order.prev; it != &o->order && n < max; it = it->prev) {
+        const struct wr_waist *seen = &observation_at(it)->external;
+        size_t i = 0;
+        while (i < n && !same_waist(&out[i], seen))
+            i++;
+        if (i == n)
+            out[n++] = *seen;
+    }
+    return n;
+}

@@ -73,5 +73,7 @@ bool wr_observed_judge(struct wr_observed *o, wr_time now);
 wr_time wr_observed_next(const struct wr_observed *o);
 /* Candidates, most networks first; returns how many of at most max. */
 size_t wr_observed_list(const struct wr_observed *o, struct wr_candidate *out, size_t max);
+/* Where somebody saw us last: distinct ones, newest first; returns how many of at most max. */
+size_t wr_observed_fresh(const struct wr_observed *o, struct wr_waist *out, size_t max);
 
 #endif
