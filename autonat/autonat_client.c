@@ -1,0 +1,597 @@
+#include "autonat/autonat_client_impl.h"
+
+#include <string.h>
+
+#define CANDIDATES_MAX 4                /* addresses that few peers saw and that are judged all the same; ours */
+#define NOBODY_LEFT    (30 * WR_SEC)    /* an address that nobody can say more about is looked at again after */
+#define REPORTS_MAX    16               /* addresses of one peer's last dials looked at; ours */
+
+/* ---- servers ------------------------------------------------------------------------------------------- */
+
+static struct server *find_server(struct wr_autonat_client *c, const struct wr_peerid *peer)
+{
+    for (size_t i = 0; i < c->server_count; i++)
+        if (wr_peerid_equal(&c->servers[i].peer, peer))
+            return &c->servers[i];
+    return NULL;
+}
+
+static unsigned networks(const struct wr_autonat_client *c, bool v1)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < c->server_count; i++) {
+        const struct server *s = &c->servers[i];
+        bool seen = !s->connected || !(v1 ? s->v1 : s->v2);
+        for (size_t k = 0; k < i && !seen; k++) {
+            const struct server *other = &c->servers[k];
+            seen = other->connected && (v1 ? other->v1 : other->v2) && wr_ip_equal(&other->net, &s->net);
+        }
+        n += !seen;
+    }
+    return n;
+}
+
+/* Version 1 says less; it is asked when nobody speaks version 2. */
+static bool use_v1(const struct wr_autonat_client *c)
+{
+    return networks(c, false) == 0;
+}
+
+static bool usable(const struct wr_autonat_client *c, const struct server *s)
+{
+    return s->connected && (use_v1(c) ? s->v1 : s->v2);
+}
+
+unsigned wr_autonat_client_servers(const struct wr_autonat_client *c)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < c->server_count; i++)
+        n += usable(c, &c->servers[i]);
+    return n;
+}
+
+static bool few(const struct wr_autonat_client *c)
+{
+    return wr_autonat_client_servers(c) < WR_AUTONAT_CLIENT_FEW;
+}
+
+/* A place in the table: a free one, one that is not connected, or one whose network stands there twice. */
+static struct server *make_room(struct wr_autonat_client *c, const struct wr_ip *net)
+{
+    if (c->server_count < WR_AUTONAT_CLIENT_SERVERS)
+        return &c->servers[c->server_count++];
+    struct server *oldest = NULL;
+    for (size_t i = 0; i < c->server_count; i++) {
+        struct server *s = &c->servers[i];
+        if (!s->connected && !s->busy && (!oldest || s->asked_at < oldest->asked_at))
+            oldest = s;
+    }
+    if (oldest)
+        return oldest;
+    for (size_t i = 0; i < c->server_count; i++) {
+        if (wr_ip_equal(&c->servers[i].net, net))
+            return NULL;
+        for (size_t k = 0; k < i; k++)
+            if (!c->servers[i].busy && wr_ip_equal(&c->servers[i].net, &c->servers[k].net))
+                return &c->servers[i];
+    }
+    return NULL;
+}
+
+static void step_at(struct wr_autonat_client *c, wr_time at);
+
+/* Whoever waits for somebody to ask. */
+static void wake_unknown(struct wr_autonat_client *c)
+{
+    wr_time now = wr_env_now(c->env);
+    for (size_t i = 0; i < c->verdict.count; i++)
+        if (c->verdict.of[i].verdict == WR_ADDR_UNKNOWN && c->verdict.of[i].next_at > now &&
+            c->verdict.of[i].nothing == 0)
+            wr_verdict_postpone(&c->verdict, i, now);
+    step_at(c, now + WR_AUTONAT_CLIENT_FIRST);
+}
+
+/* A peer was identified or changed: is it a server? */
+static void consider(struct wr_autonat_client *c, const struct wr_peerid *peer)
+{
+    const struct wr_peerstore *ps = wr_swarm_peerstore(c->sw);
+    const struct wr_conn *conn = wr_swarm_conn(c->sw, peer);
+    struct server *s = find_server(c, peer);
+    bool v1 = wr_peerstore_speaks(ps, peer, WR_AUTONAT_V1) == 1;
+    bool v2 = wr_peerstore_speaks(ps, peer, WR_AUTONAT_REQUEST) == 1;
+    if (!conn || conn->limited || !(v1 || v2) ||
+        !wr_policy_is_public(wr_swarm_policy(c->sw), &conn->remote.ip)) {
+        if (s)
+            s->connected = false;
+        return;
+    }
+    struct wr_ip net = wr_verdict_network(&conn->remote.ip);
+    if (!s) {
+        s = make_room(c, &net);
+        if (!s)
+            return;
+        *s = (struct server){.peer = *peer};
+    }
+    unsigned before = networks(c, use_v1(c));
+    s->ip = conn->remote.ip;
+    s->net = net;
+    s->v1 = v1;
+    s->v2 = v2;
+    s->delegates = wr_peerstore_speaks(ps, peer, WR_AUTONAT_STRANGER) == 1;
+    s->connected = true;
+    if (networks(c, use_v1(c)) != before)
+        c->news_at = wr_env_now(c->env);
+    if (!c->born_at)
+        c->born_at = wr_env_now(c->env);
+    wake_unknown(c);
+}
+
+/* ---- which addresses ------------------------------------------------------------------------------------- */
+
+static bool judged(const struct wr_autonat_client *c, const struct wr_own_addr *own)
+{
+    struct wr_addr at;
+    struct wr_bytes bytes = wr_maddr_bytes(&own->addr);
+    enum wr_maddr_kind kind = wr_maddr_kind(bytes);
+    return own->source != WR_ADDR_RELAYED && (kind == WR_MADDR_TCP || kind == WR_MADDR_QUIC) &&
+           wr_maddr_addr(bytes, &at) && at.port && wr_policy_is_public(wr_swarm_policy(c->sw), &at.ip);
+}
+
+/* Does an address stand only for a mapping of the NAT, kept by our own traffic? */
+static bool natted(const struct wr_addrbook *book, const struct wr_maddr *addr)
+{
+    bool seen = false, listened = false;
+    for (size_t i = 0; i < book->count; i++) {
+        if (!wr_bytes_equal(wr_maddr_bytes(&book->of[i].addr), wr_maddr_bytes(addr)))
+            continue;
+        seen = seen || book->of[i].source == WR_ADDR_OBSERVED || book->of[i].source == WR_ADDR_CANDIDATE;
+        listened = listened || book->of[i].source == WR_ADDR_LISTEN;
+    }
+    return seen && !listened;
+}
+
+static void put_source(struct wr_autonat_client *c, enum wr_addr_source source, size_t max)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
+    wr_time now = wr_env_now(c->env);
+    for (size_t i = book->count; i > 0 && max > 0; i--) {
+        const struct wr_own_addr *own = &book->of[i - 1];
+        if (own->source != source || !judged(c, own))
+            continue;
+        (void)wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), natted(book, &own->addr), now);
+        max--;
+    }
+}
+
+static void sync(struct wr_autonat_client *c)
+{
+    wr_verdict_begin(&c->verdict);
+    put_source(c, WR_ADDR_LISTEN, WR_VERDICT_ADDRS);
+    put_source(c, WR_ADDR_CONFIGURED, WR_VERDICT_ADDRS);
+    put_source(c, WR_ADDR_MAPPED, WR_VERDICT_ADDRS);
+    put_source(c, WR_ADDR_OBSERVED, WR_VERDICT_ADDRS);
+    put_source(c, WR_ADDR_CANDIDATE, CANDIDATES_MAX);
+    wr_verdict_end(&c->verdict);
+    step_at(c, wr_env_now(c->env) + WR_AUTONAT_CLIENT_FIRST);
+}
+
+/* ---- verdicts ------------------------------------------------------------------------------------------ */
+
+static struct wr_verdict_world world(struct wr_autonat_client *c)
+{
+    return (struct wr_verdict_world){
+        .networks = networks(c, use_v1(c)),
+        .settled = wr_env_now(c->env) - c->news_at >= WR_AUTONAT_CLIENT_SETTLED,
+        .jitter = (uint32_t)wr_env_random_below(c->env, UINT32_MAX)};
+}
+
+static bool hard(const struct wr_nat_kind *kind)
+{
+    return kind->mapping == WR_NAT_MAP_ADM || kind->mapping == WR_NAT_MAP_APDM;
+}
+
+static enum wr_reachability reach_of(const struct wr_autonat_client *c, unsigned family)
+{
+    const struct wr_nat *nat = wr_swarm_nat(c->sw);
+    unsigned all = 0, no = 0, tried = 0;
+    wr_time now = wr_env_now(c->env), age = c->born_at ? now - c->born_at : 0;
+    for (size_t i = 0; i < c->verdict.count; i++) {
+        const struct wr_verdict_addr *a = &c->verdict.of[i];
+        if (a->family != family)
+            continue;
+        if (a->verdict == WR_ADDR_REACHABLE)
+            return WR_REACH_PUBLIC;
+        all++;
+        no += a->verdict == WR_ADDR_UNREACHABLE;
+        tried += a->count > 0;
+    }
+    if (all && no == all)
+        return WR_REACH_PRIVATE;
+    if (family == 4 && age >= WR_AUTONAT_CLIENT_HARD && (hard(&nat->udp) || hard(&nat->tcp)))
+        return WR_REACH_PRIVATE;
+    return tried && age >= WR_AUTONAT_CLIENT_PRIVATE ? WR_REACH_PRIVATE : WR_REACH_UNKNOWN;
+}
+
+static void say_reach(struct wr_autonat_client *c, unsigned family)
+{
+    static const char *const names[] = {"unknown", "public", "private"};
+    enum wr_reachability reach = reach_of(c, family);
+    if (reach == wr_swarm_reachability(c->sw, family))
+        return;
+    wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "reachability family=%u is=%s", family, names[reach]);
+    wr_swarm_set_reachability(c->sw, family, reach);
+}
+
+static void say_verdict(struct wr_autonat_client *c, const struct wr_verdict_addr *a)
+{
+    static const char *const names[] = {"unknown", "reachable", "unreachable"};
+    struct wr_verdict_tally t;
+    char text[WR_MADDR_TEXT];
+    wr_verdict_count(a, wr_env_now(c->env), &t);
+    wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "verdict addr=%s is=%s reached=%u half=%u failed=%u",
+           wr_maddr_print(wr_maddr_bytes(&a->addr), text, sizeof(text)), names[a->verdict], t.reached, t.half,
+           t.failed);
+    if (wr_addrbook_judge(wr_swarm_addrbook(c->sw), wr_maddr_bytes(&a->addr), a->verdict,
+                          wr_env_now(c->env)))
+        wr_swarm_addrs_changed(c->sw);
+}
+
+static void judge_all(struct wr_autonat_client *c)
+{
+    struct wr_verdict_world w = world(c);
+    for (size_t i = 0; i < c->verdict.count; i++)
+        if (wr_verdict_judge(&c->verdict, i, &w, wr_env_now(c->env)))
+            say_verdict(c, &c->verdict.of[i]);
+    say_reach(c, 4);
+    say_reach(c, 6);
+}
+
+/* ---- questions ----------------------------------------------------------------------------------------- */
+
+static void dispose_probe(struct wr_task *task)
+{
+    wr_free(wr_list_entry(task, struct probe, task));
+}
+
+static void end_probe(struct probe *p)
+{
+    struct wr_autonat_client *c = p->client;
+    struct server *s = find_server(c, &p->server);
+    if (s)
+        s->busy = false;
+    wr_list_remove(&p->node);
+    c->probe_count--;
+    wr_env_dispose(c->env, &p->task, dispose_probe);
+}
+
+static enum wr_verdict_outcome outcome_of(struct probe *p, enum wr_ask_result result)
+{
+    struct wr_autonat_client *c = p->client;
+    switch (result) {
+    case WR_ASK_REACHED:
+    case WR_ASK_BACK_ERROR:
+        /* The nonce is the proof; version 1 has none and its word has to do. */
+        if (p->arrived || (p->v1 && result == WR_ASK_REACHED)) {
+            c->stats.reached++;
+            return WR_VERDICT_REACHED;
+        }
+        c->stats.unproved++;
+        return WR_VERDICT_NOTHING;
+    case WR_ASK_FAILED:
+        c->stats.failed++;
+        return p->arrived ? WR_VERDICT_NOTHING : WR_VERDICT_FAILED;    /* it contradicts itself */
+    case WR_ASK_REFUSED:
+        c->stats.refused++;
+        break;
+    case WR_ASK_BROKEN:
+        c->stats.broken++;
+        break;
+    }
+    return WR_VERDICT_NOTHING;
+}
+
+static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
+{
+    struct probe *p = wr_list_entry(ask, struct probe, ask);
+    struct wr_autonat_client *c = p->client;
+    struct server *s = find_server(c, &p->server);
+    wr_time now = wr_env_now(c->env);
+    enum wr_verdict_outcome outcome = outcome_of(p, result);
+    struct wr_verdict_evidence e = {.net = wr_verdict_network(&p->ip),
+                                    .stranger_wanted = p->stranger_wanted,
+                                    .stranger = p->stranger};
+    /* A dial that failed came from a stranger when the server says so, or is one itself on this transport. */
+    if (outcome == WR_VERDICT_FAILED)
+        e.stranger = ask->stranger || !wr_contacts_known(&c->contacts, &p->ip, p->udp, now);
+    if (outcome == WR_VERDICT_NOTHING && s)
+        s->quiet_until[p->udp] = now + (few(c) ? WR_AUTONAT_CLIENT_QUIET_FEW : WR_AUTONAT_CLIENT_QUIET);
+    int i = wr_verdict_find(&c->verdict, wr_maddr_bytes(&p->addr));
+    end_probe(p);
+    if (i >= 0) {
+        struct wr_verdict_world w = world(c);
+        if (wr_verdict_note(&c->verdict, (size_t)i, &e, outcome, &w, now))
+            say_verdict(c, &c->verdict.of[i]);
+        judge_all(c);
+    }
+    step_at(c, now);
+}
+
+static bool rested(const struct wr_autonat_client *c, const struct server *s, bool doubtful, wr_time now)
+{
+    return !s->asked_at ||
+           now - s->asked_at >=
+               (doubtful && few(c) ? WR_AUTONAT_CLIENT_AGAIN_FEW : WR_AUTONAT_CLIENT_AGAIN);
+}
+
+/* The server to ask about address i, longest unasked first; NULL: nobody now, *later says when to look again. */
+static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verdict_wish *wish, wr_time *later)
+{
+    const struct wr_verdict_addr *a = &c->verdict.of[i];
+    struct server *best = NULL;
+    struct wr_addr at;
+    bool doubtful = a->verdict == WR_ADDR_UNKNOWN || a->round_at;
+    wr_time now = wr_env_now(c->env);
+    (void)wr_maddr_addr(wr_maddr_bytes(&a->addr), &at);
+    *later = now + NOBODY_LEFT;
+    for (size_t k = 0; k < c->server_count; k++) {
+        struct server *s = &c->servers[k];
+        if (!usable(c, s) || s->quiet_until[a->udp] > now || wr_ip_equal(&s->ip, &at.ip))
+            continue;
+        enum wr_verdict_wish w = wr_verdict_wants(&c->verdict, i, &s->net, s->delegates && s->v2, now);
+        if (w == WR_VERDICT_NOT)
+            continue;
+        if (s->busy || !rested(c, s, doubtful, now)) {
+            *later = doubtful ? now + WR_SEC : *later;
+            continue;
+        }
+        if (!best || s->asked_at < best->asked_at) {
+            best = s;
+            *wish = w;
+        }
+    }
+    return best;
+}
+
+/* False: it could not even be asked. */
+static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr_verdict_wish wish)
+{
+    const struct wr_verdict_addr *a = &c->verdict.of[i];
+    struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
+    struct probe *p = conn && !conn->limited ? wr_alloc(sizeof(*p)) : NULL;
+    bool v1 = use_v1(c);
+    s->asked_at = wr_env_now(c->env);
+    if (!p)
+        return false;
+    p->client = c;
+    p->addr = a->addr;
+    p->udp = a->udp;
+    p->server = s->peer;
+    p->ip = conn->remote.ip;
+    p->via = conn->remote;
+    p->v1 = v1;
+    p->stranger_wanted = wish == WR_VERDICT_STRANGER;
+    wr_env_random(c->env, &p->nonce, sizeof(p->nonce));
+    struct wr_ask_question q = {.addr = &p->addr,
+                                .nonce = p->nonce,
+                                .stranger = p->stranger_wanted,
+                                .peer = v1 ? wr_swarm_self(c->sw) : NULL};
+    if (wr_ask_start(&p->ask, c->env, conn, v1 ? WR_AUTONAT_V1 : WR_AUTONAT_REQUEST, &q, on_answer) != 0) {
+        wr_free(p);
+        return false;
+    }
+    wr_list_append(&c->probes, &p->node);
+    c->probe_count++;
+    s->busy = true;
+    c->stats.asked++;
+    c->stats.asked_v1 += v1;
+    wr_verdict_asked(&c->verdict, i, wr_env_now(c->env));
+    return true;
+}
+
+static void step(struct wr_timer *timer)
+{
+    struct wr_autonat_client *c = wr_list_entry(timer, struct wr_autonat_client, timer);
+    wr_time now = wr_env_now(c->env), later;
+    enum wr_verdict_wish wish = WR_VERDICT_NOT;
+    size_t from = 0;
+    for (int i; c->probe_count < WR_AUTONAT_CLIENT_PROBES &&
+                (i = wr_verdict_due(&c->verdict, from, now)) >= 0;) {
+        struct server *s = choose(c, (size_t)i, &wish, &later);
+        if (!s) {
+            wr_verdict_postpone(&c->verdict, (size_t)i, later);
+            continue;
+        }
+        if (!ask(c, (size_t)i, s, wish))
+            s->quiet_until[c->verdict.of[i].udp] = now + WR_AUTONAT_CLIENT_AGAIN;
+        /* Addresses take turns. */
+        from = (size_t)i + 1 < c->verdict.count ? (size_t)i + 1 : 0;
+    }
+    judge_all(c);
+    /* With all places taken an answer is waited for. */
+    if (c->probe_count < WR_AUTONAT_CLIENT_PROBES && wr_verdict_next(&c->verdict))
+        step_at(c, wr_verdict_next(&c->verdict));
+    if (c->born_at && now - c->born_at < WR_AUTONAT_CLIENT_PRIVATE)
+        step_at(c, now + WR_SEC);
+}
+
+static void step_at(struct wr_autonat_client *c, wr_time at)
+{
+    if (!wr_timer_running(&c->timer) || at < c->timer.at)
+        wr_timer_start(c->env, &c->timer, at, step);
+}
+
+/* ---- what happens around us ------------------------------------------------------------------------------ */
+
+/* Dials that came to nothing sent packets, too, and so did the losers of those that succeeded. */
+static void note_dials(struct wr_autonat_client *c, const struct wr_peerid *peer)
+{
+    struct wr_dial_report reports[REPORTS_MAX];
+    size_t count = wr_swarm_dial_report(c->sw, peer, reports, REPORTS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        struct wr_bytes addr = wr_maddr_bytes(&reports[i].addr);
+        struct wr_addr to;
+        if (wr_maddr_addr(addr, &to))
+            wr_contacts_sent(&c->contacts, &to.ip, wr_maddr_kind(addr) == WR_MADDR_QUIC, wr_env_now(c->env));
+    }
+}
+
+static void on_opened(struct wr_autonat_client *c, const struct wr_conn *conn)
+{
+    if (conn->limited)
+        return;
+    wr_contacts_opened(&c->contacts, &conn->remote.ip, conn->udp, !conn->outbound, conn->id,
+                       wr_env_now(c->env));
+    if (!conn->outbound)
+        wr_autonat_client_back_conn(c, conn);
+}
+
+static uint64_t hash_listening(const struct wr_autonat_client *c)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
+    uint64_t sum = 1;
+    for (size_t i = 0; i < book->count; i++) {
+        struct wr_bytes b = wr_maddr_bytes(&book->of[i].addr);
+        struct wr_addr at;
+        uint64_t h = 0xcbf29ce484222325u;    /* FNV-1a: all of it is our own */
+        if (book->of[i].source != WR_ADDR_LISTEN || !wr_maddr_addr(b, &at) || at.ip.family != 4)
+            continue;
+        for (size_t k = 0; k < b.len; k++)
+            h = (h ^ b.ptr[k]) * 0x100000001b3u;
+        sum += h;
+    }
+    return sum;
+}
+
+static void keep_contact(struct wr_conn *conn, void *arg)
+{
+    struct wr_autonat_client *c = arg;
+    if (!conn->limited)
+        wr_contacts_opened(&c->contacts, &conn->remote.ip, conn->udp, false, conn->id, wr_env_now(c->env));
+}
+
+/* Another network: nothing that was found out holds any more. */
+static void reset(struct wr_autonat_client *c)
+{
+    struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
+    wr_time now = wr_env_now(c->env);
+    bool changed = false;
+    for (size_t i = 0; i < c->verdict.count; i++)
+        changed |= wr_addrbook_judge(book, wr_maddr_bytes(&c->verdict.of[i].addr), WR_ADDR_UNKNOWN, now);
+    wr_verdict_reset(&c->verdict);
+    wr_contacts_clear(&c->contacts);
+    wr_swarm_each(c->sw, keep_contact, c);
+    c->born_at = wr_autonat_client_servers(c) ? now : 0;
+    c->news_at = now;
+    for (size_t i = 0; i < c->server_count; i++)
+        c->servers[i].quiet_until[0] = c->servers[i].quiet_until[1] = c->servers[i].asked_at = 0;
+    say_reach(c, 4);
+    say_reach(c, 6);
+    if (changed)
+        wr_swarm_addrs_changed(c->sw);
+}
+
+static void on_addrs(struct wr_autonat_client *c)
+{
+    uint64_t listening = hash_listening(c);
+    if (listening != c->listening)
+        reset(c);
+    c->listening = listening;
+    sync(c);
+}
+
+static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    struct wr_autonat_client *c = wr_list_entry(watch, struct wr_autonat_client, watch);
+    switch (event->type) {
+    case WR_SWARM_OPENED:
+        on_opened(c, event->conn);
+        break;
+    case WR_SWARM_CLOSED:
+        if (!event->conn->limited)
+            wr_contacts_closed(&c->contacts, &event->conn->remote.ip, event->conn->udp, wr_env_now(c->env));
+        break;
+    case WR_SWARM_IDENTIFIED:
+        note_dials(c, event->peer);
+        consider(c, event->peer);
+        break;
+    case WR_SWARM_PEER_CHANGED:
+    case WR_SWARM_DISCONNECTED:
+        consider(c, event->peer);
+        break;
+    case WR_SWARM_DIAL_FAILED:
+        note_dials(c, event->peer);
+        break;
+    case WR_SWARM_ADDRS:
+        on_addrs(c);
+        break;
+    case WR_SWARM_NETWORK_CHANGED:
+        reset(c);
+        sync(c);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------- */
+
+static void open_already(struct wr_conn *conn, void *arg)
+{
+    struct wr_autonat_client *c = arg;
+    on_opened(c, conn);
+    if (conn->identified)
+        consider(c, &conn->peer);
+}
+
+struct wr_autonat_client *wr_autonat_client_create(struct wr_swarm *sw)
+{
+    struct wr_autonat_client *c = wr_alloc(sizeof(*c));
+    if (!c)
+        return NULL;
+    c->sw = sw;
+    c->env = wr_swarm_env(sw);
+    wr_list_init(&c->probes);
+    wr_list_init(&c->backs);
+    c->watch.on_event = on_event;
+    wr_swarm_watch(sw, &c->watch);
+    if (wr_autonat_client_back_start(c) != 0) {
+        wr_autonat_client_destroy(c);
+        return NULL;
+    }
+    c->listening = hash_listening(c);
+    wr_swarm_each(sw, open_already, c);
+    sync(c);
+    return c;
+}
+
+void wr_autonat_client_destroy(struct wr_autonat_client *c)
+{
+    if (!c)
+        return;
+    wr_swarm_unwatch(&c->watch);
+    wr_autonat_client_back_stop(c);
+    while (!wr_list_empty(&c->probes)) {
+        struct probe *p = wr_list_entry(c->probes.next, struct probe, node);
+        wr_ask_cancel(&p->ask);
+        end_probe(p);
+    }
+    wr_timer_stop(c->env, &c->timer);
+    wr_contacts_clear(&c->contacts);
+    wr_free(c);
+}
+
+bool wr_autonat_client_tally(const struct wr_autonat_client *c, struct wr_bytes addr,
+                             struct wr_verdict_tally *out)
+{
+    int i = wr_verdict_find(&c->verdict, addr);
+    *out = (struct wr_verdict_tally){0};
+    if (i < 0)
+        return false;
+    wr_verdict_count(&c->verdict.of[i], wr_env_now(c->env), out);
+    return true;
+}
+
+void wr_autonat_client_stats(const struct wr_autonat_client *c, struct wr_autonat_client_stats *out)
+{
+    *out = c->stats;
+}

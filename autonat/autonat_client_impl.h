@@ -1,0 +1,59 @@
+/* autonat_client_impl.h - the inside of the service: autonat_client.c knows servers, asks and judges,
+ * autonat_client_back.c takes the dial-backs. Service, private to these two. */
+#ifndef WR_AUTONAT_CLIENT_IMPL_H
+#define WR_AUTONAT_CLIENT_IMPL_H
+
+#include "autonat/ask.h"
+#include "autonat/autonat_client.h"
+#include "autonat/contacts.h"
+
+struct server {
+    struct wr_peerid peer;
+    struct wr_ip ip, net;
+    bool connected, v1, v2, delegates;
+    bool busy;              /* a question of ours is there */
+    wr_time asked_at;       /* 0: never */
+    wr_time quiet_until[2]; /* it refused, or makes no sense: about TCP, UDP (go without UDP refuses QUIC) */
+};
+
+/* One question under way. */
+struct probe {
+    struct wr_list node;
+    struct wr_autonat_client *client;
+    struct wr_ask ask;
+    struct wr_maddr addr;
+    struct wr_peerid server;
+    struct wr_ip ip;          /* the server's */
+    struct wr_addr via;       /* our connection's other end */
+    bool udp, v1, over;
+    uint64_t nonce;
+    bool arrived;             /* the nonce came, or (version 1) a connection from the server */
+    bool stranger;            /* from where nothing had come before */
+    bool stranger_wanted;
+    struct wr_task task;      /* disposal */
+};
+
+struct wr_autonat_client {
+    struct wr_swarm *sw;
+    struct wr_env *env;
+    struct wr_swarm_watch watch;
+    struct wr_verdict verdict;
+    struct wr_contacts contacts;
+    struct server servers[WR_AUTONAT_CLIENT_SERVERS];
+    size_t server_count;
+    struct wr_list probes, backs;
+    size_t probe_count, back_count;
+    struct wr_timer timer;
+    wr_time news_at;          /* a server in a new network turned up */
+    wr_time born_at;          /* the first server since the last reset; 0: none yet */
+    uint64_t listening;       /* of the IPv4 addresses that we listen on: a hash */
+    struct wr_autonat_client_stats stats;
+};
+
+/* autonat_client_back.c */
+int wr_autonat_client_back_start(struct wr_autonat_client *c);    /* 0, WR_ELIMIT */
+void wr_autonat_client_back_stop(struct wr_autonat_client *c);
+/* A connection came in: version 1 brings nothing else. */
+void wr_autonat_client_back_conn(struct wr_autonat_client *c, const struct wr_conn *conn);
+
+#endif
