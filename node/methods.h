@@ -9,6 +9,8 @@
 #include "transport/kv.h"
 #include "transport/swarm.h"
 
+struct wr_autonat_client;
+struct wr_autonat_server;
 struct wr_dht;
 struct wr_identify;
 struct wr_perf;
@@ -21,6 +23,8 @@ struct wr_methods_options {
     struct wr_control *control;
     struct wr_swarm *swarm;
     struct wr_identify *identify;        /* or NULL */
+    struct wr_autonat_client *autonat;   /* or NULL */
+    struct wr_autonat_server *autonat_server; /* or NULL */
     struct wr_dht *dht[WR_METHODS_DHTS]; /* the first NULL: off */
     struct wr_perf *perf;                /* or NULL */
     struct wr_kv *kv;                    /* keeps allow and block rules; or NULL */

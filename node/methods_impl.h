@@ -45,6 +45,9 @@ void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out); /* Prom
 /* methods_table.c: what status and metrics say of the DHT; and whether it has a peer, or is off. */
 void wr_methods_pack_dht(const struct wr_methods *m, struct wr_pack *p);
 void wr_methods_dht_metrics(const struct wr_methods *m, struct wr_buf *out);
+/* methods_nat.c: the same of being reached and of the NAT. */
+void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p);
+void wr_methods_nat_metrics(const struct wr_methods *m, struct wr_buf *out);
 bool wr_methods_dht_ready(const struct wr_methods *m);
 /* methods_dht.c: true when the DHT is off, and the call failed for it. */
 bool wr_methods_dht_off(const struct wr_methods *m, struct wr_call *call);

@@ -7,35 +7,6 @@
 
 /* ---- status */
 
-static const char *verdict_name(enum wr_addr_verdict verdict)
-{
-    static const char *const names[] = {"unknown", "reachable", "unreachable"};
-    return names[verdict];
-}
-
-static const char *source_name(enum wr_addr_source source)
-{
-    static const char *const names[] = {"listen", "observed", "mapped", "relayed", "configured", "candidate"};
-    return names[source];
-}
-
-void wr_methods_pack_addresses(const struct wr_methods *m, struct wr_pack *p)
-{
-    const struct wr_addrbook *book = wr_swarm_addrbook(m->o.swarm);
-    char text[WR_MADDR_TEXT];
-    wr_pack_array(p, "addresses");
-    for (size_t i = 0; i < book->count; i++) {
-        const struct wr_own_addr *own = &book->of[i];
-        wr_pack_map(p, NULL);
-        wr_pack_text(p, "addr", wr_maddr_print(wr_maddr_bytes(&own->addr), text, sizeof(text)));
-        wr_pack_text(p, "source", source_name(own->source));
-        wr_pack_text(p, "verdict", verdict_name(own->verdict));
-        wr_pack_u64(p, "since_ms", (uint64_t)((wr_env_now(m->env) - own->since) / WR_MSEC));
-        wr_pack_end(p);
-    }
-    wr_pack_end(p);
-}
-
 static void pack_listening(const struct wr_methods *m, struct wr_pack *p)
 {
     struct wr_maddr listening[WR_ADDRBOOK_MAX];
@@ -45,18 +16,6 @@ static void pack_listening(const struct wr_methods *m, struct wr_pack *p)
     for (size_t i = 0; i < count; i++)
         wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&listening[i]), text, sizeof(text)));
     wr_pack_end(p);
-}
-
-/* One word and what stands behind it. */
-static const char *reachable(const struct wr_methods *m)
-{
-    const struct wr_addrbook *book = wr_swarm_addrbook(m->o.swarm);
-    if (wr_addrbook_public(book))
-        return "yes";
-    for (size_t i = 0; i < book->count; i++)
-        if (book->of[i].verdict == WR_ADDR_UNREACHABLE)
-            return "no";
-    return "unknown";
 }
 
 static void pack_limits(const struct wr_methods *m, struct wr_pack *p)
@@ -151,9 +110,8 @@ static void on_status(void *arg, struct wr_call *call, struct wr_params *params)
     wr_pack_text(p, "network", wr_config_get(m->o.config, WR_CONFIG_NETWORK));
     wr_pack_bool(p, "private", *wr_config_get(m->o.config, WR_CONFIG_PSK) != '\0');
     wr_pack_text(p, "data", wr_config_get(m->o.config, WR_CONFIG_DATA));
-    wr_pack_text(p, "reachable", reachable(m));
+    wr_methods_pack_nat(m, p);
     pack_listening(m, p);
-    wr_methods_pack_addresses(m, p);
     pack_peer_counts(p, &totals);
     wr_pack_u64(p, "streams", totals.streams);
     wr_pack_u64(p, "bytes_in", totals.bytes_in);

@@ -106,6 +106,7 @@ void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out)
     limits(m, out);
     if (m->o.identify)
         identify(m, out);
+    wr_methods_nat_metrics(m, out);
     wr_methods_dht_metrics(m, out);
     if (!m->o.kv)
         return;

@@ -1,5 +1,7 @@
 #include "node/node.h"
 
+#include "autonat/autonat_client.h"
+#include "autonat/autonat_server.h"
 #include "dht/dht.h"
 #include "identify/identify.h"
 #include "identify/ping.h"
@@ -45,6 +47,8 @@ struct wr_node {
     struct wr_swarm_watch watch;
     struct wr_pong *pong;
     struct wr_identify *identify;
+    struct wr_autonat_server *autonat_server;
+    struct wr_autonat_client *autonat;
     struct wr_perf *perf;
     struct wr_mdns *mdns;
     struct wr_dht *dht[WR_METHODS_DHTS];
@@ -271,13 +275,17 @@ static int start_services(struct wr_node *n)
     struct wr_identify_options identify = {.swarm = n->swarm, .next_seq = next_seq, .arg = n};
     n->pong = wr_pong_create(n->swarm);
     n->identify = wr_identify_create(&identify);
+    n->autonat_server = wr_autonat_server_create(n->swarm);
+    n->autonat = wr_autonat_client_create(n->swarm);
     n->perf = wr_perf_create(n->swarm);
     n->watch.on_event = on_event;
     wr_swarm_watch(n->swarm, &n->watch);
     wr_timer_start(n->env, &n->saved_timer,
                    wr_env_now(n->env) + (wr_time)wr_env_random_below(n->env, (uint64_t)SAVED_JITTER),
                    on_saved_timer);
-    return n->pong && n->identify && n->perf && set_perf(n) == 0 ? start_mdns(n) : WR_ELIMIT;
+    if (!n->pong || !n->identify || !n->autonat_server || !n->autonat || !n->perf || set_perf(n) != 0)
+        return WR_ELIMIT;
+    return start_mdns(n);
 }
 
 static int start_network(struct wr_node *n, char err[static WR_NODE_ERROR])
@@ -378,6 +386,8 @@ static int start_control(struct wr_node *n, char err[static WR_NODE_ERROR])
         struct wr_methods_options methods = {.control = n->control,
                                              .swarm = n->swarm,
                                              .identify = n->identify,
+                                             .autonat = n->autonat,
+                                             .autonat_server = n->autonat_server,
                                              .dht = {n->dht[0], n->dht[1]},
                                              .perf = n->perf,
                                              .kv = n->kv,
@@ -492,6 +502,8 @@ void wr_node_destroy(struct wr_node *n)
     for (size_t i = 0; i < WR_METHODS_DHTS; i++)
         wr_dht_destroy(n->dht[i]);
     wr_perf_destroy(n->perf);
+    wr_autonat_client_destroy(n->autonat);
+    wr_autonat_server_destroy(n->autonat_server);
     wr_identify_destroy(n->identify);
     wr_pong_destroy(n->pong);
     wr_swarm_unwatch(&n->watch);

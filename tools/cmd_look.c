@@ -4,6 +4,7 @@
 
 #include "transport/err.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,17 +41,49 @@ static bool json_rows(const struct cli *cli, const msgpack_object *rows, uint32_
 
 /* ---- status */
 
+/* Who said so: networks of the servers that tried the address. */
+static const char *status_votes(const msgpack_object *row, char out[static 64])
+{
+    uint64_t yes = print_u64(row, "confirmed_by"), half = print_u64(row, "half_confirmed_by");
+    uint64_t no = print_u64(row, "refuted_by");
+    out[0] = '\0';
+    if (yes || half || no)
+        (void)snprintf(out, 64, ", tried by %" PRIu64 ": %" PRIu64 " got through", yes + half + no,
+                       yes + half);
+    return out;
+}
+
 static void status_addresses(const msgpack_object *status)
 {
-    char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT];
+    char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT], votes[64];
     uint32_t count;
     const msgpack_object *rows = print_array(status, "addresses", &count);
     for (uint32_t i = 0; i < count; i++)
-        (void)printf("%-11s %-52s %s, %s\n", i ? "" : "addresses",
+        (void)printf("%-11s %-52s %s, %s%s\n", i ? "" : "addresses",
                      print_text(&rows[i], "addr", addr), print_text(&rows[i], "verdict", verdict),
-                     print_text(&rows[i], "source", source));
+                     print_text(&rows[i], "source", source), status_votes(&rows[i], votes));
     if (!count)
         (void)puts("addresses   none");
+}
+
+static void status_kind(const msgpack_object *nat, const char *name, const char *title)
+{
+    const msgpack_object *kind = wr_rpc_find(nat, name);
+    char mapping[PRINT_TEXT], filtering[PRINT_TEXT], alloc[PRINT_TEXT];
+    if (!kind || !print_u64(kind, "samples"))
+        return;
+    (void)printf("nat %-7s mapping %s, filtering %s, ports %s\n", title,
+                 print_text(kind, "mapping", mapping), print_text(kind, "filtering", filtering),
+                 print_text(kind, "allocation", alloc));
+}
+
+static void status_nat(const msgpack_object *status)
+{
+    const msgpack_object *nat = wr_rpc_find(status, "nat");
+    if (!nat)
+        return;
+    status_kind(nat, "udp", "UDP");
+    status_kind(nat, "tcp", "TCP");
 }
 
 static void status_peers(const msgpack_object *status)
@@ -130,13 +163,15 @@ static int run_status(struct cli *cli)
         print_json_line(status);
         return finish(&c, &reply);
     }
-    char text[PRINT_TEXT], other[PRINT_TEXT], uptime[32];
+    char text[PRINT_TEXT], other[PRINT_TEXT], six[PRINT_TEXT], uptime[32];
     (void)printf("peer        %s\n", print_text(status, "peer", text));
     (void)printf("version     %s, up %s\n", print_text(status, "version", text),
                  print_duration(print_u64(status, "uptime_ms"), uptime));
     (void)printf("network     %s%s\n", print_text(status, "network", text),
                  print_bool(status, "private") ? ", private" : "");
-    (void)printf("reachable   %s\n", print_text(status, "reachable", text));
+    (void)printf("reachable   %s (IPv4 %s, IPv6 %s)\n", print_text(status, "reachable", text),
+                 print_text(status, "reachable4", other), print_text(status, "reachable6", six));
+    status_nat(status);
     (void)printf("limits      %s\n", print_text(status, "limits_knob", other));
     status_addresses(status);
     status_peers(status);

@@ -1,0 +1,173 @@
+/* What status and metrics say of being reached: verdicts, and the NAT in front of us. */
+#include "node/methods_impl.h"
+
+#include "autonat/autonat_client.h"
+#include "autonat/autonat_server.h"
+
+#include <inttypes.h>
+
+/* ---- status */
+
+static const char *source_name(enum wr_addr_source source)
+{
+    static const char *const names[] = {"listen",  "observed",   "mapped",
+                                        "relayed", "configured", "candidate"};
+    return names[source];
+}
+
+static void pack_address(const struct wr_methods *m, struct wr_pack *p, const struct wr_own_addr *own)
+{
+    static const char *const verdicts[] = {"unknown", "reachable", "unreachable"};
+    struct wr_verdict_tally tally;
+    char text[WR_MADDR_TEXT];
+    wr_pack_map(p, NULL);
+    wr_pack_text(p, "addr", wr_maddr_print(wr_maddr_bytes(&own->addr), text, sizeof(text)));
+    wr_pack_text(p, "source", source_name(own->source));
+    wr_pack_text(p, "verdict", verdicts[own->verdict]);
+    wr_pack_u64(p, "since_ms", (uint64_t)((wr_env_now(m->env) - own->since) / WR_MSEC));
+    if (m->o.autonat && wr_autonat_client_tally(m->o.autonat, wr_maddr_bytes(&own->addr), &tally)) {
+        wr_pack_u64(p, "confirmed_by", tally.reached);
+        wr_pack_u64(p, "half_confirmed_by", tally.half);
+        wr_pack_u64(p, "refuted_by", tally.failed);
+    }
+    wr_pack_end(p);
+}
+
+void wr_methods_pack_addresses(const struct wr_methods *m, struct wr_pack *p)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(m->o.swarm);
+    wr_pack_array(p, "addresses");
+    for (size_t i = 0; i < book->count; i++)
+        pack_address(m, p, &book->of[i]);
+    wr_pack_end(p);
+}
+
+/* One word and what stands behind it. */
+static const char *reachable(const struct wr_methods *m)
+{
+    if (wr_addrbook_public(wr_swarm_addrbook(m->o.swarm)))
+        return "yes";
+    return wr_swarm_reachability(m->o.swarm, 0) == WR_REACH_PRIVATE ? "no" : "unknown";
+}
+
+static const char *answer(enum wr_nat_answer a)
+{
+    static const char *const names[] = {"unknown", "no", "yes"};
+    return names[a];
+}
+
+static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char *name,
+                      const struct wr_nat_kind *kind)
+{
+    static const char *const mappings[] = {"unknown", "none", "endpoint-independent",
+                                           "address-dependent", "address-and-port-dependent"};
+    static const char *const filterings[] = {"unknown", "endpoint-independent", "address-dependent",
+                                             "address-and-port-dependent"};
+    static const char *const allocs[] = {"unknown", "preserving", "sequential", "block", "random"};
+    wr_pack_map(p, name);
+    wr_pack_text(p, "mapping", mappings[kind->mapping]);
+    wr_pack_text(p, "filtering", filterings[kind->filtering]);
+    wr_pack_text(p, "allocation", allocs[kind->alloc]);
+    if (kind->alloc == WR_NAT_ALLOC_SEQUENTIAL)
+        wr_pack_i64(p, "step", kind->step);
+    wr_pack_text(p, "pooling", answer(kind->pooling));
+    wr_pack_text(p, "hairpin", answer(kind->hairpin));
+    if (kind->last_port) {
+        wr_pack_u64(p, "last_port", kind->last_port);
+        wr_pack_u64(p, "last_port_ms",
+                    (uint64_t)((wr_env_now(m->env) - kind->last_port_at) / WR_MSEC));
+        wr_pack_u64(p, "port_lo", kind->port_lo);
+        wr_pack_u64(p, "port_hi", kind->port_hi);
+    }
+    if (kind->lifetime)
+        wr_pack_u64(p, "lifetime_ms", (uint64_t)(kind->lifetime / WR_MSEC));
+    wr_pack_u64(p, "samples", kind->samples);
+    wr_pack_end(p);
+}
+
+void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p)
+{
+    static const char *const reach[] = {"unknown", "yes", "no"};
+    const struct wr_nat *nat = wr_swarm_nat(m->o.swarm);
+    char text[WR_ADDR_TEXT];
+    wr_pack_text(p, "reachable", reachable(m));
+    wr_pack_text(p, "reachable4", reach[wr_swarm_reachability(m->o.swarm, 4)]);
+    wr_pack_text(p, "reachable6", reach[wr_swarm_reachability(m->o.swarm, 6)]);
+    wr_methods_pack_addresses(m, p);
+    wr_pack_map(p, "nat");
+    if (nat->external.family) {
+        wr_ip_print(&nat->external, text);
+        wr_pack_text(p, "external", text);
+    }
+    if (nat->layers)
+        wr_pack_u64(p, "layers", nat->layers);
+    pack_kind(m, p, "udp", &nat->udp);
+    pack_kind(m, p, "tcp", &nat->tcp);
+    wr_pack_end(p);
+    if (m->o.autonat)
+        wr_pack_u64(p, "autonat_servers", wr_autonat_client_servers(m->o.autonat));
+}
+
+/* ---- metrics */
+
+struct series {
+    const char *label;
+    uint64_t v;
+};
+
+static void family(struct wr_buf *out, const char *name, const char *help, const char *label,
+                   const struct series *series, size_t count)
+{
+    wr_buf_printf(out, "# HELP warren_%s %s\n# TYPE warren_%s counter\n", name, help, name);
+    for (size_t i = 0; i < count; i++)
+        wr_buf_printf(out, "warren_%s{%s=\"%s\"} %" PRIu64 "\n", name, label, series[i].label,
+                      series[i].v);
+}
+
+#define COUNT(series) (sizeof(series) / sizeof((series)[0]))
+
+static void client_metrics(const struct wr_methods *m, struct wr_buf *out)
+{
+    struct wr_autonat_client_stats s;
+    wr_autonat_client_stats(m->o.autonat, &s);
+    const struct series asked[] = {{"2", s.asked - s.asked_v1}, {"1", s.asked_v1}};
+    const struct series answers[] = {{"reached", s.reached}, {"failed", s.failed},
+                                     {"refused", s.refused}, {"broken", s.broken},
+                                     {"unproved", s.unproved}};
+    const struct series backs[] = {
+        {"ours", s.dial_backs}, {"stranger", s.strangers}, {"stray", s.strays}};
+    family(out, "autonat_asked_total", "Questions to AutoNAT servers.", "version", asked, COUNT(asked));
+    family(out, "autonat_answers_total", "What they said.", "answer", answers, COUNT(answers));
+    family(out, "autonat_dial_backs_total", "Dial-backs that came in.", "kind", backs, COUNT(backs));
+}
+
+static void server_metrics(const struct wr_methods *m, struct wr_buf *out)
+{
+    struct wr_autonat_server_stats s;
+    wr_autonat_server_stats(m->o.autonat_server, &s);
+    const struct series served[] = {{"request", s.requests},     {"request_v1", s.requests_v1},
+                                    {"rejected", s.rejected},    {"refused", s.refused},
+                                    {"dialled", s.dialled},      {"reached", s.reached},
+                                    {"delegated", s.delegated},  {"for_others", s.for_others},
+                                    {"broken", s.broken}};
+    family(out, "autonat_served_total", "What others asked of our AutoNAT server.", "kind", served,
+           COUNT(served));
+}
+
+void wr_methods_nat_metrics(const struct wr_methods *m, struct wr_buf *out)
+{
+    const unsigned families[] = {4, 6};
+    wr_buf_put_cstr(out, "# HELP warren_reachability 1 public, -1 private, 0 not known.\n"
+                         "# TYPE warren_reachability gauge\n");
+    for (size_t i = 0; i < 2; i++) {
+        enum wr_reachability r = wr_swarm_reachability(m->o.swarm, families[i]);
+        wr_buf_printf(out, "warren_reachability{family=\"%u\"} %d\n", families[i],
+                      r == WR_REACH_PUBLIC    ? 1
+                      : r == WR_REACH_PRIVATE ? -1
+                                              : 0);
+    }
+    if (m->o.autonat)
+        client_metrics(m, out);
+    if (m->o.autonat_server)
+        server_metrics(m, out);
+}
