@@ -1,0 +1,63 @@
+/* plan.h - which addresses of ours a peer is to punch towards, by what is known of our NAT. Value: a pure
+ * function of candidates, NAT and attempt, and so a table of its tests.
+ * Addresses go into the ordinary list of DCUtR (libp2p relay/DCUtR.md allows predicted ones), so all this
+ * works against peers that know nothing of it.
+ *
+ * Behind a mapping that depends on the remote endpoint (RFC 4787: ADM, APDM) the port that somebody saw is
+ * worth nothing to anybody else. If the NAT keeps our port it is that one; if it counts, the next ones are
+ * named in the order in which our own packets will use them up: nothing else may be sent on the way, or the
+ * count is off. So such a node spends one transport in an attempt. If the ports are random, what was seen is
+ * named all the same: the peer's NAT may let us in from any port.
+ *
+ *   attempt   ours
+ *   1st       public addresses, IPv6, predicted ports of QUIC
+ *   2nd       and private ones, if the peer has our external address; predicted ports of TCP
+ *   3rd       as the first, with predicted ports further on */
+#ifndef WR_PLAN_H
+#define WR_PLAN_H
+
+#include "dcutr/dcutr_msg.h"
+#include "transport/addrbook.h"
+#include "transport/nat.h"
+
+#define WR_PLAN_ATTEMPTS    3       /* DCUtR.md: "up to three" */
+#define WR_PLAN_PREDICTED   8       /* ports named at most; lab notes 5: 8 of UDP, fewer of TCP */
+#define WR_PLAN_PREDICT_TCP 4
+#define WR_PLAN_PRIVATE_MAX 4       /* private addresses named, and tried; nat sheet 12.5 */
+#define WR_PLAN_STALE       (10 * WR_MIN)    /* an older port tells nothing of the next; ours */
+
+enum wr_plan_trick {
+    WR_PLAN_PLAIN,
+    WR_PLAN_PREDICT,    /* predicted ports are among them */
+    WR_PLAN_SITE,       /* private addresses are */
+};
+
+struct wr_plan_input {
+    const struct wr_own_addr *own;    /* the address book */
+    size_t count;
+    const struct wr_policy *policy;   /* what counts as public; may be NULL */
+    const struct wr_nat *nat;
+    unsigned attempt;                 /* from 0 */
+    bool same_external;               /* the peer is behind our external address */
+    wr_time now;
+};
+
+struct wr_plan {
+    struct wr_maddr addrs[WR_DCUTR_ADDRS_MAX];    /* best first */
+    size_t count;
+    enum wr_plan_trick trick;
+    bool tcp, quic;                   /* what of the peer's we dial in this attempt: a counting NAT must not be
+                                         made to count for nothing */
+};
+
+void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *out);
+
+/* Whether one of the peer's addresses has the external address that ours have: then we are behind one NAT. */
+bool wr_plan_same_external(const struct wr_plan *ours, const struct wr_maddr *theirs, size_t count);
+/* Whether nothing can come of it: our ports are random, and the peer's list shows a port for each of its
+ * observers, so that neither side can tell the other where to send. */
+bool wr_plan_hopeless(const struct wr_nat *nat, const struct wr_maddr *theirs, size_t count);
+
+const char *wr_plan_trick_name(enum wr_plan_trick trick);    /* "plain", "predict", "site" */
+
+#endif
