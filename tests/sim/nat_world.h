@@ -91,7 +91,8 @@ static inline void site_host(struct site *s, struct sim *sim, enum kind kind, ui
     s->host = sim_host_add(sim, &host);
 }
 
-static inline void site_swarm(struct site *s, uint8_t seed)
+/* with: 1 TCP, 2 QUIC, 3 both. */
+static inline void site_swarm_with(struct site *s, uint8_t seed, unsigned with)
 {
     uint8_t bytes[WR_ED25519_SEED] = {seed, 77};
     struct wr_addr any = {.ip.family = 4, .port = PORT};
@@ -102,10 +103,17 @@ static inline void site_swarm(struct site *s, uint8_t seed)
     s->swarm = wr_swarm_create(
         &(struct wr_swarm_options){.env = s->env, .limits = &s->limits, .identity = &s->key});
     assert_non_null(s->swarm);
-    for (int quic = 0; quic < 2; quic++) {
+    for (unsigned quic = 0; quic < 2; quic++) {
+        if (!(with & (1u << quic)))
+            continue;
         assert_int_equal(wr_maddr_from_addr(&any, quic, &at), 0);
         assert_int_equal(wr_swarm_listen(s->swarm, wr_maddr_bytes(&at)), 0);
     }
+}
+
+static inline void site_swarm(struct site *s, uint8_t seed)
+{
+    site_swarm_with(s, seed, 3);
 }
 
 static inline void site_start(struct site *s, struct sim *sim, enum kind kind, uint8_t seed)

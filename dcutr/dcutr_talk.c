@@ -1,0 +1,389 @@
+/* One attempt, from the first message to the punch's end:
+ *
+ *   B   talk_start: CONNECT >  CONNECTING  < CONNECT: SYNC >   PUNCHING -> PAUSE, next attempt -> RESTING
+ *   A   talk_accept: ASKED  < CONNECT: CONNECT >  ANSWERED  < SYNC   PUNCHING -> as before */
+#include "dcutr/dcutr_impl.h"
+
+#include <string.h>
+
+#define PRIVATE_MAX WR_PLAN_PRIVATE_MAX
+
+static const char *const offer[] = {WR_DCUTR_NAME, NULL};
+
+static struct wr_dcutr_peer *of_msg(struct wr_msg *m)
+{
+    return wr_list_entry(m, struct wr_dcutr_peer, msg);
+}
+
+static wr_time now_of(const struct wr_dcutr_peer *p)
+{
+    return wr_env_now(p->d->env);
+}
+
+/* ---- the end of an attempt --------------------------------------------------------------------------------- */
+
+static void let_go(struct wr_dcutr_peer *p)
+{
+    if (wr_msg_open(&p->msg))
+        wr_msg_reset(&p->msg, WR_STREAM_OK);
+    wr_punch_cancel(p->punch);
+    p->punch = NULL;
+    wr_timer_stop(p->d->env, &p->timer);
+}
+
+static void on_rested(struct wr_timer *timer)
+{
+    struct wr_dcutr_peer *p = wr_list_entry(timer, struct wr_dcutr_peer, timer);
+    if (p->phase == WR_DCUTR_RESTING)
+        p->attempt = 0;
+    p->phase = WR_DCUTR_IDLE;
+    wr_dcutr_talk_start(p);
+}
+
+void wr_dcutr_talk_rest(struct wr_dcutr_peer *p, wr_time at)
+{
+    p->phase = WR_DCUTR_RESTING;
+    wr_timer_start(p->d->env, &p->timer, at, on_rested);
+}
+
+/* What B does after a failure. */
+static void go_on(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome)
+{
+    p->phase = WR_DCUTR_IDLE;
+    if (!p->relayed)
+        return;
+    if (outcome == WR_DCUTR_UNSUPPORTED) {
+        p->phase = WR_DCUTR_WANTS_PROTOCOL;
+        return;
+    }
+    if (++p->attempt < WR_PLAN_ATTEMPTS && outcome != WR_DCUTR_HOPELESS) {
+        wr_time wait = WR_DCUTR_RETRY + (wr_time)wr_env_random_below(p->d->env, (uint64_t)WR_DCUTR_RETRY / 2);
+        p->phase = WR_DCUTR_PAUSE;
+        wr_timer_start(p->d->env, &p->timer, now_of(p) + wait, on_rested);
+        return;
+    }
+    p->attempt = 0;
+    p->round_at = now_of(p);
+    wr_dcutr_talk_rest(p, p->round_at + WR_DCUTR_REST);
+}
+
+static bool succeeded(enum wr_dcutr_outcome outcome)
+{
+    return outcome == WR_DCUTR_PUNCHED || outcome == WR_DCUTR_REVERSED || outcome == WR_DCUTR_MET;
+}
+
+static void finish(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome, int err)
+{
+    struct wr_dcutr_attempt *a = p->now;
+    struct wr_dcutr_report report = a->report;
+    p->now = NULL;
+    let_go(p);
+    report.outcome = outcome;
+    report.err = err;
+    report.own_count = a->plan.count;
+    report.took = now_of(p) - report.at;
+    wr_free(a);
+    if (succeeded(outcome) || !report.initiator)
+        p->phase = WR_DCUTR_IDLE;
+    if (succeeded(outcome))
+        p->attempt = 0;
+    else if (report.initiator)
+        go_on(p, outcome);
+    wr_dcutr_note(p, &report);
+}
+
+/* How a connection that came beside a punch was made. */
+static enum wr_dcutr_outcome how(const struct wr_dcutr_attempt *a, enum wr_dcutr_phase phase, const struct wr_conn *c)
+{
+    bool as_agreed = c->outbound == (a->report.role == WR_PUNCH_CLIENT);
+    if (phase == WR_DCUTR_PUNCHING && as_agreed)
+        return WR_DCUTR_PUNCHED;
+    return c->outbound ? WR_DCUTR_REVERSED : WR_DCUTR_MET;
+}
+
+void wr_dcutr_talk_stop(struct wr_dcutr_peer *p, const struct wr_conn *direct)
+{
+    if (direct && p->now) {
+        p->now->report.udp = direct->udp;
+        finish(p, how(p->now, p->phase, direct), 0);
+        return;
+    }
+    let_go(p);
+    wr_free(p->now);
+    p->now = NULL;
+    p->phase = WR_DCUTR_IDLE;
+    p->attempt = 0;
+}
+
+/* ---- punching -------------------------------------------------------------------------------------------------- */
+
+static void on_punched(void *arg, int err, struct wr_conn *conn)
+{
+    struct wr_dcutr_peer *p = arg;
+    struct wr_dcutr_report *r = &p->now->report;
+    r->count = wr_punch_tries(p->punch, r->tries, WR_DCUTR_TRIES);
+    p->punch = NULL;
+    if (err == 0)
+        wr_dcutr_talk_stop(p, conn);
+    else
+        finish(p, WR_DCUTR_FAILED, err);
+}
+
+/* Those of the peer's addresses that this attempt is about. */
+static size_t targets(const struct wr_dcutr_attempt *a, struct wr_maddr *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < a->theirs.count; i++) {
+        bool quic = wr_maddr_kind(wr_maddr_bytes(&a->theirs.addrs[i])) == WR_MADDR_QUIC;
+        if (quic ? a->plan.quic : a->plan.tcp)
+            out[n++] = a->theirs.addrs[i];
+    }
+    return n;
+}
+
+static void punch(struct wr_dcutr_peer *p, wr_time at)
+{
+    struct wr_dcutr_attempt *a = p->now;
+    struct wr_maddr addrs[WR_DCUTR_ADDRS_MAX];
+    struct wr_punch_options o = {.peer = &p->id,
+                                 .addrs = addrs,
+                                 .count = targets(a, addrs),
+                                 .private_max = p->same_external ? PRIVATE_MAX : 0,
+                                 .role = a->report.role,
+                                 .at = at,
+                                 .rtt = a->report.rtt};
+    p->phase = WR_DCUTR_PUNCHING;
+    int rc = wr_punch_start(p->d->swarm, &o, on_punched, p, &p->punch);
+    if (rc != 0)
+        finish(p, rc == WR_EUNREACH ? WR_DCUTR_NOTHING_TO_DIAL : WR_DCUTR_FAILED, rc);
+}
+
+/* ---- beginning -------------------------------------------------------------------------------------------------- */
+
+/* Those that are B's server in every attempt, and A's client. */
+static bool keeps_roles(const struct wr_dcutr_peer *p)
+{
+    static const char *const agents[] = {"rust-libp2p", "js-libp2p", "nim-libp2p"};
+    const struct wr_peer *known = wr_peerstore_find(wr_swarm_peerstore(p->d->swarm), &p->id);
+    const char *agent = known ? wr_peer_agent(known) : "";
+    for (size_t i = 0; i < sizeof(agents) / sizeof(agents[0]); i++)
+        if (strncmp(agent, agents[i], strlen(agents[i])) == 0)
+            return true;
+    return false;
+}
+
+/* B serves, but in the last attempt, which is for go-libp2p before 0.41. */
+static enum wr_punch_role role_of(const struct wr_dcutr_peer *p, bool initiator, unsigned attempt)
+{
+    bool legacy = attempt == WR_PLAN_ATTEMPTS - 1 && !keeps_roles(p);
+    return initiator == legacy ? WR_PUNCH_CLIENT : WR_PUNCH_SERVER;
+}
+
+static void make_plan(struct wr_dcutr_peer *p)
+{
+    struct wr_dcutr_attempt *a = p->now;
+    struct wr_swarm *sw = p->d->swarm;
+    const struct wr_addrbook *book = wr_swarm_addrbook(sw);
+    struct wr_plan_input in = {.own = book->of,
+                               .count = book->count,
+                               .policy = wr_swarm_policy(sw),
+                               .nat = wr_swarm_nat(sw),
+                               .attempt = a->report.attempt - 1,
+                               .same_external = p->same_external,
+                               .now = now_of(p)};
+    wr_plan_make(&in, &a->plan);
+    a->report.trick = a->plan.trick;
+}
+
+static bool begin(struct wr_dcutr_peer *p, bool initiator, unsigned attempt)
+{
+    struct wr_dcutr_attempt *a = wr_alloc(sizeof(*a));
+    if (!a)
+        return false;
+    a->report = (struct wr_dcutr_report){.initiator = initiator,
+                                         .attempt = attempt + 1,
+                                         .role = role_of(p, initiator, attempt),
+                                         .at = now_of(p)};
+    p->now = a;
+    make_plan(p);
+    return true;
+}
+
+static int say(struct wr_dcutr_peer *p, enum wr_dcutr_type type)
+{
+    struct wr_dcutr_msg *m = wr_alloc(sizeof(*m));
+    struct wr_buf body;
+    wr_buf_init(&body, WR_DCUTR_SEND_MAX);
+    if (m) {
+        m->type = type;
+        for (size_t i = 0; i < p->now->plan.count && type == WR_DCUTR_CONNECT; i++)
+            m->addrs[m->count++] = p->now->plan.addrs[i];
+        wr_dcutr_msg_encode(m, &body);
+    }
+    int rc = m && !body.full ? wr_msg_send(&p->msg, wr_buf_bytes(&body)) : WR_ELIMIT;
+    wr_free(m);
+    wr_buf_clear(&body);
+    return rc;
+}
+
+static void note_none(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome)
+{
+    struct wr_dcutr_report report = {.outcome = outcome, .initiator = true, .at = now_of(p)};
+    wr_dcutr_note(p, &report);
+}
+
+static const struct wr_msg_ops asking_ops, asked_ops;
+
+void wr_dcutr_talk_start(struct wr_dcutr_peer *p)
+{
+    struct wr_dcutr *d = p->d;
+    int err = 0;
+    bool waited = p->phase == WR_DCUTR_WANTS_ADDRESS;
+    if (!p->relayed || p->relayed->closing || p->now || !begin(p, true, p->attempt))
+        return;
+    if (p->now->plan.count == 0) {
+        wr_free(p->now);
+        p->now = NULL;
+        p->phase = WR_DCUTR_WANTS_ADDRESS;
+        if (!waited)
+            note_none(p, WR_DCUTR_NO_ADDRESS);
+        return;
+    }
+    static const struct wr_stream_ops none;
+    p->phase = WR_DCUTR_CONNECTING;
+    struct wr_stream *s = wr_conn_open_stream(p->relayed, offer, &none, NULL, &err);
+    if (!s) {
+        finish(p, WR_DCUTR_NO_ANSWER, err);
+        return;
+    }
+    wr_msg_start(&p->msg, d->env, s, WR_DCUTR_READ_MAX, &asking_ops);
+    wr_msg_deadline(&p->msg, now_of(p) + WR_DCUTR_EXCHANGE);
+    p->now->sent_at = now_of(p);
+    int rc = say(p, WR_DCUTR_CONNECT);
+    if (rc != 0)
+        finish(p, WR_DCUTR_NO_ANSWER, rc);
+}
+
+/* ---- B ------------------------------------------------------------------------------------------------------------- */
+
+static void on_answer(struct wr_msg *m, struct wr_bytes body)
+{
+    struct wr_dcutr_peer *p = of_msg(m);
+    struct wr_dcutr_attempt *a = p->now;
+    int rc = wr_dcutr_msg_decode(body, &a->theirs);
+    if (rc == 0 && (a->theirs.type != WR_DCUTR_CONNECT || p->phase != WR_DCUTR_CONNECTING))
+        rc = WR_EPROTO;
+    if (rc != 0) {
+        finish(p, WR_DCUTR_NO_ANSWER, rc);
+        return;
+    }
+    a->report.rtt = now_of(p) - a->sent_at;
+    p->same_external = wr_plan_same_external(&a->plan, a->theirs.addrs, a->theirs.count);
+    if (wr_plan_hopeless(wr_swarm_nat(p->d->swarm), a->theirs.addrs, a->theirs.count)) {
+        finish(p, WR_DCUTR_HOPELESS, 0);
+        return;
+    }
+    rc = say(p, WR_DCUTR_SYNC);
+    if (rc != 0) {
+        finish(p, WR_DCUTR_NO_ANSWER, rc);
+        return;
+    }
+    wr_msg_close(m);
+    punch(p, now_of(p) + a->report.rtt / 2);
+}
+
+static void on_asking_close(struct wr_msg *m, int err)
+{
+    struct wr_dcutr_peer *p = of_msg(m);
+    if (p->phase == WR_DCUTR_CONNECTING)
+        finish(p, err == WR_EUNSUPPORTED ? WR_DCUTR_UNSUPPORTED : WR_DCUTR_NO_ANSWER, err ? err : WR_ECLOSED);
+}
+
+static const struct wr_msg_ops asking_ops = {.on_message = on_answer, .on_close = on_asking_close};
+
+/* ---- A ------------------------------------------------------------------------------------------------------------- */
+
+static void on_connect(struct wr_dcutr_peer *p)
+{
+    struct wr_dcutr_attempt *a = p->now;
+    p->same_external = wr_plan_same_external(&a->plan, a->theirs.addrs, a->theirs.count);
+    make_plan(p);
+    if (a->plan.count == 0) {
+        finish(p, WR_DCUTR_NO_ADDRESS, 0);
+        return;
+    }
+    a->sent_at = now_of(p);
+    p->phase = WR_DCUTR_ANSWERED;
+    int rc = say(p, WR_DCUTR_CONNECT);
+    if (rc != 0)
+        finish(p, WR_DCUTR_NO_ANSWER, rc);
+}
+
+static void on_question(struct wr_msg *m, struct wr_bytes body)
+{
+    struct wr_dcutr_peer *p = of_msg(m);
+    struct wr_dcutr_attempt *a = p->now;
+    struct wr_dcutr_msg *msg = wr_alloc(sizeof(*msg));
+    int rc = msg ? wr_dcutr_msg_decode(body, msg) : WR_ELIMIT;
+    if (rc == 0 && p->phase == WR_DCUTR_ASKED && msg->type == WR_DCUTR_CONNECT) {
+        a->theirs = *msg;
+        on_connect(p);
+    } else if (rc == 0 && p->phase == WR_DCUTR_ANSWERED && msg->type == WR_DCUTR_SYNC) {
+        a->report.rtt = now_of(p) - a->sent_at;
+        wr_msg_close(m);
+        punch(p, 0);
+    } else {
+        finish(p, WR_DCUTR_NO_ANSWER, rc ? rc : WR_EPROTO);
+    }
+    wr_free(msg);
+}
+
+static void on_asked_close(struct wr_msg *m, int err)
+{
+    struct wr_dcutr_peer *p = of_msg(m);
+    if (p->phase == WR_DCUTR_ASKED || p->phase == WR_DCUTR_ANSWERED)
+        finish(p, WR_DCUTR_NO_ANSWER, err ? err : WR_ECLOSED);
+}
+
+static const struct wr_msg_ops asked_ops = {.on_message = on_question, .on_close = on_asked_close};
+
+/* Whether this peer may have another attempt of ours. Counts it. */
+static bool may_ask(struct wr_dcutr_peer *p, const struct wr_conn *c)
+{
+    wr_time now = now_of(p);
+    if (p->asked_since == 0 || now - p->asked_since >= WR_DCUTR_REST) {
+        p->asked_since = now;
+        p->asked = 0;
+    }
+    if (++p->asked > WR_DCUTR_ASKED_MAX)
+        return false;
+    if (p->asked_on != c->id)
+        p->asked_there = 0;
+    p->asked_on = c->id;
+    p->asked_there++;
+    return true;
+}
+
+void wr_dcutr_talk_accept(struct wr_stream *s, void *arg)
+{
+    struct wr_dcutr *d = arg;
+    const struct wr_conn *c = wr_stream_conn(s);
+    bool ours = wr_dcutr_is_relayed(c) && c->outbound;
+    struct wr_dcutr_peer *p = ours ? wr_dcutr_peer_get(d, &c->peer) : NULL;
+    bool as_b = p && p->now && p->now->report.initiator;
+    if (!p || as_b || !may_ask(p, c)) {
+        d->stats.refused++;
+        wr_stream_reset(s, ours ? WR_STREAM_LIMIT : WR_STREAM_VIOLATION);
+        return;
+    }
+    if (p->now)
+        finish(p, WR_DCUTR_FAILED, WR_ECANCELLED);    /* the peer gave that one up */
+    if (!begin(p, false, (p->asked_there - 1) % WR_PLAN_ATTEMPTS)) {
+        wr_stream_reset(s, WR_STREAM_LIMIT);
+        return;
+    }
+    wr_timer_stop(d->env, &p->timer);
+    p->phase = WR_DCUTR_ASKED;
+    wr_msg_start(&p->msg, d->env, s, WR_DCUTR_READ_MAX, &asked_ops);
+    wr_msg_deadline(&p->msg, now_of(p) + WR_DCUTR_EXCHANGE);
+}
