@@ -11,7 +11,7 @@
  * both ends are up; ends when standard input closes. Each line of standard input is a command, answered by a
  * line "ok" or "no":
  *   forget ADDR | restart    the NAT's sessions with ADDR are gone, or all of them
- *   sessions                 "ok N": the NAT's sessions
+ *   sessions [ADDR]          "ok N M": the NAT's sessions, or those of an inside address; M of them are open
  *   down | up                nothing passes any more; or again
  *   delay MS | loss PERCENT  from now on
  * Needs root. */
@@ -246,6 +246,21 @@ static bool obey(const char *line)
     return true;
 }
 
+/* False: that was another command. */
+static bool tell_sessions(const char *line)
+{
+    struct in_addr inside = {0};
+    if (!link_options.nat || strncmp(line, "sessions", 8) != 0)
+        return false;
+    if (line[8] && inet_pton(AF_INET, line + 9, &inside) != 1)
+        return false;
+    uint32_t addr = ntohl(inside.s_addr);
+    int64_t now = now_ns();
+    printf("ok %zu %zu\n", nat_sessions(link_options.nat, addr, false, now),
+           nat_sessions(link_options.nat, addr, true, now));
+    return true;
+}
+
 /* False: standard input has ended. */
 static bool take_commands(void)
 {
@@ -258,9 +273,7 @@ static bool take_commands(void)
     text[have] = 0;
     for (char *end; (end = strchr(text, '\n'));) {
         *end = 0;
-        if (strcmp(text, "sessions") == 0 && link_options.nat)
-            printf("ok %zu\n", nat_sessions(link_options.nat, now_ns()));
-        else
+        if (!tell_sessions(text))
             puts(obey(text) ? "ok" : "no");
         have -= (size_t)(end + 1 - text);
         memmove(text, end + 1, have + 1);

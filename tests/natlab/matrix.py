@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Who reaches whom: every kind of NAT against every other, over QUIC and over TCP.
 
-usage: matrix.py BUILD_DIR [--with control] [--full | --tries N] [--rounds 0,2] [--only DIALLER:LISTENER]
+usage: matrix.py BUILD_DIR [--with control,warren] [--full | --tries N] [--rounds 0,2] [--only DIALLER:LISTENER]
                            [--transport quic,tcp] [--logs DIR]
 
 The outcome of every cell is held against expected.txt. A round pairs each kind as dialler with one kind as listener,
 side by side; all rounds are all pairs. `control` is the small puncher of punch.py, over UDP and TCP: what it manages can
-be done. The default is a subset of the rounds that has every kind in both roles; --full is
+be done. `warren` are real nodes. The default is a subset of the rounds that has every kind in both roles; --full is
 all of them, 10 tries a cell.
 """
 import argparse
@@ -23,6 +23,7 @@ import describe
 import probe
 from control import Control
 from net import Net
+from nodes import Warren
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = ("public", "firewall", "full-cone", "restricted", "port-restricted", "port-restricted-random", "refusing",
@@ -36,9 +37,10 @@ FEW_ROUNDS = (0, 1, 3)        # of the default run
 FULL_TRIES = 10
 CELL_SHARE = 0.8              # of a cell's tries have to come out as expected
 POOLED = {"no prediction": 0.99, "prediction": 0.95}
-DRIVERS = {"control": Control}
+DRIVERS = {"control": Control, "warren": Warren}
 
-Try = collections.namedtuple("Try", "path seconds first text")
+# ratio: the time from relayed to direct in terms of the least that the round trips allow; 0 where that is not known.
+Try = collections.namedtuple("Try", "path seconds first text ratio", defaults=[0])
 
 
 def description():
@@ -157,6 +159,11 @@ class Matrix:
                     print("direct, %s: %d of %d (%.1f %%), at least %.0f %% wanted" %
                           (name, good, count, 100 * good / count, 100 * POOLED[name]))
                     passed, failed = tally(passed, failed, good >= POOLED[name] * count)
+            ratios = [t.ratio for key, tries in self.tries.items() for t in tries
+                      if key[2] == transport and t.ratio and t.first and self.table[key] == "punch"]
+            if ratios:
+                print("from relayed to direct: %.2f times what the round trips allow (median of %d)" %
+                      (statistics.median(ratios), len(ratios)))
         for key in self.tries:
             tries, good = self.cell(key)
             passed, failed = tally(passed, failed, len(good) >= CELL_SHARE * len(tries))

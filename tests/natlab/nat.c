@@ -81,10 +81,15 @@ void nat_forget(struct nat *nat, uint32_t remote)
             drop_session(nat, i);
 }
 
-size_t nat_sessions(struct nat *nat, int64_t now)
+size_t nat_sessions(struct nat *nat, uint32_t inside, bool open, int64_t now)
 {
+    size_t count = 0;
     expire(nat, now);
-    return nat->count;
+    for (size_t i = 0; i < nat->count; i++) {
+        const struct session *s = &nat->sessions[i];
+        count += (!inside || s->in_addr == inside) && !(open && s->closing);
+    }
+    return count;
 }
 
 static bool from_inside_is(const struct session *s, const struct packet *p)

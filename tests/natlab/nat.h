@@ -61,6 +61,7 @@ enum nat_way nat_from_outside(struct nat *nat, uint8_t *packet, size_t *len, int
 
 /* Ends every session with a remote address, or all of them if it is 0: the router has restarted. */
 void nat_forget(struct nat *nat, uint32_t remote);
-size_t nat_sessions(struct nat *nat, int64_t now);
+/* How many there are of an inside address, or of all if it is 0; with `open` those that no FIN or RST ended. */
+size_t nat_sessions(struct nat *nat, uint32_t inside, bool open, int64_t now);
 
 #endif

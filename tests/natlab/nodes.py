@@ -1,0 +1,285 @@
+"""The matrix with real nodes: `warren run` in every home, a relay, a bootstrap peer and a stranger in the open.
+
+A try: the holes of the last one are closed; it is proved that a packet from the dialler's endpoint would not reach the
+listener's; the dialler connects through the relay; both exchange data over it; then the direct connection has to come
+by itself, and data has to flow over it.
+"""
+import os
+import socket
+import subprocess
+import threading
+import time
+
+import inject
+import probe
+import rpc
+
+PORT = 4001                # the same in every home, as in the field
+READY_SECONDS = 60
+SETTLE_SECONDS = 120       # until every home has a reservation, or knows that it needs none
+CONNECT_SECONDS = 20
+PUBLIC_NODES = ("relay", "boot", "stranger")
+UPGRADE_SECONDS = 20       # three attempts, and the pauses between them
+ADDR = {"quic": "/ip4/%s/udp/%d/quic-v1", "tcp": "/ip4/%s/tcp/%d"}
+HANDSHAKE_TRIPS = {"quic": 1, "tcp": 2}
+PROTOCOL = {"quic": socket.IPPROTO_UDP, "tcp": socket.IPPROTO_TCP}
+
+
+class NodeFailed(Exception):
+    pass
+
+
+class Node:
+    def __init__(self, host, args, folder, flags):
+        self.host, self.name = host, host.name
+        self.dir = os.path.join(folder, host.name)
+        os.makedirs(self.dir, exist_ok=True)
+        self.log_path = os.path.join(self.dir, "log")
+        command = [args.warren, "run", "--data", os.path.join(self.dir, "data"), "--control",
+                   os.path.join(self.dir, "sock"), "--network", "lab", "--no-mdns", "--no-portmap", "--log", "debug",
+                   *flags]
+        env = {**os.environ, "HOME": self.dir, "XDG_RUNTIME_DIR": self.dir, "XDG_CONFIG_HOME": self.dir}
+        with open(self.log_path, "w", encoding="utf-8") as log:
+            self.process = host.popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
+                                      env=env)
+        self.peer = self.control = None
+
+    def wait_ready(self):
+        for line in self.process.stdout:
+            word, value = line.split(None, 1)
+            if word == "peer":
+                self.peer = value.strip()
+            if word == "ready":
+                self.control = rpc.Control(value.strip())
+                return self
+        raise NodeFailed("%s did not start: %s" % (self.name, self.tail()))
+
+    def tail(self, count=5):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return " | ".join(file.read().splitlines()[-count:])
+
+    def call(self, method, timeout=CONNECT_SECONDS, **params):
+        return self.control.call(method, timeout, **params)
+
+    def address(self, transport):
+        """Of a node in the open."""
+        return ADDR[transport] % (self.host.addr, PORT) + "/p2p/" + self.peer
+
+    def connection(self, peer):
+        """The best one to a peer, or None."""
+        return next((row for row in self.call("peers")["peers"] if row["peer"] == peer), None)
+
+    def relayed_addresses(self):
+        return [a["addr"] for a in self.call("status")["addresses"] if a["source"] == "relayed"]
+
+    def drop(self, peer):
+        try:
+            self.call("disconnect", peer=peer)
+        except rpc.RpcError as error:
+            if error.code != "WR_ENOTFOUND":
+                raise
+
+    def stop(self):
+        if self.control:
+            self.control.close()
+        self.process.terminate()
+
+
+class Nodes:
+    def __init__(self, net, args, transport):
+        self.net, self.args, self.transport = net, args, transport
+        self.folder = os.path.join(args.logs or net.dir, transport)
+        self.observers = probe.Observers([net.hosts[name] for name in PUBLIC_NODES])
+        self.public, self.homes = {}, {}
+        self.proofs, self.proved = {}, threading.Lock()
+
+    # ---- up and down
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc):
+        nodes = [*self.homes.values(), *self.public.values()]
+        for node in nodes:
+            node.stop()
+        for node in nodes:
+            node.process.wait(30)
+        self.observers.close()
+
+    def start_public(self, name, *flags):
+        node = Node(self.net.hosts[name], self.args, self.folder,
+                    [*flags, *(w for a in ADDR.values() for w in ("--listen", a % ("0.0.0.0", PORT)))])
+        self.public[name] = node
+        return node.wait_ready()
+
+    def start(self):
+        boot = self.start_public("boot", "--bootstrap", "none", "--relay", "off")
+        both = [word for t in ADDR for word in ("--bootstrap", boot.address(t))]
+        relay = self.start_public("relay", "--relay", "on", *both)
+        self.start_public("stranger", "--relay", "off", *both)
+        listen = ["--listen", ADDR[self.transport] % ("0.0.0.0", PORT), "--bootstrap", boot.address(self.transport)]
+        for name, host in self.net.hosts.items():
+            if name not in PUBLIC_NODES:
+                # As clients of the DHT they are not dialled by one another.
+                self.homes[name] = Node(host, self.args, self.folder, [*listen, "--relay", "off", "--dht", "client"])
+        for node in self.homes.values():
+            node.wait_ready()
+        self.each(lambda node: node.call("relay.use", addr=relay.address(self.transport)))
+        self.each(self.settle)
+
+    def each(self, call):
+        errors = []
+
+        def one(node):
+            try:
+                call(node)
+            except Exception as error:    # gathered: one home says what is wrong with all
+                errors.append("%s: %s" % (node.name, error))
+        threads = [threading.Thread(target=one, args=(node,)) for node in self.homes.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            print("\n".join("  " + e for e in errors), flush=True)
+        if len(errors) == len(self.homes):
+            raise NodeFailed(errors[0])
+
+    def settle(self, node):
+        """Until the node can be reached by somebody: through the relay, or because strangers get through."""
+        end = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < end:
+            mark = node.control.mark()
+            status = node.call("status")
+            if any(a["source"] == "relayed" for a in status["addresses"]) or status["reachable"] == "yes":
+                return
+            node.control.wait_event(lambda e: e["event"] in ("addresses-changed", "reachability-changed"), mark, 5)
+        raise NodeFailed("neither a relay nor strangers reach it after %d s" % SETTLE_SECONDS)
+
+    # ---- a try
+
+    def attempt(self, dialler, listener, wanted):
+        a, b = self.homes[dialler], self.homes[listener]
+        self.clear(a, b)
+        if wanted == "dial":
+            return self.dial(a, b)
+        if self.plain_arrives(a, b):
+            return "dial", 0, False, "a plain packet arrives, so nothing would be proved"
+        self.clear(a, b)
+        mark = a.control.mark()
+        circuit = "%s/p2p-circuit/p2p/%s" % (self.public["relay"].address(self.transport), b.peer)
+        found = a.call("connect", peer=circuit)
+        first = a.call("ping", peer=b.peer, count=1)    # over whatever there is: data flows from the start
+        begun = self.opened(a, b, mark, "relayed")
+        if begun is None:
+            return "failed", 0, False, "connected by %s, not through the relay" % found["path"]
+        direct = a.control.wait_event(self.is_opened(b, "direct"), mark, UPGRADE_SECONDS)
+        if direct is None:
+            last = a.call("ping", peer=b.peer, count=1)
+            path = "relay" if last["path"] == "relayed" else "failed"
+            return path, 0, False, "%s after %d s, first ping by %s" % (last["path"], UPGRADE_SECONDS, first["path"])
+        return self.judge(a, b, mark, direct, begun, first)
+
+    def judge(self, a, b, mark, direct, begun, first):
+        last = a.call("ping", peer=b.peer, count=1)
+        row = a.connection(b.peer)
+        if last["path"] != "direct" or row is None or not row["transport"].startswith(self.transport):
+            return "failed", 0, False, "a direct connection opened, but data flows by %s (%s)" % (last["path"], row)
+        punches = [e for node, other in ((a, b), (b, a)) for e in node.control.since(mark if node is a else 0)
+                   if e["event"] == "punch-succeeded" and e.get("peer") == other.peer and e["at"] >= begun["at"]]
+        attempt = min((e.get("attempt", 1) for e in punches), default=1)
+        seconds, ratio = direct["at"] - begun["at"], 0
+        if first["path"] == "relayed":
+            # CONNECT and SYNC take one and a half round trips over the relay, then the handshake begins.
+            floor = 1.5 * first["rtt_min_ms"] + HANDSHAKE_TRIPS[self.transport] * last["rtt_min_ms"]
+            ratio = 1000 * seconds / floor
+        return ("punch" if punches else "reverse"), seconds, attempt == 1, "attempt %d" % attempt, ratio
+
+    def dial(self, a, b):
+        """To what the listener announces of itself."""
+        started = time.monotonic()
+        addrs = [addr for addr in b.call("id")["addrs"] if "/p2p-circuit" not in addr and b.host.public in addr]
+        if not addrs:
+            return "failed", 0, False, "the listener announces no public address of its own"
+        a.call("connect", peer=addrs[0])
+        seconds = time.monotonic() - started
+        path = a.call("ping", peer=b.peer, count=1)["path"]
+        return ("dial" if path == "direct" else "failed"), seconds, True, path
+
+    @staticmethod
+    def is_opened(b, path):
+        return lambda e: e["event"] == "connection-opened" and e["peer"] == b.peer and e["path"] == path
+
+    def opened(self, a, b, mark, path):
+        return next((e for e in a.control.since(mark) if self.is_opened(b, path)(e)), None)
+
+    def clear(self, a, b):
+        """No connection and no hole between them is left."""
+        a.drop(b.peer)
+        b.drop(a.peer)
+        a.host.router.forget(b.host.public)
+        b.host.router.forget(a.host.public)
+
+    # ---- the proof
+
+    def endpoint(self, node):
+        """Where the bootstrap peer sees a node."""
+        row = self.public["boot"].connection(node.peer)
+        if row is None:
+            raise NodeFailed("%s has lost the bootstrap peer" % node.name)
+        parts = row["addr"].split("/")
+        return parts[2], int(parts[4])
+
+    def plain_arrives(self, a, b):
+        """Whether a packet from one node's endpoint to the other's gets through; asked once of every pair."""
+        with self.proved:
+            if (a.name, b.name) in self.proofs:
+                return self.proofs[a.name, b.name]
+        src, dst = self.endpoint(a), self.endpoint(b)
+        if self.transport == "quic":
+            boot = (self.public["boot"].host.addr, PORT)
+
+            def control(sender):
+                # From the bootstrap peer's endpoint, which the listener's NAT knows.
+                sender.sendto(inject.datagram(boot, dst, b"control"), (dst[0], 0))
+                return lambda p: p[3] == b"control"
+        else:
+            def control(_):
+                with probe.udp(b.host) as sock:
+                    probe.round_trips(sock, (self.public["relay"].host.addr, probe.PORTS[0]))
+                return lambda p: p[0] == socket.IPPROTO_UDP and p[2] == probe.PORTS[0]
+        got = inject.arrives(self.net, b.host, PROTOCOL[self.transport], src, dst, control)
+        with self.proved:
+            self.proofs[a.name, b.name] = got
+        return got
+
+
+class Warren:
+    """The matrix's driver: the nodes of one transport at a time."""
+    tries = None
+
+    def __init__(self, net, args):
+        self.net, self.args, self.nodes = net, args, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.nodes:
+            self.nodes.__exit__()
+            self.nodes = None
+
+    def begin(self, transport):
+        self.__exit__()
+        started = time.monotonic()
+        self.nodes = Nodes(self.net, self.args, transport).__enter__()
+        print("warren: %d homes settled over %s in %.0f s" %
+              (len(self.nodes.homes), transport, time.monotonic() - started), flush=True)
+
+    def attempt(self, dialler, listener, transport, wanted):
+        return self.nodes.attempt(dialler, listener, wanted)
