@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What nodes find out about themselves, against the truth of the laboratory.
 
-usage: verdicts.py BUILD_DIR [--transport quic,tcp] [--logs DIR]
+usage: verdicts.py BUILD_DIR [--transport quic,tcp] [--only SITE,SITE] [--logs DIR]
 
 A node behind every kind of NAT of kinds_test.py, and five in the open on networks of their own. Reachability has to be
 right within 30 s of the start; what `check` says of mapping, filter, allocation and hairpin has to be right when it says
@@ -33,8 +33,10 @@ LEAST_RIGHT = 14
 Site = collections.namedtuple("Site", "name mapping filter ports hairpin reachable")
 
 
-def sites():
+def sites(only):
     for name, _, wanted, _ in kinds_test.SITES:
+        if only and name not in only:
+            continue
         mapping, filter_, ports, _, hairpin = wanted.split()
         yield Site(name, mapping, filter_, ports, hairpin, filter_ == "eif")
 
@@ -69,7 +71,7 @@ class Run:
     def __init__(self, net, args, transport):
         self.net, self.args, self.transport = net, args, transport
         self.folder = os.path.join(args.logs or net.dir, "verdicts-" + transport)
-        self.lock, self.right, self.wrong, self.unknown = threading.Lock(), [], [], []
+        self.lock, self.right, self.wrong, self.unknown = threading.Lock(), set(), set(), set()
 
     def start(self, name, *flags):
         return Node(self.net.hosts[name], self.args, self.folder, list(flags)).wait_ready()
@@ -80,7 +82,7 @@ class Run:
         both = [word for t in ADDR for word in ("--bootstrap", boot.address(t))]
         nodes = [boot] + [self.start(name, *both, *everywhere) for name in PUBLIC[1:]]
         threads = []
-        for site in sites():
+        for site in sites(self.args.only):
             node = self.start(site.name, "--listen", ADDR[self.transport] % ("0.0.0.0", PORT), "--bootstrap",
                               boot.address(self.transport))
             nodes.append(node)
@@ -101,15 +103,15 @@ class Run:
         except (rpc.RpcError, OSError) as error:
             said, after, wrong, unknown = "failed: %s" % error, 0, [], []
         with self.lock:
-            (self.right if said == wanted else self.wrong).append(site.name)
+            (self.right if said == wanted else self.wrong).add(site.name)
             if unknown:
-                self.unknown.append(site.name)
+                self.unknown.add(site.name)
             print("  %-4s %-10s %-7s after %4.1f s%s%s%s" %
                   (self.transport, site.name, said, after, "" if said == wanted else ", should be " + wanted,
                    "; WRONG " + "; ".join(wrong) if wrong else "",
                    "; unknown: " + " ".join(unknown) if unknown else ""), flush=True)
             if wrong:
-                self.wrong.append(site.name)
+                self.wrong.add(site.name)
 
     @staticmethod
     def reachability(node, started, wanted):
@@ -138,11 +140,11 @@ def inside(args):
         for transport in args.transport:
             run = Run(net, args, transport)
             run.run()
-            count = len(kinds_test.SITES)
-            good = len(set(run.right) - set(run.wrong))
+            count = len(run.right | run.wrong)
+            good = len(run.right - run.wrong)
             print("over %s: reachability right on %d of %d sites, nothing wrong on %d, everything known on %d" %
-                  (transport, len(run.right), count, good, good - len(set(run.unknown) - set(run.wrong))), flush=True)
-            passed, failed = (passed + 1, failed) if good >= LEAST_RIGHT else (passed, failed + 1)
+                  (transport, len(run.right), count, good, len(run.right - run.wrong - run.unknown)), flush=True)
+            passed, failed = (passed + 1, failed) if good >= min(LEAST_RIGHT, count) else (passed, failed + 1)
     print("%d passed, %d failed, 0 skipped" % (passed, failed))
     return 1 if failed else 0
 
@@ -151,9 +153,10 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("build")
     p.add_argument("--transport", default="quic,tcp")
+    p.add_argument("--only", default="")
     p.add_argument("--logs", default="")
     args = p.parse_args()
-    args.transport = args.transport.split(",")
+    args.transport, args.only = args.transport.split(","), {s for s in args.only.split(",") if s}
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
     args.warren = os.path.join(os.path.abspath(args.build), "tools/warren")
     reason = box.why_not()
