@@ -48,6 +48,7 @@ void wr_methods_dht_metrics(const struct wr_methods *m, struct wr_buf *out);
 /* methods_nat.c: the same of being reached and of the NAT. */
 void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p);
 void wr_methods_nat_metrics(const struct wr_methods *m, struct wr_buf *out);
+void wr_methods_punch_metrics(const struct wr_methods *m, struct wr_buf *out);    /* methods_punch.c */
 bool wr_methods_dht_ready(const struct wr_methods *m);
 /* methods_dht.c: true when the DHT is off, and the call failed for it. */
 bool wr_methods_dht_off(const struct wr_methods *m, struct wr_call *call);

@@ -107,6 +107,8 @@ void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out)
     if (m->o.identify)
         identify(m, out);
     wr_methods_nat_metrics(m, out);
+    if (m->o.dcutr)
+        wr_methods_punch_metrics(m, out);
     wr_methods_dht_metrics(m, out);
     if (!m->o.kv)
         return;

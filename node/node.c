@@ -2,6 +2,7 @@
 
 #include "autonat/autonat_client.h"
 #include "autonat/autonat_server.h"
+#include "dcutr/dcutr.h"
 #include "dht/dht.h"
 #include "identify/identify.h"
 #include "identify/ping.h"
@@ -49,6 +50,7 @@ struct wr_node {
     struct wr_identify *identify;
     struct wr_autonat_server *autonat_server;
     struct wr_autonat_client *autonat;
+    struct wr_dcutr *dcutr;
     struct wr_perf *perf;
     struct wr_mdns *mdns;
     struct wr_dht *dht[WR_METHODS_DHTS];
@@ -270,20 +272,29 @@ static int set_perf(struct wr_node *n)
                              wr_config_choice(n->config, WR_CONFIG_PERF) == WR_CONFIG_PERF_ALL);
 }
 
+static void on_punched(void *arg, const struct wr_peerid *peer, const struct wr_dcutr_report *report)
+{
+    struct wr_node *n = arg;
+    if (n->methods)
+        wr_methods_punched(n->methods, peer, report);
+}
+
 static int start_services(struct wr_node *n)
 {
+    struct wr_dcutr_options dcutr = {.swarm = n->swarm, .on_report = on_punched, .arg = n};
     struct wr_identify_options identify = {.swarm = n->swarm, .next_seq = next_seq, .arg = n};
     n->pong = wr_pong_create(n->swarm);
     n->identify = wr_identify_create(&identify);
     n->autonat_server = wr_autonat_server_create(n->swarm);
     n->autonat = wr_autonat_client_create(n->swarm);
+    n->dcutr = wr_dcutr_create(&dcutr);
     n->perf = wr_perf_create(n->swarm);
     n->watch.on_event = on_event;
     wr_swarm_watch(n->swarm, &n->watch);
     wr_timer_start(n->env, &n->saved_timer,
                    wr_env_now(n->env) + (wr_time)wr_env_random_below(n->env, (uint64_t)SAVED_JITTER),
                    on_saved_timer);
-    if (!n->pong || !n->identify || !n->autonat_server || !n->autonat || !n->perf || set_perf(n) != 0)
+    if (!n->pong || !n->identify || !n->autonat_server || !n->autonat || !n->dcutr || !n->perf || set_perf(n) != 0)
         return WR_ELIMIT;
     return start_mdns(n);
 }
@@ -389,6 +400,7 @@ static int start_control(struct wr_node *n, char err[static WR_NODE_ERROR])
                                              .autonat = n->autonat,
                                              .autonat_server = n->autonat_server,
                                              .dht = {n->dht[0], n->dht[1]},
+                                             .dcutr = n->dcutr,
                                              .perf = n->perf,
                                              .kv = n->kv,
                                              .state = n->state,
@@ -497,11 +509,13 @@ void wr_node_destroy(struct wr_node *n)
     wr_http_destroy(n->http);
     wr_control_destroy(n->control);
     wr_methods_destroy(n->methods);
+    n->methods = NULL;
     if (n->swarm)
         wr_swarm_set_router(n->swarm, NULL);
     for (size_t i = 0; i < WR_METHODS_DHTS; i++)
         wr_dht_destroy(n->dht[i]);
     wr_perf_destroy(n->perf);
+    wr_dcutr_destroy(n->dcutr);
     wr_autonat_client_destroy(n->autonat);
     wr_autonat_server_destroy(n->autonat_server);
     wr_identify_destroy(n->identify);

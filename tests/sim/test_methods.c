@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "dcutr/dcutr.h"
 #include "dht/dht.h"
 #include "identify/identify.h"
 #include "identify/ping.h"
@@ -28,6 +29,7 @@ struct node {
     struct wr_identify *identify;
     struct wr_pong *pong;
     struct wr_perf *perf;
+    struct wr_dcutr *dcutr;
     struct wr_dht *dht, *lan; /* lan: a second table; usually none */
     struct wr_kv *kv;
     struct wr_state *state;
@@ -55,6 +57,7 @@ static void start_control(struct node *n)
         .swarm = n->swarm,
         .identify = n->identify,
         .perf = n->perf,
+        .dcutr = n->dcutr,
         .dht = {n->dht, n->lan},
         .kv = n->kv,
         .state = n->state,
@@ -104,6 +107,7 @@ static void start(struct node *n, struct sim *sim, uint8_t seed, bool dht)
     }
     n->pong = wr_pong_create(n->swarm);
     n->perf = wr_perf_create(n->swarm);
+    n->dcutr = wr_dcutr_create(&(struct wr_dcutr_options){.swarm = n->swarm});
     assert_int_equal(wr_perf_serve_all(n->perf, true), 0);
     const struct wr_addr ip = {.ip = *sim_host_ip4(n->host), .port = 4001};
     assert_int_equal(wr_maddr_from_addr(&ip, false, &at), 0);
@@ -119,6 +123,7 @@ static void stop(struct node *n)
     stop_control(n);
     wr_dht_destroy(n->dht);
     wr_dht_destroy(n->lan);
+    wr_dcutr_destroy(n->dcutr);
     wr_perf_destroy(n->perf);
     wr_pong_destroy(n->pong);
     wr_identify_destroy(n->identify);
@@ -412,7 +417,7 @@ static void test_metrics_are_prometheus_text(void **state)
     connect_them(w);
     const msgpack_object *o = wr_rpc_find(call(&w->c, w->sim, "metrics"), "text");
     struct wr_bytes text = WR_BYTES(o->via.str.ptr, o->via.str.size);
-    bool peers = false, noise = false;
+    bool peers = false, noise = false, punched = false;
     unsigned samples = 0;
     while (text.len) {
         const uint8_t *end = memchr(text.ptr, '\n', text.len);
@@ -421,13 +426,15 @@ static void test_metrics_are_prometheus_text(void **state)
         peers |= wr_bytes_equal(line, WR_BYTES_STR("warren_peers{path=\"direct\"} 1\n"));
         noise |= wr_bytes_equal(
             line, WR_BYTES_STR("warren_connections_security{protocol=\"noise\"} 1\n"));
+        punched |= wr_bytes_equal(
+            line, WR_BYTES_STR("warren_punched_total{trick=\"plain\",transport=\"quic\"} 0\n"));
         if (wr_bytes_starts(line, WR_BYTES_STR("# ")))
             continue;
         assert_true(wr_bytes_starts(line, WR_BYTES_STR("warren_")));
         assert_non_null(memchr(line.ptr, ' ', line.len));
         samples++;
     }
-    assert_true(peers && noise);
+    assert_true(peers && noise && punched);
     assert_true(samples > 60);
 }
 
@@ -622,9 +629,15 @@ static void test_events_and_stop(void **state)
     connect_them(w);
     assert_non_null(call_text(&w->c, w->sim, "disconnect", "peer", w->b.peer));
     sim_run(w->sim, WR_SEC);
+    struct wr_dcutr_report report = {.outcome = WR_DCUTR_PUNCHED, .attempt = 1, .udp = true};
+    wr_methods_punched(w->a.methods, wr_swarm_self(w->b.swarm), &report);
+    report = (struct wr_dcutr_report){.outcome = WR_DCUTR_NO_ADDRESS};
+    wr_methods_punched(w->a.methods, wr_swarm_self(w->b.swarm), &report);
+    sim_run(w->sim, WR_SEC);
     look(&watcher);
     static const char *const want[] = {"connection-opened ", "peer-connected ", "peer-identified ",
-                                       "connection-closed ", "peer-disconnected "};
+                                       "connection-closed ", "peer-disconnected ",
+                                       "punch-succeeded ", "punch-failed "};
     for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
         if (!strstr(watcher.note, want[i]))
             fail_msg("\"%s\" lacks \"%s\"", watcher.note, want[i]);
