@@ -48,11 +48,11 @@ void wr_methods_punch_metrics(const struct wr_methods *m, struct wr_buf *out)
     for (unsigned i = 0; i < WR_DCUTR_OUTCOMES; i++)
         wr_buf_printf(out, "warren_punch_attempts_total{outcome=\"%s\"} %" PRIu64 "\n",
                       wr_dcutr_outcome_name((enum wr_dcutr_outcome)i), s.outcomes[i]);
-    wr_buf_put_cstr(out, "# HELP warren_punched_total Holes punched, by trick and transport.\n"
+    wr_buf_put_cstr(out, "# HELP warren_punched_total Holes punched, by trick and transport together.\n"
                          "# TYPE warren_punched_total counter\n");
     for (unsigned t = 0; t < 3; t++)
         for (unsigned i = 0; i < 2; i++)
-            wr_buf_printf(out, "warren_punched_total{trick=\"%s\",transport=\"%s\"} %" PRIu64 "\n",
+            wr_buf_printf(out, "warren_punched_total{way=\"%s-%s\"} %" PRIu64 "\n",
                           wr_plan_trick_name((enum wr_plan_trick)t), transports[i], s.punched[t][i]);
     wr_buf_printf(out,
                   "# HELP warren_punch_refused_total Peers' wishes to punch that a bound refused.\n"

@@ -427,7 +427,7 @@ static void test_metrics_are_prometheus_text(void **state)
         noise |= wr_bytes_equal(
             line, WR_BYTES_STR("warren_connections_security{protocol=\"noise\"} 1\n"));
         punched |= wr_bytes_equal(
-            line, WR_BYTES_STR("warren_punched_total{trick=\"plain\",transport=\"quic\"} 0\n"));
+            line, WR_BYTES_STR("warren_punched_total{way=\"plain-quic\"} 0\n"));
         if (wr_bytes_starts(line, WR_BYTES_STR("# ")))
             continue;
         assert_true(wr_bytes_starts(line, WR_BYTES_STR("warren_")));
