@@ -30,6 +30,8 @@ KINDS = ("public", "firewall", "full-cone", "restricted", "port-restricted", "po
          "answering", "symmetric-sequential", "symmetric-preserving", "symmetric-random", "carried")
 SHORT = ("public", "firew", "cone", "restr", "port-r", "port-rnd", "refuse", "answer", "sym-seq", "sym-pre", "sym-rnd",
          "carried")
+# Two homes behind one carrier, each only with its like.
+TWINS = ("twins-hairpin", "twins")
 OUTCOMES = ("dial", "reverse", "punch", "predict", "relay")
 TRANSPORTS = ("quic", "tcp")
 DELAY_MS = 20
@@ -53,6 +55,9 @@ def description():
             else:
                 busy = " busy=relay" if kind == "symmetric-preserving" else ""
                 lines.append("site %s-%s nat=%s delay=%d%s" % (side, kind, kind, DELAY_MS, busy))
+    for kind in TWINS:
+        lines.append("carrier isp-%s hairpin=%s delay=%d" % (kind, "yes" if "hairpin" in kind else "no", DELAY_MS))
+        lines += ["site %s-%s nat=port-restricted behind=isp-%s" % (side, kind, kind) for side in "ab"]
     return describe.parse("\n".join(lines), "matrix")
 
 
@@ -68,8 +73,8 @@ def expectations():
                 assert outcome in OUTCOMES and why.strip(), line
                 assert (dialler, listener, transport) not in table, line
                 table[dialler, listener, transport] = outcome
-    missing = [(d, l, t) for d in KINDS for l in KINDS for t in TRANSPORTS if (d, l, t) not in table]
-    assert not missing and len(table) == 2 * len(KINDS) ** 2, missing
+    pairs = [(d, l) for d in KINDS for l in KINDS] + [(kind, kind) for kind in TWINS]
+    assert set(table) == {(*pair, t) for pair in pairs for t in TRANSPORTS}, "expected.txt has other cells"
     return table
 
 
@@ -94,6 +99,8 @@ class Matrix:
 
     def run_round(self, transport, number):
         pairs = [(d, KINDS[(i + number) % len(KINDS)]) for i, d in enumerate(KINDS)]
+        if number == 0:
+            pairs += [(kind, kind) for kind in TWINS]
         if self.args.only:
             pairs = [pair for pair in pairs if ":".join(pair) == self.args.only]
         threads = [threading.Thread(target=self.run_try, args=(*pair, transport)) for pair in pairs]
@@ -126,18 +133,18 @@ class Matrix:
               "expected, median ms; ! not as expected" % (self.name, transport))
         print("%-9s" % "" + "".join("%9s" % name for name in SHORT))
         for dialler, short in zip(KINDS, SHORT):
-            row = "%-9s" % short
-            for listener in KINDS:
-                key = dialler, listener, transport
-                if not self.tries.get(key):
-                    row += "%9s" % "."
-                    continue
-                tries, good = self.cell(key)
-                sign = dict(zip(OUTCOMES, "DRPG-"))[self.table[key]]
-                times = [t.seconds for t in good if t.seconds]
-                median = "%d" % (1000 * statistics.median(times)) if times else ""
-                row += "%9s" % ("%s%d%s %s" % (sign, len(good), "" if len(good) == len(tries) else "!", median))
-            print(row)
+            print("%-9s" % short + "".join("%9s" % self.summary((dialler, listener, transport)) for listener in KINDS))
+        for kind in TWINS:
+            print("%s: %s" % (kind, self.summary((kind, kind, transport))))
+
+    def summary(self, key):
+        if not self.tries.get(key):
+            return "."
+        tries, good = self.cell(key)
+        sign = dict(zip(OUTCOMES, "DRPG-"))[self.table[key]]
+        times = [t.seconds for t in good if t.seconds]
+        median = " %d" % (1000 * statistics.median(times)) if times else ""
+        return "%s%d%s%s" % (sign, len(good), "" if len(good) == len(tries) else "!", median)
 
     def pooled(self, transport):
         """Of the cells that are direct: those that need no guess, at the first attempt; those that need one."""
