@@ -54,8 +54,7 @@ static void write_log(void *arg, enum wr_log_level level, const char *line)
 
 static void stop(struct run *run)
 {
-    run->stopping = true;
-    uv_stop(&run->loop); /* the node is destroyed outside of every handler */
+    run->stopping = true; /* the node is destroyed outside of every handler */
 }
 
 static void on_node_stop(void *arg)
@@ -216,7 +215,7 @@ static int run_loop(struct run *run)
     if (error)
         return cli_fail(CLI_NO, "%s", err);
     say_ready(run);
-    (void)uv_run(&run->loop, UV_RUN_DEFAULT);
+    wr_env_uv_run(run->env, &run->stopping);
     wr_node_destroy(run->node);
     return CLI_YES;
 }

@@ -97,20 +97,58 @@ static void run_due(struct wr_env_uv *e)
     end_round(e);
 }
 
+/* One round: waits for sockets at most so many ms, serves them. True when the loop itself has something to do. */
+static bool serve(struct wr_env_uv *e, int timeout)
+{
+    struct epoll_event ready[BATCH];
+    int count = epoll_wait(e->epoll_fd, ready, BATCH, timeout);
+    bool loop = count <= 0;
+    for (int i = 0; i < count; i++) {
+        struct wr_env_uv_source *source = ready[i].data.ptr;
+        if (!source)
+            loop = true;
+        /* Closed by an earlier event of this batch: the struct lives until the round ends. */
+        else if (source->fd >= 0)
+            source->on_ready(source, ready[i].events);
+    }
+    end_round(e);
+    return loop;
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    struct wr_env_uv *e = poll->data;
-    struct epoll_event ready[BATCH];
-    int count = epoll_wait(e->epoll_fd, ready, BATCH, 0);
-    for (int i = 0; i < count; i++) {
-        struct wr_env_uv_source *source = ready[i].data.ptr;
-        /* Closed by an earlier event of this batch: the struct lives until the round ends. */
-        if (source->fd >= 0)
-            source->on_ready(source, ready[i].events);
+    (void)serve(poll->data, 0);
+}
+
+/* The other way round than usual: our set watches libuv's, which then only wakes for what is its own. */
+void wr_env_uv_run(struct wr_env *env, const bool *stop)
+{
+    struct wr_env_uv *e = wr_env_uv_of(env);
+    struct epoll_event event = {.events = EPOLLIN};
+    int backend = uv_backend_fd(e->loop);
+    uv_poll_stop(&e->poll);
+    /* libuv puts new descriptors into its set when it runs. */
+    (void)uv_run(e->loop, UV_RUN_NOWAIT);
+    bool nested = epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, backend, &event) == 0;
+    if (!nested)
+        uv_poll_start(&e->poll, UV_READABLE, on_poll);
+    while (!*stop) {
+        if (!nested) {
+            (void)uv_run(e->loop, UV_RUN_ONCE);
+            continue;
+        }
+        uv_update_time(e->loop);
+        /* A loop without handles of its own has nothing to wait for. */
+        int timeout = uv_loop_alive(e->loop) ? uv_backend_timeout(e->loop) : -1;
+        if (serve(e, timeout) || timeout == 0)
+            (void)uv_run(e->loop, UV_RUN_NOWAIT);
     }
-    end_round(e);
+    if (nested) {
+        epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, backend, NULL);
+        uv_poll_start(&e->poll, UV_READABLE, on_poll);
+    }
 }
 
 void wr_env_turn_wake(struct wr_env *env)

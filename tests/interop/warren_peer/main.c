@@ -488,6 +488,7 @@ int main(int argc, char **argv)
     uv_read_start((uv_stream_t *)&input, on_stdin_alloc, on_stdin);
     uv_signal_init(&loop, &term);
     uv_signal_start(&term, on_signal, SIGTERM);
-    uv_run(&loop, UV_RUN_DEFAULT);
+    bool never = false;    /* it ends by a signal, or with its input */
+    wr_env_uv_run(the_peer.env, &never);
     return 0;
 }
