@@ -103,6 +103,7 @@ struct wr_conn {
     bool udp;                          /* QUIC: the addresses are of UDP */
     bool port_reused;                  /* left from a listening port, or was accepted on one */
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
+    bool early_end;                    /* the peer takes a stream's end in the flight that proposes its protocol */
     bool counted;                      /* swarm: stands in the peerstore entry's connections */
     struct wr_peerid peer;
     struct wr_bytes pubkey;            /* owned: the peer's PublicKey protobuf, when the id holds only its

@@ -173,9 +173,11 @@ static void send_raw(struct wr_stream *s, const struct wr_buf *out)
 
 static void shut_if_due(struct wr_stream *s)
 {
-    /* Not before the protocol is agreed: js-libp2p resets a stream whose end it has seen while it still
-     * negotiates (its utils cannot push the bytes back). An answer does not wait for it. */
-    if (!s->shut_wanted || s->shut_done || !s->mux || s->tx.len || s->mss)
+    if (!s->shut_wanted || s->shut_done || !s->mux || s->tx.len)
+        return;
+    /* Not before the protocol is agreed, but with peers that are known to take it: js-libp2p resets a stream whose
+     * end it has seen while it still negotiates (its utils cannot push the bytes back). */
+    if (s->mss && (!s->conn->early_end || awaits_choice(s)))
         return;
     s->shut_done = true;
     s->conn->mux->shut(s);

@@ -40,9 +40,21 @@ void wr_swarm_unwatch(struct wr_swarm_watch *watch)
     wr_list_remove(&watch->node);
 }
 
+/* Implementations that were seen to take the end of a stream before its protocol is agreed; see stream.c. */
+static bool takes_early_end(const struct wr_peer *peer)
+{
+    static const char *const agents[] = {"warren/", "kubo/", "go-libp2p/", "rust-libp2p/"};
+    const char *agent = peer ? wr_peer_agent(peer) : "";
+    for (size_t i = 0; i < sizeof(agents) / sizeof(agents[0]); i++)
+        if (strncmp(agent, agents[i], strlen(agents[i])) == 0)
+            return true;
+    return false;
+}
+
 void wr_swarm_identified(struct wr_swarm *sw, struct wr_conn *conn)
 {
     conn->identified = true;
+    conn->early_end = takes_early_end(wr_peerstore_find(&sw->peerstore, &conn->peer));
     wr_swarm_raise(sw, WR_SWARM_IDENTIFIED, &conn->peer, conn, 0);
 }
 

@@ -105,6 +105,60 @@ static void test_both_ways_in_one_round_trip(void **state)
     assert_int_equal(node_conn(&w->b, &w->a)->stream_count, 0);
 }
 
+static void note_end(struct wr_stream *s, void *arg)
+{
+    *(wr_time *)arg = wr_env_now(wr_stream_conn(s)->ctx->env);
+    wr_stream_close(s);
+}
+
+static void note_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    (void)s;
+    (void)arg;
+    (void)data;
+}
+
+static void serve_end(struct wr_stream *s, void *arg)
+{
+    static const struct wr_stream_ops ops = {.on_data = note_data, .on_eof = note_end};
+    wr_stream_set_ops(s, &ops, arg);
+}
+
+/* How long the end of a stream needs that asks one question, of a peer that says to be this agent. */
+static wr_time end_needs(const char *agent)
+{
+    static const char *const offer[] = {"/story/ask", NULL};
+    static const struct wr_stream_ops ops = {.on_data = note_data};
+    struct world *w;
+    wr_time ended = 0;
+    int err;
+    assert_int_equal(setup((void **)&w), 0);
+    w->id_a = identify(&w->a);
+    w->id_b = wr_identify_create(&(struct wr_identify_options){.swarm = w->b.swarm, .agent = agent});
+    node_handle(&w->b, "/story/ask", serve_end, &ended);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, WR_SEC);
+    wr_time begun = wr_env_now(w->a.env);
+    struct wr_stream *s = wr_swarm_open(w->a.swarm, wr_swarm_self(w->b.swarm), offer, &ops, NULL, &err);
+    assert_non_null(s);
+    assert_int_equal(wr_stream_write(s, "?", 1), 1);
+    wr_stream_shut(s);
+    sim_run(w->sim, WR_SEC);
+    assert_true(ended != 0);
+    teardown((void **)&w);
+    return ended - begun;
+}
+
+/* js resets a stream that ends while it negotiates: there, and with whoever is not known, the end waits for the answer. */
+static void test_the_end_of_a_question_rides_along_where_that_is_understood(void **state)
+{
+    (void)state;
+    assert_in_range(end_needs("warren/1"), RTT / 2, RTT);
+    assert_in_range(end_needs("rust-libp2p/0.47.0"), RTT / 2, RTT);
+    assert_in_range(end_needs("js-libp2p/3.0.0"), RTT + RTT / 2, 2 * RTT);
+    assert_in_range(end_needs("somebody/1"), RTT + RTT / 2, 2 * RTT);
+}
+
 static void test_connections_of_before_are_asked(void **state)
 {
     struct world *w = *state;
@@ -744,6 +798,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_both_ways_in_one_round_trip, setup, teardown),
+        cmocka_unit_test(test_the_end_of_a_question_rides_along_where_that_is_understood),
         cmocka_unit_test_setup_teardown(test_connections_of_before_are_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_peer_without_identify_is_not_asked_twice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_addresses_outlive_the_connection_for_a_while, setup,
