@@ -1,4 +1,5 @@
 /* Methods that explain: why, check. */
+#include "dcutr/dcutr.h"
 #include "node/diagnose.h"
 #include "node/methods_impl.h"
 
@@ -43,6 +44,59 @@ static void pack_tried(const struct wr_methods *m, struct wr_pack *p,
     wr_pack_double(p, "took_ms", wr_methods_ms(tried->took));
     wr_pack_u64(p, "ago_ms", (uint64_t)((wr_env_now(m->env) - tried->at) / WR_MSEC));
     wr_pack_end(p);
+}
+
+static enum wr_reason reason_of_punch(const struct wr_dcutr_report *r)
+{
+    switch (r->outcome) {
+    case WR_DCUTR_PUNCHED:
+        return WR_REASON_PUNCHED;
+    case WR_DCUTR_REVERSED:
+    case WR_DCUTR_MET:
+        return WR_REASON_CONNECTED;
+    case WR_DCUTR_NO_ADDRESS:
+    case WR_DCUTR_NOTHING_TO_DIAL:
+        return WR_REASON_PUNCH_NO_ADDRESS;
+    case WR_DCUTR_UNSUPPORTED:
+        return WR_REASON_PUNCH_UNSUPPORTED;
+    case WR_DCUTR_NO_ANSWER:
+        return WR_REASON_PUNCH_BROKEN;
+    case WR_DCUTR_HOPELESS:
+        return WR_REASON_PUNCH_HOPELESS;
+    case WR_DCUTR_FAILED:
+    case WR_DCUTR_OUTCOMES:
+        break;
+    }
+    return WR_REASON_PUNCH_FAILED;
+}
+
+static void pack_punch(const struct wr_methods *m, struct wr_pack *p, const struct wr_dcutr_report *r)
+{
+    char addr[WR_MADDR_TEXT];
+    wr_pack_map(p, NULL);
+    wr_pack_text(p, "path", "punched");
+    pack_reason(p, reason_of_punch(r));
+    wr_pack_u64(p, "attempt", r->attempt);
+    wr_pack_bool(p, "initiator", r->initiator);
+    wr_pack_text(p, "trick", wr_plan_trick_name(r->trick));
+    if (r->rtt)
+        wr_pack_double(p, "relay_rtt_ms", wr_methods_ms(r->rtt));
+    wr_pack_double(p, "took_ms", wr_methods_ms(r->took));
+    wr_pack_u64(p, "ago_ms", (uint64_t)((wr_env_now(m->env) - r->at) / WR_MSEC));
+    wr_pack_array(p, "addrs");
+    for (size_t i = 0; i < r->count; i++)
+        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&r->tries[i].addr), addr, sizeof(addr)));
+    wr_pack_end(p);
+    wr_pack_end(p);
+}
+
+static void pack_punches(const struct wr_methods *m, struct wr_pack *p, const struct wr_peerid *peer)
+{
+    struct wr_dcutr_report *reports = wr_alloc_array(WR_DCUTR_REPORTS, sizeof(*reports));
+    size_t count = m->o.dcutr && reports ? wr_dcutr_reports(m->o.dcutr, peer, reports, WR_DCUTR_REPORTS) : 0;
+    for (size_t i = 0; i < count; i++)
+        pack_punch(m, p, &reports[i]);
+    wr_free(reports);
 }
 
 /* The one reason that stands for all: of the addresses that were really dialled the most telling one. */
@@ -90,9 +144,13 @@ static void explain(struct wr_methods *m, struct wr_call *call, const struct wr_
         pack_reason(p, sum_up(m, err, tried, count));
     }
     wr_pack_array(p, "tried");
+    pack_punches(m, p, peer);
     for (size_t i = 0; i < count; i++)
         pack_tried(m, p, &tried[i]);
     wr_pack_end(p);
+    wr_time next = m->o.dcutr ? wr_dcutr_next_at(m->o.dcutr, peer) : 0;
+    if (next > wr_env_now(m->env))
+        wr_pack_u64(p, "punch_again_ms", (uint64_t)((next - wr_env_now(m->env)) / WR_MSEC));
     wr_free(tried);
     wr_call_done(call);
 }

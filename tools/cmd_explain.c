@@ -9,8 +9,12 @@ static void print_tried(const msgpack_object *tried)
 {
     char path[PRINT_TEXT], addr[PRINT_TEXT], code[PRINT_TEXT], text[PRINT_TEXT], hint[PRINT_TEXT];
     char ago[32];
-    (void)printf("tried %s, %s ago: %s\n", print_text(tried, "addr", addr),
-                 print_duration(print_u64(tried, "ago_ms"), ago), print_text(tried, "path", path));
+    (void)print_duration(print_u64(tried, "ago_ms"), ago);
+    if (strcmp(print_text(tried, "path", path), "punched") == 0)
+        (void)printf("tried to punch a hole, %s ago: attempt %llu\n", ago,
+                     (unsigned long long)print_u64(tried, "attempt"));
+    else
+        (void)printf("tried %s, %s ago: %s\n", print_text(tried, "addr", addr), ago, path);
     (void)printf("      %s after %.0f ms: %s\n", print_text(tried, "code", code),
                  print_number(tried, "took_ms"), print_text(tried, "text", text));
     if (*print_text(tried, "hint", hint))
