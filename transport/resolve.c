@@ -133,7 +133,7 @@ static void ask(struct wr_resolve *r, struct wr_bytes name, enum wr_lookup_type 
     q->type = type;
     q->depth = depth;
     wr_list_init(&q->node);
-    int rc = wr_maddr_append(&q->tail, tail);
+    int rc = tail.len ? wr_maddr_append(&q->tail, tail) : 0;
     if (rc == 0)
         rc = wr_env_lookup(r->env, text, type, on_answer, q, &q->lookup);
     if (rc != 0) {

@@ -24,6 +24,9 @@
 #ifndef CROWDED
 #define CROWDED false
 #endif
+#ifndef SCOPE
+#define SCOPE WR_DHT_ANY
+#endif
 #ifndef LIMITS
 #define LIMITS "small"
 #endif
@@ -70,6 +73,7 @@ static inline void open_dht(struct node *n, enum wr_dht_mode mode)
     n->dht = wr_dht_create(&(struct wr_dht_options){.swarm = n->swarm,
                                                     .kv = n->kv,
                                                     .protocol = PROTOCOL,
+                                                    .scope = SCOPE,
                                                     .mode = mode,
                                                     .crowded = CROWDED,
                                                     .on_event = on_event,
