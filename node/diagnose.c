@@ -75,4 +75,5 @@ void wr_diagnose(const struct wr_diagnose_input *in, struct wr_findings *out)
     add(out, in->udp_blocked, WR_REASON_UDP_BLOCKED);
     judge_mapping(in, out);
     add(out, in->relay_wanted && !in->relayed, WR_REASON_NO_RELAY);
+    add(out, in->punch_failed >= WR_DIAGNOSE_PUNCHES && !in->punched, WR_REASON_PUNCH_NEVER);
 }

@@ -26,8 +26,11 @@ struct wr_diagnose_input {
     bool clock_wrong;
     bool twin;
     bool no_peers;
+    uint64_t punched, punch_failed;    /* attempts that ended in a direct connection; that both sides made in vain */
     bool relay_wanted, relayed;   /* strangers cannot reach us; a relay holds a place for us */
 };
+
+#define WR_DIAGNOSE_PUNCHES 6 /* attempts in vain, and none else, that mean something: two peers, three each; ours */
 
 #define WR_FINDINGS_MAX 12 /* reasons below that can hold at once */
 

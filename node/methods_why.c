@@ -233,6 +233,13 @@ void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *i
         .no_peers = wr_swarm_conn_count(sw) == 0,
     };
     look_at_links(m, in);
+    if (m->o.dcutr) {
+        struct wr_dcutr_stats punches;
+        wr_dcutr_stats(m->o.dcutr, &punches);
+        in->punched = punches.outcomes[WR_DCUTR_PUNCHED] + punches.outcomes[WR_DCUTR_REVERSED] +
+                      punches.outcomes[WR_DCUTR_MET];
+        in->punch_failed = punches.outcomes[WR_DCUTR_FAILED];
+    }
     in->relay_wanted = in->reach4 != WR_REACH_PUBLIC && wr_swarm_reachability(sw, 0) == WR_REACH_PRIVATE;
     for (size_t i = 0; i < book->count; i++)
         in->relayed |= book->of[i].source == WR_ADDR_RELAYED;

@@ -71,6 +71,8 @@
     X(PUNCH_NO_ADDRESS, "punch-no-address", "one side does not know its address outside",           \
       "it is learnt from peers: wait until more are connected")                                     \
     X(PUNCH_UNSUPPORTED, "punch-unsupported", "the other side cannot punch holes", "")              \
+    X(PUNCH_NEVER, "punch-never", "holes were to be punched time and again, and none came about",   \
+      "does a firewall here drop what comes in on the listening port? a port mapping is enough")    \
     X(PUNCH_BROKEN, "punch-broken", "the talk about when to punch broke off",                       \
       "it is tried again; the relay may be slow or cut us")                                         \
     /* ourselves */                                                                                 \

@@ -54,6 +54,8 @@ int wr_dial_error(const struct wr_dial *d);       /* the most telling error of a
 #define WR_BLACKHOLE_WINDOW 16    /* contests lost in a row; ours, go: 5 successes of 100 dials */
 #define WR_BLACKHOLE_PROBE  16    /* each so many dials QUIC goes first; ours, go 100 */
 
+#define WR_BLACKHOLE_SIGN   3     /* contests lost in a row that are worth telling the owner of; nat sheet 12.4 */
+
 struct wr_blackhole {
     unsigned lost;      /* contests since the last success */
     unsigned dials;     /* since QUIC went first */

@@ -100,7 +100,7 @@ struct wr_nat *wr_swarm_nat(struct wr_swarm *sw)
 
 bool wr_swarm_udp_blocked(const struct wr_swarm *sw)
 {
-    return sw->udp.lost >= WR_BLACKHOLE_WINDOW;
+    return sw->udp.lost >= WR_BLACKHOLE_SIGN;
 }
 
 static void raise_addrs(struct wr_task *task)

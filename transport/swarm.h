@@ -164,7 +164,7 @@ enum wr_reachability wr_swarm_reachability(const struct wr_swarm *sw, unsigned f
 void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_reachability reachability);
 /* What is known of the NAT in front of us; autonat fills it, dcutr plans by it. */
 struct wr_nat *wr_swarm_nat(struct wr_swarm *sw);
-/* TCP overtook QUIC so often in a row that UDP must be getting nowhere (dial.h). */
+/* TCP overtook QUIC several times in a row: UDP seems to get nowhere (dial.h). */
 bool wr_swarm_udp_blocked(const struct wr_swarm *sw);
 
 /* ---- events */
