@@ -6,7 +6,8 @@ import punch
 
 
 class Control:
-    tries = 1    # what can be done at all is shown by doing it once
+    tries = 1            # what can be done at all is shown by doing it once
+    together = False     # one processor's worth of work: the times would suffer
 
     def __init__(self, net, args):
         self.net = net

@@ -90,12 +90,24 @@ class Matrix:
         self.lock = threading.Lock()
 
     def run(self):
-        for transport in self.args.transport:
+        transports = self.args.transport
+        for transport in transports:
             self.driver.begin(transport)
-            # The tries of a pair lie apart: a node does not punch towards one peer over and over.
-            for _ in range(self.driver.tries or self.args.tries):
-                for number in self.args.rounds:
-                    self.run_round(transport, number)
+        if not self.driver.together:
+            for transport in transports:
+                self.run_transport(transport)
+            return
+        threads = [threading.Thread(target=self.run_transport, args=(transport,)) for transport in transports]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def run_transport(self, transport):
+        # The tries of a pair lie apart: a node does not punch towards one peer over and over.
+        for _ in range(self.driver.tries or self.args.tries):
+            for number in self.args.rounds:
+                self.run_round(transport, number)
 
     def run_round(self, transport, number):
         pairs = [(d, KINDS[(i + number) % len(KINDS)]) for i, d in enumerate(KINDS)]

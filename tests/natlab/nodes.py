@@ -5,6 +5,7 @@ listener's; the dialler connects through the relay; both exchange data over it; 
 by itself, and data has to flow over it.
 """
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -19,7 +20,9 @@ READY_SECONDS = 60
 SETTLE_SECONDS = 120       # until every home has a reservation, or knows that it needs none
 CONNECT_SECONDS = 20
 PUBLIC_NODES = ("relay", "boot", "stranger")
-UPGRADE_SECONDS = 20       # three attempts, and the pauses between them
+UPGRADE_SECONDS = 30       # three attempts, and the pauses between them
+QUIET_SECONDS = 8          # nothing was tried for so long, and nothing will be: the last failure is not long past
+ATTEMPTS = 3
 ADDR = {"quic": "/ip4/%s/udp/%d/quic-v1", "tcp": "/ip4/%s/tcp/%d"}
 HANDSHAKE_TRIPS = {"quic": 1, "tcp": 2}
 PROTOCOL = {"quic": socket.IPPROTO_UDP, "tcp": socket.IPPROTO_TCP}
@@ -33,7 +36,8 @@ class Node:
     def __init__(self, host, args, folder, flags):
         self.host, self.name = host, host.name
         self.dir = os.path.join(folder, host.name)
-        os.makedirs(self.dir, exist_ok=True)
+        shutil.rmtree(self.dir, ignore_errors=True)    # a new node knows nothing of an earlier run
+        os.makedirs(self.dir)
         self.log_path = os.path.join(self.dir, "log")
         command = [args.warren, "run", "--data", os.path.join(self.dir, "data"), "--control",
                    os.path.join(self.dir, "sock"), "--network", "lab", "--no-mdns", "--no-portmap", "--log", "debug",
@@ -61,9 +65,9 @@ class Node:
     def call(self, method, timeout=CONNECT_SECONDS, **params):
         return self.control.call(method, timeout, **params)
 
-    def address(self, transport):
+    def address(self, transport, port=PORT):
         """Of a node in the open."""
-        return ADDR[transport] % (self.host.addr, PORT) + "/p2p/" + self.peer
+        return ADDR[transport] % (self.host.addr, port) + "/p2p/" + self.peer
 
     def connection(self, peer):
         """The best one to a peer, or None."""
@@ -86,10 +90,11 @@ class Node:
 
 
 class Nodes:
-    def __init__(self, net, args, transport):
-        self.net, self.args, self.transport = net, args, transport
+    """Those of one transport. `port` is that of the public nodes, so that two sets can stand side by side."""
+
+    def __init__(self, net, args, transport, port):
+        self.net, self.args, self.transport, self.port = net, args, transport, port
         self.folder = os.path.join(args.logs or net.dir, transport)
-        self.observers = probe.Observers([net.hosts[name] for name in PUBLIC_NODES])
         self.public, self.homes = {}, {}
         self.proofs, self.proved = {}, threading.Lock()
 
@@ -109,27 +114,27 @@ class Nodes:
             node.stop()
         for node in nodes:
             node.process.wait(30)
-        self.observers.close()
 
     def start_public(self, name, *flags):
         node = Node(self.net.hosts[name], self.args, self.folder,
-                    [*flags, *(w for a in ADDR.values() for w in ("--listen", a % ("0.0.0.0", PORT)))])
+                    [*flags, *(w for a in ADDR.values() for w in ("--listen", a % ("0.0.0.0", self.port)))])
         self.public[name] = node
         return node.wait_ready()
 
     def start(self):
         boot = self.start_public("boot", "--bootstrap", "none", "--relay", "off")
-        both = [word for t in ADDR for word in ("--bootstrap", boot.address(t))]
+        both = [word for t in ADDR for word in ("--bootstrap", boot.address(t, self.port))]
         relay = self.start_public("relay", "--relay", "on", *both)
         self.start_public("stranger", "--relay", "off", *both)
-        listen = ["--listen", ADDR[self.transport] % ("0.0.0.0", PORT), "--bootstrap", boot.address(self.transport)]
+        listen = ["--listen", ADDR[self.transport] % ("0.0.0.0", PORT), "--bootstrap",
+                  boot.address(self.transport, self.port)]
         for name, host in self.net.hosts.items():
             if name not in PUBLIC_NODES:
                 # As clients of the DHT they are not dialled by one another.
                 self.homes[name] = Node(host, self.args, self.folder, [*listen, "--relay", "off", "--dht", "client"])
         for node in self.homes.values():
             node.wait_ready()
-        self.each(lambda node: node.call("relay.use", addr=relay.address(self.transport)))
+        self.each(lambda node: node.call("relay.use", addr=relay.address(self.transport, self.port)))
         self.each(self.settle)
 
     def each(self, call):
@@ -172,33 +177,59 @@ class Nodes:
             return "dial", 0, False, "a plain packet arrives, so nothing would be proved"
         self.clear(a, b)
         mark = a.control.mark()
-        circuit = "%s/p2p-circuit/p2p/%s" % (self.public["relay"].address(self.transport), b.peer)
+        circuit = "%s/p2p-circuit/p2p/%s" % (self.public["relay"].address(self.transport, self.port), b.peer)
         found = a.call("connect", peer=circuit)
         first = a.call("ping", peer=b.peer, count=1)    # over whatever there is: data flows from the start
         begun = self.opened(a, b, mark, "relayed")
         if begun is None:
             return "failed", 0, False, "connected by %s, not through the relay" % found["path"]
-        direct = a.control.wait_event(self.is_opened(b, "direct"), mark, UPGRADE_SECONDS)
-        if direct is None:
-            last = a.call("ping", peer=b.peer, count=1)
-            path = "relay" if last["path"] == "relayed" else "failed"
-            return path, 0, False, "%s after %d s, first ping by %s" % (last["path"], UPGRADE_SECONDS, first["path"])
-        return self.judge(a, b, mark, direct, begun, first)
-
-    def judge(self, a, b, mark, direct, begun, first):
+        direct = self.wait_direct(a, b, mark)
         last = a.call("ping", peer=b.peer, count=1)
+        if direct is None:
+            path = "relay" if last["path"] == "relayed" else "failed"
+            return path, 0, False, "data by %s; %s" % (last["path"], self.words(a, b, begun))
+        return self.judge(a, b, direct, begun, first, last)
+
+    def wait_direct(self, a, b, mark):
+        """The event of the direct connection, or None once the listener, who asks, has given up."""
+        since, started, heard = b.control.mark(), time.monotonic(), False
+        while time.monotonic() - started < (UPGRADE_SECONDS if heard else QUIET_SECONDS):
+            direct = a.control.wait_event(self.is_opened(b, "direct"), mark, 0.5)
+            if direct:
+                return direct
+            for event in b.control.since(max(0, since - 50)):
+                if event.get("peer") == a.peer and event["event"] == "punch-failed" and event["at"] >= started:
+                    heard = True
+                    if event["outcome"] in ("hopeless", "unsupported") or event.get("attempt") == ATTEMPTS:
+                        # What the last attempt set going may still arrive.
+                        return a.control.wait_event(self.is_opened(b, "direct"), mark, 1)
+        return None
+
+    def punches(self, a, b, begun):
+        """What both nodes told of their attempts, the listener's first."""
+        return [e for node, other in ((b, a), (a, b)) for e in node.control.since(0)
+                if e["event"].startswith("punch-") and e.get("peer") == other.peer and e["at"] >= begun["at"]]
+
+    def words(self, a, b, begun):
+        return "; ".join("%s %s %s" % (e.get("side", ""), e.get("attempt", ""), e["outcome"])
+                         for e in self.punches(a, b, begun)) or "nobody tried"
+
+    def judge(self, a, b, direct, begun, first, last):
         row = a.connection(b.peer)
+        words = self.words(a, b, begun)
         if last["path"] != "direct" or row is None or not row["transport"].startswith(self.transport):
-            return "failed", 0, False, "a direct connection opened, but data flows by %s (%s)" % (last["path"], row)
-        punches = [e for node, other in ((a, b), (b, a)) for e in node.control.since(mark if node is a else 0)
-                   if e["event"] == "punch-succeeded" and e.get("peer") == other.peer and e["at"] >= begun["at"]]
-        attempt = min((e.get("attempt", 1) for e in punches), default=1)
+            return "failed", 0, False, "a direct connection opened, but data flows by %s (%s)" % (last["path"], words)
+        ways = [e for e in self.punches(a, b, begun) if e["event"] == "punch-succeeded"]
+        path = "reverse"    # nobody speaks of an attempt: a plain dial was quicker
+        if any(e["outcome"] == "punched" for e in ways):
+            path = "predict" if any(e.get("trick") == "predict" for e in ways) else "punch"
+        attempt = min((e.get("attempt", 1) for e in ways), default=1)
         seconds, ratio = direct["at"] - begun["at"], 0
         if first["path"] == "relayed":
             # CONNECT and SYNC take one and a half round trips over the relay, then the handshake begins.
             floor = 1.5 * first["rtt_min_ms"] + HANDSHAKE_TRIPS[self.transport] * last["rtt_min_ms"]
             ratio = 1000 * seconds / floor
-        return ("punch" if punches else "reverse"), seconds, attempt == 1, "attempt %d" % attempt, ratio
+        return path, seconds, attempt <= 1, words, ratio
 
     def dial(self, a, b):
         """To what the listener announces of itself."""
@@ -242,7 +273,7 @@ class Nodes:
                 return self.proofs[a.name, b.name]
         src, dst = self.endpoint(a), self.endpoint(b)
         if self.transport == "quic":
-            boot = (self.public["boot"].host.addr, PORT)
+            boot = (self.public["boot"].host.addr, self.port)
 
             def control(sender):
                 # From the bootstrap peer's endpoint, which the listener's NAT knows.
@@ -260,26 +291,26 @@ class Nodes:
 
 
 class Warren:
-    """The matrix's driver: the nodes of one transport at a time."""
-    tries = None
+    """The matrix's driver. The nodes of both transports are up together; a NAT treats UDP and TCP apart."""
+    tries, together = None, True
 
     def __init__(self, net, args):
-        self.net, self.args, self.nodes = net, args, None
+        self.net, self.args, self.sets = net, args, {}
+        self.observers = probe.Observers([net.hosts[name] for name in PUBLIC_NODES])
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
-        if self.nodes:
-            self.nodes.__exit__()
-            self.nodes = None
+        for nodes in self.sets.values():
+            nodes.__exit__()
+        self.observers.close()
 
     def begin(self, transport):
-        self.__exit__()
         started = time.monotonic()
-        self.nodes = Nodes(self.net, self.args, transport).__enter__()
+        self.sets[transport] = Nodes(self.net, self.args, transport, PORT + len(self.sets)).__enter__()
         print("warren: %d homes settled over %s in %.0f s" %
-              (len(self.nodes.homes), transport, time.monotonic() - started), flush=True)
+              (len(self.sets[transport].homes), transport, time.monotonic() - started), flush=True)
 
     def attempt(self, dialler, listener, transport, wanted):
-        return self.nodes.attempt(dialler, listener, wanted)
+        return self.sets[transport].attempt(dialler, listener, wanted)
