@@ -99,7 +99,7 @@ def parse_place(description, words):
     if len(words) < 2 or not NAME.match(words[1]):
         raise Wrong("a name is missing: a small letter, then up to 29 more, digits or dashes")
     if words[1] in description.places or words[1] == "core":
-        raise Wrong("there is a %s already" % words[1])
+        raise Wrong("there is a place %s already" % words[1])
     if len(description.places) == PLACES_MAX:
         raise Wrong("more than %d places" % PLACES_MAX)
     given = {}

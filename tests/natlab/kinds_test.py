@@ -77,6 +77,32 @@ MAPPED = ["site mapped portmap=igd,pmp,pcp nat=port-restricted",
           "site mappedcgn portmap=pmp,pcp nat=port-restricted behind=isp"]
 
 
+# What makes no sense, and the words that say so.
+WRONG = [
+    ("home a", "'home': a line begins with site, carrier, run or start"),
+    ("site", "a name is missing"),
+    ("site A", "a name is missing"),
+    ("site a\nsite a", ":2: there is a place a already"),
+    ("site a hosts=2\nsite a-2", ":2: there is a host a-2 already"),
+    ("site a nat=cone", "nat=cone: the kinds are public, firewall"),
+    ("site a delay", "'delay': words look like delay=20"),
+    ("site a delay=1 delay=2", "'delay=2': words look like delay=20, each once"),
+    ("site a delay=-1", "delay=-1: a number"),
+    ("site a colour=red", "'colour' is not a word for a site"),
+    ("site a ports=odd", "ports=odd: it is one of preserve, sequential, random"),
+    ("site a behind=isp", "behind=isp: there is no such carrier above this line"),
+    ("site b\nsite a behind=b", ":2: behind=b: there is no such carrier"),
+    ("site a hosts=0", "hosts=0: a number from 1 to 100"),
+    ("site a lan=192.168.1.0/16", "lan=192.168.1.0/16: a network such as"),
+    ("site a nat=answering sessions=5", "unsolicited=answer is of the kernel's NAT"),
+    ("site a nat=symmetric-sequential portmap=igd", "portmap needs a NAT in the kernel"),
+    ("site a nat=symmetric-preserving busy=b", "busy=b: there is no such place"),
+    ("run a ls", "run HOST COMMAND: the hosts are none yet"),
+    ("site a\nrun a", ":2: run HOST COMMAND: the hosts are a"),
+    ("site a\nrun a 'ls", ":2: No closing quotation"),
+]
+
+
 class Checks:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
@@ -108,6 +134,19 @@ def measure_site(checks, host, observers, ports, wanted, early):
     checks.check(host.name + " unsolicited", found["unsolicited"], unsolicited)
     checks.check(host.name + " hairpin", found["hairpin"], hairpin)
     checks.check(host.name + " early packet", found["early packet"], early)
+
+
+def check_descriptions(checks):
+    for text, wanted in WRONG:
+        try:
+            describe.parse(text)
+            said = "nothing"
+        except describe.Wrong as wrong:
+            said = str(wrong)
+        checks.check("description %r" % text, wanted in said, True)
+    good = describe.parse("carrier c\nsite a behind=c hosts=2 # two\nstart a-2 echo 'a b'")
+    checks.check("description: hosts", [name for name, _ in good.hosts()], ["a", "a-2"])
+    checks.check("description: commands", good.commands, [("start", "a-2", ["echo", "a b"])])
 
 
 def check_cap(checks, net, observers):
@@ -339,6 +378,7 @@ def main():
         print("0 passed, 0 failed, %d skipped" % len(SITES))
         return 0
     checks = Checks()
+    checks.attempt("descriptions", check_descriptions, checks)
     checks.attempt("killed", check_killed, checks, sys.argv[1])
     return box.run(lambda: inside(link_of(sys.argv[1]), checks))
 
