@@ -11,14 +11,18 @@ failed. Programs of this build, such as warren, are in PATH.
 """
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
+import time
 
 import box
 import describe
 import probe
 from net import Failed, Net
+
+READY_SECONDS = 30
 
 
 def table(net):
@@ -34,20 +38,49 @@ def table(net):
     return "\n".join(line.rstrip() for line in lines)
 
 
+def fill(net, words):
+    """{HOST.addr}, {HOST.public} and {HOST.peer} are what they are in this network."""
+    def value(match):
+        host = net.hosts.get(match.group(1))
+        found = getattr(host, match.group(2), None)
+        if found is None:
+            raise Failed("%s is not known%s" % (match.group(), "" if host is None else " yet: no node was started there"))
+        return found
+    return [re.sub(r"\{([a-z0-9-]+)\.(addr|public|peer)\}", value, word) for word in words]
+
+
+def wait_node(host, process, path):
+    """Until a node that was started is ready, or has ended; its peer id is known then."""
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line.split() for line in file if line.endswith("\n")]
+        host.peer = next((l[1] for l in lines if len(l) == 2 and l[0] == "peer"), None)
+        if any(l[:1] == ["ready"] for l in lines):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise Failed("the node on %s is not ready: %s" % (host.name, " ".join(lines[-1]) if lines else "it said nothing"))
+
+
 def run(net, how, host, words):
     """The exit status; 0 for one that is only started."""
     home = os.path.join(net.dir, host)
     os.makedirs(home, exist_ok=True)
+    words = fill(net, words)
     # A user of their own on every host, so that programs find their own sockets and state.
     env = {**os.environ, "HOME": home, "XDG_RUNTIME_DIR": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
     print("%s$ %s" % (host, shlex.join(words)), file=sys.stderr, flush=True)
-    if how == "start":
-        log = os.path.join(home, os.path.basename(words[0]) + ".log")
-        with open(log, "a", encoding="utf-8") as file:
-            net.hosts[host].popen(words, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        return 0
-    status = net.hosts[host].run(words, env=env, stdin=subprocess.DEVNULL).returncode
-    return status if status >= 0 else 128 - status
+    if how == "run":
+        status = net.hosts[host].run(words, env=env, stdin=subprocess.DEVNULL).returncode
+        return status if status >= 0 else 128 - status
+    log = os.path.join(home, os.path.basename(words[0]) + ".log")
+    with open(log, "w", encoding="utf-8") as file:
+        process = net.hosts[host].popen(words, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    if words[:2] == ["warren", "run"]:
+        wait_node(net.hosts[host], process, log)
+    return 0
 
 
 def converse(net):
@@ -67,7 +100,11 @@ def converse(net):
         if len(words) < 2 or words[0] not in net.hosts:
             print("HOST COMMAND ...; the hosts are " + ", ".join(net.hosts), file=sys.stderr)
             continue
-        status = run(net, how, words[0], words[1:])
+        try:
+            status = run(net, how, words[0], words[1:])
+        except Failed as failed:
+            print("lab: %s" % failed, file=sys.stderr)
+            continue
         if status:
             print("exit status %d" % status, file=sys.stderr)
 

@@ -82,6 +82,7 @@ class Host(Space):
     def __init__(self, name, router, addr):
         super().__init__(name)
         self.router, self.addr = router, addr
+        self.peer = None    # of the node that runs here, once somebody knows
 
     @property
     def public(self):
