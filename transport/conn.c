@@ -11,7 +11,7 @@ void wr_conn_init(struct wr_conn *c, struct wr_conn_ctx *ctx, const struct wr_mu
     wr_list_init(&c->streams);
     wr_list_init(&c->waiting);
     wr_list_init(&c->writers);
-    c->opened_at = c->used_at = wr_env_now(ctx->env);
+    c->begun_at = c->opened_at = c->used_at = wr_env_now(ctx->env);
 }
 
 void wr_conn_opened(struct wr_conn *c)

@@ -112,6 +112,7 @@ struct wr_conn {
     struct wr_addr local, remote;      /* of the socket */
     const struct wr_secure *security;  /* proposed or agreed on; NULL: none yet, or the carrier's own */
     uint64_t id;                       /* unique in this node's life */
+    wr_time begun_at;                  /* its first packet left or came: when a NAT made its mapping */
     wr_time opened_at, used_at;        /* used: last time a stream other than upkeep was opened */
     struct wr_list streams;            /* struct wr_stream.node */
     struct wr_list waiting;            /* opened by us, not yet taken by the carrier */
