@@ -8,7 +8,7 @@ static void finish(struct wr_ask *a, enum wr_ask_result result)
     a->on_done(a, result);
 }
 
-/* ---- version 2 ------------------------------------------------------------------------------------------ */
+/* ---- version 2 ------------------------------------------------------------------------------------- */
 
 static enum wr_ask_result judge(const struct wr_autonat_msg *m)
 {
@@ -61,7 +61,7 @@ static void on_v2(struct wr_ask *a, struct wr_bytes body)
     }
 }
 
-/* ---- version 1 ------------------------------------------------------------------------------------------ */
+/* ---- version 1 ------------------------------------------------------------------------------------- */
 
 static void on_v1(struct wr_ask *a, struct wr_bytes body)
 {
@@ -76,7 +76,7 @@ static void on_v1(struct wr_ask *a, struct wr_bytes body)
         finish(a, m.status == WR_AUTONAT_V1_REFUSED ? WR_ASK_REFUSED : WR_ASK_BROKEN);
 }
 
-/* ---- both ----------------------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------------ */
 
 static void on_message(struct wr_msg *msg, struct wr_bytes body)
 {
@@ -119,7 +119,7 @@ int wr_ask_start(struct wr_ask *a, struct wr_env *env, struct wr_conn *conn, con
     static const struct wr_stream_ops none = {.on_open = NULL};
     static const char *const v1[] = {WR_AUTONAT_V1, NULL}, *const request[] = {WR_AUTONAT_REQUEST, NULL},
                              *const stranger[] = {WR_AUTONAT_STRANGER, NULL};
-    const char *const *offer = strcmp(protocol, WR_AUTONAT_V1) == 0          ? v1
+    const char *const *offer = strcmp(protocol, WR_AUTONAT_V1) == 0         ? v1
                                : strcmp(protocol, WR_AUTONAT_STRANGER) == 0 ? stranger
                                                                             : request;
     struct wr_buf body;

@@ -2,11 +2,12 @@
 
 #include <string.h>
 
-#define CANDIDATES_MAX 4                /* addresses that few peers saw and that are judged all the same; ours */
-#define NOBODY_LEFT    (30 * WR_SEC)    /* an address that nobody can say more about is looked at again after */
-#define REPORTS_MAX    16               /* addresses of one peer's last dials looked at; ours */
+#define CANDIDATES_MAX  4 /* addresses that few peers saw and that are judged all the same; ours */
+#define CANDIDATES_HARD 2 /* ... where every peer sees another one, and none leads to us; ours */
+#define NOBODY_LEFT     (30 * WR_SEC) /* an address that nobody can say more about is looked at again after */
+#define REPORTS_MAX     16            /* addresses of one peer's last dials looked at; ours */
 
-/* ---- servers ------------------------------------------------------------------------------------------- */
+/* ---- servers --------------------------------------------------------------------------------------- */
 
 static struct server *find_server(struct wr_autonat_client *c, const struct wr_peerid *peer)
 {
@@ -16,25 +17,13 @@ static struct server *find_server(struct wr_autonat_client *c, const struct wr_p
     return NULL;
 }
 
-static unsigned networks(const struct wr_autonat_client *c, bool v1)
-{
-    unsigned n = 0;
-    for (size_t i = 0; i < c->server_count; i++) {
-        const struct server *s = &c->servers[i];
-        bool seen = !s->connected || !(v1 ? s->v1 : s->v2);
-        for (size_t k = 0; k < i && !seen; k++) {
-            const struct server *other = &c->servers[k];
-            seen = other->connected && (v1 ? other->v1 : other->v2) && wr_ip_equal(&other->net, &s->net);
-        }
-        n += !seen;
-    }
-    return n;
-}
-
 /* Version 1 says less; it is asked when nobody speaks version 2. */
 static bool use_v1(const struct wr_autonat_client *c)
 {
-    return networks(c, false) == 0;
+    for (size_t i = 0; i < c->server_count; i++)
+        if (c->servers[i].connected && c->servers[i].v2)
+            return false;
+    return true;
 }
 
 static bool usable(const struct wr_autonat_client *c, const struct server *s)
@@ -55,8 +44,24 @@ static bool few(const struct wr_autonat_client *c)
     return wr_autonat_client_servers(c) < WR_AUTONAT_CLIENT_FEW;
 }
 
+/* In how many networks are those that can be asked? */
+static unsigned networks(struct wr_autonat_client *c)
+{
+    struct wr_ip ips[WR_AUTONAT_CLIENT_SERVERS];
+    size_t n = 0;
+    for (size_t i = 0; i < c->server_count; i++)
+        if (usable(c, &c->servers[i]))
+            ips[n++] = c->servers[i].ip;
+    return wr_verdict_networks(&c->verdict, ips, n);
+}
+
+static bool near(const struct wr_ip *a, const struct wr_ip *b)
+{
+    return wr_ip_same_prefix(a, b, a->family == 4 ? WR_VERDICT_BITS : 2 * WR_VERDICT_BITS);
+}
+
 /* A place in the table: a free one, one that is not connected, or one whose network stands there twice. */
-static struct server *make_room(struct wr_autonat_client *c, const struct wr_ip *net)
+static struct server *make_room(struct wr_autonat_client *c, const struct wr_ip *ip)
 {
     if (c->server_count < WR_AUTONAT_CLIENT_SERVERS)
         return &c->servers[c->server_count++];
@@ -69,10 +74,10 @@ static struct server *make_room(struct wr_autonat_client *c, const struct wr_ip 
     if (oldest)
         return oldest;
     for (size_t i = 0; i < c->server_count; i++) {
-        if (wr_ip_equal(&c->servers[i].net, net))
+        if (near(&c->servers[i].ip, ip))
             return NULL;
         for (size_t k = 0; k < i; k++)
-            if (!c->servers[i].busy && wr_ip_equal(&c->servers[i].net, &c->servers[k].net))
+            if (!c->servers[i].busy && near(&c->servers[i].ip, &c->servers[k].ip))
                 return &c->servers[i];
     }
     return NULL;
@@ -105,28 +110,26 @@ static void consider(struct wr_autonat_client *c, const struct wr_peerid *peer)
             s->connected = false;
         return;
     }
-    struct wr_ip net = wr_verdict_network(&conn->remote.ip);
     if (!s) {
-        s = make_room(c, &net);
+        s = make_room(c, &conn->remote.ip);
         if (!s)
             return;
         *s = (struct server){.peer = *peer};
     }
-    unsigned before = networks(c, use_v1(c));
+    unsigned before = networks(c);
     s->ip = conn->remote.ip;
-    s->net = net;
     s->v1 = v1;
     s->v2 = v2;
     s->delegates = wr_peerstore_speaks(ps, peer, WR_AUTONAT_STRANGER) == 1;
     s->connected = true;
-    if (networks(c, use_v1(c)) != before)
+    if (networks(c) != before)
         c->news_at = wr_env_now(c->env);
     if (!c->born_at)
         c->born_at = wr_env_now(c->env);
     wake_unknown(c);
 }
 
-/* ---- which addresses ------------------------------------------------------------------------------------- */
+/* ---- which addresses ------------------------------------------------------------------------------- */
 
 static bool judged(const struct wr_autonat_client *c, const struct wr_own_addr *own)
 {
@@ -170,29 +173,24 @@ static void sync(struct wr_autonat_client *c)
     put_source(c, WR_ADDR_CONFIGURED, WR_VERDICT_ADDRS);
     put_source(c, WR_ADDR_MAPPED, WR_VERDICT_ADDRS);
     put_source(c, WR_ADDR_OBSERVED, WR_VERDICT_ADDRS);
-    put_source(c, WR_ADDR_CANDIDATE, CANDIDATES_MAX);
+    bool easy = !wr_autonat_client_nat_hard(c, true) && !wr_autonat_client_nat_hard(c, false);
+    put_source(c, WR_ADDR_CANDIDATE, easy ? CANDIDATES_MAX : CANDIDATES_HARD);
     wr_verdict_end(&c->verdict);
     step_at(c, wr_env_now(c->env) + WR_AUTONAT_CLIENT_FIRST);
 }
 
-/* ---- verdicts ------------------------------------------------------------------------------------------ */
+/* ---- verdicts -------------------------------------------------------------------------------------- */
 
 static struct wr_verdict_world world(struct wr_autonat_client *c)
 {
-    return (struct wr_verdict_world){
-        .networks = networks(c, use_v1(c)),
-        .settled = wr_env_now(c->env) - c->news_at >= WR_AUTONAT_CLIENT_SETTLED,
-        .jitter = (uint32_t)wr_env_random_below(c->env, UINT32_MAX)};
-}
-
-static bool hard(const struct wr_nat_kind *kind)
-{
-    return kind->mapping == WR_NAT_MAP_ADM || kind->mapping == WR_NAT_MAP_APDM;
+    return (struct wr_verdict_world){.networks = networks(c),
+                                     .settled =
+                                         wr_env_now(c->env) - c->news_at >= WR_AUTONAT_CLIENT_SETTLED,
+                                     .jitter = (uint32_t)wr_env_random_below(c->env, UINT32_MAX)};
 }
 
 static enum wr_reachability reach_of(const struct wr_autonat_client *c, unsigned family)
 {
-    const struct wr_nat *nat = wr_swarm_nat(c->sw);
     unsigned all = 0, no = 0, tried = 0;
     wr_time now = wr_env_now(c->env), age = c->born_at ? now - c->born_at : 0;
     for (size_t i = 0; i < c->verdict.count; i++) {
@@ -207,7 +205,8 @@ static enum wr_reachability reach_of(const struct wr_autonat_client *c, unsigned
     }
     if (all && no == all)
         return WR_REACH_PRIVATE;
-    if (family == 4 && age >= WR_AUTONAT_CLIENT_HARD && (hard(&nat->udp) || hard(&nat->tcp)))
+    if (family == 4 && age >= WR_AUTONAT_CLIENT_HARD &&
+        (wr_autonat_client_nat_hard(c, true) || wr_autonat_client_nat_hard(c, false)))
         return WR_REACH_PRIVATE;
     return tried && age >= WR_AUTONAT_CLIENT_PRIVATE ? WR_REACH_PRIVATE : WR_REACH_UNKNOWN;
 }
@@ -218,19 +217,21 @@ static void say_reach(struct wr_autonat_client *c, unsigned family)
     enum wr_reachability reach = reach_of(c, family);
     if (reach == wr_swarm_reachability(c->sw, family))
         return;
-    wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "reachability family=%u is=%s", family, names[reach]);
+    wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "reachability family=%u is=%s", family,
+           names[reach]);
     wr_swarm_set_reachability(c->sw, family, reach);
 }
 
-static void say_verdict(struct wr_autonat_client *c, const struct wr_verdict_addr *a)
+static void say_verdict(struct wr_autonat_client *c, size_t i)
 {
+    const struct wr_verdict_addr *a = &c->verdict.of[i];
     static const char *const names[] = {"unknown", "reachable", "unreachable"};
     struct wr_verdict_tally t;
     char text[WR_MADDR_TEXT];
-    wr_verdict_count(a, wr_env_now(c->env), &t);
+    wr_verdict_count(&c->verdict, i, wr_env_now(c->env), &t);
     wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "verdict addr=%s is=%s reached=%u half=%u failed=%u",
-           wr_maddr_print(wr_maddr_bytes(&a->addr), text, sizeof(text)), names[a->verdict], t.reached, t.half,
-           t.failed);
+           wr_maddr_print(wr_maddr_bytes(&a->addr), text, sizeof(text)), names[a->verdict], t.reached,
+           t.half, t.failed);
     if (wr_addrbook_judge(wr_swarm_addrbook(c->sw), wr_maddr_bytes(&a->addr), a->verdict,
                           wr_env_now(c->env)))
         wr_swarm_addrs_changed(c->sw);
@@ -241,12 +242,13 @@ static void judge_all(struct wr_autonat_client *c)
     struct wr_verdict_world w = world(c);
     for (size_t i = 0; i < c->verdict.count; i++)
         if (wr_verdict_judge(&c->verdict, i, &w, wr_env_now(c->env)))
-            say_verdict(c, &c->verdict.of[i]);
+            say_verdict(c, (size_t)i);
+    wr_autonat_client_nat_judge(c);
     say_reach(c, 4);
     say_reach(c, 6);
 }
 
-/* ---- questions ----------------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------------- */
 
 static void dispose_probe(struct wr_task *task)
 {
@@ -257,8 +259,8 @@ static void end_probe(struct probe *p)
 {
     struct wr_autonat_client *c = p->client;
     struct server *s = find_server(c, &p->server);
-    if (s)
-        s->busy = false;
+    if (s && s->busy)
+        s->busy--;
     wr_list_remove(&p->node);
     c->probe_count--;
     wr_env_dispose(c->env, &p->task, dispose_probe);
@@ -279,7 +281,7 @@ static enum wr_verdict_outcome outcome_of(struct probe *p, enum wr_ask_result re
         return WR_VERDICT_NOTHING;
     case WR_ASK_FAILED:
         c->stats.failed++;
-        return p->arrived ? WR_VERDICT_NOTHING : WR_VERDICT_FAILED;    /* it contradicts itself */
+        return p->arrived ? WR_VERDICT_NOTHING : WR_VERDICT_FAILED; /* it contradicts itself */
     case WR_ASK_REFUSED:
         c->stats.refused++;
         break;
@@ -297,12 +299,17 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     struct server *s = find_server(c, &p->server);
     wr_time now = wr_env_now(c->env);
     enum wr_verdict_outcome outcome = outcome_of(p, result);
-    struct wr_verdict_evidence e = {.net = wr_verdict_network(&p->ip),
-                                    .stranger_wanted = p->stranger_wanted,
-                                    .stranger = p->stranger};
-    /* A dial that failed came from a stranger when the server says so, or is one itself on this transport. */
+    char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
+    static const char *const results[] = {"reached", "back-error", "failed", "refused", "broken"};
+    wr_log(wr_env_log(c->env), WR_LOG_DEBUG, "autonat", "answer peer=%s addr=%s is=%s nonce=%d stranger=%d",
+           wr_peerid_print(&p->server, id), wr_maddr_print(wr_maddr_bytes(&p->addr), text, sizeof(text)),
+           results[result], p->arrived, ask->stranger || p->stranger);
+    struct wr_verdict_evidence e = {
+        .from = p->ip, .stranger_wanted = p->stranger_wanted, .stranger = p->stranger};
+    /* A dial that failed came from a stranger when the server says so, or is one itself on this transport.
+     */
     if (outcome == WR_VERDICT_FAILED)
-        e.stranger = ask->stranger || !wr_contacts_known(&c->contacts, &p->ip, p->udp, now);
+        e.stranger = ask->stranger || !wr_autonat_client_nat_talked(c, &p->addr, p->udp, &p->ip);
     if (outcome == WR_VERDICT_NOTHING && s)
         s->quiet_until[p->udp] = now + (few(c) ? WR_AUTONAT_CLIENT_QUIET_FEW : WR_AUTONAT_CLIENT_QUIET);
     int i = wr_verdict_find(&c->verdict, wr_maddr_bytes(&p->addr));
@@ -310,7 +317,7 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     if (i >= 0) {
         struct wr_verdict_world w = world(c);
         if (wr_verdict_note(&c->verdict, (size_t)i, &e, outcome, &w, now))
-            say_verdict(c, &c->verdict.of[i]);
+            say_verdict(c, (size_t)i);
         judge_all(c);
     }
     step_at(c, now);
@@ -318,31 +325,52 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
 
 static bool rested(const struct wr_autonat_client *c, const struct server *s, bool doubtful, wr_time now)
 {
-    return !s->asked_at ||
-           now - s->asked_at >=
-               (doubtful && few(c) ? WR_AUTONAT_CLIENT_AGAIN_FEW : WR_AUTONAT_CLIENT_AGAIN);
+    return !s->asked_at || now - s->asked_at >=
+                               (doubtful && few(c) ? WR_AUTONAT_CLIENT_AGAIN_FEW : WR_AUTONAT_CLIENT_AGAIN);
 }
 
-/* The server to ask about address i, longest unasked first; NULL: nobody now, *later says when to look again. */
-static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verdict_wish *wish, wr_time *later)
+static bool being_asked(const struct wr_autonat_client *c, const struct wr_peerid *server,
+                        const struct wr_maddr *addr)
+{
+    for (const struct wr_list *it = c->probes.next; it != &c->probes; it = it->next) {
+        const struct probe *p = (const struct probe *)((uintptr_t)it - offsetof(struct probe, node));
+        if (wr_peerid_equal(&p->server, server) &&
+            wr_bytes_equal(wr_maddr_bytes(&p->addr), wr_maddr_bytes(addr)))
+            return true;
+    }
+    return false;
+}
+
+/* The server to ask about address i, longest unasked first; NULL: nobody now, *later says when to look
+ * again. */
+static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verdict_wish *wish,
+                             wr_time *later)
 {
     const struct wr_verdict_addr *a = &c->verdict.of[i];
     struct server *best = NULL;
     struct wr_addr at;
-    bool doubtful = a->verdict == WR_ADDR_UNKNOWN || a->round_at;
+    bool doubtful = a->verdict == WR_ADDR_UNKNOWN || a->round_at || a->curious;
     wr_time now = wr_env_now(c->env);
     (void)wr_maddr_addr(wr_maddr_bytes(&a->addr), &at);
+    bool hard = wr_autonat_client_nat_hard(c, a->udp);
     *later = now + NOBODY_LEFT;
     for (size_t k = 0; k < c->server_count; k++) {
         struct server *s = &c->servers[k];
-        if (!usable(c, s) || s->quiet_until[a->udp] > now || wr_ip_equal(&s->ip, &at.ip))
+        if (!usable(c, s) || s->quiet_until[a->udp] > now || wr_ip_equal(&s->ip, &at.ip) ||
+            being_asked(c, &s->peer, &a->addr))
             continue;
-        enum wr_verdict_wish w = wr_verdict_wants(&c->verdict, i, &s->net, s->delegates && s->v2, now);
+        enum wr_verdict_wish w =
+            wr_verdict_wants(&c->verdict, i, &s->ip, s->delegates && s->v2 && !hard, now);
         if (w == WR_VERDICT_NOT)
             continue;
-        if (s->busy || !rested(c, s, doubtful, now)) {
+        if (s->busy >= WR_AUTONAT_CLIENT_BUSY || !rested(c, s, doubtful, now)) {
             *later = doubtful ? now + WR_SEC : *later;
             continue;
+        }
+        /* A mapping that was made for one server: he can tell most about it. */
+        if (hard && wr_autonat_client_nat_talked(c, &a->addr, a->udp, &s->ip)) {
+            *wish = w;
+            return s;
         }
         if (!best || s->asked_at < best->asked_at) {
             best = s;
@@ -379,9 +407,13 @@ static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr
         wr_free(p);
         return false;
     }
+    char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
+    wr_log(wr_env_log(c->env), WR_LOG_DEBUG, "autonat", "asked peer=%s addr=%s stranger=%d version=%d",
+           wr_peerid_print(&p->server, id), wr_maddr_print(wr_maddr_bytes(&p->addr), text, sizeof(text)),
+           p->stranger_wanted, v1 ? 1 : 2);
     wr_list_append(&c->probes, &p->node);
     c->probe_count++;
-    s->busy = true;
+    s->busy++;
     c->stats.asked++;
     c->stats.asked_v1 += v1;
     wr_verdict_asked(&c->verdict, i, wr_env_now(c->env));
@@ -394,8 +426,8 @@ static void step(struct wr_timer *timer)
     wr_time now = wr_env_now(c->env), later;
     enum wr_verdict_wish wish = WR_VERDICT_NOT;
     size_t from = 0;
-    for (int i; c->probe_count < WR_AUTONAT_CLIENT_PROBES &&
-                (i = wr_verdict_due(&c->verdict, from, now)) >= 0;) {
+    for (int i;
+         c->probe_count < WR_AUTONAT_CLIENT_PROBES && (i = wr_verdict_due(&c->verdict, from, now)) >= 0;) {
         struct server *s = choose(c, (size_t)i, &wish, &later);
         if (!s) {
             wr_verdict_postpone(&c->verdict, (size_t)i, later);
@@ -407,6 +439,7 @@ static void step(struct wr_timer *timer)
         from = (size_t)i + 1 < c->verdict.count ? (size_t)i + 1 : 0;
     }
     judge_all(c);
+    wr_autonat_client_nat_hairpin(c);
     /* With all places taken an answer is waited for. */
     if (c->probe_count < WR_AUTONAT_CLIENT_PROBES && wr_verdict_next(&c->verdict))
         step_at(c, wr_verdict_next(&c->verdict));
@@ -420,7 +453,7 @@ static void step_at(struct wr_autonat_client *c, wr_time at)
         wr_timer_start(c->env, &c->timer, at, step);
 }
 
-/* ---- what happens around us ------------------------------------------------------------------------------ */
+/* ---- what happens around us ------------------------------------------------------------------------ */
 
 /* Dials that came to nothing sent packets, too, and so did the losers of those that succeeded. */
 static void note_dials(struct wr_autonat_client *c, const struct wr_peerid *peer)
@@ -431,7 +464,8 @@ static void note_dials(struct wr_autonat_client *c, const struct wr_peerid *peer
         struct wr_bytes addr = wr_maddr_bytes(&reports[i].addr);
         struct wr_addr to;
         if (wr_maddr_addr(addr, &to))
-            wr_contacts_sent(&c->contacts, &to.ip, wr_maddr_kind(addr) == WR_MADDR_QUIC, wr_env_now(c->env));
+            wr_contacts_sent(&c->contacts, &to.ip, wr_maddr_kind(addr) == WR_MADDR_QUIC,
+                             wr_env_now(c->env));
     }
 }
 
@@ -452,7 +486,7 @@ static uint64_t hash_listening(const struct wr_autonat_client *c)
     for (size_t i = 0; i < book->count; i++) {
         struct wr_bytes b = wr_maddr_bytes(&book->of[i].addr);
         struct wr_addr at;
-        uint64_t h = 0xcbf29ce484222325u;    /* FNV-1a: all of it is our own */
+        uint64_t h = 0xcbf29ce484222325u; /* FNV-1a: all of it is our own */
         if (book->of[i].source != WR_ADDR_LISTEN || !wr_maddr_addr(b, &at) || at.ip.family != 4)
             continue;
         for (size_t k = 0; k < b.len; k++)
@@ -478,6 +512,7 @@ static void reset(struct wr_autonat_client *c)
     for (size_t i = 0; i < c->verdict.count; i++)
         changed |= wr_addrbook_judge(book, wr_maddr_bytes(&c->verdict.of[i].addr), WR_ADDR_UNKNOWN, now);
     wr_verdict_reset(&c->verdict);
+    wr_autonat_client_nat_reset(c);
     wr_contacts_clear(&c->contacts);
     wr_swarm_each(c->sw, keep_contact, c);
     c->born_at = wr_autonat_client_servers(c) ? now : 0;
@@ -521,6 +556,9 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     case WR_SWARM_DIAL_FAILED:
         note_dials(c, event->peer);
         break;
+    case WR_SWARM_OBSERVED:
+        wr_autonat_client_nat_observed(c, event->conn, event->seen);
+        break;
     case WR_SWARM_ADDRS:
         on_addrs(c);
         break;
@@ -533,7 +571,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     }
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------ */
 
 static void open_already(struct wr_conn *conn, void *arg)
 {
@@ -554,7 +592,8 @@ struct wr_autonat_client *wr_autonat_client_create(struct wr_swarm *sw)
     wr_list_init(&c->backs);
     c->watch.on_event = on_event;
     wr_swarm_watch(sw, &c->watch);
-    if (wr_autonat_client_back_start(c) != 0) {
+    c->dialback = wr_dialback_create(sw);
+    if (!c->dialback || wr_autonat_client_back_start(c) != 0) {
         wr_autonat_client_destroy(c);
         return NULL;
     }
@@ -576,6 +615,7 @@ void wr_autonat_client_destroy(struct wr_autonat_client *c)
         end_probe(p);
     }
     wr_timer_stop(c->env, &c->timer);
+    wr_dialback_destroy(c->dialback);
     wr_contacts_clear(&c->contacts);
     wr_free(c);
 }
@@ -587,7 +627,7 @@ bool wr_autonat_client_tally(const struct wr_autonat_client *c, struct wr_bytes 
     *out = (struct wr_verdict_tally){0};
     if (i < 0)
         return false;
-    wr_verdict_count(&c->verdict.of[i], wr_env_now(c->env), out);
+    wr_verdict_count(&c->verdict, (size_t)i, wr_env_now(c->env), out);
     return true;
 }
 

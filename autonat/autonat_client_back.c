@@ -2,15 +2,15 @@
 
 #include <string.h>
 
-#define BACKS_PER_CONN 2                /* dial-back streams on one connection at once; ours */
-#define BACK_TIMEOUT   (5 * WR_SEC)     /* for the nonce; go */
+#define BACKS_PER_CONN 2            /* dial-back streams on one connection at once; ours */
+#define BACK_TIMEOUT   (5 * WR_SEC) /* for the nonce; go */
 
 /* One dial-back stream. */
 struct back {
     struct wr_list node;
     struct wr_autonat_client *client;
     struct wr_msg msg;
-    struct wr_conn *conn;    /* as long as msg is open */
+    struct wr_conn *conn; /* as long as msg is open */
     struct wr_task task;
 };
 
@@ -26,8 +26,9 @@ static void end(struct back *b)
     wr_env_dispose(b->client->env, &b->task, dispose);
 }
 
-/* Does a connection prove that the address of the question leads here? It came in, over that transport and family,
- * to that very socket if the address is one, and not along the path that we opened ourselves. */
+/* Does a connection prove that the address of the question leads here? It came in, over that transport
+ * and family, to that very socket if the address is one, and not along the path that we opened
+ * ourselves. */
 static bool proves(const struct wr_autonat_client *c, const struct probe *p, const struct wr_conn *conn)
 {
     struct wr_addr asked;
@@ -41,6 +42,14 @@ static bool proves(const struct wr_autonat_client *c, const struct probe *p, con
             wr_bytes_equal(wr_maddr_bytes(&book->of[i].addr), wr_maddr_bytes(&p->addr)))
             return wr_addr_equal(&conn->local, &asked);
     return true;
+}
+
+static bool is_stranger(const struct wr_autonat_client *c, const struct probe *p,
+                        const struct wr_conn *conn)
+{
+    if (wr_autonat_client_nat_hard(c, p->udp))
+        return !wr_autonat_client_nat_talked(c, &p->addr, p->udp, &conn->remote.ip);
+    return wr_contacts_stranger(&c->contacts, &conn->remote.ip, conn->udp, conn->id);
 }
 
 static struct probe *find(const struct wr_autonat_client *c, uint64_t nonce)
@@ -66,7 +75,7 @@ static void on_message(struct wr_msg *m, struct wr_bytes body)
     struct probe *p = find(c, nonce);
     if (p && proves(c, p, b->conn)) {
         p->arrived = true;
-        p->stranger = wr_contacts_stranger(&c->contacts, &b->conn->remote.ip, b->conn->udp, b->conn->id);
+        p->stranger = is_stranger(c, p, b->conn);
         c->stats.dial_backs++;
         c->stats.strangers += p->stranger;
     } else {
@@ -109,7 +118,7 @@ void wr_autonat_client_back_conn(struct wr_autonat_client *c, const struct wr_co
         if (!p->v1 || p->arrived || !wr_ip_equal(&p->ip, &conn->remote.ip) || !proves(c, p, conn))
             continue;
         p->arrived = true;
-        p->stranger = wr_contacts_stranger(&c->contacts, &conn->remote.ip, conn->udp, conn->id);
+        p->stranger = is_stranger(c, p, conn);
         c->stats.strangers += p->stranger;
     }
 }

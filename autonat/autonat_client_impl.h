@@ -1,19 +1,23 @@
 /* autonat_client_impl.h - the inside of the service: autonat_client.c knows servers, asks and judges,
- * autonat_client_back.c takes the dial-backs. Service, private to these two. */
+ * autonat_client_back.c takes the dial-backs, autonat_client_nat.c finds out about the NAT. Service,
+ * private to these three. */
 #ifndef WR_AUTONAT_CLIENT_IMPL_H
 #define WR_AUTONAT_CLIENT_IMPL_H
 
 #include "autonat/ask.h"
 #include "autonat/autonat_client.h"
 #include "autonat/contacts.h"
+#include "autonat/dialback.h"
+#include "autonat/natkind.h"
 
 struct server {
     struct wr_peerid peer;
-    struct wr_ip ip, net;
+    struct wr_ip ip;
     bool connected, v1, v2, delegates;
-    bool busy;              /* a question of ours is there */
-    wr_time asked_at;       /* 0: never */
-    wr_time quiet_until[2]; /* it refused, or makes no sense: about TCP, UDP (go without UDP refuses QUIC) */
+    unsigned busy;    /* questions of ours that are there */
+    wr_time asked_at; /* 0: never */
+    wr_time
+        quiet_until[2]; /* it refused, or makes no sense: about TCP, UDP (go without UDP refuses QUIC) */
 };
 
 /* One question under way. */
@@ -23,14 +27,21 @@ struct probe {
     struct wr_ask ask;
     struct wr_maddr addr;
     struct wr_peerid server;
-    struct wr_ip ip;          /* the server's */
-    struct wr_addr via;       /* our connection's other end */
+    struct wr_ip ip;    /* the server's */
+    struct wr_addr via; /* our connection's other end */
     bool udp, v1, over;
     uint64_t nonce;
-    bool arrived;             /* the nonce came, or (version 1) a connection from the server */
-    bool stranger;            /* from where nothing had come before */
+    bool arrived;  /* the nonce came, or (version 1) a connection from the server */
+    bool stranger; /* from where nothing had come before */
     bool stranger_wanted;
-    struct wr_task task;      /* disposal */
+    struct wr_task task; /* disposal */
+};
+
+/* Does our own outside address lead back to us? */
+struct hairpin {
+    struct wr_autonat_client *client;
+    struct wr_dialback_try dial;
+    bool udp, tried;
 };
 
 struct wr_autonat_client {
@@ -39,21 +50,36 @@ struct wr_autonat_client {
     struct wr_swarm_watch watch;
     struct wr_verdict verdict;
     struct wr_contacts contacts;
+    struct wr_natkind udp, tcp;
+    struct wr_dialback *dialback;
+    struct hairpin hairpins[2];
     struct server servers[WR_AUTONAT_CLIENT_SERVERS];
     size_t server_count;
     struct wr_list probes, backs;
     size_t probe_count, back_count;
     struct wr_timer timer;
-    wr_time news_at;          /* a server in a new network turned up */
-    wr_time born_at;          /* the first server since the last reset; 0: none yet */
-    uint64_t listening;       /* of the IPv4 addresses that we listen on: a hash */
+    wr_time news_at;    /* a server in a new network turned up */
+    wr_time born_at;    /* the first server since the last reset; 0: none yet */
+    uint64_t listening; /* of the IPv4 addresses that we listen on: a hash */
     struct wr_autonat_client_stats stats;
 };
 
 /* autonat_client_back.c */
-int wr_autonat_client_back_start(struct wr_autonat_client *c);    /* 0, WR_ELIMIT */
+int wr_autonat_client_back_start(struct wr_autonat_client *c); /* 0, WR_ELIMIT */
 void wr_autonat_client_back_stop(struct wr_autonat_client *c);
 /* A connection came in: version 1 brings nothing else. */
 void wr_autonat_client_back_conn(struct wr_autonat_client *c, const struct wr_conn *conn);
+
+/* autonat_client_nat.c */
+void wr_autonat_client_nat_observed(struct wr_autonat_client *c, const struct wr_conn *conn,
+                                    const struct wr_maddr *seen);
+/* Have packets of ours gone to this IP along the mapping that the address stands for? */
+bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp,
+                                  const struct wr_ip *ip);
+bool wr_autonat_client_nat_hard(const struct wr_autonat_client *c,
+                                bool udp);                     /* another port for everybody */
+void wr_autonat_client_nat_judge(struct wr_autonat_client *c); /* filtering, from the answers */
+void wr_autonat_client_nat_hairpin(struct wr_autonat_client *c);
+void wr_autonat_client_nat_reset(struct wr_autonat_client *c);
 
 #endif

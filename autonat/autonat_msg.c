@@ -6,10 +6,10 @@
 
 #include <string.h>
 
-#define FIELD_STRANGER 4250    /* ours; see autonat_msg.h */
+#define FIELD_STRANGER 4250 /* ours; see autonat_msg.h */
 #define FIELD_PEER     4251
 
-/* ---- fields ------------------------------------------------------------------------------------------- */
+/* ---- fields ---------------------------------------------------------------------------------------- */
 
 static void put_uint(struct wr_buf *b, uint32_t field, uint64_t v)
 {
@@ -58,7 +58,7 @@ static bool is(const struct wr_pb_field *f, uint32_t number, enum wr_pb_wire wir
     return f->number == number && f->wire == wire;
 }
 
-/* ---- version 2: reading -------------------------------------------------------------------------------- */
+/* ---- version 2: reading ---------------------------------------------------------------------------- */
 
 static int decode_request(struct wr_bytes in, struct wr_autonat_msg *out)
 {
@@ -136,7 +136,7 @@ int wr_autonat_msg_decode(struct wr_bytes in, struct wr_autonat_msg *out)
             continue;
         if (f.wire != WR_PB_BYTES)
             return WR_EPROTO;
-        last = f;    /* of a oneof the last one counts */
+        last = f; /* of a oneof the last one counts */
     }
     if (rc < 0)
         return rc;
@@ -183,7 +183,7 @@ int wr_autonat_msg_decode_back_response(struct wr_bytes in, uint32_t *status)
     return rc;
 }
 
-/* ---- version 2: writing -------------------------------------------------------------------------------- */
+/* ---- version 2: writing ---------------------------------------------------------------------------- */
 
 void wr_autonat_msg_encode(const struct wr_autonat_msg *m, struct wr_buf *out)
 {
@@ -219,7 +219,7 @@ void wr_autonat_msg_encode_back(uint64_t nonce, struct wr_buf *out)
     put_fixed64(out, 1, nonce);
 }
 
-/* ---- version 1 ----------------------------------------------------------------------------------------- */
+/* ---- version 1 ------------------------------------------------------------------------------------- */
 
 static int decode_peer(struct wr_bytes in, struct wr_autonat_v1_msg *out)
 {
@@ -286,7 +286,7 @@ int wr_autonat_msg_decode_v1(struct wr_bytes in, struct wr_autonat_v1_msg *out)
 
 void wr_autonat_msg_encode_v1(const struct wr_autonat_v1_msg *m, struct wr_buf *out)
 {
-    put_uint(out, 1, m->response);    /* proto2: written also when it is zero */
+    put_uint(out, 1, m->response); /* proto2: written also when it is zero */
     size_t start = out->len;
     if (m->response) {
         put_uint(out, 1, m->status);

@@ -5,16 +5,16 @@
 
 #include <string.h>
 
-#define TALKS_PER_CONN 2    /* at once; go */
-#define UDP_LOST_MAX   8    /* dials over QUIC in a row without success before we doubt our own UDP; ours */
+#define TALKS_PER_CONN 2 /* at once; go */
+#define UDP_LOST_MAX   8 /* dials over QUIC in a row without success before we doubt our own UDP; ours */
 
 enum kind { KIND_V1, KIND_V2, KIND_STRANGER };
 
 enum state {
-    STATE_READ,      /* for the request */
-    STATE_DATA,      /* taking dial data */
-    STATE_WAIT,      /* before the dial of a third party */
-    STATE_DIAL,      /* ours, or somebody else's for us */
+    STATE_READ, /* for the request */
+    STATE_DATA, /* taking dial data */
+    STATE_WAIT, /* before the dial of a third party */
+    STATE_DIAL, /* ours, or somebody else's for us */
     STATE_OVER,
 };
 
@@ -25,20 +25,20 @@ struct talk {
     enum kind kind;
     enum state state;
     struct wr_msg msg;
-    struct wr_peerid peer;       /* who is dialled */
+    struct wr_peerid peer; /* who is dialled */
     struct wr_peerid asker;
-    struct wr_addr seen;         /* where the asker is seen */
+    struct wr_addr seen; /* where the asker is seen */
     struct wr_maddr addrs[WR_DIALBACK_ADDRS];
     size_t count;
-    uint32_t index;              /* of the address in the request */
+    uint32_t index; /* of the address in the request */
     uint64_t nonce, data_left;
-    bool third_party;            /* the address is on another IP than the asker */
-    bool stranger;               /* asked for; then: a stranger did it */
-    bool asking;                 /* `ask` is in use */
+    bool third_party; /* the address is on another IP than the asker */
+    bool stranger;    /* asked for; then: a stranger did it */
+    bool asking;      /* `ask` is in use */
     struct wr_timer timer;
     struct wr_dialback_try back;
     struct wr_ask ask;
-    struct wr_task task;         /* disposal */
+    struct wr_task task; /* disposal */
 };
 
 struct wr_autonat_server {
@@ -55,7 +55,7 @@ struct wr_autonat_server {
 /* Everybody's bucket. */
 static const struct wr_ip everybody;
 
-/* ---- the end of a talk ------------------------------------------------------------------------------------ */
+/* ---- the end of a talk ----------------------------------------------------------------------------- */
 
 static void dispose(struct wr_task *task)
 {
@@ -142,7 +142,7 @@ static void refuse(struct talk *t)
         answer(t, WR_AUTONAT_REFUSED, WR_AUTONAT_DIAL_UNUSED);
 }
 
-/* ---- dialling ------------------------------------------------------------------------------------------ */
+/* ---- dialling -------------------------------------------------------------------------------------- */
 
 static struct wr_ip target_of(const struct talk *t)
 {
@@ -157,7 +157,7 @@ static void dialled(struct talk *t, bool connected)
     struct wr_ip target = target_of(t);
     s->stats.reached += connected;
     if (connected)
-        wr_rates_forget(&s->targets, &target);    /* somebody answers there and wanted to be dialled */
+        wr_rates_forget(&s->targets, &target); /* somebody answers there and wanted to be dialled */
     if (wr_maddr_kind(wr_maddr_bytes(&t->addrs[0])) == WR_MADDR_QUIC)
         s->udp_lost = connected ? 0 : s->udp_lost + 1;
 }
@@ -186,7 +186,7 @@ static void dial(struct talk *t)
         reject(t);
 }
 
-/* ---- having a stranger dial ------------------------------------------------------------------------------ */
+/* ---- having a stranger dial ------------------------------------------------------------------------ */
 
 struct search {
     const struct talk *t;
@@ -248,8 +248,7 @@ static bool delegate(struct talk *t)
 static void begin(struct talk *t)
 {
     struct wr_ip target = target_of(t);
-    if (t->third_party &&
-        !wr_rates_take(&t->server->targets, &target, wr_env_now(t->server->env))) {
+    if (t->third_party && !wr_rates_take(&t->server->targets, &target, wr_env_now(t->server->env))) {
         reject(t);
         return;
     }
@@ -263,10 +262,10 @@ static void on_wait(struct wr_timer *timer)
     begin(wr_list_entry(timer, struct talk, timer));
 }
 
-/* ---- version 2 ----------------------------------------------------------------------------------------- */
+/* ---- version 2 ------------------------------------------------------------------------------------- */
 
-/* Time and again nobody was there over QUIC, and we hold no such connection: our own UDP may be blocked, and what we
- * would say is about us (the others' servers refuse then, too). */
+/* Time and again nobody was there over QUIC, and we hold no such connection: our own UDP may be blocked,
+ * and what we would say is about us (the others' servers refuse then, too). */
 static void find_udp(struct wr_conn *c, void *arg)
 {
     bool *found = arg;
@@ -312,8 +311,7 @@ static void ask_data(struct talk *t)
     t->data_left = WR_AUTONAT_SERVER_DATA_MIN +
                    wr_env_random_below(s->env, WR_AUTONAT_SERVER_DATA_MAX - WR_AUTONAT_SERVER_DATA_MIN + 1);
     t->state = STATE_DATA;
-    struct wr_autonat_msg m = {
-        .type = WR_AUTONAT_DATA_REQUEST, .index = t->index, .bytes = t->data_left};
+    struct wr_autonat_msg m = {.type = WR_AUTONAT_DATA_REQUEST, .index = t->index, .bytes = t->data_left};
     reply(t, &m);
 }
 
@@ -344,7 +342,7 @@ static void take_data(struct talk *t, const struct wr_autonat_msg *m)
     struct wr_autonat_server *s = t->server;
     size_t len = m->data.len;
     if (len < WR_AUTONAT_SERVER_CHUNK_MIN && len < t->data_left) {
-        breach(t);    /* it makes us work for little */
+        breach(t); /* it makes us work for little */
         return;
     }
     s->stats.data_bytes += len;
@@ -370,7 +368,7 @@ static void on_v2(struct talk *t, struct wr_bytes body)
         breach(t);
 }
 
-/* ---- version 1 ----------------------------------------------------------------------------------------- */
+/* ---- version 1 ------------------------------------------------------------------------------------- */
 
 static void add_v1(struct talk *t, const struct wr_maddr *addr)
 {
@@ -426,7 +424,7 @@ static void on_v1(struct talk *t, struct wr_bytes body)
         refuse(t);
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------------- */
 
 static void on_message(struct wr_msg *msg, struct wr_bytes body)
 {
@@ -488,7 +486,7 @@ static void on_stranger_stream(struct wr_stream *s, void *arg)
     on_stream(s, arg, KIND_STRANGER);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------ */
 
 static int handle(struct wr_autonat_server *s, const char *name,
                   void (*on_open)(struct wr_stream *stream, void *arg))

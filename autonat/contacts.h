@@ -1,26 +1,27 @@
-/* contacts.h - the IP addresses that we exchanged packets with lately, over TCP and UDP apart. Value.
- * A NAT or firewall may let in whoever we have talked to; whoever gets in without standing here is a stranger, and
- * what he reaches, everybody reaches. Bounded: beyond the maximum the one that was longest without a connection is
- * forgotten, and after WR_CONTACTS_MEMORY everyone, as NATs forget them (RFC 4787 asks for 2 to 5 minutes). */
+/* contacts.h - the IP addresses that we exchanged packets with lately, over TCP and UDP apart. Value. A
+ * NAT or firewall may let in whoever we have talked to; whoever gets in without standing here is a
+ * stranger, and what he reaches, everybody reaches. Bounded: beyond the maximum the one that was longest
+ * without a connection is forgotten, and after WR_CONTACTS_MEMORY everyone, as NATs forget them (RFC
+ * 4787 asks for 2 to 5 minutes). */
 #ifndef WR_CONTACTS_H
 #define WR_CONTACTS_H
 
 #include "transport/addr.h"
 #include "transport/env.h"
 
-#define WR_CONTACTS_MAX    1024           /* addresses; ours */
-#define WR_CONTACTS_MEMORY (10 * WR_MIN)  /* after the last packet; ours */
+#define WR_CONTACTS_MAX    1024          /* addresses; ours */
+#define WR_CONTACTS_MEMORY (10 * WR_MIN) /* after the last packet; ours */
 
 struct wr_contact {
     struct wr_ip ip;
     bool udp;
-    unsigned open;        /* connections */
-    wr_time at;           /* the last packet that we know of */
-    uint64_t opened_by;   /* the connection that was the first contact; 0: we sent something first */
+    unsigned open;      /* connections */
+    wr_time at;         /* the last packet that we know of */
+    uint64_t opened_by; /* the connection that was the first contact; 0: we sent something first */
 };
 
 struct wr_contacts {
-    struct wr_contact *of;    /* owned; NULL: none yet */
+    struct wr_contact *of; /* owned; NULL: none yet */
     size_t count;
 };
 

@@ -3,16 +3,16 @@
 #include <sodium.h>
 
 struct wr_dialback {
-    struct wr_swarm *home;         /* the node's: its rules count, nothing is dialled from it */
+    struct wr_swarm *home; /* the node's: its rules count, nothing is dialled from it */
     struct wr_env *env;
-    struct wr_swarm *dialler;      /* owned; NULL while idle */
+    struct wr_swarm *dialler; /* owned; NULL while idle */
     struct wr_swarm_watch watch;
-    struct wr_key key;             /* the dialler's, new each time */
+    struct wr_key key; /* the dialler's, new each time */
     struct wr_list tries;
     struct wr_timer idle;
 };
 
-/* ---- the dialling swarm --------------------------------------------------------------------------------- */
+/* ---- the dialling swarm ---------------------------------------------------------------------------- */
 
 /* A connection that ends takes its stream along, which says so itself. */
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
@@ -37,8 +37,10 @@ static bool wake(struct wr_dialback *d)
     wr_env_random(d->env, seed, sizeof(seed));
     wr_key_generate(&d->key, seed);
     sodium_memzero(seed, sizeof(seed));
-    d->dialler = wr_swarm_create(&(struct wr_swarm_options){
-        .env = d->env, .limits = wr_swarm_limits(d->home), .identity = &d->key, .psk = wr_swarm_psk(d->home)});
+    d->dialler = wr_swarm_create(&(struct wr_swarm_options){.env = d->env,
+                                                            .limits = wr_swarm_limits(d->home),
+                                                            .identity = &d->key,
+                                                            .psk = wr_swarm_psk(d->home)});
     if (!d->dialler)
         return false;
     d->watch.on_event = on_event;
@@ -105,7 +107,7 @@ bool wr_dialback_may(const struct wr_dialback *d, const struct wr_peerid *peer, 
     return from.family == 4 || wr_policy_is_public(policy, &from);
 }
 
-/* ---- one try -------------------------------------------------------------------------------------------- */
+/* ---- one try --------------------------------------------------------------------------------------- */
 
 static void stop(struct wr_dialback_try *t)
 {

@@ -3,7 +3,7 @@
 struct bucket {
     struct wr_ip key;
     struct wr_list node;
-    wr_time full_at;    /* when every token is back */
+    wr_time full_at; /* when every token is back */
 };
 
 static struct wr_bytes key_of(const struct wr_ip *ip)

@@ -2,12 +2,40 @@
 
 #include <string.h>
 
-struct wr_ip wr_verdict_network(const struct wr_ip *server)
+/* ---- networks -------------------------------------------------------------------------------------- */
+
+static bool same_network(unsigned bits, const struct wr_ip *a, const struct wr_ip *b)
 {
-    return wr_ip_mask(server, server->family == 4 ? 16 : 32);
+    if (!bits)
+        bits = WR_VERDICT_BITS;
+    return wr_ip_same_prefix(a, b, a->family == 4 ? bits : 2 * bits);
 }
 
-/* ---- the set ------------------------------------------------------------------------------------------- */
+static unsigned count_networks(unsigned bits, const struct wr_ip *servers, size_t count)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t k = 0;
+        while (k < i && !same_network(bits, &servers[k], &servers[i]))
+            k++;
+        n += k == i;
+    }
+    return n;
+}
+
+unsigned wr_verdict_networks(struct wr_verdict *v, const struct wr_ip *servers, size_t count)
+{
+    unsigned n = 0;
+    for (v->bits = WR_VERDICT_BITS; v->bits <= 32; v->bits += 8) {
+        n = count_networks(v->bits, servers, count);
+        if (n >= WR_VERDICT_NEED)
+            return n;
+    }
+    v->bits = 32;
+    return n;
+}
+
+/* ---- the set --------------------------------------------------------------------------------------- */
 
 void wr_verdict_begin(struct wr_verdict *v)
 {
@@ -64,28 +92,28 @@ void wr_verdict_reset(struct wr_verdict *v)
     v->count = 0;
 }
 
-/* ---- evidence ------------------------------------------------------------------------------------------ */
+/* ---- evidence -------------------------------------------------------------------------------------- */
 
 static bool counts(const struct wr_verdict_addr *a, const struct wr_verdict_evidence *e, wr_time now)
 {
     return now - e->at < WR_VERDICT_EXPIRES && e->at >= a->round_at;
 }
 
-static const struct wr_verdict_evidence *evidence(const struct wr_verdict_addr *a, const struct wr_ip *net,
-                                                  bool stranger, wr_time now)
+static const struct wr_verdict_evidence *evidence(const struct wr_verdict_addr *a, unsigned bits,
+                                                  const struct wr_ip *server, bool stranger, wr_time now)
 {
     for (size_t i = 0; i < a->count; i++)
-        if (a->of[i].stranger == stranger && wr_ip_equal(&a->of[i].net, net) && counts(a, &a->of[i], now))
+        if (a->of[i].stranger == stranger && same_network(bits, &a->of[i].from, server) &&
+            counts(a, &a->of[i], now))
             return &a->of[i];
     return NULL;
 }
 
-/* The newest answer of each network and kind; beyond the bound the oldest goes. */
+/* The newest answer of each server and kind; beyond the bound the oldest goes. */
 static void keep(struct wr_verdict_addr *a, const struct wr_verdict_evidence *e)
 {
     size_t at = 0, oldest = 0;
-    while (at < a->count &&
-           !(a->of[at].stranger == e->stranger && wr_ip_equal(&a->of[at].net, &e->net)))
+    while (at < a->count && !(a->of[at].stranger == e->stranger && wr_ip_equal(&a->of[at].from, &e->from)))
         at++;
     for (size_t i = 0; i < a->count; i++)
         if (a->of[i].at < a->of[oldest].at)
@@ -97,21 +125,28 @@ static void keep(struct wr_verdict_addr *a, const struct wr_verdict_evidence *e)
     a->of[at] = *e;
 }
 
-/* One network speaks once: of its answers the worst counts, for a stranger that fails outweighs a friend that gets
- * through, and the other way round cannot be. */
-static void tally(const struct wr_verdict_addr *a, wr_time now, wr_time since, struct wr_verdict_tally *out)
+/* One network speaks once: of its answers the worst counts, for a stranger that fails outweighs a friend
+ * that gets through, and the other way round cannot be; then the stranger's. */
+static bool speaks_before(const struct wr_verdict_evidence *a, const struct wr_verdict_evidence *b,
+                          bool earlier)
+{
+    if (a->reached != b->reached)
+        return !a->reached;
+    return a->stranger != b->stranger ? a->stranger : earlier;
+}
+
+static void tally(const struct wr_verdict_addr *a, unsigned bits, wr_time now, wr_time since,
+                  struct wr_verdict_tally *out)
 {
     *out = (struct wr_verdict_tally){0};
     for (size_t i = 0; i < a->count; i++) {
-        const struct wr_verdict_evidence *e = &a->of[i], *twin = NULL;
-        if (now - e->at >= WR_VERDICT_EXPIRES || e->at < since)
+        const struct wr_verdict_evidence *e = &a->of[i];
+        bool silent = now - e->at >= WR_VERDICT_EXPIRES || e->at < since;
+        for (size_t k = 0; k < a->count && !silent; k++)
+            silent = k != i && a->of[k].at >= since && now - a->of[k].at < WR_VERDICT_EXPIRES &&
+                     same_network(bits, &a->of[k].from, &e->from) && speaks_before(&a->of[k], e, k < i);
+        if (silent)
             continue;
-        for (size_t k = 0; k < a->count; k++)
-            if (k != i && wr_ip_equal(&a->of[k].net, &e->net) && a->of[k].at >= since &&
-                now - a->of[k].at < WR_VERDICT_EXPIRES)
-                twin = &a->of[k];
-        if (twin && (e->reached != twin->reached ? e->reached : !e->stranger))
-            continue;    /* its twin speaks */
         if (!e->reached)
             out->failed++;
         else if (e->stranger || !a->natted)
@@ -121,19 +156,19 @@ static void tally(const struct wr_verdict_addr *a, wr_time now, wr_time since, s
     }
 }
 
-void wr_verdict_count(const struct wr_verdict_addr *a, wr_time now, struct wr_verdict_tally *out)
+void wr_verdict_count(const struct wr_verdict *v, size_t i, wr_time now, struct wr_verdict_tally *out)
 {
-    tally(a, now, 0, out);
+    tally(&v->of[i], v->bits, now, 0, out);
 }
 
-/* ---- judging ------------------------------------------------------------------------------------------- */
+/* ---- judging --------------------------------------------------------------------------------------- */
 
-static enum wr_addr_verdict decide(const struct wr_verdict_addr *a, const struct wr_verdict_world *world,
-                                   wr_time now)
+static enum wr_addr_verdict decide(const struct wr_verdict *v, const struct wr_verdict_addr *a,
+                                   const struct wr_verdict_world *world, wr_time now)
 {
     struct wr_verdict_tally t;
     unsigned need = world->settled && world->networks < WR_VERDICT_NEED ? world->networks : WR_VERDICT_NEED;
-    tally(a, now, a->round_at, &t);
+    tally(a, v->bits, now, a->round_at, &t);
     if (need == 0)
         need = 1;
     unsigned through = t.reached + t.half;
@@ -178,10 +213,23 @@ static void forget_before(struct wr_verdict_addr *a, wr_time at)
     a->count = kept;
 }
 
+/* Strangers do not get in: do friends? That tells one kind of filter from another. */
+static void be_curious(struct wr_verdict_addr *a, wr_time now)
+{
+    unsigned friends = 0;
+    for (size_t i = 0; i < a->count; i++)
+        friends += !a->of[i].stranger;
+    a->curious = 0;
+    if (a->verdict != WR_ADDR_UNREACHABLE || !a->natted || friends >= WR_VERDICT_FRIENDS)
+        return;
+    a->curious = WR_VERDICT_FRIENDS - friends;
+    a->next_at = now;
+}
+
 bool wr_verdict_judge(struct wr_verdict *v, size_t i, const struct wr_verdict_world *world, wr_time now)
 {
     struct wr_verdict_addr *a = &v->of[i];
-    enum wr_addr_verdict verdict = decide(a, world, now);
+    enum wr_addr_verdict verdict = decide(v, a, world, now);
     if (verdict == WR_ADDR_UNKNOWN || verdict == a->verdict)
         return false;
     forget_before(a, a->round_at);
@@ -189,6 +237,7 @@ bool wr_verdict_judge(struct wr_verdict *v, size_t i, const struct wr_verdict_wo
     a->since = now;
     a->checks = 0;
     close_round(a, world, now);
+    be_curious(a, now);
     return true;
 }
 
@@ -196,13 +245,14 @@ static void note_nothing(struct wr_verdict_addr *a, wr_time now)
 {
     a->nothing++;
     /* The first ones are the server's whims: another one is asked at once. */
-    a->next_at = now + (a->nothing <= WR_VERDICT_NEED
-                            ? WR_SEC
-                            : doubled(WR_VERDICT_BACKOFF, a->nothing - WR_VERDICT_NEED - 1,
-                                      WR_VERDICT_BACKOFF_MAX));
+    a->next_at =
+        now + (a->nothing <= WR_VERDICT_NEED
+                   ? WR_SEC
+                   : doubled(WR_VERDICT_BACKOFF, a->nothing - WR_VERDICT_NEED - 1, WR_VERDICT_BACKOFF_MAX));
 }
 
-/* Does the answer agree with what is believed? One through a NAT by a friend says nothing against either. */
+/* Does the answer agree with what is believed? One through a NAT by a friend says nothing against either.
+ */
 static bool agrees(const struct wr_verdict_addr *a, const struct wr_verdict_evidence *e)
 {
     if (e->reached && a->natted && !e->stranger)
@@ -233,7 +283,9 @@ bool wr_verdict_note(struct wr_verdict *v, size_t i, const struct wr_verdict_evi
         a->next_at = now;
         return false;
     }
-    bool over = a->round_asked >= WR_VERDICT_ROUND_MAX || decide(a, world, now) == a->verdict;
+    if (a->curious)
+        return false;
+    bool over = a->round_asked >= WR_VERDICT_ROUND_MAX || decide(v, a, world, now) == a->verdict;
     if (over || (a->round_asked <= 1 && agrees(a, &e)))
         close_round(a, world, now);
     else
@@ -241,7 +293,7 @@ bool wr_verdict_note(struct wr_verdict *v, size_t i, const struct wr_verdict_evi
     return false;
 }
 
-/* ---- asking -------------------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------------- */
 
 int wr_verdict_due(const struct wr_verdict *v, size_t from, wr_time now)
 {
@@ -267,15 +319,29 @@ wr_time wr_verdict_next(const struct wr_verdict *v)
     return next;
 }
 
-enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, const struct wr_ip *net,
+/* Where there is no NAT one stranger is enough, to tell an open address from one behind a firewall that
+ * lets friends in. */
+static bool strangers_asked(const struct wr_verdict_addr *a, wr_time now)
+{
+    for (size_t i = 0; i < a->count; i++)
+        if (counts(a, &a->of[i], now) && (a->of[i].stranger || a->of[i].stranger_wanted))
+            return true;
+    return a->running > 0;
+}
+
+enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, const struct wr_ip *server,
                                       bool delegates, wr_time now)
 {
     struct wr_verdict_addr probe = v->of[i];
+    if (probe.curious)
+        return evidence(&probe, v->bits, server, false, now) ? WR_VERDICT_NOT : WR_VERDICT_ANY;
     /* A check that is due begins a round: answers of before are not in the way. */
     if (probe.verdict != WR_ADDR_UNKNOWN && !probe.round_at)
         probe.round_at = now;
-    const struct wr_verdict_evidence *friend = evidence(&probe, net, false, now);
-    const struct wr_verdict_evidence *stranger = evidence(&probe, net, true, now);
+    const struct wr_verdict_evidence *friend = evidence(&probe, v->bits, server, false, now);
+    const struct wr_verdict_evidence *stranger = evidence(&probe, v->bits, server, true, now);
+    if (!probe.natted && !friend && !stranger && delegates && !strangers_asked(&probe, now))
+        return WR_VERDICT_STRANGER;
     if (!probe.natted || !delegates)
         return friend || stranger ? WR_VERDICT_NOT : WR_VERDICT_ANY;
     if (stranger)
@@ -289,10 +355,15 @@ enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, cons
 void wr_verdict_asked(struct wr_verdict *v, size_t i, wr_time now)
 {
     struct wr_verdict_addr *a = &v->of[i];
+    a->running++;
+    if (a->curious) {
+        if (--a->curious == 0)
+            a->next_at = now + WR_VERDICT_RETRY;
+        return;
+    }
     if (a->verdict != WR_ADDR_UNKNOWN && !a->round_at)
         a->round_at = now;
     a->round_asked++;
-    a->running++;
 }
 
 void wr_verdict_postpone(struct wr_verdict *v, size_t i, wr_time until)

@@ -1,5 +1,5 @@
-/* AutoNAT messages of both versions: any bytes lead to slices of them or to a refusal, and what was read is the same
- * after writing and reading it again. */
+/* AutoNAT messages of both versions: any bytes lead to slices of them or to a refusal, and what was read
+ * is the same after writing and reading it again. */
 #include "autonat/autonat_msg.h"
 #include "transport/err.h"
 
@@ -31,7 +31,8 @@ static void check_v2(const uint8_t *data, size_t size)
     if (out.full || wr_autonat_msg_decode(wr_buf_bytes(&out), &again) != 0 || again.type != m.type ||
         again.nonce != m.nonce || again.stranger != m.stranger || again.addr_count != m.addr_count ||
         again.status != m.status || again.dial_status != m.dial_status || again.index != m.index ||
-        again.bytes != m.bytes || !wr_bytes_equal(again.peer, m.peer) || !wr_bytes_equal(again.data, m.data))
+        again.bytes != m.bytes || !wr_bytes_equal(again.peer, m.peer) ||
+        !wr_bytes_equal(again.data, m.data))
         abort();
     for (size_t i = 0; i < m.addr_count; i++)
         if (!wr_bytes_equal(m.addrs[i], again.addrs[i]))
@@ -52,7 +53,8 @@ static void check_v1(const uint8_t *data, size_t size)
     within(m.addr, data, size);
     wr_buf_init(&out, 4 * size + 64);
     wr_autonat_msg_encode_v1(&m, &out);
-    if (out.full || wr_autonat_msg_decode_v1(wr_buf_bytes(&out), &again) != 0 || again.response != m.response)
+    if (out.full || wr_autonat_msg_decode_v1(wr_buf_bytes(&out), &again) != 0 ||
+        again.response != m.response)
         abort();
     if (m.response ? again.status != m.status || !wr_bytes_equal(again.addr, m.addr)
                    : again.addr_count != m.addr_count || !wr_bytes_equal(again.peer, m.peer))

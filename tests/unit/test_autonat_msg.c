@@ -11,8 +11,8 @@
 
 #include <string.h>
 
-static const uint8_t addr_a[] = {4, 1, 2, 3, 4, 6, 0x0f, 0xa1};    /* /ip4/1.2.3.4/tcp/4001 */
-static const uint8_t addr_b[] = {4, 9, 8, 7, 6, 0x91, 2, 0x0f, 0xa1, 0xcd, 3};    /* ... udp/4001/quic-v1 */
+static const uint8_t addr_a[] = {4, 1, 2, 3, 4, 6, 0x0f, 0xa1};                /* /ip4/1.2.3.4/tcp/4001 */
+static const uint8_t addr_b[] = {4, 9, 8, 7, 6, 0x91, 2, 0x0f, 0xa1, 0xcd, 3}; /* ... udp/4001/quic-v1 */
 
 static void expect(const struct wr_buf *out, const uint8_t *bytes, size_t len)
 {
@@ -25,12 +25,12 @@ static void expect(const struct wr_buf *out, const uint8_t *bytes, size_t len)
 static void test_known_bytes(void **state)
 {
     (void)state;
-    static const uint8_t request[] = {0x0a, 19,                                        /* 1 dialRequest */
-                                      0x0a, 8, 4, 1, 2, 3, 4, 6, 0x0f, 0xa1,           /* 1 addrs */
-                                      0x11, 8, 7, 6, 5, 4, 3, 2, 1};                   /* 2 nonce, fixed64 */
-    static const uint8_t response[] = {0x12, 6, 0x08, 0xc8, 1, 0x18, 0xc8, 1};         /* OK, OK, index 0 */
+    static const uint8_t request[] = {0x0a, 19,                                /* 1 dialRequest */
+                                      0x0a, 8,  4, 1, 2, 3, 4, 6, 0x0f, 0xa1,  /* 1 addrs */
+                                      0x11, 8,  7, 6, 5, 4, 3, 2, 1};          /* 2 nonce, fixed64 */
+    static const uint8_t response[] = {0x12, 6, 0x08, 0xc8, 1, 0x18, 0xc8, 1}; /* OK, OK, index 0 */
     static const uint8_t refused[] = {0x12, 2, 0x08, 101};
-    static const uint8_t data_request[] = {0x1a, 4, 0x10, 0xb0, 0xea, 1};              /* 30,000 bytes */
+    static const uint8_t data_request[] = {0x1a, 4, 0x10, 0xb0, 0xea, 1}; /* 30,000 bytes */
     static const uint8_t data[] = {0x22, 5, 0x0a, 3, 'a', 'b', 'c'};
     static const uint8_t back[] = {0x09, 8, 7, 6, 5, 4, 3, 2, 1};
     struct wr_buf out;
@@ -67,13 +67,13 @@ static void test_known_bytes(void **state)
 static void test_known_bytes_of_version_1(void **state)
 {
     (void)state;
-    static const uint8_t dial[] = {0x08, 0,                                       /* 1 type, written though 0 */
-                                   0x12, 16,                                      /* 2 dial */
-                                   0x0a, 14,                                      /* 1 peer */
-                                   0x0a, 2, 'i', 'd',                             /* 1 id */
-                                   0x12, 8, 4, 1, 2, 3, 4, 6, 0x0f, 0xa1};        /* 2 addrs */
-    static const uint8_t response[] = {0x08, 1, 0x1a, 12, 0x08, 0,                /* 3 response, 1 status OK */
-                                       0x1a, 8, 4, 1, 2, 3, 4, 6, 0x0f, 0xa1};    /* 3 addr */
+    static const uint8_t dial[] = {0x08, 0,            /* 1 type, written though 0 */
+                                   0x12, 16,           /* 2 dial */
+                                   0x0a, 14,           /* 1 peer */
+                                   0x0a, 2,  'i', 'd', /* 1 id */
+                                   0x12, 8,  4,   1,   2, 3, 4, 6, 0x0f, 0xa1}; /* 2 addrs */
+    static const uint8_t response[] = {0x08, 1, 0x1a, 12, 0x08, 0, /* 3 response, 1 status OK */
+                                       0x1a, 8, 4,    1,  2,    3, 4, 6, 0x0f, 0xa1}; /* 3 addr */
     struct wr_buf out;
     wr_buf_init(&out, 1024);
     struct wr_autonat_v1_msg m = {
@@ -127,10 +127,10 @@ static void test_what_is_refused_and_what_skipped(void **state)
     struct wr_autonat_v1_msg v1;
     uint64_t nonce;
     uint32_t status;
-    static const uint8_t future[] = {0x2a, 1, 0,                 /* field 5 of Message */
-                                     0x0a, 4, 0x18, 1, 0x20, 2,  /* a request with fields 3 and 4 */
-                                     0x32, 0};                   /* field 6 */
-    static const uint8_t wrong_wire[] = {0x0a, 2, 0x10, 1};      /* a nonce that is no fixed64 */
+    static const uint8_t future[] = {0x2a, 1, 0,                /* field 5 of Message */
+                                     0x0a, 4, 0x18, 1, 0x20, 2, /* a request with fields 3 and 4 */
+                                     0x32, 0};                  /* field 6 */
+    static const uint8_t wrong_wire[] = {0x0a, 2, 0x10, 1};     /* a nonce that is no fixed64 */
     static const uint8_t no_message[] = {0x08, 1};
     static const uint8_t other_type[] = {0x08, 2};
     static const uint8_t no_type[] = {0x12, 0};
@@ -205,12 +205,9 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_bytes),
-        cmocka_unit_test(test_known_bytes_of_version_1),
-        cmocka_unit_test(test_there_and_back),
-        cmocka_unit_test(test_what_is_refused_and_what_skipped),
-        cmocka_unit_test(test_lists_are_bounded),
-        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_known_bytes),       cmocka_unit_test(test_known_bytes_of_version_1),
+        cmocka_unit_test(test_there_and_back),    cmocka_unit_test(test_what_is_refused_and_what_skipped),
+        cmocka_unit_test(test_lists_are_bounded), cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
