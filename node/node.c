@@ -2,6 +2,8 @@
 
 #include "autonat/autonat_client.h"
 #include "autonat/autonat_server.h"
+#include "autonat/portmap.h"
+#include "autonat/upnp.h"
 #include "dcutr/dcutr.h"
 #include "dht/dht.h"
 #include "identify/identify.h"
@@ -53,6 +55,7 @@ struct wr_node {
     struct wr_dcutr *dcutr;
     struct wr_perf *perf;
     struct wr_mdns *mdns;
+    struct wr_portmap *portmap;
     struct wr_dht *dht[WR_METHODS_DHTS];
     struct wr_route route;
     struct wr_control *control;
@@ -266,6 +269,15 @@ static int start_mdns(struct wr_node *n)
     return n->mdns ? 0 : WR_ELIMIT;
 }
 
+static int start_portmap(struct wr_node *n)
+{
+    struct wr_portmap_options options = {.swarm = n->swarm, .upnp = wr_upnp_run};
+    if (!wr_config_on(n->config, WR_CONFIG_PORTMAP))
+        return 0;
+    n->portmap = wr_portmap_create(&options);
+    return n->portmap ? 0 : WR_ELIMIT;
+}
+
 static int set_perf(struct wr_node *n)
 {
     return wr_perf_serve_all(n->perf,
@@ -296,7 +308,8 @@ static int start_services(struct wr_node *n)
                    on_saved_timer);
     if (!n->pong || !n->identify || !n->autonat_server || !n->autonat || !n->dcutr || !n->perf || set_perf(n) != 0)
         return WR_ELIMIT;
-    return start_mdns(n);
+    int rc = start_mdns(n);
+    return rc == 0 ? start_portmap(n) : rc;
 }
 
 static int start_network(struct wr_node *n, char err[static WR_NODE_ERROR])
@@ -506,6 +519,7 @@ void wr_node_destroy(struct wr_node *n)
         return;
     wr_timer_stop(n->env, &n->saved_timer);
     wr_mdns_destroy(n->mdns);
+    wr_portmap_destroy(n->portmap);
     wr_http_destroy(n->http);
     wr_control_destroy(n->control);
     wr_methods_destroy(n->methods);
