@@ -172,7 +172,8 @@ static void reverse(struct wr_dcutr_peer *p)
     if (count == 0)
         return;
     p->reversed_on = p->relayed->id;
-    if (wr_swarm_connect(p->d->swarm, &p->id, addrs, count, WR_ORIGIN_STRANGER, WR_CONNECT_FRESH, on_reversed, p,
+    if (wr_swarm_connect(p->d->swarm, &p->id, addrs, count, WR_ORIGIN_STRANGER, WR_CONNECT_FRESH | WR_CONNECT_DIRECT,
+                         on_reversed, p,
                          &p->reversal) != 0)
         p->reversal = NULL;
 }

@@ -91,6 +91,14 @@ static inline void site_host(struct site *s, struct sim *sim, enum kind kind, ui
     s->host = sim_host_add(sim, &host);
 }
 
+/* One more machine behind a NAT that is somebody's. */
+static inline void site_neighbour(struct site *s, struct sim *sim, struct simnat *nat, uint8_t last)
+{
+    *s = (struct site){.kind = PORT_RESTRICTED};
+    s->host = sim_host_add(sim, &(struct sim_host_options){.gateway = simnat_gateway(nat),
+                                                           .ip4 = {4, {192, 168, 1, last}}});
+}
+
 /* with: 1 TCP, 2 QUIC, 3 both. */
 static inline void site_swarm_with(struct site *s, uint8_t seed, unsigned with)
 {
