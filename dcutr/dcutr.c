@@ -7,7 +7,7 @@
 
 static void look_at_all(struct wr_task *task);
 
-/* ---- peers --------------------------------------------------------------------------------------------------- */
+/* ---- peers -------------------------------------------------------------------------------------- */
 
 static void dispose_peer(struct wr_task *task)
 {
@@ -67,7 +67,7 @@ struct wr_dcutr_peer *wr_dcutr_peer_get(struct wr_dcutr *d, const struct wr_peer
     return p;
 }
 
-/* ---- what is remembered ------------------------------------------------------------------------------------- */
+/* ---- what is remembered ------------------------------------------------------------------------- */
 
 static void log_report(const struct wr_dcutr_peer *p, const struct wr_dcutr_report *r)
 {
@@ -77,7 +77,8 @@ static void log_report(const struct wr_dcutr_peer *p, const struct wr_dcutr_repo
            "%s peer=%s side=%s attempt=%u trick=%s role=%s rtt_ms=%lld ms=%lld err=%s",
            wr_dcutr_outcome_name(r->outcome), peer, r->initiator ? "b" : "a", r->attempt,
            wr_plan_trick_name(r->trick), r->role == WR_PUNCH_CLIENT ? "client" : "server",
-           (long long)(r->rtt / WR_MSEC), (long long)(r->took / WR_MSEC), r->err ? wr_err_name(r->err) : "none");
+           (long long)(r->rtt / WR_MSEC), (long long)(r->took / WR_MSEC),
+           r->err ? wr_err_name(r->err) : "none");
 }
 
 void wr_dcutr_note(struct wr_dcutr_peer *p, const struct wr_dcutr_report *r)
@@ -104,7 +105,8 @@ size_t wr_dcutr_reports(const struct wr_dcutr *d, const struct wr_peerid *peer, 
     const struct wr_dcutr_peer *p = find(d, peer);
     size_t n = 0;
     for (size_t i = 1; p && i <= WR_DCUTR_REPORTS && n < max; i++) {
-        const struct wr_dcutr_report *r = p->reports[(p->report_next + WR_DCUTR_REPORTS - i) % WR_DCUTR_REPORTS];
+        const struct wr_dcutr_report *r =
+            p->reports[(p->report_next + WR_DCUTR_REPORTS - i) % WR_DCUTR_REPORTS];
         if (r)
             out[n++] = *r;
     }
@@ -136,7 +138,7 @@ const char *wr_dcutr_outcome_name(enum wr_dcutr_outcome outcome)
     return names[outcome];
 }
 
-/* ---- connection reversal ---------------------------------------------------------------------------------------- */
+/* ---- connection reversal ------------------------------------------------------------------------ */
 
 static void on_reversed(void *arg, int err, struct wr_conn *conn)
 {
@@ -172,13 +174,12 @@ static void reverse(struct wr_dcutr_peer *p)
     if (count == 0)
         return;
     p->reversed_on = p->relayed->id;
-    if (wr_swarm_connect(p->d->swarm, &p->id, addrs, count, WR_ORIGIN_STRANGER, WR_CONNECT_FRESH | WR_CONNECT_DIRECT,
-                         on_reversed, p,
-                         &p->reversal) != 0)
+    if (wr_swarm_connect(p->d->swarm, &p->id, addrs, count, WR_ORIGIN_STRANGER,
+                         WR_CONNECT_FRESH | WR_CONNECT_DIRECT, on_reversed, p, &p->reversal) != 0)
         p->reversal = NULL;
 }
 
-/* ---- what happens ---------------------------------------------------------------------------------------------------- */
+/* ---- what happens ------------------------------------------------------------------------------- */
 
 static void look_soon(struct wr_dcutr *d)
 {
@@ -207,7 +208,8 @@ static void look(struct wr_dcutr_peer *p)
         return;
     if (p->phase == WR_DCUTR_IDLE && !rested(p))
         wr_dcutr_talk_rest(p, p->round_at + WR_DCUTR_REST);
-    if (p->phase == WR_DCUTR_IDLE || p->phase == WR_DCUTR_WANTS_ADDRESS || p->phase == WR_DCUTR_WANTS_PROTOCOL)
+    if (p->phase == WR_DCUTR_IDLE || p->phase == WR_DCUTR_WANTS_ADDRESS ||
+        p->phase == WR_DCUTR_WANTS_PROTOCOL)
         wr_dcutr_talk_start(p);
 }
 
@@ -304,13 +306,16 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     }
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------ */
+/* ---- life --------------------------------------------------------------------------------------- */
 
 struct wr_dcutr *wr_dcutr_create(const struct wr_dcutr_options *options)
 {
     struct wr_dcutr *d = wr_alloc(sizeof(*d));
-    struct wr_protocol protocol = {
-        .name = WR_DCUTR_NAME, .on_stream = wr_dcutr_talk_accept, .arg = d, .inbound_max = INBOUND_MAX, .limited = true};
+    struct wr_protocol protocol = {.name = WR_DCUTR_NAME,
+                                   .on_stream = wr_dcutr_talk_accept,
+                                   .arg = d,
+                                   .inbound_max = INBOUND_MAX,
+                                   .limited = true};
     if (!d)
         return NULL;
     d->swarm = options->swarm;

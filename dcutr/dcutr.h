@@ -9,10 +9,10 @@
  *   B  --- SYNC, then waits L/2 -------------------------------------------------------->   A
  *   B  === punches as the server ============================== punches as the client ===   A
  *
- * B starts as soon as it has the relayed connection and one address of its own; the reversal runs beside. When an
- * attempt fails it makes the next one, each another trick (plan.h), three in all; in the third B is the client,
- * which is what go-libp2p before 0.41 understands. Then it rests, until an address of either side changes or
- * time has passed. The first direct connection ends everything, whoever made it.
+ * B starts as soon as it has the relayed connection and one address of its own; the reversal runs beside. When
+ * an attempt fails it makes the next one, each another trick (plan.h), three in all; in the third B is the
+ * client, which is what go-libp2p before 0.41 understands. Then it rests, until an address of either side
+ * changes or time has passed. The first direct connection ends everything, whoever made it.
  *
  * What was tried is kept per peer, for `why`: the last attempts with times and errors. */
 #ifndef WR_DCUTR_H
@@ -26,9 +26,9 @@
 #define WR_DCUTR_RETRY       (500 * WR_MSEC)  /* between attempts; ours */
 #define WR_DCUTR_REST        (10 * WR_MIN)    /* between rounds of three towards one peer; policy */
 #define WR_DCUTR_REST_CHANGE (30 * WR_SEC)    /* the same when addresses changed; ours */
-#define WR_DCUTR_ASKED_MAX   9                /* attempts of one peer that we take part in, in WR_DCUTR_REST; ours: go makes
-                                                 three for each relayed connection, and those last two minutes */
-#define WR_DCUTR_PEERS_MAX   256              /* peers remembered, 14 KiB each at most; ours, the longest idle goes */
+#define WR_DCUTR_ASKED_MAX   9                /* attempts of one peer that we take part in, in WR_DCUTR_REST; ours:
+                                                 go makes three for each relayed connection */
+#define WR_DCUTR_PEERS_MAX   256              /* remembered, 14 KiB each at most; ours, the longest idle goes */
 #define WR_DCUTR_REPORTS     6                /* attempts remembered for each */
 #define WR_DCUTR_TRIES       8                /* addresses remembered for each attempt */
 

@@ -49,7 +49,8 @@ int wr_dcutr_msg_decode(struct wr_bytes in, struct wr_dcutr_msg *out)
     if (in.len > WR_DCUTR_READ_MAX)
         return WR_EPROTO;
     while ((rc = wr_pb_next(&in, &f)) == 1) {
-        if ((f.number == FIELD_TYPE && f.wire != WR_PB_VARINT) || (f.number == FIELD_ADDR && f.wire != WR_PB_BYTES))
+        if ((f.number == FIELD_TYPE && f.wire != WR_PB_VARINT) ||
+            (f.number == FIELD_ADDR && f.wire != WR_PB_BYTES))
             return WR_EPROTO;
         if (f.number == FIELD_TYPE)
             type = f.value;

@@ -12,7 +12,7 @@
 
 #define WR_DCUTR_SEND_MAX  1000    /* bytes of a message of ours; nim reads 1024 */
 #define WR_DCUTR_READ_MAX  4096    /* bytes of a message taken; go, rust, js */
-#define WR_DCUTR_EACH_MAX  8       /* addresses of each transport, TCP and QUIC, sent and taken; nim reads no more */
+#define WR_DCUTR_EACH_MAX  8       /* addresses of each transport, TCP and QUIC; nim reads no more */
 #define WR_DCUTR_ADDRS_MAX (2 * WR_DCUTR_EACH_MAX)
 
 enum wr_dcutr_type { WR_DCUTR_CONNECT = 100, WR_DCUTR_SYNC = 300 };

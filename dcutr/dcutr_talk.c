@@ -20,7 +20,7 @@ static wr_time now_of(const struct wr_dcutr_peer *p)
     return wr_env_now(p->d->env);
 }
 
-/* ---- the end of an attempt --------------------------------------------------------------------------------- */
+/* ---- the end of an attempt ---------------------------------------------------------------------- */
 
 static void let_go(struct wr_dcutr_peer *p)
 {
@@ -93,7 +93,8 @@ static void finish(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome, int e
 }
 
 /* How a connection that came beside a punch was made. */
-static enum wr_dcutr_outcome how(const struct wr_dcutr_attempt *a, enum wr_dcutr_phase phase, const struct wr_conn *c)
+static enum wr_dcutr_outcome how(const struct wr_dcutr_attempt *a, enum wr_dcutr_phase phase,
+                                 const struct wr_conn *c)
 {
     bool as_agreed = c->outbound == (a->report.role == WR_PUNCH_CLIENT);
     if (phase == WR_DCUTR_PUNCHING && as_agreed)
@@ -108,6 +109,13 @@ void wr_dcutr_talk_stop(struct wr_dcutr_peer *p, const struct wr_conn *direct)
         finish(p, how(p->now, p->phase, direct), 0);
         return;
     }
+    if (direct && p->phase != WR_DCUTR_IDLE) {    /* while we waited for something */
+        struct wr_dcutr_report report = {.outcome = direct->outbound ? WR_DCUTR_REVERSED : WR_DCUTR_MET,
+                                         .initiator = true,
+                                         .udp = direct->udp,
+                                         .at = now_of(p)};
+        wr_dcutr_note(p, &report);
+    }
     let_go(p);
     wr_free(p->now);
     p->now = NULL;
@@ -115,7 +123,7 @@ void wr_dcutr_talk_stop(struct wr_dcutr_peer *p, const struct wr_conn *direct)
     p->attempt = 0;
 }
 
-/* ---- punching -------------------------------------------------------------------------------------------------- */
+/* ---- punching ----------------------------------------------------------------------------------- */
 
 static void on_punched(void *arg, int err, struct wr_conn *conn)
 {
@@ -158,7 +166,7 @@ static void punch(struct wr_dcutr_peer *p, wr_time at)
         finish(p, rc == WR_EUNREACH ? WR_DCUTR_NOTHING_TO_DIAL : WR_DCUTR_FAILED, rc);
 }
 
-/* ---- beginning -------------------------------------------------------------------------------------------------- */
+/* ---- beginning ---------------------------------------------------------------------------------- */
 
 /* Those that are B's server in every attempt, and A's client. */
 static bool keeps_roles(const struct wr_dcutr_peer *p)
@@ -264,7 +272,7 @@ void wr_dcutr_talk_start(struct wr_dcutr_peer *p)
         finish(p, WR_DCUTR_NO_ANSWER, rc);
 }
 
-/* ---- B ------------------------------------------------------------------------------------------------------------- */
+/* ---- B ------------------------------------------------------------------------------------------ */
 
 static void on_answer(struct wr_msg *m, struct wr_bytes body)
 {
@@ -301,7 +309,7 @@ static void on_asking_close(struct wr_msg *m, int err)
 
 static const struct wr_msg_ops asking_ops = {.on_message = on_answer, .on_close = on_asking_close};
 
-/* ---- A ------------------------------------------------------------------------------------------------------------- */
+/* ---- A ------------------------------------------------------------------------------------------ */
 
 static void on_connect(struct wr_dcutr_peer *p)
 {

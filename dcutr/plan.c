@@ -4,7 +4,7 @@
 
 #define SPREAD_MIN 3    /* ports of one address that show a NAT with a port for each remote; ours */
 
-/* ---- the list -------------------------------------------------------------------------------------------- */
+/* ---- the list ----------------------------------------------------------------------------------- */
 
 static bool has(const struct wr_plan *p, struct wr_bytes addr)
 {
@@ -39,7 +39,7 @@ static bool put_addr(struct wr_plan *p, const struct wr_ip *ip, uint16_t port, b
     return wr_maddr_from_addr(&addr, quic, &ma) == 0 && put(p, wr_maddr_bytes(&ma));
 }
 
-/* ---- what our NAT makes of us -------------------------------------------------------------------------------- */
+/* ---- what our NAT makes of us ------------------------------------------------------------------- */
 
 static const struct wr_nat_kind *kind_of(const struct wr_nat *nat, bool quic)
 {
@@ -57,7 +57,8 @@ static bool counts(const struct wr_plan_input *in, bool quic)
 {
     const struct wr_nat_kind *k = kind_of(in->nat, quic);
     return depends(k) && k->alloc == WR_NAT_ALLOC_SEQUENTIAL && k->step != 0 && k->last_port != 0 &&
-           in->nat->external.family == 4 && k->pooling != WR_NAT_ANSWER_YES && in->now - k->last_port_at < WR_PLAN_STALE;
+           in->nat->external.family == 4 && k->pooling != WR_NAT_ANSWER_YES &&
+           in->now - k->last_port_at < WR_PLAN_STALE;
 }
 
 static bool is_public(const struct wr_plan_input *in, const struct wr_ip *ip)
@@ -85,26 +86,28 @@ static void predict(const struct wr_plan_input *in, bool quic, struct wr_plan *p
     }
 }
 
-/* ---- candidates ------------------------------------------------------------------------------------------------ */
+/* ---- candidates --------------------------------------------------------------------------------- */
 
 enum rank { CONFIRMED, OBSERVED, GUESSED, RANKS };
 
 /* How good an address of ours is for a punch; RANKS: none. */
-static enum rank rank_of(const struct wr_plan_input *in, const struct wr_own_addr *own, const struct wr_addr *addr)
+static enum rank rank_of(const struct wr_plan_input *in, const struct wr_own_addr *own,
+                         const struct wr_addr *addr)
 {
     bool global6 = addr->ip.family == 6 && own->source == WR_ADDR_LISTEN;
     if (!is_public(in, &addr->ip))
         return RANKS;
     if (own->source == WR_ADDR_CONFIGURED || own->verdict == WR_ADDR_REACHABLE)
         return CONFIRMED;
-    if (own->source == WR_ADDR_OBSERVED || own->source == WR_ADDR_MAPPED || own->source == WR_ADDR_LISTEN || global6)
+    if (own->source == WR_ADDR_OBSERVED || own->source == WR_ADDR_MAPPED || own->source == WR_ADDR_LISTEN ||
+        global6)
         return OBSERVED;
     return own->source == WR_ADDR_CANDIDATE ? GUESSED : RANKS;
 }
 
 /* What somebody saw of a NAT that shows everybody something else. */
-static bool is_useless(const struct wr_plan_input *in, const struct wr_own_addr *own, const struct wr_addr *addr,
-                       bool quic)
+static bool is_useless(const struct wr_plan_input *in, const struct wr_own_addr *own,
+                       const struct wr_addr *addr, bool quic)
 {
     bool seen = own->source == WR_ADDR_OBSERVED || own->source == WR_ADDR_CANDIDATE;
     return seen && addr->ip.family == 4 && own->verdict != WR_ADDR_REACHABLE && counts(in, quic);
@@ -132,8 +135,8 @@ static void put_preserved(const struct wr_plan_input *in, struct wr_plan *p)
         bool quic = wr_maddr_kind(ma) == WR_MADDR_QUIC;
         const struct wr_nat_kind *k = kind_of(in->nat, quic);
         struct wr_addr addr;
-        if (in->own[i].source != WR_ADDR_LISTEN || !wr_maddr_addr(ma, &addr) || addr.ip.family != 4 || !depends(k) ||
-            k->alloc != WR_NAT_ALLOC_PRESERVING || wr_ip_classify(&addr.ip) == WR_IP_LOOPBACK)
+        if (in->own[i].source != WR_ADDR_LISTEN || !wr_maddr_addr(ma, &addr) || addr.ip.family != 4 ||
+            !depends(k) || k->alloc != WR_NAT_ALLOC_PRESERVING || wr_ip_classify(&addr.ip) == WR_IP_LOOPBACK)
             continue;
         if (put_addr(p, &in->nat->external, addr.port, quic))
             p->trick = WR_PLAN_PREDICT;
@@ -185,7 +188,7 @@ void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *p)
         put_private(in, p);
 }
 
-/* ---- the peer's list --------------------------------------------------------------------------------------------- */
+/* ---- the peer's list ---------------------------------------------------------------------------- */
 
 bool wr_plan_same_external(const struct wr_plan *ours, const struct wr_maddr *theirs, size_t count)
 {
@@ -207,7 +210,8 @@ static bool spreads(const struct wr_maddr *theirs, size_t count, enum wr_maddr_k
     for (size_t i = 0; i < count; i++) {
         struct wr_addr a, b;
         size_t ports = 0;
-        if (wr_maddr_kind(wr_maddr_bytes(&theirs[i])) != kind || !wr_maddr_addr(wr_maddr_bytes(&theirs[i]), &a))
+        if (wr_maddr_kind(wr_maddr_bytes(&theirs[i])) != kind ||
+            !wr_maddr_addr(wr_maddr_bytes(&theirs[i]), &a))
             continue;
         for (size_t k = 0; k < count; k++)
             ports += wr_maddr_kind(wr_maddr_bytes(&theirs[k])) == kind &&

@@ -46,8 +46,8 @@ struct wr_plan {
     struct wr_maddr addrs[WR_DCUTR_ADDRS_MAX];    /* best first */
     size_t count;
     enum wr_plan_trick trick;
-    bool tcp, quic;                   /* what of the peer's we dial in this attempt: a counting NAT must not be
-                                         made to count for nothing */
+    bool tcp, quic;                   /* what of the peer's we dial in this attempt: a NAT that counts must not
+                                         be made to count for nothing */
 };
 
 void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *out);

@@ -7,7 +7,7 @@
 
 #define FAST_TRIES  20                /* then SLOW apart; ours */
 #define SLOW        (500 * WR_MSEC)
-#define JUNK_MIN    (10 * WR_MSEC)    /* between random datagrams, and a random part that grows; go transport.go */
+#define JUNK_MIN (10 * WR_MSEC) /* between random datagrams, and a random part that grows; go transport.go */
 #define JUNK_GROWTH (10 * WR_MSEC)    /* times the square of their number ... */
 #define JUNK_MAX    (200 * WR_MSEC)   /* ... up to this; go */
 #define RTT_MIN     (20 * WR_MSEC)    /* whatever the peer makes us believe; ours */
@@ -40,7 +40,7 @@ struct wr_punch {
 
 static void step(struct wr_punch *p);
 
-/* ---- what addresses get that never answer ------------------------------------------------------------- */
+/* ---- what addresses get that never answer ------------------------------------------------------- */
 
 /* The entry of this address, made when there is none; NULL: all are busy. */
 static struct wr_punch_quiet *quiet_of(struct wr_swarm *sw, const struct wr_ip *ip)
@@ -85,7 +85,7 @@ static void answered(struct wr_swarm *sw, const struct wr_ip *ip)
             sw->punch_quiet[i].ip.family = 0;
 }
 
-/* ---- the end -------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------------ */
 
 static void dispose(struct wr_task *task)
 {
@@ -123,7 +123,7 @@ void wr_punch_cancel(struct wr_punch *p)
         stop(p, NULL);
 }
 
-/* ---- one address ------------------------------------------------------------------------------------------ */
+/* ---- one address -------------------------------------------------------------------------------- */
 
 static void put_off(struct wr_punch *p, struct target *t, wr_time wait)
 {
@@ -175,7 +175,8 @@ static struct wr_conn *in_the_way(const struct wr_swarm *sw, const struct wr_add
 }
 
 /* What to propose: as the peer spoke last time, then in order. */
-static const struct wr_secure *security_for(const struct wr_swarm *sw, const struct wr_peerid *peer, unsigned tried)
+static const struct wr_secure *security_for(const struct wr_swarm *sw, const struct wr_peerid *peer,
+                                            unsigned tried)
 {
     const struct wr_peer *known = wr_peerstore_find(&sw->peerstore, peer);
     size_t count = 0, first = 0;
@@ -187,8 +188,8 @@ static const struct wr_secure *security_for(const struct wr_swarm *sw, const str
     return sw->ctx.security[(first + tried) % count];
 }
 
-/* A dial that nobody answered yet holds the pair of ports that we need: it makes room. One that was answered, and one
- * that the peer began, goes on. */
+/* A dial that nobody answered yet holds the pair of ports that we need: it makes room. One that was answered,
+ * and one that the peer began, goes on. */
 static bool way_is_free(struct wr_punch *p, struct target *t)
 {
     struct wr_conn *other = in_the_way(p->swarm, &t->to);
@@ -237,7 +238,7 @@ static void act(struct wr_punch *p, struct target *t)
         dial_tcp(p, t);
 }
 
-/* ---- all of them ---------------------------------------------------------------------------------------------- */
+/* ---- all of them -------------------------------------------------------------------------------- */
 
 static void on_timer(struct wr_timer *timer)
 {
@@ -261,7 +262,7 @@ static void step(struct wr_punch *p)
     wr_timer_start(p->swarm->env, &p->timer, next, on_timer);
 }
 
-/* ---- beginning ---------------------------------------------------------------------------------------------------- */
+/* ---- beginning ---------------------------------------------------------------------------------- */
 
 static struct wr_punch *find(const struct wr_swarm *sw, const struct wr_peerid *peer)
 {
@@ -283,12 +284,14 @@ static bool has(const struct wr_punch *p, const struct wr_addr *to, bool quic)
 }
 
 /* Whether we may send there: as any stranger's address, or one of the few private ones. */
-static bool allowed(const struct wr_punch *p, struct wr_bytes bare, const struct wr_addr *to, unsigned *private_left)
+static bool allowed(const struct wr_punch *p, struct wr_bytes bare, const struct wr_addr *to,
+                    unsigned *private_left)
 {
     const struct wr_policy *policy = &p->swarm->policy;
     if (wr_policy_may_dial(policy, &p->peer, bare, WR_ORIGIN_STRANGER) == 0)
         return true;
-    if (wr_ip_classify(&to->ip) != WR_IP_PRIVATE || *private_left == 0 || wr_policy_net_blocked(policy, &to->ip))
+    if (wr_ip_classify(&to->ip) != WR_IP_PRIVATE || *private_left == 0 ||
+        wr_policy_net_blocked(policy, &to->ip))
         return false;
     --*private_left;
     return true;
@@ -377,7 +380,7 @@ size_t wr_punch_tries(const struct wr_punch *p, struct wr_punch_try *out, size_t
     return n;
 }
 
-/* ---- from the swarm ---------------------------------------------------------------------------------------------- */
+/* ---- from the swarm ----------------------------------------------------------------------------- */
 
 static bool aims_at(const struct wr_punch *p, const struct wr_ip *ip)
 {

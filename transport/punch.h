@@ -10,7 +10,7 @@
  *         gets such a datagram from a port it did not know dials that port too: the peer's NAT gave it one
  *         for us alone
  *
- * It succeeds with the first direct connection to the peer, whoever made it; attempts that lost are closed. */
+ * It succeeds with the first direct connection to the peer, whoever made it; what lost is closed. */
 #ifndef WR_PUNCH_H
 #define WR_PUNCH_H
 
@@ -23,9 +23,9 @@
 #define WR_PUNCH_WINDOW     (5 * WR_SEC)     /* from the agreed instant; go and rust send for as long */
 #define WR_PUNCH_RETRY      (50 * WR_MSEC)   /* after a refused connect, up to twice that; lab notes 5 */
 
-/* What one IP address gets from us that never answered, all peers that name it taken together. A SYN or a random
- * datagram counts one, the system's repeats of a SYN come on top unless it is refused, a QUIC dial counts
- * WR_PUNCH_DIAL_COST (its first flight may be repeated that often). */
+/* What one IP address gets from us that never answered, all peers that name it taken together. A SYN or a
+ * random datagram counts one, the system's repeats of a SYN come on top unless it is refused, a QUIC dial
+ * counts WR_PUNCH_DIAL_COST (its first flight may be repeated that often). */
 #define WR_PUNCH_QUIET_MAX  200              /* packets; ours: three tries at an unpredictable peer take 160 */
 #define WR_PUNCH_QUIET_TIME (10 * WR_MIN)
 #define WR_PUNCH_QUIET_IPS  512              /* such addresses remembered; with all of them busy there is no punch */

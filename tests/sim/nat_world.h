@@ -74,7 +74,8 @@ static inline void site_host(struct site *s, struct sim *sim, enum kind kind, ui
     struct sim_host_options host = {.name = kind_names[kind]};
     *s = (struct site){.kind = kind};
     if (kind == CARRIER)
-        s->carrier = simnat_add(sim, &(struct simnat_options){.filtering = SIMNAT_APDF, .alloc = SIMNAT_RANDOM});
+        s->carrier =
+            simnat_add(sim, &(struct simnat_options){.filtering = SIMNAT_APDF, .alloc = SIMNAT_RANDOM});
     if (kind != PUBLIC) {
         struct simnat_options o = *kind_options(kind);
         o.outer = s->carrier;

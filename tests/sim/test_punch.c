@@ -81,7 +81,7 @@ static wr_time punch(struct world *w, bool quic, struct outcome o[static 2])
     return at;
 }
 
-/* ---- every pair ------------------------------------------------------------------------------------------ */
+/* ---- every pair --------------------------------------------------------------------------------- */
 
 static void check_pair(enum kind a, enum kind b, bool quic)
 {
@@ -131,7 +131,7 @@ static void every_pair_over_quic(void **state)
     pairs(true);
 }
 
-/* ---- when one side is late -------------------------------------------------------------------------------- */
+/* ---- when one side is late ---------------------------------------------------------------------- */
 
 /* One way is 40 ms: 60 ms are too early for a hole that is not there yet. */
 static void skewed(enum kind late, bool late_is_client, bool quic, bool works)
@@ -193,8 +193,8 @@ static void a_dial_in_the_way_makes_room(void **state)
     struct dialled d = {0};
     start(&w, PORT_RESTRICTED, PORT_RESTRICTED, 5);
     wr_time at = sim_now(w.sim) + 300 * WR_MSEC;
-    assert_int_equal(wr_swarm_connect(w.b.swarm, site_id(&w.a), &w.a.tcp, 1, WR_ORIGIN_STRANGER, 0, site_on_dialled, &d,
-                                      NULL),
+    assert_int_equal(wr_swarm_connect(w.b.swarm, site_id(&w.a), &w.a.tcp, 1, WR_ORIGIN_STRANGER, 0,
+                                      site_on_dialled, &d, NULL),
                      0);
     assert_int_equal(begin(&w.a, &w.b, &w.b.tcp, 1, WR_PUNCH_CLIENT, at, &o[0]), 0);
     assert_int_equal(begin(&w.b, &w.a, &w.a.tcp, 1, WR_PUNCH_SERVER, at, &o[1]), 0);
@@ -205,7 +205,7 @@ static void a_dial_in_the_way_makes_room(void **state)
     stop(&w);
 }
 
-/* ---- manners ------------------------------------------------------------------------------------------------- */
+/* ---- manners ------------------------------------------------------------------------------------ */
 
 /* Peers that name somebody else's address, one after the other, with both roles. */
 static void a_victim_gets_no_more_than_the_cap(void **state)

@@ -129,10 +129,11 @@ static inline void toy_attempt_close(struct wr_stream *s, void *arg, int err)
     wr_free(at);
 }
 
-static const struct wr_stream_ops toy_attempt_ops = {.on_open = toy_attempt_open, .on_close = toy_attempt_close};
+static const struct wr_stream_ops toy_attempt_ops = {.on_open = toy_attempt_open,
+                                                     .on_close = toy_attempt_close};
 
-static inline void *toy_dial(void *arg, const struct wr_peerid *peer, struct wr_bytes addr, enum wr_addr_origin origin,
-                             wr_circuit_done done, void *done_arg, int *err)
+static inline void *toy_dial(void *arg, const struct wr_peerid *peer, struct wr_bytes addr,
+                             enum wr_addr_origin origin, wr_circuit_done done, void *done_arg, int *err)
 {
     static const char *const offer[] = {TOY_ASK, NULL};
     struct toy *toy = arg;
@@ -157,8 +158,8 @@ static inline void toy_cancel(void *arg, void *attempt)
     wr_free(at);
 }
 
-static inline int toy_handle(struct wr_swarm *sw, const char *name, void (*on_stream)(struct wr_stream *s, void *arg),
-                             struct toy *toy)
+static inline int toy_handle(struct wr_swarm *sw, const char *name,
+                             void (*on_stream)(struct wr_stream *s, void *arg), struct toy *toy)
 {
     struct wr_protocol p = {.on_stream = on_stream, .arg = toy, .inbound_max = 100};
     memcpy(p.name, name, strlen(name) + 1);

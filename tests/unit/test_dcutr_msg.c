@@ -34,7 +34,8 @@ static int round_trip(const struct wr_dcutr_msg *m, struct wr_dcutr_msg *out, si
 /* protoc's text: type: CONNECT ObsAddrs: "/ip4/1.2.3.4/udp/4001/quic-v1"; and type: SYNC. */
 static void as_others_write_it(void **state)
 {
-    static const uint8_t connect[] = {0x08, 0x64, 0x12, 0x0b, 0x04, 1, 2, 3, 4, 0x91, 0x02, 0x0f, 0xa1, 0xcd, 0x03};
+    static const uint8_t connect[] = {0x08, 0x64, 0x12, 0x0b, 0x04, 1,    2,   3,
+                                      4,    0x91, 0x02, 0x0f, 0xa1, 0xcd, 0x03};
     static const uint8_t sync[] = {0x08, 0xac, 0x02};
     struct wr_dcutr_msg m = {.type = WR_DCUTR_CONNECT}, got;
     struct wr_buf b;
@@ -55,10 +56,10 @@ static void what_is_taken(void **state)
     struct wr_buf b;
     struct wr_dcutr_msg got;
     struct wr_maddr ma;
-    static const char *const texts[] = {"/ip4/1.2.3.4/tcp/4001/p2p/" SELF, "/ip4/1.2.3.4/tcp/4001/ws",
-                                        "/dns4/example.com/tcp/4001",
-                                        "/ip4/1.2.3.4/tcp/4001/p2p/" SELF "/p2p-circuit", "/ip4/1.2.3.4/udp/4001",
-                                        "/ip6/2a00::1/udp/4001/quic-v1"};
+    static const char *const texts[] = {
+        "/ip4/1.2.3.4/tcp/4001/p2p/" SELF, "/ip4/1.2.3.4/tcp/4001/ws",
+        "/dns4/example.com/tcp/4001",      "/ip4/1.2.3.4/tcp/4001/p2p/" SELF "/p2p-circuit",
+        "/ip4/1.2.3.4/udp/4001",           "/ip6/2a00::1/udp/4001/quic-v1"};
     (void)state;
     wr_buf_init(&b, 4096);
     wr_buf_put_uvarint(&b, 2 << 3 | 2);
@@ -115,7 +116,8 @@ static void bounds(void **state)
     assert_true(size <= WR_DCUTR_SEND_MAX);
     m.count = 0;
     for (int i = 0; i < WR_DCUTR_ADDRS_MAX; i++) {
-        snprintf(text, sizeof(text), "/ip6/2a00:1:2:3:4:5:6:%x/%s", i, i % 2 ? "tcp/4001" : "udp/4001/quic-v1");
+        snprintf(text, sizeof(text), "/ip6/2a00:1:2:3:4:5:6:%x/%s", i,
+                 i % 2 ? "tcp/4001" : "udp/4001/quic-v1");
         add(&m, text);
     }
     assert_int_equal(round_trip(&m, &got, &size), 0);
@@ -178,8 +180,11 @@ static void damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_others_write_it), cmocka_unit_test(what_is_taken), cmocka_unit_test(what_is_refused),
-        cmocka_unit_test(bounds),             cmocka_unit_test(damage),
+        cmocka_unit_test(as_others_write_it),
+        cmocka_unit_test(what_is_taken),
+        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(bounds),
+        cmocka_unit_test(damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

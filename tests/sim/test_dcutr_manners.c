@@ -1,0 +1,238 @@
+/* Hole punching with peers that lie, break off or speak out of turn, and without memory. */
+#include "tests/sim/dcutr_world.h"
+
+/* ---- manners ------------------------------------------------------------------------------------ */
+
+struct liar {
+    struct wr_msg msg;
+    struct wr_maddr named[2];
+    unsigned answers, ends;
+    bool silent;    /* says nothing after its CONNECT */
+};
+
+static void liar_send(struct liar *l, enum wr_dcutr_type type)
+{
+    struct wr_dcutr_msg m = {.type = type};
+    struct wr_buf b;
+    for (size_t i = 0; i < 2 && type == WR_DCUTR_CONNECT; i++)
+        m.addrs[m.count++] = l->named[i];
+    wr_buf_init(&b, WR_DCUTR_SEND_MAX);
+    wr_dcutr_msg_encode(&m, &b);
+    wr_msg_send(&l->msg, wr_buf_bytes(&b));
+    wr_buf_clear(&b);
+}
+
+static void liar_hears(struct wr_msg *m, struct wr_bytes body)
+{
+    struct liar *l = wr_list_entry(m, struct liar, msg);
+    (void)body;
+    l->answers++;
+    if (!l->silent)
+        liar_send(l, WR_DCUTR_SYNC);
+}
+
+static void liar_ends(struct wr_msg *m, int err)
+{
+    (void)err;
+    wr_list_entry(m, struct liar, msg)->ends++;
+}
+
+static const struct wr_msg_ops liar_ops = {.on_message = liar_hears, .on_close = liar_ends};
+
+/* One exchange of b with a, by hand. */
+static void lie(struct world *w, struct liar *l)
+{
+    static const char *const names[] = {WR_DCUTR_NAME, NULL};
+    static const struct wr_stream_ops none;
+    int err = 0;
+    struct wr_conn *c = wr_swarm_conn(w->b.site.swarm, site_id(&w->a.site));
+    assert_true(c && c->circuit);
+    struct wr_stream *s = wr_conn_open_stream(c, names, &none, NULL, &err);
+    assert_non_null(s);
+    wr_msg_start(&l->msg, w->b.site.env, s, WR_DCUTR_READ_MAX, &liar_ops);
+    liar_send(l, WR_DCUTR_CONNECT);
+}
+
+/* b names somebody else's addresses, over and over. He gets few packets, and b soon no answers. */
+static void a_liar_cannot_make_us_shout(void **state)
+{
+    struct world w;
+    struct site victim;
+    struct liar l = {0};
+    (void)state;
+    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+    site_start(&victim, w.sim, REFUSING, 9);
+    site_learn(w.sim, &victim, &w.relay);
+    know(&w.a, BOTH);
+    wr_dcutr_destroy(w.b.dcutr);
+    w.b.dcutr = NULL;
+    relay_up(&w);
+    l.named[0] = victim.tcp;
+    l.named[1] = victim.quic;
+    unsigned before = simnat_count(victim.nat)->unsolicited;
+    for (unsigned i = 0; i < 30; i++) {
+        lie(&w, &l);
+        sim_run(w.sim, 7 * WR_SEC);
+        wr_msg_reset(&l.msg, WR_STREAM_OK);
+    }
+    unsigned got = simnat_count(victim.nat)->unsolicited - before;
+    assert_in_range(got, 10, WR_PUNCH_QUIET_MAX);
+    assert_in_range(l.answers, 3, WR_DCUTR_ASKED_MAX);
+    site_stop(&victim);
+    world_stop(&w);
+    site_free(&victim);
+}
+
+/* Messages out of order, of the wrong kind, too long, or none: each ends the exchange, and nothing is sent. */
+static void what_is_not_in_order(void **state)
+{
+    struct world w;
+    struct liar l = {.silent = true};
+    (void)state;
+    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+    know(&w.a, BOTH);
+    wr_dcutr_destroy(w.b.dcutr);
+    w.b.dcutr = NULL;
+    relay_up(&w);
+    l.named[0] = w.relay.tcp;
+    for (unsigned i = 0; i < 5; i++) {
+        uint8_t junk[WR_DCUTR_READ_MAX + 64];
+        l.ends = 0;
+        lie(&w, &l);
+        memset(junk, 0xff, sizeof(junk));
+        if (i == 1)
+            liar_send(&l, WR_DCUTR_CONNECT);    /* a second time */
+        if (i == 2)
+            wr_msg_send(&l.msg, WR_BYTES(junk, 3));
+        if (i == 3)
+            wr_msg_send(&l.msg, WR_BYTES(junk, sizeof(junk)));
+        if (i == 4)
+            wr_msg_shut(&l.msg);
+        sim_run(w.sim, 12 * WR_SEC);
+        assert_int_equal(w.a.last.outcome, WR_DCUTR_NO_ANSWER);
+        assert_int_equal(w.a.last.err, i == 0 ? WR_ETIMEOUT : i == 4 ? WR_ECLOSED : WR_EPROTO);
+        assert_int_equal(w.a.reports, i + 1);
+        wr_msg_reset(&l.msg, WR_STREAM_OK);
+    }
+    world_stop(&w);
+}
+
+/* Over a direct connection, and from the side that dialled, nobody has a reason to ask. */
+static void only_the_reached_side_may_ask(void **state)
+{
+    struct world w;
+    struct liar l = {0};
+    struct wr_dcutr_stats stats;
+    static const char *const names[] = {WR_DCUTR_NAME, NULL};
+    static const struct wr_stream_ops none;
+    int err = 0;
+    (void)state;
+    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+    know(&w.a, BOTH);
+    relay_up(&w);
+    struct wr_conn *c = wr_swarm_conn(w.a.site.swarm, site_id(&w.b.site));
+    struct wr_stream *s = wr_conn_open_stream(c, names, &none, NULL, &err);
+    wr_msg_start(&l.msg, w.a.site.env, s, WR_DCUTR_READ_MAX, &liar_ops);
+    liar_send(&l, WR_DCUTR_CONNECT);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(l.ends, 1);
+    assert_int_equal(l.answers, 0);
+    wr_dcutr_stats(w.b.dcutr, &stats);
+    assert_int_equal(stats.refused, 1);
+    world_stop(&w);
+}
+
+/* ---- breaking off ------------------------------------------------------------------------------- */
+
+/* The relay is cut at every stage: no leak, no hang, and what was agreed on before is still carried out. */
+static void the_relay_breaks(void **state)
+{
+    (void)state;
+    for (wr_time after = 0; after < 400 * WR_MSEC; after += 40 * WR_MSEC) {
+        struct world w;
+        world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+        know(&w.a, BOTH);
+        know(&w.b, BOTH);
+        relay_up(&w);
+        sim_run(w.sim, after);
+        sim_kill(w.relay.host);
+        sim_run(w.sim, 60 * WR_SEC);
+        struct wr_dcutr_stats stats;
+        wr_dcutr_stats(w.b.dcutr, &stats);
+        assert_int_equal(stats.running, 0);
+        assert_int_equal(is_direct(&w.a, &w.b), is_direct(&w.b, &w.a));
+        if (after > L * 3 / 2 + 10 * WR_MSEC)    /* the SYNC had arrived */
+            assert_true(is_direct(&w.a, &w.b));
+        world_stop(&w);
+    }
+}
+
+static void an_end_in_between(void **state)
+{
+    (void)state;
+    for (wr_time after = 0; after < 500 * WR_MSEC; after += 30 * WR_MSEC) {
+        struct world w;
+        world_start(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
+        know(&w.a, BOTH);
+        know(&w.b, BOTH);
+        relay_up(&w);
+        sim_run(w.sim, after);
+        world_stop(&w);
+    }
+}
+
+static void memory_runs_out(void **state)
+{
+    bool reached = true;
+    (void)state;
+    for (uint64_t skip = 0; reached && skip < 2000; skip += 11) {
+        struct world w;
+        world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+        know(&w.a, BOTH);
+        know(&w.b, BOTH);
+        relay_up(&w);
+        sim_alloc_fail(skip, 1);
+        sim_run_while(w.sim, not_both_direct, &w, 10 * WR_SEC);
+        reached = sim_alloc_count() > skip;
+        sim_alloc_fail(0, 0);
+        world_stop(&w);
+    }
+    assert_false(reached);
+}
+
+/* Many peers are remembered, and no more than that. */
+static void peers_are_bounded(void **state)
+{
+    struct world w;
+    (void)state;
+    world_start(&w, PUBLIC, PUBLIC, BOTH, 5);
+    struct wr_peerid id = *site_id(&w.a.site);
+    for (unsigned i = 0; i < WR_DCUTR_PEERS_MAX + 20; i++) {
+        id.bytes[5] = (uint8_t)i, id.bytes[6] = (uint8_t)(i >> 8), id.bytes[7] = 1;
+        struct wr_dcutr_peer *p = wr_dcutr_peer_get(w.b.dcutr, &id);
+        assert_non_null(p);
+        struct wr_dcutr_report r = {.outcome = WR_DCUTR_FAILED};
+        wr_dcutr_note(p, &r);
+        sim_run(w.sim, WR_MSEC);
+    }
+    assert_int_equal(w.b.dcutr->peers.count, WR_DCUTR_PEERS_MAX);
+    struct wr_dcutr_report r;
+    assert_int_equal(wr_dcutr_reports(w.b.dcutr, &id, &r, 1), 1);
+    id.bytes[5] = id.bytes[6] = 0;
+    assert_int_equal(wr_dcutr_reports(w.b.dcutr, &id, &r, 1), 0);
+    world_stop(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_liar_cannot_make_us_shout),
+        cmocka_unit_test(what_is_not_in_order),
+        cmocka_unit_test(only_the_reached_side_may_ask),
+        cmocka_unit_test(the_relay_breaks),
+        cmocka_unit_test(an_end_in_between),
+        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(peers_are_bounded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
