@@ -93,7 +93,7 @@ void wr_conn_writable(struct wr_conn *c)
     }
 }
 
-void wr_conn_drop_protocol(struct wr_conn *c, const char *name)
+bool wr_conn_drop_protocol(struct wr_conn *c, const char *name)
 {
     wr_list_each(it, &c->streams)
     {
@@ -101,7 +101,9 @@ void wr_conn_drop_protocol(struct wr_conn *c, const char *name)
         if (s->outbound || s->protocol != name)
             continue;
         wr_stream_fail(s, WR_ECLOSED);
+        return true;
     }
+    return false;
 }
 
 struct wr_stream *wr_conn_inbound_stream(struct wr_conn *c, void *mux)

@@ -47,8 +47,8 @@ void wr_conn_ended(struct wr_conn *c, int err);
 void wr_conn_retry_opens(struct wr_conn *c);
 /* Carrier: there may be room for writes that came up short. */
 void wr_conn_writable(struct wr_conn *c);
-/* Resets the inbound streams of a protocol that is no longer answered. */
-void wr_conn_drop_protocol(struct wr_conn *c, const char *name);
+/* Resets one inbound stream of a protocol that is no longer answered; false: there is none. */
+bool wr_conn_drop_protocol(struct wr_conn *c, const char *name);
 /* Carrier: the peer opened a stream; NULL (reset it) when refused. */
 struct wr_stream *wr_conn_inbound_stream(struct wr_conn *c, void *mux);
 

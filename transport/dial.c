@@ -262,8 +262,8 @@ bool wr_dial_done(const struct wr_dial *d)
 static int telling(int err)
 {
     static const int order[] = {WR_EUNREACH, WR_EGATED, WR_EBACKOFF, WR_ENOTFOUND, WR_EIO, WR_EINUSE,
-                                WR_ELIMIT, WR_ENOFD, WR_ETIMEOUT, WR_EREFUSED, WR_ECLOSED, WR_ERESET,
-                                WR_EUNSUPPORTED, WR_EPROTO, WR_EAUTH, WR_EPEERID, WR_ESELF};
+                                WR_ELIMIT, WR_ENOFD, WR_ETIMEOUT, WR_EREFUSED, WR_EFULL, WR_EPERM,
+                                WR_ECLOSED, WR_ERESET, WR_EUNSUPPORTED, WR_EPROTO, WR_EAUTH, WR_EPEERID, WR_ESELF};
     for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
         if (order[i] == err)
             return (int)i;

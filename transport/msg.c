@@ -62,7 +62,9 @@ static void drain(struct wr_msg *m, struct wr_bytes *in)
             fail(m, rc);
             return;
         }
+        m->unread = in;
         m->ops->on_message(m, body);
+        m->unread = NULL;
     }
 }
 
@@ -223,6 +225,20 @@ void wr_msg_close(struct wr_msg *m)
     else
         wr_stream_close(s);
     end(m);
+}
+
+struct wr_stream *wr_msg_release(struct wr_msg *m, struct wr_buf *rest)
+{
+    struct wr_stream *s = m->stream;
+    if (m->unread)
+        wr_buf_put_bytes(rest, *m->unread);
+    wr_buf_put_bytes(rest, wr_buf_bytes(&m->in));
+    if (m->out.len || rest->full) {
+        wr_msg_reset(m, WR_STREAM_LIMIT);
+        return NULL;
+    }
+    end(m);
+    return s;
 }
 
 void wr_msg_reset(struct wr_msg *m, uint32_t code)

@@ -29,6 +29,7 @@ struct wr_msg {
     size_t kept;                 /* bytes of both, in the connection's account */
     struct wr_timer deadline;
     size_t in_max;
+    struct wr_bytes *unread;     /* while messages are taken apart: what comes behind the one in hand */
     bool shut;                   /* we finished writing; sent behind out */
     bool agreed;                 /* a stream of ours: the peer takes the protocol */
 };
@@ -44,6 +45,9 @@ void wr_msg_shut(struct wr_msg *m);
 void wr_msg_deadline(struct wr_msg *m, wr_time at);
 void wr_msg_close(struct wr_msg *m);    /* in order; what is queued still goes out */
 void wr_msg_reset(struct wr_msg *m, uint32_t code);
+/* Ends the conversation and keeps the stream: what the peer sent behind the last message is appended to rest. The
+ * stream's handlers are the caller's to set. NULL (stream reset): something of ours is not sent yet, or rest is full. */
+struct wr_stream *wr_msg_release(struct wr_msg *m, struct wr_buf *rest);
 static inline bool wr_msg_open(const struct wr_msg *m)
 {
     return m->stream != NULL;

@@ -41,6 +41,16 @@ int wr_protocols_add(struct wr_protocols *p, const struct wr_protocol *protocol)
     return 0;
 }
 
+bool wr_protocols_hide(struct wr_protocols *p, const char *name, bool hidden)
+{
+    size_t i = find(p, wr_bytes_cstr(name));
+    if (i == p->count || p->of[i]->hidden == hidden)
+        return false;
+    p->of[i]->hidden = hidden;
+    p->generation++;
+    return true;
+}
+
 bool wr_protocols_remove(struct wr_protocols *p, const char *name)
 {
     size_t i = find(p, wr_bytes_cstr(name));

@@ -31,6 +31,8 @@ void wr_protocols_init(struct wr_protocols *p);
 void wr_protocols_clear(struct wr_protocols *p);
 /* Copies. 0, WR_EEXIST, WR_ELIMIT, WR_EINVAL (name empty, too long or without leading '/'). */
 int wr_protocols_add(struct wr_protocols *p, const struct wr_protocol *protocol);
+/* Announced from now on, or not. True when that is news. */
+bool wr_protocols_hide(struct wr_protocols *p, const char *name, bool hidden);
 bool wr_protocols_remove(struct wr_protocols *p, const char *name);
 const struct wr_protocol *wr_protocols_find(const struct wr_protocols *p, struct wr_bytes name);
 

@@ -127,15 +127,30 @@ int wr_swarm_handle(struct wr_swarm *sw, const struct wr_protocol *protocol)
     return rc;
 }
 
+static bool drop_stream_of(struct wr_swarm *sw, const char *protocol)
+{
+    wr_list_each(it, &sw->conns)
+        if (wr_conn_drop_protocol(wr_list_entry(it, struct wr_conn, node), protocol))
+            return true;
+    return false;
+}
+
 void wr_swarm_unhandle(struct wr_swarm *sw, const char *name)
 {
     const struct wr_protocol *p = wr_protocols_find(&sw->ctx.protocols, wr_bytes_cstr(name));
     if (!p)
         return;
-    wr_list_each(it, &sw->conns)
-        wr_conn_drop_protocol(wr_list_entry(it, struct wr_conn, node), p->name);
+    /* From the start again after each: the end of one stream may end others, and connections (circuits). */
+    while (drop_stream_of(sw, p->name)) {
+    }
     wr_protocols_remove(&sw->ctx.protocols, name);
     wr_env_defer(sw->env, &sw->protocols_task, raise_protocols);
+}
+
+void wr_swarm_hide(struct wr_swarm *sw, const char *name, bool hidden)
+{
+    if (wr_protocols_hide(&sw->ctx.protocols, name, hidden))
+        wr_env_defer(sw->env, &sw->protocols_task, raise_protocols);
 }
 
 /* ---- peers ---------------------------------------------------------------------------------------- */

@@ -48,6 +48,8 @@ void wr_swarm_refresh_links(struct wr_swarm *sw);
 /* ---- protocols that we answer. Changing them raises WR_SWARM_PROTOCOLS. As wr_protocols_add. */
 int wr_swarm_handle(struct wr_swarm *sw, const struct wr_protocol *protocol);
 void wr_swarm_unhandle(struct wr_swarm *sw, const char *name);
+/* Whether identify announces it; what is under way goes on. */
+void wr_swarm_hide(struct wr_swarm *sw, const char *name, bool hidden);
 
 /* ---- dialling */
 struct wr_connect;    /* a request under way */
