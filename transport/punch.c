@@ -12,6 +12,7 @@
 #define JUNK_MAX    (200 * WR_MSEC)   /* ... up to this; go */
 #define RTT_MIN     (20 * WR_MSEC)    /* whatever the peer makes us believe; ours */
 #define RTT_MAX     (333 * WR_MSEC)   /* what QUIC starts with; RFC 9002 */
+#define MUTE        (200 * WR_MSEC)   /* and two round trips: then a connection is mute; ours */
 #define BUSY_WAIT   WR_MSEC           /* until a connect that is in the way is gone */
 
 struct target {
@@ -19,7 +20,7 @@ struct target {
     bool quic, learnt;
     struct wr_conn *conn;    /* under way */
     wr_time due_at;          /* 0: nothing is to be done until conn fails */
-    unsigned packets, refused, security;
+    unsigned packets, refused, waited, security;
     int err;
 };
 
@@ -188,17 +189,22 @@ static const struct wr_secure *security_for(const struct wr_swarm *sw, const str
     return sw->ctx.security[(first + tried) % count];
 }
 
+static bool is_mute(const struct wr_punch *p, struct target *t)
+{
+    return (wr_time)t->waited++ * WR_PUNCH_RETRY >= MUTE + 2 * p->rtt;
+}
+
 /* A dial that nobody answered yet holds the pair of ports that we need: it makes room. One that was answered,
- * and one that the peer began, goes on. */
+ * and one that the peer began, goes on, unless it stays mute: then each end waits for the other's proposal. */
 static bool way_is_free(struct wr_punch *p, struct target *t)
 {
     struct wr_conn *other = in_the_way(p->swarm, &t->to);
     if (!other)
         return true;
-    bool answered_already = other->local.ip.family != 0;
-    if (!answered_already)
+    bool alive = other->local.ip.family != 0 && (other->bytes_in || !is_mute(p, t));
+    if (!alive)
         wr_conn_close(other, WR_CONN_OK);
-    put_off(p, t, answered_already ? WR_PUNCH_RETRY : BUSY_WAIT);
+    put_off(p, t, alive ? WR_PUNCH_RETRY : BUSY_WAIT);
     return false;
 }
 
@@ -403,7 +409,7 @@ const struct wr_peerid *wr_swarm_punch_client_of(const struct wr_swarm *sw, cons
     wr_list_each(it, &sw->punches)
     {
         struct wr_punch *p = wr_list_entry(it, struct wr_punch, node);
-        if (p->role == WR_PUNCH_CLIENT && wr_env_now(sw->env) >= p->at && aims_at(p, ip))
+        if (p->role == WR_PUNCH_CLIENT && aims_at(p, ip))
             return &p->peer;
     }
     return NULL;
@@ -414,8 +420,8 @@ void wr_swarm_punch_stray(struct wr_swarm *sw, const struct wr_addr *from)
     wr_list_each(it, &sw->punches)
     {
         struct wr_punch *p = wr_list_entry(it, struct wr_punch, node);
-        if (p->role != WR_PUNCH_CLIENT || wr_env_now(sw->env) < p->at || p->learnt == WR_PUNCH_LEARNT_MAX ||
-            !aims_at(p, &from->ip) || has(p, from, true))
+        if (p->role != WR_PUNCH_CLIENT || p->learnt == WR_PUNCH_LEARNT_MAX || !aims_at(p, &from->ip) ||
+            has(p, from, true))
             continue;
         p->learnt++;
         p->of[p->count++] = (struct target){.to = *from, .quic = true, .learnt = true, .due_at = p->at};

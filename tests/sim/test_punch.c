@@ -184,6 +184,24 @@ static void a_port_is_learnt(void **state)
     stop(&w);
 }
 
+/* The server's SYN was taken by a listener that knew nothing yet: both ends would wait for the other's proposal. */
+static void a_server_that_was_first(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o[2];
+    start(&w, FULL_CONE, FIREWALL, 5);
+    assert_int_equal(begin(&w.b, &w.a, &w.a.tcp, 1, WR_PUNCH_SERVER, 0, &o[1]), 0);
+    sim_run(w.sim, 200 * WR_MSEC);
+    wr_time at = sim_now(w.sim);
+    assert_int_equal(begin(&w.a, &w.b, &w.b.tcp, 1, WR_PUNCH_CLIENT, 0, &o[0]), 0);
+    assert_true(sim_run_while(w.sim, both_wait, o, 10 * WR_SEC));
+    assert_int_equal(o[0].err, 0);
+    assert_int_equal(o[1].err, 0);
+    assert_true(o[1].at - at < 2 * WR_SEC);
+    stop(&w);
+}
+
 /* The plain dial that nobody answers holds the ports; it makes room, and its caller gets the punched connection. */
 static void a_dial_in_the_way_makes_room(void **state)
 {
@@ -321,6 +339,7 @@ int main(void)
         cmocka_unit_test(every_pair_over_quic),
         cmocka_unit_test(an_early_side_is_waited_for),
         cmocka_unit_test(a_port_is_learnt),
+        cmocka_unit_test(a_server_that_was_first),
         cmocka_unit_test(a_dial_in_the_way_makes_room),
         cmocka_unit_test(a_victim_gets_no_more_than_the_cap),
         cmocka_unit_test(what_may_not_be_tried_is_not),
