@@ -106,6 +106,9 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         wr_dht_table_parted(d, event->peer);
         break;
     case WR_SWARM_ADDRS:
+        wr_dht_announce_missed(d);
+        choose_mode(d, false);
+        break;
     case WR_SWARM_OPENED:
     case WR_SWARM_CLOSED:
         choose_mode(d, false);

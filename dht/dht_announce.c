@@ -83,10 +83,13 @@ static bool put_to(struct wr_dht_request *r, const struct wr_query_peer *to)
     if (!r->seen)
         return false;
     r->seen[r->seen_count++] = to->id;
-    if (r->kind == PROVIDE)
+    if (r->kind == PROVIDE) {
         fill_provider(r->dht, &to->id, &m, key);
-    else
+        if (m.self.count == 0)
+            return false;
+    } else {
         fill_value(&m, key, wr_buf_bytes(&r->value));
+    }
     if (!wr_dht_rpc_ask(r->dht, &to->id, WR_BYTES(to->addrs, to->addrs_len), &m.msg, r, on_put,
                         &err))
         return false;
@@ -144,9 +147,22 @@ void wr_dht_put_early(struct wr_dht_request *r, const struct wr_peerid *id)
     }
 }
 
+/* Nobody keeps a provider without an address. One that only this machine's programs could use is
+ * one, as they may be all there are. */
+static bool has_address(const struct wr_dht *d)
+{
+    static const struct wr_ip here = {.family = 4, .bytes = {127, 0, 0, 1}};
+    struct wr_maddr own[OWN_ADDRS_MAX];
+    return wr_dht_own_addrs(d, &here, own, OWN_ADDRS_MAX) > 0;
+}
+
 void wr_dht_put_begin(struct wr_dht_request *r)
 {
     struct wr_dht *d = r->dht;
+    if (r->kind == PROVIDE && !has_address(d)) {
+        wr_dht_request_end(r, WR_ENOADDR);
+        return;
+    }
     r->putting = true;
     wr_timer_start(d->env, &r->timer, wr_env_now(d->env) + d->pace.p99 * 5 / 4,
                    wr_dht_request_timer);
@@ -276,8 +292,9 @@ static void announce(struct provided *p)
 {
     struct wr_dht *d = p->dht;
     int err;
-    if (!wr_dht_request_start(d, PROVIDE, WR_BYTES(p->key, p->key_len), 0, WR_QUERY_BETA, true,
-                              &announce_ops, p, &err)) {
+    /* Without an address the search would be in vain. */
+    if (!has_address(d) || !wr_dht_request_start(d, PROVIDE, WR_BYTES(p->key, p->key_len), 0,
+                                                 WR_QUERY_BETA, true, &announce_ops, p, &err)) {
         p->missed = true;
         p->due_at = next_turn(d, true);
         return;
@@ -573,7 +590,7 @@ struct wr_dht_name *wr_dht_join(struct wr_dht *d, struct wr_bytes name,
     return n;
 }
 
-void wr_dht_announce_wake(struct wr_dht *d)
+void wr_dht_announce_missed(struct wr_dht *d)
 {
     wr_time spread = (wr_time)d->provided_count * ANNOUNCE_SPREAD;
     wr_list_each(node, &d->provided)
@@ -585,6 +602,11 @@ void wr_dht_announce_wake(struct wr_dht *d)
             p->due_at = at;
     }
     arm_announce(d);
+}
+
+void wr_dht_announce_wake(struct wr_dht *d)
+{
+    wr_dht_announce_missed(d);
     wr_list_each(node, &d->names)
     {
         struct wr_dht_name *n = wr_list_entry(node, struct wr_dht_name, node);

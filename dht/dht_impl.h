@@ -110,7 +110,9 @@ void wr_dht_announce_clear(struct wr_dht *d);
 void wr_dht_announce_done(struct wr_dht *d, struct wr_bytes key);
 /* The store lost all it had: writes again what we provide. */
 void wr_dht_announce_save(struct wr_dht *d);
-/* There is somebody to tell now: what was missed comes soon. */
+/* There may be an address to tell of now: what was missed comes soon. */
+void wr_dht_announce_missed(struct wr_dht *d);
+/* There is somebody to tell now: the same, and names without members are looked for again. */
 void wr_dht_announce_wake(struct wr_dht *d);
 
 /* ---- dht_table.c ---- */

@@ -22,7 +22,8 @@ static void finish(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
             wr_pace_sample(&d->pace, wr_env_now(d->env) - rpc->sent_at);
     } else {
         d->counted.failed++;
-        wr_dht_table_failed(d, &rpc->peer, err);
+        if (err != WR_EREFUSED) /* of a record: alive and well */
+            wr_dht_table_failed(d, &rpc->peer, err);
     }
     if (rpc->owner)
         rpc->done(rpc, err, answer);
@@ -55,8 +56,10 @@ static void on_close(struct wr_msg *m, int err)
 {
     struct wr_dht_rpc *rpc = wr_list_entry(m, struct wr_dht_rpc, msg);
     /* js-libp2p resets a stream whose end it reads after an announcement, which it has taken in by then; a
-     * refusal of go's looks the same, and go itself asks no more than this. */
-    if (rpc->one_way && m->agreed && err == WR_ERESET)
+     * refusal of go's looks the same, and go itself asks no more than this. Who says why means no. */
+    if (rpc->one_way && err == WR_ERESET && m->code != WR_STREAM_OK && m->code != WR_STREAM_UNKNOWN)
+        err = WR_EREFUSED;
+    else if (rpc->one_way && err == WR_ERESET && m->agreed)
         err = 0;
     finish(rpc, err, NULL);
 }

@@ -17,6 +17,7 @@ struct wr_dht_guest {
     struct wr_msg msg;
     struct wr_list node; /* wr_dht.guests, longest silent first */
     wr_time heard_at;
+    uint32_t refused; /* code of a record that was not taken; said at the end of the stream */
     struct wr_dht *dht;
     struct wr_peerid peer;
     struct wr_ip ip;
@@ -197,8 +198,9 @@ static struct wr_store_source source_of(const struct wr_dht_guest *g)
     return (struct wr_store_source){.peer = &g->peer, .ip = g->ip};
 }
 
-/* Only for oneself: there is no signature, the connection is the proof. Anything else is dropped in
- * silence, as everywhere. */
+/* Only for oneself: there is no signature, the connection is the proof. Anything else is dropped, and
+ * there is no answer that could say so; a stream that the peer has finished with is reset instead of
+ * closed, which all understand who look at it. */
 static void take_provider(struct wr_dht_guest *g, const struct wr_dht_msg *request)
 {
     struct wr_dht *d = g->dht;
@@ -208,10 +210,13 @@ static void take_provider(struct wr_dht_guest *g, const struct wr_dht_msg *reque
         if (!wr_peerid_equal(&p->id, &g->peer) || p->count == 0)
             continue;
         p->count = wr_dht_addrs_filter(d, p->addrs, p->count);
-        if (wr_store_add_provider(&d->store, request->key, &source, p->addrs, p->count) != 0)
-            d->counted.refused++;
+        if (wr_store_add_provider(&d->store, request->key, &source, p->addrs, p->count) == 0)
+            return;
+        d->counted.refused++;
+        g->refused = WR_STREAM_LIMIT;
         return;
     }
+    g->refused = WR_STREAM_VIOLATION;
 }
 
 /* 0: keep the value and echo it. */
@@ -343,7 +348,10 @@ static void on_message(struct wr_msg *m, struct wr_bytes body)
 static void on_eof(struct wr_msg *m)
 {
     struct wr_dht_guest *g = wr_list_entry(m, struct wr_dht_guest, msg);
-    wr_msg_close(m);
+    if (g->refused)
+        wr_msg_reset(m, g->refused);
+    else
+        wr_msg_close(m);
     drop(g);
 }
 

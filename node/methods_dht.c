@@ -91,6 +91,9 @@ static void search_fail(struct search *s)
     } table[] = {
         {WR_EUNREACH, "no peer of the DHT is known yet; `warren connect ADDR` makes one known, "
                       "`warren wait --online` waits for one"},
+        {WR_ENOADDR, "kept, but nobody could be told: this node has no address that others could use; "
+                     "`warren status` tells which it has"},
+        {WR_EREFUSED, "none of the peers it belongs to took it; it is tried again later"},
         {WR_ETIMEOUT, "the search took too long; `warren status` tells if the DHT has peers"},
         {WR_EUNSUPPORTED, "no such kind of record: keys are /pk/PEER and /ipns/PEER"},
         {WR_EPROTO, "the record is malformed"},

@@ -29,7 +29,8 @@
     X(WR_EBACKOFF, -22, "failed a moment ago, not tried again yet")                                \
     X(WR_ENOFD, -23, "out of file descriptors")                                                    \
     X(WR_ESTALE, -24, "older or worse than what is stored")                                        \
-    X(WR_ELIMITED, -25, "only a limited relayed connection, and this needs a direct one")
+    X(WR_ELIMITED, -25, "only a limited relayed connection, and this needs a direct one")          \
+    X(WR_ENOADDR, -26, "no address of ours that others could use")
 
 #define WR_ERR_ENUM(name, value, text) name = value,
 enum wr_err { WR_ERR_MAP(WR_ERR_ENUM) };

@@ -149,7 +149,7 @@ static void on_eof(struct wr_stream *s, void *arg)
 static void on_close(struct wr_stream *s, void *arg, int err)
 {
     struct wr_msg *m = arg;
-    (void)s;
+    m->code = wr_stream_reset_code(s);
     end(m);
     m->ops->on_close(m, err == 0 ? WR_ECLOSED : err);
 }

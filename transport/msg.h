@@ -32,6 +32,7 @@ struct wr_msg {
     struct wr_bytes *unread;     /* while messages are taken apart: what comes behind the one in hand */
     bool shut;                   /* we finished writing; sent behind out */
     bool agreed;                 /* a stream of ours: the peer takes the protocol */
+    uint32_t code;               /* in on_close(WR_ERESET): the peer's */
 };
 
 /* Takes over the stream's handlers. in_max: bytes of the largest body accepted. */

@@ -182,11 +182,73 @@ static void test_searches_follow_public_addresses_only(void **state)
     tear_down_sim();
 }
 
+/* ---- our own records */
+
+static struct node *add_inside(struct sim_gateway *gateway)
+{
+    struct node *n = &nodes[node_count++];
+    uint8_t seed[WR_ED25519_SEED] = {(uint8_t)node_count, 8};
+    memset(n, 0, sizeof(*n));
+    n->host =
+        sim_host_add(sim, &(struct sim_host_options){
+                              .name = "inside", .ip4 = {4, {192, 168, 1, 2}}, .gateway = gateway});
+    n->env = sim_host_env(n->host);
+    wr_key_generate(&n->key, seed);
+    start(n, WR_DHT_CLIENT);
+    return n;
+}
+
+static bool pass_out(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    (void)now;
+    head->from.ip = gateway->ip4;
+    return true;
+}
+
+static bool pass_in(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    (void)gateway;
+    (void)now;
+    head->to.ip = (struct wr_ip){4, {192, 168, 1, 2}};
+    return true;
+}
+
+/* Behind a NAT, with no address known that leads to us, nobody is told; as soon as one is known,
+ * all are. */
+static void test_a_provider_without_an_address_says_so(void **state)
+{
+    (void)state;
+    struct sim_gateway gateway = {
+        .ip4 = {4, {45, 7, 7, 1}}, .outbound = pass_out, .inbound = pass_in};
+    struct wr_multihash key = key_of("content");
+    struct wr_maddr outside;
+    make_swarm(2, 3); /* too few to see together where we are */
+    sim_gateway_add(sim, &gateway);
+    struct node *n = add_inside(&gateway);
+    bootstrap(n, &nodes[0]);
+    sim_run(sim, WR_MIN);
+    assert_false(wr_dht_alone(n->dht));
+    provide(n, &key, WR_ENOADDR);
+    uint64_t before = n->dht->counted.asked;
+    sim_run(sim, WR_HOUR);
+    /* Tried again and again, and no question spent on it: those are upkeep's. */
+    assert_true(n->dht->counted.asked - before < 40);
+    assert_int_equal(find_providers(&nodes[1], &key, 1), 0);
+    struct wr_bytes addr = one_addr(&outside, "/ip4/45.7.7.1/tcp/4001");
+    assert_true(
+        wr_addrbook_put(wr_swarm_addrbook(n->swarm), addr, WR_ADDR_CONFIGURED, wr_env_now(n->env)));
+    wr_swarm_addrs_changed(n->swarm);
+    sim_run(sim, WR_MIN);
+    assert_int_equal(find_providers(&nodes[1], &key, 1), 1);
+    tear_down_sim();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records_keep_public_addresses_only),
         cmocka_unit_test(test_searches_follow_public_addresses_only),
+        cmocka_unit_test(test_a_provider_without_an_address_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -161,7 +161,6 @@ static void test_ping(void **state)
 
 /* ---- records -------------------------------------------------------------------------------- */
 
-
 /* ADD_PROVIDER has no answer: of two requests on a stream only the second is answered. Providers
  * for others and without addresses are dropped. */
 static void test_add_provider(void **state)
@@ -357,6 +356,25 @@ static void test_rate(void **state)
     tear_down_sim();
 }
 
+/* A record that all refuse was not left with anybody: that is said, and tried again. */
+static void test_a_refused_record_does_not_count(void **state)
+{
+    (void)state;
+    struct wr_multihash key = key_of("content");
+    make_swarm(6, 21);
+    sim_run(sim, WR_MIN);
+    uint64_t max = nodes[0].limits.of[WR_LIMIT_PROVIDERS].max;
+    for (size_t i = 0; i < 5; i++)
+        nodes[i].limits.of[WR_LIMIT_PROVIDERS].max = 0;
+    provide(&nodes[5], &key, WR_EREFUSED);
+    assert_int_equal(table_of(&nodes[5]), 5); /* they are good peers all the same */
+    assert_int_equal(nodes[2].dht->store.providers, 0);
+    nodes[2].limits.of[WR_LIMIT_PROVIDERS].max = max;
+    sim_run(sim, 10 * WR_MIN);
+    assert_int_equal(nodes[2].dht->store.providers, 1);
+    tear_down_sim();
+}
+
 /* Whom the owner allows, as a peer or by address, is never refused for its rate. */
 static void test_rate_of_the_allowed(void **state)
 {
@@ -400,8 +418,9 @@ static void test_streams_are_bounded(void **state)
     tear_down_sim();
 }
 
-/* A crowd of one network holds all the streams that there are. Somebody from elsewhere is answered at once, and it is
- * one of the crowd that goes; one more of the crowd has to wait until one of them has been silent for a while. */
+/* A crowd of one network holds all the streams that there are. Somebody from elsewhere is answered
+ * at once, and it is one of the crowd that goes; one more of the crowd has to wait until one of
+ * them has been silent for a while. */
 static void test_hoarders(void **state)
 {
     (void)state;
@@ -413,7 +432,8 @@ static void test_hoarders(void **state)
     struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm));
     struct node *crowd = &nodes[node_count];
     for (size_t i = 0; i <= HOARDERS; i++) {
-        client = add_at((struct wr_ip){.family = 4, .bytes = {45, 66, 1, (uint8_t)(i + 1)}}, WR_DHT_CLIENT);
+        client = add_at((struct wr_ip){.family = 4, .bytes = {45, 66, 1, (uint8_t)(i + 1)}},
+                        WR_DHT_CLIENT);
         bootstrap(client, &nodes[0]);
         sim_run(sim, WR_SEC);
     }
@@ -428,7 +448,7 @@ static void test_hoarders(void **state)
     sim_run(sim, WR_SEC);
     assert_int_equal(server->dht->guest_count, WR_DHT_INBOUND_MAX);
     client = &crowd[HOARDERS];
-    guest_start(&g);    /* of the last of the crowd */
+    guest_start(&g); /* of the last of the crowd */
     guest_ask(&g, &request);
     sim_run(sim, WR_SEC);
     assert_true(g.closed && g.code == WR_STREAM_LIMIT);
@@ -517,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_asked_for_itself),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_rate_of_the_allowed),
+        cmocka_unit_test(test_a_refused_record_does_not_count),
         cmocka_unit_test(test_streams_are_bounded),
         cmocka_unit_test(test_hoarders),
         cmocka_unit_test(test_client_mode),
