@@ -136,6 +136,7 @@ void wr_dht_table_dial_absent(struct wr_dht *d, struct wr_peerid *peer);
 
 /* ---- dht_saved.c ---- */
 void wr_dht_save(struct wr_dht *d);
+bool wr_dht_has_saved(const struct wr_dht *d);
 void wr_dht_try_saved(struct wr_dht *d); /* asks some of the saved peers */
 /* Tries one who fell silent, when it is time (look_at). */
 void wr_dht_look_out(struct wr_dht *d, wr_time now);

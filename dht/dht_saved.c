@@ -157,6 +157,14 @@ static size_t try_silent(struct wr_dht *d, size_t max, struct wr_peerid *last)
     return tried;
 }
 
+bool wr_dht_has_saved(const struct wr_dht *d)
+{
+    struct wr_buf list;
+    bool has = load(d, &list);
+    wr_buf_clear(&list);
+    return has;
+}
+
 void wr_dht_try_saved(struct wr_dht *d)
 {
     struct wr_peerid last;

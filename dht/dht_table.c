@@ -13,6 +13,7 @@
 #define BOOT_WAIT_FIRST                                                                            \
     (3 * WR_SEC)                      /* saved peers get this long before the list is asked; ours  \
                                        */
+#define START_JITTER    WR_SEC        /* before saved peers are asked; ours: all restart at once */
 #define BOOT_WAIT_ALONE (2 * WR_MIN)  /* go-libp2p-kad-dht dht_bootstrap.go */
 #define BOOT_WAIT_FEW   (10 * WR_MIN) /* a small network is no emergency; ours */
 #define BOOT_PICK       2             /* of the list at a time; go dht_bootstrap.go */
@@ -370,7 +371,9 @@ static void bootstrap(struct wr_dht *d, wr_time now)
         d->boot_at = 0;
         return;
     }
-    if (d->boot_at == 0)
+    if (d->boot_at == 0 && !d->loaded && wr_dht_has_saved(d))
+        d->boot_at = now + (wr_time)wr_env_random_below(d->env, START_JITTER);
+    else if (d->boot_at == 0)
         d->boot_at = now;
     if (now < d->boot_at)
         return;

@@ -527,6 +527,30 @@ static void test_restart_storm(void **state)
     tear_down_sim();
 }
 
+/* Nodes that get their power back in the same moment do not all ask in the same one. */
+static void test_restarts_are_jittered(void **state)
+{
+    (void)state;
+    make_swarm(20, 23);
+    sim_run(sim, 12 * WR_MIN);
+    for (size_t i = 1; i < 20; i++)
+        switch_off(&nodes[i]);
+    sim_run(sim, WR_MIN);
+    for (size_t i = 1; i < 20; i++)
+        switch_on(&nodes[i], WR_DHT_SERVER);
+    unsigned asking = 0, half = 0;
+    for (unsigned at = 0; at < 12; at++) {
+        sim_run(sim, 100 * WR_MSEC);
+        asking = 0;
+        for (size_t i = 1; i < 20; i++)
+            asking += nodes[i].dht->counted.asked > 0;
+        half = at == 4 ? asking : half;
+    }
+    assert_in_range(half, 3, 16);
+    assert_int_equal(asking, 19);
+    tear_down_sim();
+}
+
 /* Only the local part is up: no traffic beyond refreshing, and less and less of it. */
 static void test_quiet_when_idle(void **state)
 {
@@ -818,6 +842,7 @@ int main(void)
         cmocka_unit_test(test_start_order),
         cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_restart_storm),
+        cmocka_unit_test(test_restarts_are_jittered),
         cmocka_unit_test(test_quiet_when_idle),
         cmocka_unit_test(test_mode_follows_reachability),
         cmocka_unit_test(test_names),
