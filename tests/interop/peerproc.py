@@ -92,8 +92,9 @@ class Call:
 
 
 class Peer:
-    def __init__(self, impl, args=(), path=None, name=None, ready_timeout=60, env=None, wait=True):
-        """wait=False: returns at once; wait_ready() has to be called before anything else."""
+    def __init__(self, impl, args=(), path=None, name=None, ready_timeout=60, env=None, wait=True, prefix=()):
+        """wait=False: returns at once; wait_ready() has to be called before anything else. prefix: the beginning of a
+        command that runs the peer somewhere else and becomes it."""
         self.impl, self.name = impl, name or impl
         self.path = path or programs()[0][impl]
         self.args = [str(a) for a in args]
@@ -102,7 +103,7 @@ class Peer:
         self._ready = threading.Event()
         self.ready = None
         self._ready_timeout = ready_timeout
-        self.proc = subprocess.Popen([self.path] + self.args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.proc = subprocess.Popen([*prefix, self.path, *self.args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, env=env)
         self._threads = [threading.Thread(target=f, daemon=True) for f in (self._read, self._drain)]
         for t in self._threads:
@@ -210,15 +211,15 @@ class Done:
 class Program:
     """`warren run` as users have it, driven by its own commands, with the calls of a Peer that these can answer."""
 
-    def __init__(self, path, args=(), name="program", ready_timeout=60, wait=True):
+    def __init__(self, path, args=(), name="program", ready_timeout=60, wait=True, prefix=()):
         self.impl, self.name, self.path = "program", name, path
         self.log = collections.deque(maxlen=400)
         self.dir = tempfile.mkdtemp(prefix="warren-program-")
         self.socket = os.path.join(self.dir, "socket")
         self._ready_timeout, self._printed, self.ready = ready_timeout, threading.Event(), None
-        self.proc = subprocess.Popen([path, "run", "--data", os.path.join(self.dir, "data"), "--control", self.socket,
-                                      "--no-mdns", "--no-portmap"] + [str(a) for a in args],
-                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [*prefix, path, "run", "--data", os.path.join(self.dir, "data"), "--control", self.socket, "--no-mdns",
+                   "--no-portmap", *map(str, args)]
+        self.proc = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._threads = [threading.Thread(target=f, daemon=True) for f in (self._read, self._drain)]
         for t in self._threads:
             t.start()

@@ -63,14 +63,15 @@ func (h *node) remote(q *request) (peer.ID, error) {
 	if err != nil {
 		return "", fmt.Errorf("peer %q: %w", q.Peer, err)
 	}
-	if h.host.Network().Connectedness(p) != network.Connected {
+	if h.host.Network().Connectedness(p) != network.Connected && !h.limited(p) {
 		return "", fmt.Errorf("not connected to %s", p)
 	}
 	return p, nil
 }
 
 func (h *node) open(ctx context.Context, p peer.ID, id string) (network.Stream, error) {
-	s, err := h.host.NewStream(network.WithNoDial(ctx, "test"), p, protocol.ID(id))
+	ctx = network.WithAllowLimitedConn(network.WithNoDial(ctx, "test"), "test")
+	s, err := h.host.NewStream(ctx, p, protocol.ID(id))
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func cmdConnect(ctx context.Context, h *node, q *request) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	already := h.host.Network().Connectedness(a.ID) == network.Connected
+	already := h.host.Network().Connectedness(a.ID) == network.Connected || h.limited(a.ID)
 	start := time.Now()
 	if _, err = h.dial(ctx, q.Addr); err != nil {
 		return nil, err
@@ -109,7 +110,9 @@ func cmdPeers(_ context.Context, h *node, _ *request) (reply, error) {
 		if c.Stat().Direction == network.DirInbound {
 			dir = "in"
 		}
-		out = append(out, reply{"id": c.RemotePeer().String(), "addr": c.RemoteMultiaddr().String(), "dir": dir})
+		_, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_CIRCUIT)
+		out = append(out, reply{"id": c.RemotePeer().String(), "addr": c.RemoteMultiaddr().String(), "dir": dir,
+			"relayed": err == nil, "limited": c.Stat().Limited})
 	}
 	return reply{"peers": out}, nil
 }
@@ -196,7 +199,7 @@ func (h *node) rawRecord(ctx context.Context, p peer.ID) ([]byte, error) {
 }
 
 func (h *node) pings(ctx context.Context, p peer.ID, count int) ([]float64, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(network.WithAllowLimitedConn(ctx, "test"))
 	defer cancel()
 	rtts := []float64{}
 	results := ping.Ping(ctx, h.host, p)
@@ -467,7 +470,7 @@ func cmdSlow(ctx context.Context, h *node, q *request) (reply, error) {
 }
 
 func (h *node) alive(ctx context.Context, p peer.ID) bool {
-	if h.host.Network().Connectedness(p) != network.Connected {
+	if h.host.Network().Connectedness(p) != network.Connected && !h.limited(p) {
 		return false
 	}
 	_, err := h.pings(ctx, p, 1)

@@ -46,9 +46,14 @@ type node struct {
 	dht      *dht.IpfsDHT // nil when off
 	counters counters
 
-	mu         sync.Mutex
-	identified map[peer.ID]event.EvtPeerIdentificationCompleted
-	heard      map[peer.ID]bool // by multicast
+	mu           sync.Mutex
+	identified   map[peer.ID]event.EvtPeerIdentificationCompleted
+	heard        map[peer.ID]bool // by multicast
+	announced    []ma.Multiaddr   // besides what the library announces by itself
+	relays       []peer.AddrInfo  // to hold reservations with
+	punches      []reply
+	reachability network.Reachability
+	verdicts     event.EvtHostReachableAddrsChanged
 }
 
 func makeKey(o *options, i int) (crypto.PrivKey, error) {
@@ -91,7 +96,12 @@ func makeNode(o *options, i int) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := []libp2p.Option{libp2p.Identity(key), libp2p.DisableRelay(), libp2p.DisableMetrics()}
+	h := &node{key: key, identified: map[peer.ID]event.EvtPeerIdentificationCompleted{}, heard: map[peer.ID]bool{}}
+	opts, err := h.natOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, libp2p.Identity(key), libp2p.DisableMetrics())
 	if len(o.listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)
 	}
@@ -100,9 +110,10 @@ func makeNode(o *options, i int) (*node, error) {
 		l = strings.ReplaceAll(l, "{l}", fmt.Sprint(1+i%250))
 		opts = append(opts, libp2p.ListenAddrStrings(l))
 	}
-	if o.transport == "quic" {
+	if o.transport != "tcp" {
 		opts = append(opts, libp2p.Transport(quic.NewTransport))
-	} else {
+	}
+	if o.transport != "quic" {
 		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport), libp2p.Muxer(yamux.ID, yamux.DefaultTransport))
 	}
 	if o.security == "tls" {
@@ -132,11 +143,13 @@ func makeNode(o *options, i int) (*node, error) {
 		opts = append(opts, lifted...)
 	}
 
-	h := &node{key: key, identified: map[peer.ID]event.EvtPeerIdentificationCompleted{}, heard: map[peer.ID]bool{}}
 	if h.host, err = libp2p.New(opts...); err != nil {
 		return nil, err
 	}
 	if err = h.watchIdentify(); err != nil {
+		return nil, err
+	}
+	if err = h.watchReachability(); err != nil {
 		return nil, err
 	}
 	h.host.Network().Notify(&network.NotifyBundle{

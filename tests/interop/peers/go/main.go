@@ -42,6 +42,14 @@ type options struct {
 	mdns      bool
 	agent     string
 	record    string
+
+	relay       bool
+	relayLimits string
+	circuit     bool
+	dcutr       bool
+	autonat     string
+	reach       string
+	announce    []string
 }
 
 type repeated []string
@@ -74,11 +82,18 @@ func parseOptions() options {
 	flag.Var((*repeated)(&o.bootstrap), "bootstrap", "address with /p2p/ID, repeatable")
 	flag.StringVar(&o.limits, "limits", "lifted", "default or lifted")
 	flag.StringVar(&o.psk, "psk", "", "private network key file")
-	flag.StringVar(&o.transport, "transport", "tcp", "tcp or quic")
+	flag.StringVar(&o.transport, "transport", "tcp", "tcp, quic or both")
 	flag.StringVar(&o.security, "security", "noise", "noise or tls")
 	flag.BoolVar(&o.mdns, "mdns", false, "multicast DNS discovery")
 	flag.StringVar(&o.agent, "agent", "", "identify agent version")
 	flag.StringVar(&o.record, "signed-record", "default", "default or legacy")
+	flag.BoolVar(&o.relay, "relay", false, "serve as a relay")
+	flag.StringVar(&o.relayLimits, "relay-limits", "", "NAME=VALUE,...")
+	flag.BoolVar(&o.circuit, "circuit", false, "dial and listen through relays")
+	flag.BoolVar(&o.dcutr, "dcutr", false, "hole punching")
+	flag.StringVar(&o.autonat, "autonat", "", "v1 and v2, separated by a comma")
+	flag.StringVar(&o.reach, "reach", "", "public, private or auto")
+	flag.Var((*repeated)(&o.announce), "announce", "address to announce besides, repeatable")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		die(exitUsage, "unexpected argument %q", flag.Arg(0))
@@ -86,7 +101,8 @@ func parseOptions() options {
 	oneOf("key", o.key, "ed25519", "rsa", "ecdsa", "secp256k1")
 	oneOf("dht", o.dht, "server", "client", "off")
 	oneOf("limits", o.limits, "default", "lifted")
-	oneOf("transport", o.transport, "tcp", "quic")
+	oneOf("transport", o.transport, "tcp", "quic", "both")
+	oneOf("reach", o.reach, "", "public", "private", "auto")
 	oneOf("security", o.security, "noise", "tls")
 	oneOf("signed-record", o.record, "default", "legacy")
 	if o.record == "legacy" {
@@ -97,8 +113,11 @@ func parseOptions() options {
 	}
 	if len(o.listen) == 0 {
 		o.listen = []string{"/ip4/127.0.0.1/tcp/0"}
-		if o.transport == "quic" {
+		switch o.transport {
+		case "quic":
 			o.listen = []string{"/ip4/127.0.0.1/udp/0/quic-v1"}
+		case "both":
+			o.listen = append(o.listen, "/ip4/127.0.0.1/udp/0/quic-v1")
 		}
 	}
 	if len(o.listen) == 1 && o.listen[0] == "none" {
@@ -149,6 +168,9 @@ var commands = map[string]command{
 	"dht-query": cmdDhtQuery, "dht-find-peer": cmdDhtFindPeer, "dht-provide": cmdDhtProvide,
 	"dht-find-providers": cmdDhtFindProviders, "dht-put": cmdDhtPut, "dht-get": cmdDhtGet,
 	"advertise": cmdAdvertise, "find-ns": cmdFindNs, "mdns-peers": cmdMdnsPeers,
+
+	"reserve": cmdReserve, "nat": cmdNat, "addrs": cmdAddrs, "punches": cmdPunches, "known": cmdKnown,
+	"announce": cmdAnnounce,
 
 	"bench-conns": cmdBenchConns, "bench-streams": cmdBenchStreams, "bench-ping": cmdBenchPing,
 	"bench-findnode": cmdBenchFindnode, "hold": nil, // hold needs the list of all hosts

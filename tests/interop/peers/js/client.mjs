@@ -50,7 +50,11 @@ async function peers (host) {
     peers: host.libp2p.getConnections().map(c => ({
       id: c.remotePeer.toString(),
       addr: c.remoteAddr.toString().replace(/\/p2p\/[^/]+$/, ''),
-      dir: c.direction === 'inbound' ? 'in' : 'out'
+      dir: c.direction === 'inbound' ? 'in' : 'out',
+      relayed: c.remoteAddr.toString().includes('/p2p-circuit'),
+      limited: c.limits !== undefined,
+      limitSeconds: c.limits?.seconds ?? null,
+      limitBytes: c.limits?.bytes ?? null
     }))
   }
 }
@@ -103,7 +107,8 @@ export async function pings (host, connection, count, signal) {
 
 async function ping (host, q, signal) {
   const connection = host.connection(q.peer)
-  await host.libp2p.services.ping.ping(connection.remotePeer, { signal })
+  // the library's own ping would rather dial anew than use a relayed connection
+  if (connection.limits === undefined) await host.libp2p.services.ping.ping(connection.remotePeer, { signal })
   return { rtts: await pings(host, connection, q.count ?? 1, signal) }
 }
 

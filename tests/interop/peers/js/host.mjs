@@ -16,6 +16,7 @@ import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { addNat, confirmListening } from './nat.mjs'
 import { serve } from './serve.mjs'
 
 export class Unsupported extends Error {
@@ -71,7 +72,7 @@ export async function makeHost (o, i) {
     addresses: {
       listen: o.listen.map(a => a.replaceAll('{h}', 1 + Math.floor(i / 250)).replaceAll('{l}', 1 + i % 250))
     },
-    transports: [o.transport === 'quic' ? quic(limits.quic) : tcp(limits.tcp)],
+    transports: [],
     connectionEncrypters: [o.security === 'tls' ? tls() : noise()],
     streamMuxers: [yamux(limits.muxer)],
     connectionGater: { denyDialMultiaddr: () => false },
@@ -79,6 +80,9 @@ export async function makeHost (o, i) {
     connectionMonitor: limits.connectionMonitor,
     services: { identify: identify(), identifyPush: identifyPush(), ping: ping(limits.ping) }
   }
+  if (o.transport !== 'quic') config.transports.push(tcp(limits.tcp))
+  if (o.transport !== 'tcp') config.transports.push(quic(limits.quic))
+  addNat(config, o)
   if (o.agent !== null) config.nodeInfo = { userAgent: o.agent }
   if (o.psk !== null) config.connectionProtector = preSharedKey({ psk: new Uint8Array(fs.readFileSync(o.psk)) })
   if (o.mdns) config.peerDiscovery = [mdns()]
@@ -92,6 +96,7 @@ export async function makeHost (o, i) {
     })
   }
   const host = new Host(await createLibp2p(config), limits)
+  confirmListening(host.libp2p, o)
   await serve(host)
   return host
 }
@@ -122,12 +127,17 @@ export class Host {
     libp2p.addEventListener('peer:discovery', evt => this.heard.add(evt.detail.id.toString()))
   }
 
-  listenAddrs () {
+  boundAddrs () {
+    return this.libp2p.components.transportManager.getAddrs().map(a => a.toString())
+  }
+
+  announcedAddrs () {
     return this.libp2p.getMultiaddrs().map(a => a.toString().replace(/\/p2p\/[^/]+$/, ''))
   }
 
   connection (peer) {
-    const c = this.libp2p.getConnections(peerIdFromString(peer)).find(c => c.status === 'open')
+    const open = this.libp2p.getConnections(peerIdFromString(peer)).filter(c => c.status === 'open')
+    const c = open.find(c => c.limits === undefined) ?? open[0] // direct before relayed
     if (c === undefined) throw new Error(`not connected to ${peer}`)
     return c
   }
@@ -137,6 +147,6 @@ export class Host {
   }
 
   open (connection, protocol, signal) {
-    return connection.newStream(protocol, { signal, ...this.streamLimits })
+    return connection.newStream(protocol, { signal, runOnLimitedConnection: true, ...this.streamLimits })
   }
 }

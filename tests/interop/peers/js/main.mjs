@@ -7,6 +7,7 @@ import { Unsupported, makeHost } from './host.mjs'
 import { streamCommands } from './client.mjs'
 import { bootstrap, dhtCommands } from './dht.mjs'
 import { benchCommands } from './bench.mjs'
+import { natCommands } from './nat.mjs'
 
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
@@ -22,17 +23,18 @@ function parseOptions (argv) {
   const o = {
     listen: [], hosts: 1, key: 'ed25519', seed: null, dht: 'off', dhtPrefix: '/ipfs', bootstrap: [],
     limits: 'lifted', psk: null, transport: 'tcp', security: 'noise', mdns: false, agent: null,
-    signedRecord: 'default'
+    signedRecord: 'default', relay: false, relayLimits: '', circuit: false, dcutr: false, autonat: '', reach: '',
+    announce: []
   }
   const allowed = {
     key: ['ed25519', 'rsa', 'ecdsa', 'secp256k1'], dht: ['server', 'client', 'off'],
-    limits: ['default', 'lifted'], transport: ['tcp', 'quic'], security: ['noise', 'tls'],
-    signedRecord: ['default', 'legacy']
+    limits: ['default', 'lifted'], transport: ['tcp', 'quic', 'both'], security: ['noise', 'tls'],
+    signedRecord: ['default', 'legacy'], reach: ['public', 'private', 'auto']
   }
   for (let i = 0; i < argv.length; i++) {
     const name = argv[i].replace(/^--?/, '').replace(/-(.)/g, (_, c) => c.toUpperCase())
     if (!argv[i].startsWith('-') || !(name in o)) die(EXIT_USAGE, `unexpected argument ${argv[i]}`)
-    if (name === 'mdns') { o.mdns = true; continue }
+    if (typeof o[name] === 'boolean') { o[name] = true; continue }
     const value = argv[++i]
     if (value === undefined) die(EXIT_USAGE, `${argv[i - 1]} needs a value`)
     if (allowed[name] && !allowed[name].includes(value)) {
@@ -43,7 +45,10 @@ function parseOptions (argv) {
   }
   if (o.signedRecord === 'legacy') die(EXIT_UNSUPPORTED, 'js-libp2p makes no legacy signed records')
   if (!(o.hosts >= 1)) die(EXIT_USAGE, '--hosts is at least 1')
-  if (o.listen.length === 0) o.listen = [o.transport === 'quic' ? '/ip4/127.0.0.1/udp/0/quic-v1' : '/ip4/127.0.0.1/tcp/0']
+  if (o.listen.length === 0) {
+    if (o.transport !== 'quic') o.listen.push('/ip4/127.0.0.1/tcp/0')
+    if (o.transport !== 'tcp') o.listen.push('/ip4/127.0.0.1/udp/0/quic-v1')
+  }
   if (o.listen[0] === 'none') o.listen = []
   return o
 }
@@ -60,7 +65,7 @@ function emit (object) {
   }
 }
 
-const commands = { ...streamCommands, ...dhtCommands, ...benchCommands }
+const commands = { ...streamCommands, ...dhtCommands, ...benchCommands, ...natCommands }
 
 async function answer (hosts, q) {
   const reply = { n: q.n, ok: true }
@@ -112,7 +117,7 @@ emit({
   impl: 'js',
   version: dependencies.libp2p,
   dht: options.dht === 'off' ? null : `${options.dhtPrefix}/kad/1.0.0`,
-  hosts: hosts.map(h => ({ id: h.id, addrs: h.listenAddrs() }))
+  hosts: hosts.map(h => ({ id: h.id, addrs: h.boundAddrs() }))
 })
 onLine = line => {
   let q

@@ -121,6 +121,6 @@ export async function serve (host) {
       } finally {
         clearTimeout(timer)
       }
-    }, host.streamLimits)
+    }, { runOnLimitedConnection: true, ...host.streamLimits })
   }
 }

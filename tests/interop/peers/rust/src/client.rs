@@ -44,7 +44,10 @@ pub async fn peers(h: &Host) -> Reply {
     let list: Vec<Value> = h
         .with(|s| {
             let entry = |c: &crate::host::Connection| {
-                json!({ "id": c.peer.to_string(), "addr": c.addr.to_string(), "dir": if c.outbound { "out" } else { "in" } })
+                json!({
+                    "id": c.peer.to_string(), "addr": c.addr.to_string(), "dir": if c.outbound { "out" } else { "in" },
+                    "relayed": c.relayed, "limited": null,
+                })
             };
             s.connections.values().map(entry).collect()
         })

@@ -16,10 +16,13 @@ use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, StreamProtocol, SwarmEvent};
-use libp2p::{identify, kad, mdns, noise, ping, quic, tcp, tls, yamux, Multiaddr, PeerId, Swarm};
+use libp2p::{
+    autonat, dcutr, identify, kad, mdns, noise, ping, quic, relay, tcp, tls, yamux, Multiaddr, PeerId, Swarm,
+};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::nat;
 use crate::serve::{self, Counters};
 use crate::streams::{self, Open};
 use crate::{Failure, Options};
@@ -31,16 +34,23 @@ const LIFTED_STREAMS: usize = 4096; // per connection; yamux's connection window
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
     streams: streams::Behaviour,
-    identify: identify::Behaviour,
+    pub identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub kad: Toggle<kad::Behaviour<MemoryStore>>,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    relay: Toggle<relay::Behaviour>,
+    pub circuit: Toggle<relay::client::Behaviour>,
+    dcutr: Toggle<dcutr::Behaviour>,
+    pub v1: Toggle<autonat::Behaviour>,
+    v2: Toggle<autonat::v2::client::Behaviour>,
+    v2_server: Toggle<autonat::v2::server::Behaviour>,
 }
 
 pub struct Connection {
     pub peer: PeerId,
     pub addr: Multiaddr,
     pub outbound: bool,
+    pub relayed: bool,
 }
 
 type DialAnswer = oneshot::Sender<Result<(), DialError>>;
@@ -54,6 +64,7 @@ pub struct State {
     pub identify_errors: HashMap<PeerId, String>,
     pub pinged: HashMap<PeerId, Result<Duration, String>>, // by the library's own ping
     pub heard: HashSet<PeerId>,                            // by multicast
+    pub nat: nat::Seen,
     pub queries: HashMap<kad::QueryId, QuerySteps>,
     dials: HashMap<ConnectionId, DialAnswer>,
     closings: Vec<(PeerId, oneshot::Sender<()>)>,
@@ -69,6 +80,7 @@ pub struct Host {
     pub addrs: Vec<String>,
     pub counters: Arc<Counters>,
     pub kad_protocol: Option<StreamProtocol>,
+    choosy: bool, // there may be several paths to a peer, and one is better than the others
     jobs: mpsc::UnboundedSender<Job>,
     want: mpsc::UnboundedSender<Open>,
 }
@@ -89,44 +101,64 @@ fn make_key(o: &Options, i: usize) -> Result<Keypair, Failure> {
     }
 }
 
-fn make_transport(o: &Options, key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Failure> {
-    if o.quic {
-        let mut config = quic::Config::new(key);
-        if o.lifted {
-            config.max_concurrent_stream_limit = LIFTED_STREAMS as u32;
-        }
-        let quic = quic::tokio::Transport::new(config);
-        return Ok(quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed());
+type Upgraded = Boxed<(PeerId, StreamMuxerBox)>;
+
+fn make_quic(o: &Options, key: &Keypair) -> Upgraded {
+    let mut config = quic::Config::new(key);
+    if o.lifted {
+        config.max_concurrent_stream_limit = LIFTED_STREAMS as u32;
     }
+    quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed()
+}
+
+/// What listens and dials; through relays as well when there is a transport for that.
+fn make_transport(o: &Options, key: &Keypair, relays: Option<relay::client::Transport>) -> Result<Upgraded, Failure> {
     let mut muxer = yamux::Config::default();
     if o.lifted {
         muxer.set_max_num_streams(LIFTED_STREAMS);
     }
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default());
-    // the same steps on two types of socket, under two security protocols
+    // the same steps on several types of socket, under two security protocols
     macro_rules! upgraded {
         ($socket:expr, $security:expr) => {
             $socket
                 .upgrade(Version::V1Lazy)
                 .authenticate($security)
-                .multiplex(muxer)
+                .multiplex(muxer.clone())
                 .timeout(UPGRADE_TIME)
                 .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
                 .boxed()
         };
     }
-    let Some(file) = &o.psk else {
-        return Ok(if o.tls { upgraded!(tcp, tls::Config::new(key)?) } else { upgraded!(tcp, noise::Config::new(key)?) });
+    macro_rules! secured {
+        ($socket:expr) => {
+            if o.tls { upgraded!($socket, tls::Config::new(key)?) } else { upgraded!($socket, noise::Config::new(key)?) }
+        };
+    }
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default());
+    let mut all = match (&o.psk, o.transport.as_str()) {
+        (None, "quic") => make_quic(o, key),
+        (None, "both") => either(secured!(tcp()), make_quic(o, key)),
+        (None, _) => secured!(tcp()),
+        (Some(file), _) => {
+            let psk: PreSharedKey = std::fs::read_to_string(file)?.parse()?;
+            secured!(tcp().and_then(move |socket, _| PnetConfig::new(psk).handshake(socket)))
+        }
     };
-    let psk: PreSharedKey = std::fs::read_to_string(file)?.parse()?;
-    let tcp = tcp.and_then(move |socket, _| PnetConfig::new(psk).handshake(socket));
-    Ok(if o.tls { upgraded!(tcp, tls::Config::new(key)?) } else { upgraded!(tcp, noise::Config::new(key)?) })
+    if let Some(relays) = relays {
+        all = either(secured!(relays), all); // relays first: a circuit's address begins like that of its relay
+    }
+    Ok(all)
+}
+
+fn either(first: Upgraded, second: Upgraded) -> Upgraded {
+    first.or_transport(second).map(|either, _| either.into_inner()).boxed()
 }
 
 fn make_behaviour(
     o: &Options,
     key: &Keypair,
     streams: streams::Behaviour,
+    circuit: Option<relay::client::Behaviour>,
     kad_protocol: &Option<StreamProtocol>,
 ) -> Result<Behaviour, Failure> {
     let id = key.public().to_peer_id();
@@ -154,6 +186,15 @@ fn make_behaviour(
         ping: ping::Behaviour::default(),
         kad: kad.into(),
         mdns: mdns.into(),
+        relay: match o.relay {
+            true => Some(relay::Behaviour::new(id, nat::relay_config(&o.relay_limits)?)).into(),
+            false => None.into(),
+        },
+        circuit: circuit.into(),
+        dcutr: o.dcutr.then(|| dcutr::Behaviour::new(id)).into(),
+        v1: o.autonat.contains("v1").then(|| autonat::Behaviour::new(id, nat::v1_config(o))).into(),
+        v2: o.autonat.contains("v2").then(autonat::v2::client::Behaviour::default).into(),
+        v2_server: o.autonat.contains("v2").then(autonat::v2::server::Behaviour::default).into(),
     })
 }
 
@@ -170,15 +211,22 @@ pub async fn start(o: &Options, i: usize) -> Result<Host, Failure> {
     if o.lifted {
         config = config.with_idle_connection_timeout(DAY).with_max_negotiating_inbound_streams(100_000);
     }
-    let behaviour = make_behaviour(o, &key, streams, &kad_protocol)?;
-    let mut swarm = Swarm::new(make_transport(o, &key)?, behaviour, id, config);
+    let choosy = o.circuit || o.dcutr;
+    let (relays, circuit) = choosy.then(|| relay::client::new(id)).unzip();
+    let behaviour = make_behaviour(o, &key, streams, circuit, &kad_protocol)?;
+    let mut swarm = Swarm::new(make_transport(o, &key, relays)?, behaviour, id, config);
     for text in &o.listen {
         let text = text.replace("{h}", &(1 + i / 250).to_string()).replace("{l}", &(1 + i % 250).to_string());
         swarm.listen_on(text.parse()?)?;
     }
     let bound = listening(&mut swarm, o.listen.len()).await?;
-    for addr in &bound {
-        swarm.add_external_address(addr.clone()); // provider records carry only addresses known to be reachable
+    if matches!(o.reach.as_str(), "" | "public") {
+        for addr in &bound {
+            swarm.add_external_address(addr.clone()); // provider records carry only addresses known to be reachable
+        }
+    }
+    for text in &o.announce {
+        swarm.add_external_address(text.parse()?);
     }
     let addrs = bound.iter().map(|a| a.to_string()).collect();
 
@@ -191,6 +239,7 @@ pub async fn start(o: &Options, i: usize) -> Result<Host, Failure> {
         identify_errors: HashMap::new(),
         pinged: HashMap::new(),
         heard: HashSet::new(),
+        nat: nat::Seen::default(),
         queries: HashMap::new(),
         dials: HashMap::new(),
         closings: vec![],
@@ -198,7 +247,7 @@ pub async fn start(o: &Options, i: usize) -> Result<Host, Failure> {
         counters: counters.clone(),
     };
     tokio::spawn(state.live(orders));
-    Ok(Host { id, key, addrs, counters, kad_protocol, jobs, want })
+    Ok(Host { id, key, addrs, counters, kad_protocol, choosy, jobs, want })
 }
 
 /// Waits until every listener has said where it is bound.
@@ -239,7 +288,7 @@ impl State {
                     ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, false),
                 };
                 let addr = addr.iter().filter(|p| !matches!(p, Protocol::P2p(_))).collect();
-                self.connections.insert(connection_id, Connection { peer: peer_id, addr, outbound });
+                self.connections.insert(connection_id, Connection { peer: peer_id, addr, outbound, relayed: endpoint.is_relayed() });
                 if let Some(answer) = self.dials.remove(&connection_id) {
                     answer.send(Ok(())).ok();
                 }
@@ -273,11 +322,25 @@ impl State {
                     }
                 }
             }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                self.on_listener_closed(listener_id, reason.map_err(|e| e.to_string()));
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => eprintln!("relay: {event:?}"),
+            SwarmEvent::Behaviour(BehaviourEvent::Circuit(event)) => self.on_circuit(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dcutr(event)) => self.on_punch(event),
+            SwarmEvent::Behaviour(BehaviourEvent::V1(event)) => eprintln!("autonat v1: {event:?}"),
+            SwarmEvent::Behaviour(BehaviourEvent::V2(event)) => self.on_verdict(event),
+            SwarmEvent::Behaviour(BehaviourEvent::V2Server(event)) => eprintln!("autonat v2: {event:?}"),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(list))) => {
                 self.heard.extend(list.into_iter().map(|(peer, _)| peer));
             }
             _ => {}
         }
+    }
+
+    fn direct(&self, peer: PeerId) -> Option<ConnectionId> {
+        let direct = self.connections.iter().filter(|(_, c)| c.peer == peer && !c.relayed);
+        direct.map(|(id, _)| *id).next()
     }
 
     fn on_identify(&mut self, event: identify::Event) {
@@ -366,9 +429,14 @@ impl Host {
         Ok(count)
     }
 
+    /// Opens a stream, on a direct connection if there is one.
     pub async fn open(&self, peer: PeerId, protocol: &StreamProtocol) -> Result<Stream, Failure> {
         let (answer, result) = oneshot::channel();
-        let open = Open { peer, protocol: protocol.clone(), answer };
+        let direct = match self.choosy {
+            true => self.with(move |s| s.direct(peer)).await?,
+            false => None,
+        };
+        let open = Open { peer, connection: direct, protocol: protocol.clone(), answer };
         self.want.send(open).map_err(|_| Failure::new("the host has ended"))?;
         let stream = result.await.map_err(|_| Failure::new("the connection is gone"))?;
         Ok(stream?)

@@ -5,6 +5,7 @@ mod bench;
 mod client;
 mod dht;
 mod host;
+mod nat;
 mod serve;
 mod streams;
 mod wire;
@@ -32,12 +33,19 @@ pub struct Options {
     pub dht_prefix: String,
     pub bootstrap: Vec<String>,
     pub lifted: bool,
-    pub quic: bool,
+    pub transport: String,
     pub tls: bool,
     pub psk: Option<String>,
     pub mdns: bool,
     pub agent: Option<String>,
     pub legacy_record: bool,
+    pub relay: bool,
+    pub relay_limits: String,
+    pub circuit: bool,
+    pub dcutr: bool,
+    pub autonat: String,
+    pub reach: String,
+    pub announce: Vec<String>,
 }
 
 fn die(code: i32, text: &str) -> ! {
@@ -61,17 +69,31 @@ fn parse_options() -> Options {
         dht_prefix: "/ipfs".into(),
         bootstrap: vec![],
         lifted: true,
-        quic: false,
+        transport: "tcp".into(),
         tls: false,
         psk: None,
         mdns: false,
         agent: None,
         legacy_record: false,
+        relay: false,
+        relay_limits: String::new(),
+        circuit: false,
+        dcutr: false,
+        autonat: String::new(),
+        reach: String::new(),
+        announce: vec![],
     };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
-        if flag == "--mdns" {
-            o.mdns = true;
+        let switch = match flag.as_str() {
+            "--mdns" => Some(&mut o.mdns),
+            "--relay" => Some(&mut o.relay),
+            "--circuit" => Some(&mut o.circuit),
+            "--dcutr" => Some(&mut o.dcutr),
+            _ => None,
+        };
+        if let Some(switch) = switch {
+            *switch = true;
             continue;
         }
         let mut value = || args.next().unwrap_or_else(|| die(EXIT_USAGE, &format!("{flag} needs a value")));
@@ -98,15 +120,21 @@ fn parse_options() -> Options {
             }
             "--psk" => o.psk = Some(value()),
             "--transport" => {
-                let v = value();
-                one_of("--transport", &v, &["tcp", "quic"]);
-                o.quic = v == "quic";
+                o.transport = value();
+                one_of("--transport", &o.transport, &["tcp", "quic", "both"]);
             }
             "--security" => {
                 let v = value();
                 one_of("--security", &v, &["noise", "tls"]);
                 o.tls = v == "tls";
             }
+            "--relay-limits" => o.relay_limits = value(),
+            "--autonat" => o.autonat = value(),
+            "--reach" => {
+                o.reach = value();
+                one_of("--reach", &o.reach, &["public", "private", "auto"]);
+            }
+            "--announce" => o.announce.push(value()),
             "--agent" => o.agent = Some(value()),
             "--signed-record" => {
                 let v = value();
@@ -117,7 +145,12 @@ fn parse_options() -> Options {
         }
     }
     if o.listen.is_empty() {
-        o.listen.push(if o.quic { "/ip4/127.0.0.1/udp/0/quic-v1" } else { "/ip4/127.0.0.1/tcp/0" }.into());
+        if o.transport != "quic" {
+            o.listen.push("/ip4/127.0.0.1/tcp/0".into());
+        }
+        if o.transport != "tcp" {
+            o.listen.push("/ip4/127.0.0.1/udp/0/quic-v1".into());
+        }
     }
     if o.listen == ["none"] {
         o.listen.clear();
@@ -165,7 +198,10 @@ impl Request {
         self.0[name].as_u64().unwrap_or(default)
     }
     pub fn flag(&self, name: &str) -> bool {
-        self.0[name].as_bool().unwrap_or(false)
+        self.flag_or(name, false)
+    }
+    pub fn flag_or(&self, name: &str, default: bool) -> bool {
+        self.0[name].as_bool().unwrap_or(default)
     }
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>, Failure> {
         Ok(hex::decode(self.text(name))?)
@@ -204,6 +240,12 @@ async fn run(hosts: &[Arc<Host>], q: &Request) -> Reply {
         "advertise" => dht::provide(h, wire::multihash_of_ns(q.text("ns"))).await,
         "find-ns" => dht::find_providers(h, wire::multihash_of_ns(q.text("ns")), q).await,
         "mdns-peers" => dht::mdns_peers(h).await,
+        "reserve" => nat::reserve(h, q).await,
+        "nat" => nat::nat(h).await,
+        "addrs" => nat::addrs(h).await,
+        "punches" => nat::punches(h).await,
+        "known" => nat::known(h, q).await,
+        "announce" => nat::announce(h, q).await,
         "bench-conns" => bench::conns(h, q).await,
         "bench-streams" => bench::streams(h, q).await,
         "bench-ping" => bench::pings(h, q).await,

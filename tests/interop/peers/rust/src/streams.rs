@@ -26,6 +26,7 @@ type Answer = oneshot::Sender<Result<Stream, String>>;
 #[derive(Debug)]
 pub struct Open {
     pub peer: PeerId,
+    pub connection: Option<ConnectionId>, // None: any
     pub protocol: StreamProtocol,
     pub answer: Answer,
 }
@@ -91,7 +92,8 @@ impl NetworkBehaviour for Behaviour {
         match self.wanted.poll_recv(cx) {
             // without a connection to the peer the event is dropped, and the waiting side sees its channel close
             Poll::Ready(Some(open)) => {
-                Poll::Ready(ToSwarm::NotifyHandler { peer_id: open.peer, handler: NotifyHandler::Any, event: open })
+                let handler = open.connection.map_or(NotifyHandler::Any, NotifyHandler::One);
+                Poll::Ready(ToSwarm::NotifyHandler { peer_id: open.peer, handler, event: open })
             }
             _ => Poll::Pending,
         }

@@ -49,6 +49,28 @@ pub fn fields(mut b: &[u8]) -> Option<Vec<(u64, &[u8])>> {
     Some(out)
 }
 
+/// The first length-delimited field of that number.
+pub fn field(b: &[u8], number: u64) -> Option<&[u8]> {
+    fields(b)?.into_iter().find(|(n, _)| *n == number).map(|(_, v)| v)
+}
+
+/// The first varint field of that number.
+pub fn number(mut b: &[u8], number: u64) -> Option<u64> {
+    while !b.is_empty() {
+        let (tag, rest) = get_varint(b)?;
+        let (value, after) = get_varint(rest)?;
+        b = match tag & 7 {
+            0 if tag >> 3 == number => return Some(value),
+            0 => after,
+            1 => rest.get(8..)?,
+            2 => after.get(usize::try_from(value).ok()?..)?,
+            5 => rest.get(4..)?,
+            _ => return None,
+        };
+    }
+    None
+}
+
 /// Reads one length-prefixed message; None at EOF.
 pub async fn read_message(s: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Option<Vec<u8>>> {
     let mut head = vec![];

@@ -1,0 +1,453 @@
+#!/usr/bin/env python3
+"""Relays, reachability and hole punching between test peers, in a small internet of network namespaces (natnet.py).
+
+    nat.py                      every row that has warren in it
+    nat.py --control            the rows of foreign peers alone: what they can do with nobody else involved
+    nat.py --only punch,limits  only rows whose name begins so
+    nat.py --impl go,warren     only rows among these
+    nat.py --transport tcp      only that transport (tcp, quic; both without it)
+    nat.py --tries 5            each punch so often
+    nat.py --require go         an implementation of these that cannot be built is a failure, not a skip
+    nat.py --list               the rows
+
+A row names its roles: relay R, listener B (reserves at R), dialler A (dials B through R). Exit code 77 when the machine
+cannot make such namespaces. After the rows come the table of punches and the line 'N passed, N failed, N skipped'.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+
+import natnet
+import peerproc
+from natnet import HOME, PUBLIC
+from peerproc import PeerError, PeerGone, Unsupported, eventually
+
+KIB = 1 << 10
+FOREIGN = peerproc.FOREIGN
+TRANSPORTS = ("tcp", "quic")
+DATA_LIMIT, TIME_LIMIT = 128 * KIB, 120  # of a circuit: what every implementation has by default
+SHORT = 4  # seconds: a circuit's time limit in the rows about it
+PUNCH_PATIENCE = 25  # seconds from the relayed connection to the direct one: go tries for 10 s, up to three times
+V1_PATIENCE, V2_PATIENCE = 60, 60  # seconds: go begins with v1 after 15 s, rust with v2 after 5
+
+# (row, role or *, implementation): what a foreign peer cannot do; such a row still runs, and fails quietly.
+LIMITATIONS = {
+    ("punch", "js", "tcp"): "js dials TCP from a fresh port, so that nobody learns a port that can be punched",
+    ("punch", "js", "quic"): "js dials QUIC from another socket than it listens on",
+}
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+class Row:
+    """One row: its peers, by role."""
+
+    def __init__(self, net, transport):
+        self.net, self.transport = net, transport
+        self.peers = []
+
+    def start(self, *wanted):
+        """(implementation, host, arguments) of each; they start side by side."""
+        started = []
+        for impl, where, args in wanted:
+            peer = self.net.peer(impl, where, self.transport, args)
+            self.peers.append(peer)
+            started.append(peer)
+        for peer in started:
+            peer.wait_ready()
+        return started
+
+    def logs(self):
+        return "".join(f"--- {p.name}\n{p.tail(12)}\n" for p in self.peers)
+
+    def end(self):
+        for peer in self.peers:
+            peer.stop()
+        self.peers = []
+
+
+def circuit_of(relay, listener):
+    return relay.addr() + "/p2p-circuit/p2p/" + listener.id()
+
+
+def connections(me, other):
+    return [p for p in me.call("peers")["peers"] if p["id"] == other.id()]
+
+
+def direct(me, other):
+    return [c for c in connections(me, other) if not c["relayed"]]
+
+
+def relayed(me, other):
+    return [c for c in connections(me, other) if c["relayed"]]
+
+
+def reserve(b, r, **more):
+    got = b.call("reserve", addr=r.addr(), **more)
+    check(got["relay"] == r.id(), f"reserved at {got['relay']}")
+    return got
+
+
+# ---------------------------------------------------------------------------------------------- rows
+
+def circuit(row, r_impl, b_impl, a_impl):
+    """Reservation, voucher, announced limits, a circuit and streams on it; the data limit ends what is too long."""
+    r, b, a = row.start((r_impl, "relay", ["--relay"]), (b_impl, "home-b", ["--circuit", "--reach", "private"]),
+                        (a_impl, "home-a", ["--circuit", "--reach", "private"]))
+    got = reserve(b, r)
+    now = time.time()
+    ttl = got["expire"] - now
+    check(1800 <= ttl <= 7300, f"the reservation lasts {ttl:.0f} s")
+    check(got["voucher"] == VOUCHER[r_impl], f"voucher {got['voucher']}")
+    if got["voucher"] == "verified":
+        check(abs(got["voucherExpire"] - got["expire"]) <= 5, f"voucher until {got['voucherExpire']}, not {got['expire']}")
+    check(got["limitBytes"] == DATA_LIMIT, f"data limit {got['limitBytes']}")
+    check(got["limitSeconds"] == ANNOUNCED_SECONDS.get(r_impl, TIME_LIMIT), f"time limit {got['limitSeconds']}")
+    check(any(PUBLIC["relay"] in addr for addr in got["addrs"]), f"the relay's addresses are {got['addrs']}")
+
+    a.call("connect", addr=circuit_of(r, b))
+    for me, other in ((a, b), (b, a)):
+        eventually(lambda: relayed(me, other))
+        check(not direct(me, other), f"{me.name} has a direct connection")
+        check(all(c["limited"] is not False for c in relayed(me, other)), f"{me.name} does not know that it is limited")
+    for me, other in ((a, b), (b, a)):
+        check(me.call("identify", peer=other.id())["agent"], "no identify over the circuit")
+        me.call("ping", peer=other.id(), count=3)
+        me.call("echo", peer=other.id(), bytes=9 * KIB)
+    try:
+        a.call("sink", peer=b.id(), bytes=3 * DATA_LIMIT, timeout=20000)
+    except PeerError as e:
+        end = str(e)
+    else:
+        raise AssertionError("three times the data limit went through")
+    check(b.counters()["bytesIn"] <= 2 * DATA_LIMIT, f"{b.counters()['bytesIn']} bytes came through")
+    # the circuit is used up; another one is as good as the first
+    for me, other in ((a, b), (b, a)):
+        me.call("disconnect", peer=other.id())
+    a.call("connect", addr=circuit_of(r, b))
+    a.call("echo", peer=b.id(), bytes=9 * KIB)
+    return f"at the limit: {end.split(': ', 2)[-1][:70]}"
+
+
+def duration(row, r_impl, b_impl, a_impl):
+    """The time limit ends a circuit on both sides, not before."""
+    r, b, a = row.start((r_impl, "relay", ["--relay", "--relay-limits", f"duration={SHORT}"]),
+                        (b_impl, "home-b", ["--circuit", "--reach", "private"]),
+                        (a_impl, "home-a", ["--circuit", "--reach", "private"]))
+    got = reserve(b, r)
+    check(got["limitSeconds"] == SHORT * (1000 if r_impl == "js" else 1), f"time limit {got['limitSeconds']}")
+    began = time.monotonic()
+    a.call("connect", addr=circuit_of(r, b))
+    a.call("echo", peer=b.id(), bytes=KIB)
+    times = []
+    for me, other in ((a, b), (b, a)):
+        eventually(lambda: not relayed(me, other), timeout=SHORT + 12)
+        times.append(time.monotonic() - began)
+    check(min(times) >= SHORT - 0.5, f"cut after {min(times):.1f} s")
+    check(direct(b, r), "the listener lost its relay as well")
+    return f"cut after {times[0]:.1f} and {times[1]:.1f} s"
+
+
+def refusals(row, r_impl, b_impl, a_impl):
+    """No circuit without a reservation, no second reservation at a relay that has one to give."""
+    r, b, a = row.start((r_impl, "relay", ["--relay", "--relay-limits", "reservations=1"]),
+                        (b_impl, "home-b", ["--circuit", "--reach", "private"]),
+                        (a_impl, "home-a", ["--circuit", "--reach", "private"]))
+    b.call("connect", addr=r.addr())
+    try:
+        a.call("connect", addr=circuit_of(r, b), timeout=20000)
+    except PeerError as e:
+        unreserved = str(e)
+    else:
+        raise AssertionError("a circuit to somebody who has no reservation")
+    reserve(b, r, look=False)  # a second look would count as a second reservation at rust's relay
+    try:
+        a.call("reserve", addr=r.addr(), timeout=20000)
+    except PeerError as e:
+        full = e
+    else:
+        raise AssertionError("two reservations at a relay for one")
+    status = full.reply.get("status")
+    check(status in (None, 200, 201), f"refused with {status}")
+    a.call("connect", addr=circuit_of(r, b))
+    a.call("echo", peer=b.id(), bytes=KIB)
+    return f"without: {unreserved.split(': ', 2)[-1][:50]}; full: {status or full}"
+
+
+def punch(row, r_impl, b_impl, a_impl):
+    """Both behind NATs: relayed at first, then direct, and the direct one carries what the circuit would not."""
+    nat_args = ["--dcutr", "--reach", "private"]
+    r, b, a = row.start((r_impl, "relay", ["--relay"]),
+                        (b_impl, "home-b", nat_args + announce_args(b_impl, "home-b", row.transport)),
+                        (a_impl, "home-a", nat_args + announce_args(a_impl, "home-a", row.transport)))
+    # both know the relay, so both have a mapping and have seen their address; it alone opens nothing
+    reserve(b, r)
+    a.call("connect", addr=r.addr())
+    for peer in (a, b):
+        peer.call("identify", peer=r.id())
+    outside = row.net.listen("home-b", row.transport)[0].replace(natnet.LAN, HOME["home-b"])
+    try:
+        a.call("connect", addr=f"{outside}/p2p/{b.id()}", timeout=1500)
+    except PeerError:
+        pass
+    else:
+        raise AssertionError("the plain dial succeeded: nothing to punch")
+    began = time.monotonic()
+    a.call("connect", addr=circuit_of(r, b))
+    relayed_at = time.monotonic()
+    for me, other in ((a, b), (b, a)):
+        try:
+            eventually(lambda: direct(me, other), timeout=PUNCH_PATIENCE, step=0.02)
+        except AssertionError:
+            raise AssertionError(f"still relayed after {PUNCH_PATIENCE} s; {tell(a)}; {tell(b)}") from None
+    took = time.monotonic() - relayed_at
+    for me, other in ((a, b), (b, a)):
+        me.call("sink", peer=other.id(), bytes=3 * DATA_LIMIT)
+    row.took = took
+    return f"direct after {took * 1000:.0f} ms (relayed after {(relayed_at - began) * 1000:.0f})"
+
+
+def tell(peer):
+    try:
+        tries = peer.call("punches")["punches"]
+    except PeerError:
+        return f"{peer.name} does not say"
+    return f"{peer.name}: " + "; ".join(
+        f"{t['what']} {t.get('ok', '')} {t.get('error') or ''} {','.join(t.get('addrs') or [])}" for t in tries)[:400]
+
+
+def announce_args(impl, where, transport):
+    """js has to be told its address: it learns none from what others see of it."""
+    if impl != "js":
+        return []
+    tail = {"tcp": f"tcp/{natnet.PORT}", "quic": f"udp/{natnet.PORT}/quic-v1"}[transport]
+    return ["--announce", f"/ip4/{HOME[where]}/{tail}"]
+
+
+def reversal(row, r_impl, b_impl, a_impl):
+    """The dialler is public, the listener behind a NAT: a direct connection comes about without punching."""
+    r, b, a = row.start((r_impl, "relay", ["--relay"]), (b_impl, "home-b", ["--dcutr", "--reach", "private"]),
+                        (a_impl, "open", ["--dcutr", "--reach", "public"]))
+    reserve(b, r)
+    a.call("connect", addr=r.addr())
+    for peer in (a, b):
+        peer.call("identify", peer=r.id())
+    a.call("connect", addr=circuit_of(r, b))
+    began = time.monotonic()
+    for me, other in ((a, b), (b, a)):
+        eventually(lambda: direct(me, other), timeout=PUNCH_PATIENCE, step=0.02)
+    took = time.monotonic() - began
+    a.call("sink", peer=b.id(), bytes=3 * DATA_LIMIT)
+    return f"direct after {took * 1000:.0f} ms, {'in' if direct(a, b)[0]['dir'] == 'in' else 'out'}bound at the dialler"
+
+
+def autonat_v2(row, server, client):
+    """Three servers; a public client learns that it is reachable, one behind a NAT that it is not."""
+    args = ["--autonat", "v2", "--reach", "public", "--hosts", 3]
+    public = [a.replace(f"/{natnet.PORT}", "/0") for a in row.net.listen("relay", row.transport)]
+    s = row.net.peer(server, "relay", row.transport, args, listen=public)
+    row.peers.append(s)
+    s.wait_ready()
+    told = []
+    for where in ("open", "home-a"):
+        c, = row.start((client, where, ["--autonat", "v2", "--reach", "auto"]))
+        for host in range(3):
+            c.call("connect", addr=s.addr(host))
+        ip = {"open": PUBLIC["open"], "home-a": HOME["home-a"]}[where]
+
+        def verdict():
+            found = {x["verdict"] for x in c.call("nat")["addrs"] if f"/{ip}/" in x["addr"]} - {"unknown"}
+            return found and found.pop()
+        want = "reachable" if where == "open" else "unreachable"
+        try:
+            got = eventually(verdict, timeout=V2_PATIENCE)
+        except AssertionError:
+            # js never says no: an address that nobody confirmed is not announced, and that is all
+            check(client == "js" and where == "home-a", f"{c.name}: no verdict: {c.call('nat')['addrs']}")
+            got = want = "never confirmed"
+        check(got == want, f"{c.name}: {got}")
+        told.append(f"{where}: {got}")
+        c.stop()
+    return ", ".join(told)
+
+
+def autonat_v1(row, server, client):
+    """The same with v1, which knows of one verdict for all addresses."""
+    args = ["--autonat", "v1", "--reach", "public", "--hosts", 4]
+    public = [a.replace(f"/{natnet.PORT}", "/0") for a in row.net.listen("relay", row.transport)]
+    s = row.net.peer(server, "relay", row.transport, args, listen=public)
+    row.peers.append(s)
+    s.wait_ready()
+    told = []
+    for where, want in (("open", "public"), ("home-a", "private")):
+        c, = row.start((client, where, ["--autonat", "v1", "--reach", "auto"]))
+        for host in range(4):
+            c.call("connect", addr=s.addr(host))
+        try:
+            got = eventually(lambda: (c.call("nat")["reachability"] or "unknown").replace("unknown", ""),
+                             timeout=V1_PATIENCE)
+        except AssertionError:
+            raise AssertionError(f"{c.name}: no verdict") from None
+        check(got == want, f"{c.name}: {got}")
+        told.append(f"{where}: {got}")
+        c.stop()
+    return ", ".join(told)
+
+
+def push(row, x_impl, y_impl):
+    """An address that comes while the connection is open reaches the other side by identify push."""
+    x, y = row.start((x_impl, "relay", ["--reach", "public"]), (y_impl, "open", ["--reach", "public"]))
+    y.call("connect", addr=x.addr())
+    for me, other in ((x, y), (y, x)):
+        me.call("identify", peer=other.id())
+    news = {"tcp": "/ip4/11.9.9.9/tcp/4009", "quic": "/ip4/11.9.9.9/udp/4009/quic-v1"}[row.transport]
+    x.call("announce", addr=news)
+    eventually(lambda: any(news in a for a in y.call("known", peer=x.id())["addrs"]), timeout=15)
+
+
+# What the voucher of each implementation's relay comes out as, and what its relay announces as time limit.
+VOUCHER = {"warren": "verified", "go": "verified", "rust": "absent", "js": "verified"}
+ANNOUNCED_SECONDS = {"js": TIME_LIMIT * 1000}  # it announces milliseconds
+
+
+# ---------------------------------------------------------------------------------------------- running
+
+def with_warren():
+    """(name, function, roles) of the rows that have warren in them."""
+    for x in FOREIGN:
+        for trio in ((x, "warren", "warren"), ("warren", x, "warren"), ("warren", "warren", x)):
+            for function in (circuit, duration, refusals):
+                yield function, trio
+    for function in (circuit, duration, refusals):
+        yield function, ("warren", "warren", "warren")
+    for x in FOREIGN:
+        for b, a in ((x, "warren"), ("warren", x)):
+            yield punch, ("warren", b, a)
+            yield reversal, ("warren", b, a)
+    for r in ("go", "rust", "js", "warren"):
+        yield punch, (r, "warren", "warren")
+    yield reversal, ("warren", "warren", "warren")
+    for x in FOREIGN:
+        for function in (autonat_v2, autonat_v1, push):
+            yield function, (x, "warren")
+            yield function, ("warren", x)
+
+
+def foreign_only():
+    for trio in (("go", "go", "go"), ("go", "rust", "js"), ("go", "js", "rust"), ("rust", "rust", "rust"),
+                 ("rust", "go", "js"), ("rust", "js", "go"), ("js", "js", "js"), ("js", "go", "rust"), ("js", "rust", "go")):
+        for function in (circuit, duration, refusals):
+            yield function, trio
+    for b in FOREIGN:
+        for a in FOREIGN:
+            yield punch, ("go", b, a)
+            yield reversal, ("go", b, a)
+    for x in FOREIGN:
+        for y in FOREIGN:
+            for function in (autonat_v2, autonat_v1, push):
+                yield function, (x, y)
+
+
+def limitation(name, roles, transport):
+    for role in roles[-2:]:
+        if (name, role, transport) in LIMITATIONS:
+            return LIMITATIONS[name, role, transport]
+    return None
+
+
+def label(function, roles, transport):
+    return f"{function.__name__} {transport} " + " ".join(
+        f"{role}={impl}" for role, impl in zip("RBA" if len(roles) == 3 else "SC", roles))
+
+
+def run_row(net, function, roles, transport, punched):
+    row = Row(net, transport)
+    began = time.monotonic()
+    outcome, note = "passed", ""
+    try:
+        note = function(row, *roles) or ""
+    except Unsupported as e:
+        outcome, note = "skipped", str(e)
+    except Exception as e:  # a failed row must not end the run
+        outcome, note = "failed", str(e)
+        known = limitation(function.__name__, roles, transport)
+        if known:
+            outcome, note = "skipped", f"known: {known}"
+        elif not isinstance(e, (PeerError, AssertionError)):
+            note += "\n" + traceback.format_exc()
+    print(f"{outcome:8}{label(function, roles, transport):46}{time.monotonic() - began:6.1f} s" +
+          (f"  {note}" if note else ""), flush=True)
+    if outcome == "failed":
+        print(row.logs(), end="", flush=True)
+    if function is punch:
+        punched.setdefault((roles, transport), []).append(getattr(row, "took", None) if outcome == "passed" else None)
+    row.end()
+    return outcome
+
+
+def print_table(punched):
+    """Who was punched, by whom: the listener B opens the DCUtR stream, so it is the initiator."""
+    if not punched:
+        return
+    print(f"\n{'relay':8}{'initiator B':13}{'receiver A':12}{'over':6}{'direct':>8}{'median ms':>11}")
+    for ((r, b, a), transport), times in punched.items():
+        good = [t for t in times if t is not None]
+        median = f"{statistics.median(good) * 1000:.0f}" if good else "-"
+        print(f"{r:8}{b:13}{a:12}{transport:6}{f'{len(good)}/{len(times)}':>8}{median:>11}")
+
+
+def main():
+    names = lambda text: [t for t in text.split(",") if t]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--control", action="store_true")
+    parser.add_argument("--only", type=names, default=[])
+    parser.add_argument("--impl", type=names, default=[])
+    parser.add_argument("--transport", choices=TRANSPORTS)
+    parser.add_argument("--tries", type=int, default=1)
+    parser.add_argument("--require", type=names, default=[])
+    parser.add_argument("--link", help="the program lab_link", default=os.environ.get("WARREN_LAB_LINK"))
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    rows = [(f, roles, t) for f, roles in (foreign_only() if options.control else with_warren())
+            for t in ([options.transport] if options.transport else TRANSPORTS)]
+    rows = [row for row in rows if not options.only or any(label(*row).startswith(o) for o in options.only)]
+    if options.list:
+        print("\n".join(label(*row) for row in rows))
+        return 0
+    reason = natnet.why_not()
+    if reason:
+        print(f"skipped: {reason}")
+        return 77
+    if not options.link:
+        print("WARREN_LAB_LINK does not name the program lab_link")
+        return 2
+
+    count = {"passed": 0, "failed": 0, "skipped": 0}
+    available, reasons = peerproc.programs()
+    for impl, why in reasons.items():
+        if impl in peerproc.IMPLS and not (options.control and impl == "warren"):
+            outcome = "failed" if impl in options.require or impl in peerproc.broken else "skipped"
+            count[outcome] += 1
+            print(f"{outcome:8}{impl}: {why}")
+    punched = {}
+    with natnet.Net(options.link) as net:
+        for function, roles, transport in rows:
+            if not set(roles) <= set(available) or options.impl and not set(roles) <= set(options.impl):
+                continue
+            for _ in range(options.tries if function is punch else 1):
+                count[run_row(net, function, roles, transport, punched)] += 1
+    print_table(punched)
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    return 1 if count["failed"] or not count["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
