@@ -2,8 +2,8 @@
 
                          core  (no route out)
         .---------.--------+---------.
-      relay     open     acc-a     acc-b      veth; 11.0.1.2 and 11.0.2.2 are public hosts
-                           |         |        DELAY_MS each way (tests/lab/link.c)
+      relay     open     acc-a     acc-b      veth; 11.0.1.2 and 11.0.2.2 are public hosts, the former 11.0.5.1 to 4 too
+                           |         |        DELAY_MS each way (tests/natlab/link.c)
                          nat-a     nat-b      11.0.3.2 and 11.0.4.2; port-restricted, new connections from outside are
                            |         |        dropped without a word
                          home-a    home-b     192.168.1.2 both
@@ -20,7 +20,7 @@ import sys
 
 from peerproc import Peer, Program, programs
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "natlab"))
 import lab  # noqa: E402
 
 DELAY_MS = 20  # one way between a home and the core: 40 between the homes, relays included
@@ -28,6 +28,8 @@ PORT = 4001
 PUBLIC = {"relay": "11.0.1.2", "open": "11.0.2.2"}
 HOME = {"home-a": "11.0.3.2", "home-b": "11.0.4.2"}  # what the world sees of them
 LAN = "192.168.1.2"
+MANY = "11.0.5.{l}"  # for several hosts of one process, each with an address of its own
+MANY_COUNT = 4
 
 NAT = """
 table ip nat {
@@ -89,6 +91,9 @@ class Net:
                 self.at(f"nat-{side}", "nft", "-f", "-", input=NAT.encode())
             for name, via in (("relay", "11.0.1.1"), ("open", "11.0.2.1")):
                 self.at(name, "ip", "route", "add", "default", "via", via)
+            for i in range(MANY_COUNT):
+                self.at("relay", "ip", "addr", "add", MANY.replace("{l}", str(1 + i)) + "/32", "dev", "lo")
+            self.at("core", "ip", "route", "add", MANY.replace("{l}", "0") + "/24", "via", PUBLIC["relay"])
             self.at("core", "ip", "route", "add", "blackhole", "default")
         except BaseException:
             self.lab.__exit__()
@@ -110,18 +115,15 @@ class Net:
             self.at(name, "ip", "addr", "add", addr, "dev", interface)
             self.at(name, "ip", "link", "set", "dev", interface, "up")
 
-    def own_address(self, name):
-        return PUBLIC.get(name, LAN)
-
-    def listen(self, name, transport):
-        ip4 = f"/ip4/{self.own_address(name)}"
+    def listen(self, name, transport, address=None):
+        ip4 = f"/ip4/{address or PUBLIC.get(name, LAN)}"
         both = {"tcp": [f"{ip4}/tcp/{PORT}"], "quic": [f"{ip4}/udp/{PORT}/quic-v1"]}
         return sum(both.values(), []) if transport == "both" else both[transport]
 
-    def peer(self, impl, name, transport, args=(), listen=None, **kw):
+    def peer(self, impl, name, transport, args=(), address=None, **kw):
         """Starts a peer of that implementation on that host; does not wait until it is ready."""
         prefix = self.hosts[name].command([])
-        where = sum((["--listen", a] for a in listen or self.listen(name, transport)), [])
+        where = sum((["--listen", a] for a in self.listen(name, transport, address)), [])
         return Peer(impl, ["--transport", transport, *where, *args], name=f"{impl} at {name}", prefix=prefix,
                     wait=False, **kw)
 

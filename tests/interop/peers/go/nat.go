@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -71,6 +72,10 @@ func (h *node) natOptions(o *options) ([]libp2p.Option, error) {
 		}
 		opts = append(opts, libp2p.EnableRelayService(relay.WithResources(rc)))
 	}
+	if o.limits == "lifted" {
+		// A host that has not yet dialled five others over UDP takes it for blocked and refuses to dial back.
+		opts = append(opts, libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil))
+	}
 	switch {
 	case o.reach == "public" || o.reach == "" && o.relay:
 		opts = append(opts, libp2p.ForceReachabilityPublic())
@@ -82,7 +87,7 @@ func (h *node) natOptions(o *options) ([]libp2p.Option, error) {
 		case "v1":
 			opts = append(opts, libp2p.EnableNATService())
 			if o.limits == "lifted" {
-				opts = append(opts, libp2p.AutoNATServiceRateLimit(0, 0, time.Minute))
+				opts = append(opts, libp2p.AutoNATServiceRateLimit(math.MaxInt32, math.MaxInt32, time.Minute))
 			}
 		case "v2":
 			opts = append(opts, libp2p.EnableAutoNATv2())
