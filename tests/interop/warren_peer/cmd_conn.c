@@ -76,9 +76,10 @@ static void list_one(struct wr_conn *conn, void *arg)
 {
     struct wr_maddr remote;
     wr_conn_remote(conn, &remote);
-    json_array_append_new(arg, json_pack("{s:o,s:o,s:s}", "id", json_peer(&conn->peer), "addr",
+    json_array_append_new(arg, json_pack("{s:o,s:o,s:s,s:b,s:b}", "id", json_peer(&conn->peer), "addr",
                                          json_maddr(wr_maddr_bytes(&remote)), "dir",
-                                         conn->outbound ? "out" : "in"));
+                                         conn->outbound ? "out" : "in", "relayed", conn->circuit != NULL,
+                                         "limited", conn->limited));
 }
 
 static void cmd_peers(struct command *c)

@@ -19,10 +19,16 @@ static struct {
     size_t bootstrap_count;
     size_t hosts;
     long seed;
-    bool has_seed, mdns, quic;
-    const char *dht, *dht_prefix, *psk, *agent, *limits;
+    bool has_seed, mdns;
+    const char *dht, *dht_prefix, *psk, *agent, *limits, *transport;
     const struct wr_secure *security;    /* NULL: both */
-} options = {.hosts = 1, .dht = "off", .dht_prefix = "/ipfs", .limits = "lifted"};
+    struct nat_flags nat;
+} options = {.hosts = 1,
+             .dht = "off",
+             .dht_prefix = "/ipfs",
+             .limits = "lifted",
+             .transport = "tcp",
+             .nat = {.relay_limits = "", .autonat = "", .reach = ""}};
 
 static struct peer the_peer;
 static uint8_t psk[WR_PNET_KEY];
@@ -221,7 +227,7 @@ static void on_line(const char *text, size_t len)
     if (host >= the_peer.host_count)
         command_fail(c, "there is no host %zu", host);
     else if (!command_conn(c, name) && !command_stream(c, name) && !command_bench(c, name) &&
-             !command_dht(c, name) && !command_mdns(c, name))
+             !command_dht(c, name) && !command_mdns(c, name) && !command_nat(c, name))
         command_unsupported(c, "unknown command");
 }
 
@@ -339,6 +345,8 @@ static void start_host(struct host *h)
     for (size_t i = 0; i < options.listen_count; i++)
         if (strcmp(options.listen[i], "none") != 0)
             listen_on(h, options.listen[i]);
+    if (!nat_start(h, &options.nat))
+        die("nat", WR_ELIMIT);
     if (options.mdns && !mdns_start(h, options.psk ? psk : NULL))
         die("mdns", WR_ELIMIT);
     dht_start(h, options.dht, options.dht_prefix);
@@ -394,7 +402,11 @@ static void parse(int argc, char **argv)
         {"bootstrap", required_argument, NULL, 'b'},  {"limits", required_argument, NULL, 'm'},
         {"psk", required_argument, NULL, 'p'},        {"transport", required_argument, NULL, 't'},
         {"security", required_argument, NULL, 'c'},   {"mdns", no_argument, NULL, 'M'},
-        {"agent", required_argument, NULL, 'a'},      {NULL, 0, NULL, 0}};
+        {"agent", required_argument, NULL, 'a'},      {"relay", no_argument, NULL, 'R'},
+        {"relay-limits", required_argument, NULL, 'L'}, {"circuit", no_argument, NULL, 'C'},
+        {"dcutr", no_argument, NULL, 'D'},            {"autonat", required_argument, NULL, 'A'},
+        {"reach", required_argument, NULL, 'r'},      {"announce", required_argument, NULL, 'o'},
+        {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (o) {
         case 'l':
@@ -429,8 +441,8 @@ static void parse(int argc, char **argv)
             read_psk(optarg);
             break;
         case 't':
-            options.quic = strcmp(optarg, "quic") == 0;
-            if (!options.quic)
+            options.transport = optarg;
+            if (strcmp(optarg, "quic") != 0 && strcmp(optarg, "both") != 0)
                 unsupported_option("transport", optarg, "tcp");
             break;
         case 'c':
@@ -444,13 +456,38 @@ static void parse(int argc, char **argv)
         case 'a':
             options.agent = optarg;
             break;
+        case 'R':
+            options.nat.relay = true;
+            break;
+        case 'L':
+            options.nat.relay_limits = optarg;
+            break;
+        case 'C':
+            options.nat.circuit = true;
+            break;
+        case 'D':
+            options.nat.dcutr = true;
+            break;
+        case 'A':
+            options.nat.autonat = optarg;
+            break;
+        case 'r':
+            options.nat.reach = optarg;
+            break;
+        case 'o':
+            if (options.nat.announce_count < sizeof(options.nat.announce) / sizeof(options.nat.announce[0]))
+                options.nat.announce[options.nat.announce_count++] = optarg;
+            break;
         default:
             exit(2);
         }
     }
-    if (options.listen_count == 0)
-        options.listen[options.listen_count++] =
-            options.quic ? "/ip4/127.0.0.1/udp/0/quic-v1" : "/ip4/127.0.0.1/tcp/0";
+    if (options.listen_count == 0) {
+        if (strcmp(options.transport, "quic") != 0)
+            options.listen[options.listen_count++] = "/ip4/127.0.0.1/tcp/0";
+        if (strcmp(options.transport, "tcp") != 0)
+            options.listen[options.listen_count++] = "/ip4/127.0.0.1/udp/0/quic-v1";
+    }
 }
 
 static void log_to_stderr(void *arg, enum wr_log_level level, const char *text)

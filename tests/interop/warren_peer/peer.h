@@ -22,6 +22,14 @@ struct peer {
     const char *dht_protocol;    /* NULL: no DHT */
 };
 
+/* What nat_start sets up; texts are borrowed, "" when not given. */
+struct nat_flags {
+    bool relay, circuit, dcutr;
+    const char *relay_limits, *autonat, *reach;
+    const char *announce[8];
+    size_t announce_count;
+};
+
 struct counters {
     uint64_t conns_opened, conns_closed, echo, sink, source, reset, perf, resets_seen, reset_eofs,
         handler_errors, bytes_in, bytes_out;
@@ -39,6 +47,10 @@ struct host {
     json_t *neighbours;        /* ids heard of by multicast */
     struct wr_dht *dht;
     struct wr_kv *kv;
+    struct wr_autonat_client *autonat_client;
+    struct wr_autonat_server *autonat_server;
+    struct wr_dcutr *dcutr;
+    json_t *punches;           /* reports of dcutr */
     struct wr_swarm_watch watch;
     struct counters counters;
     struct wr_list waiting;    /* struct command.node: for an identify that is not finished */
@@ -90,6 +102,8 @@ bool command_stream(struct command *c, const char *name);
 bool command_bench(struct command *c, const char *name);
 bool command_dht(struct command *c, const char *name);
 bool command_mdns(struct command *c, const char *name);
+bool command_nat(struct command *c, const char *name);
+bool nat_start(struct host *h, const struct nat_flags *flags);    /* after the listeners */
 bool mdns_start(struct host *h, const uint8_t *psk);    /* psk may be NULL */
 void dht_start(struct host *h, const char *mode, const char *prefix);
 void dht_bootstrap(struct host *h, const char *const *addrs, size_t count);

@@ -259,7 +259,7 @@ static void on_reset(struct wr_stream *s, void *arg)
 
 static void handle(struct host *h, const char *name, void (*on_stream)(struct wr_stream *, void *))
 {
-    struct wr_protocol p = {.on_stream = on_stream, .arg = h, .inbound_max = 4096};
+    struct wr_protocol p = {.on_stream = on_stream, .arg = h, .inbound_max = 4096, .limited = true};
     snprintf(p.name, sizeof(p.name), "%s", name);
     if (wr_swarm_handle(h->swarm, &p) != 0)
         abort();
