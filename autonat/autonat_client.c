@@ -5,7 +5,6 @@
 #define CANDIDATES_MAX  4 /* addresses that few peers saw and that are judged all the same; ours */
 #define CANDIDATES_HARD 2 /* ... where every peer sees another one, and none leads to us; ours */
 #define NOBODY_LEFT     (30 * WR_SEC) /* an address that nobody can say more about is looked at again after */
-#define REPORTS_MAX     16            /* addresses of one peer's last dials looked at; ours */
 
 /* ---- servers --------------------------------------------------------------------------------------- */
 
@@ -104,7 +103,7 @@ static void consider(struct wr_autonat_client *c, const struct wr_peerid *peer)
     struct server *s = find_server(c, peer);
     bool v1 = wr_peerstore_speaks(ps, peer, WR_AUTONAT_V1) == 1;
     bool v2 = wr_peerstore_speaks(ps, peer, WR_AUTONAT_REQUEST) == 1;
-    if (!conn || conn->limited || !(v1 || v2) ||
+    if (!conn || conn->circuit || !(v1 || v2) ||
         !wr_policy_is_public(wr_swarm_policy(c->sw), &conn->remote.ip)) {
         if (s)
             s->connected = false;
@@ -153,28 +152,48 @@ static bool natted(const struct wr_addrbook *book, const struct wr_maddr *addr)
     return seen && !listened;
 }
 
-static void put_source(struct wr_autonat_client *c, enum wr_addr_source source, size_t max)
+static void put(struct wr_autonat_client *c, const struct wr_own_addr *own)
+{
+    (void)wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), natted(wr_swarm_addrbook(c->sw), &own->addr),
+                         wr_env_now(c->env));
+}
+
+static void put_source(struct wr_autonat_client *c, enum wr_addr_source source)
 {
     const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
-    wr_time now = wr_env_now(c->env);
-    for (size_t i = book->count; i > 0 && max > 0; i--) {
-        const struct wr_own_addr *own = &book->of[i - 1];
-        if (own->source != source || !judged(c, own))
-            continue;
-        (void)wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), natted(book, &own->addr), now);
-        max--;
+    for (size_t i = 0; i < book->count; i++)
+        if (book->of[i].source == source && judged(c, &book->of[i]))
+            put(c, &book->of[i]);
+}
+
+/* The newest. Where every peer sees another one none leads to us: then it is the kind of filter that they tell,
+ * and only he for whom a mapping was made can. */
+static void put_candidates(struct wr_autonat_client *c)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
+    size_t left[2] = {wr_autonat_client_nat_hard(c, false) ? CANDIDATES_HARD : CANDIDATES_MAX,
+                      wr_autonat_client_nat_hard(c, true) ? CANDIDATES_HARD : CANDIDATES_MAX};
+    for (int owned = 1; owned >= 0; owned--) {
+        for (size_t i = book->count; i > 0; i--) {
+            const struct wr_own_addr *own = &book->of[i - 1];
+            bool udp = wr_maddr_kind(wr_maddr_bytes(&own->addr)) == WR_MADDR_QUIC;
+            if (own->source != WR_ADDR_CANDIDATE || !judged(c, own) || !left[udp] ||
+                owned != wr_autonat_client_nat_owned(c, &own->addr, udp))
+                continue;
+            put(c, own);
+            left[udp]--;
+        }
     }
 }
 
 static void sync(struct wr_autonat_client *c)
 {
     wr_verdict_begin(&c->verdict);
-    put_source(c, WR_ADDR_LISTEN, WR_VERDICT_ADDRS);
-    put_source(c, WR_ADDR_CONFIGURED, WR_VERDICT_ADDRS);
-    put_source(c, WR_ADDR_MAPPED, WR_VERDICT_ADDRS);
-    put_source(c, WR_ADDR_OBSERVED, WR_VERDICT_ADDRS);
-    bool easy = !wr_autonat_client_nat_hard(c, true) && !wr_autonat_client_nat_hard(c, false);
-    put_source(c, WR_ADDR_CANDIDATE, easy ? CANDIDATES_MAX : CANDIDATES_HARD);
+    put_source(c, WR_ADDR_LISTEN);
+    put_source(c, WR_ADDR_CONFIGURED);
+    put_source(c, WR_ADDR_MAPPED);
+    put_source(c, WR_ADDR_OBSERVED);
+    put_candidates(c);
     wr_verdict_end(&c->verdict);
     step_at(c, wr_env_now(c->env) + WR_AUTONAT_CLIENT_FIRST);
 }
@@ -385,7 +404,7 @@ static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr
 {
     const struct wr_verdict_addr *a = &c->verdict.of[i];
     struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
-    struct probe *p = conn && !conn->limited ? wr_alloc(sizeof(*p)) : NULL;
+    struct probe *p = conn && !conn->circuit ? wr_alloc(sizeof(*p)) : NULL;
     bool v1 = use_v1(c);
     s->asked_at = wr_env_now(c->env);
     if (!p)
@@ -440,6 +459,7 @@ static void step(struct wr_timer *timer)
     }
     judge_all(c);
     wr_autonat_client_nat_hairpin(c);
+    wr_autonat_client_nat_ports(c);
     /* With all places taken an answer is waited for. */
     if (c->probe_count < WR_AUTONAT_CLIENT_PROBES && wr_verdict_next(&c->verdict))
         step_at(c, wr_verdict_next(&c->verdict));
@@ -455,23 +475,9 @@ static void step_at(struct wr_autonat_client *c, wr_time at)
 
 /* ---- what happens around us ------------------------------------------------------------------------ */
 
-/* Dials that came to nothing sent packets, too, and so did the losers of those that succeeded. */
-static void note_dials(struct wr_autonat_client *c, const struct wr_peerid *peer)
-{
-    struct wr_dial_report reports[REPORTS_MAX];
-    size_t count = wr_swarm_dial_report(c->sw, peer, reports, REPORTS_MAX);
-    for (size_t i = 0; i < count; i++) {
-        struct wr_bytes addr = wr_maddr_bytes(&reports[i].addr);
-        struct wr_addr to;
-        if (wr_maddr_addr(addr, &to))
-            wr_contacts_sent(&c->contacts, &to.ip, wr_maddr_kind(addr) == WR_MADDR_QUIC,
-                             wr_env_now(c->env));
-    }
-}
-
 static void on_opened(struct wr_autonat_client *c, const struct wr_conn *conn)
 {
-    if (conn->limited)
+    if (conn->circuit)
         return;
     wr_contacts_opened(&c->contacts, &conn->remote.ip, conn->udp, !conn->outbound, conn->id,
                        wr_env_now(c->env));
@@ -499,7 +505,7 @@ static uint64_t hash_listening(const struct wr_autonat_client *c)
 static void keep_contact(struct wr_conn *conn, void *arg)
 {
     struct wr_autonat_client *c = arg;
-    if (!conn->limited)
+    if (!conn->circuit)
         wr_contacts_opened(&c->contacts, &conn->remote.ip, conn->udp, false, conn->id, wr_env_now(c->env));
 }
 
@@ -542,19 +548,18 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         on_opened(c, event->conn);
         break;
     case WR_SWARM_CLOSED:
-        if (!event->conn->limited)
+        if (!event->conn->circuit)
             wr_contacts_closed(&c->contacts, &event->conn->remote.ip, event->conn->udp, wr_env_now(c->env));
         break;
     case WR_SWARM_IDENTIFIED:
-        note_dials(c, event->peer);
         consider(c, event->peer);
         break;
     case WR_SWARM_PEER_CHANGED:
     case WR_SWARM_DISCONNECTED:
         consider(c, event->peer);
         break;
-    case WR_SWARM_DIAL_FAILED:
-        note_dials(c, event->peer);
+    case WR_SWARM_DIALLING:
+        wr_contacts_sent(&c->contacts, &event->to->ip, event->udp, wr_env_now(c->env));
         break;
     case WR_SWARM_OBSERVED:
         wr_autonat_client_nat_observed(c, event->conn, event->seen);
@@ -615,6 +620,7 @@ void wr_autonat_client_destroy(struct wr_autonat_client *c)
         end_probe(p);
     }
     wr_timer_stop(c->env, &c->timer);
+    wr_autonat_client_nat_stop(c);
     wr_dialback_destroy(c->dialback);
     wr_contacts_clear(&c->contacts);
     wr_free(c);

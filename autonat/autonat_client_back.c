@@ -33,7 +33,7 @@ static bool proves(const struct wr_autonat_client *c, const struct probe *p, con
 {
     struct wr_addr asked;
     const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
-    if (conn->outbound || conn->limited || conn->udp != p->udp ||
+    if (conn->outbound || conn->circuit || conn->udp != p->udp ||
         !wr_maddr_addr(wr_maddr_bytes(&p->addr), &asked) || asked.ip.family != conn->remote.ip.family ||
         wr_addr_equal(&conn->remote, &p->via))
         return false;

@@ -9,6 +9,7 @@
 #include "autonat/contacts.h"
 #include "autonat/dialback.h"
 #include "autonat/natkind.h"
+#include "autonat/survey.h"
 
 struct server {
     struct wr_peerid peer;
@@ -44,6 +45,14 @@ struct hairpin {
     bool udp, tried;
 };
 
+/* How are ports allocated, where our own socket has but one? */
+struct ports {
+    struct wr_autonat_client *client;
+    struct wr_survey survey;
+    struct wr_nat_kind found;    /* alloc and what belongs to it */
+    bool udp, tried;
+};
+
 struct wr_autonat_client {
     struct wr_swarm *sw;
     struct wr_env *env;
@@ -53,6 +62,7 @@ struct wr_autonat_client {
     struct wr_natkind udp, tcp;
     struct wr_dialback *dialback;
     struct hairpin hairpins[2];
+    struct ports ports[2];
     struct server servers[WR_AUTONAT_CLIENT_SERVERS];
     size_t server_count;
     struct wr_list probes, backs;
@@ -76,10 +86,14 @@ void wr_autonat_client_nat_observed(struct wr_autonat_client *c, const struct wr
 /* Have packets of ours gone to this IP along the mapping that the address stands for? */
 bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp,
                                   const struct wr_ip *ip);
+/* Is there a server to ask that the mapping of this address was made for? */
+bool wr_autonat_client_nat_owned(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp);
 bool wr_autonat_client_nat_hard(const struct wr_autonat_client *c,
                                 bool udp);                     /* another port for everybody */
 void wr_autonat_client_nat_judge(struct wr_autonat_client *c); /* filtering, from the answers */
 void wr_autonat_client_nat_hairpin(struct wr_autonat_client *c);
-void wr_autonat_client_nat_reset(struct wr_autonat_client *c);
+void wr_autonat_client_nat_ports(struct wr_autonat_client *c);
+void wr_autonat_client_nat_stop(struct wr_autonat_client *c);     /* what runs */
+void wr_autonat_client_nat_reset(struct wr_autonat_client *c);    /* another network */
 
 #endif

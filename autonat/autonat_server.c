@@ -202,7 +202,7 @@ static void consider(struct wr_conn *c, void *arg)
     struct wr_swarm *sw = t->server->sw;
     struct wr_ip target = target_of(t), net = wr_policy_network(&c->remote.ip);
     struct wr_ip seen = wr_policy_network(&t->seen.ip);
-    if (c->limited || c->closing || wr_peerid_equal(&c->peer, &t->asker) ||
+    if (c->circuit || c->closing || wr_peerid_equal(&c->peer, &t->asker) ||
         wr_peerid_equal(&c->peer, &t->peer) || wr_ip_equal(&net, &target) || wr_ip_equal(&net, &seen) ||
         wr_peerstore_speaks(wr_swarm_peerstore(sw), &c->peer, WR_AUTONAT_STRANGER) != 1 ||
         !wr_policy_is_public(wr_swarm_policy(sw), &c->remote.ip))
@@ -455,7 +455,9 @@ static void on_stream(struct wr_stream *stream, struct wr_autonat_server *s, enu
 {
     static const struct wr_msg_ops ops = {.on_message = on_message, .on_eof = on_eof, .on_close = on_close};
     const struct wr_conn *c = wr_stream_conn(stream);
-    struct talk *t = s->talk_count < WR_AUTONAT_SERVER_TALKS ? wr_alloc(sizeof(*t)) : NULL;
+    /* Who comes through a relay is seen at the relay's address: it would be the one that is dialled. */
+    bool welcome = !c->circuit && s->talk_count < WR_AUTONAT_SERVER_TALKS;
+    struct talk *t = welcome ? wr_alloc(sizeof(*t)) : NULL;
     if (!t) {
         s->stats.rejected++;
         wr_stream_reset(stream, WR_STREAM_LIMIT);

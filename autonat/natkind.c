@@ -261,17 +261,9 @@ static void range(const struct view *v, struct wr_nat_kind *out)
     }
 }
 
-static enum wr_nat_alloc alloc(const struct view *v, struct wr_nat_kind *out)
+static enum wr_nat_alloc in_a_row(const struct view *v, struct wr_nat_kind *out)
 {
-    size_t kept = 0;
     struct row row;
-    for (size_t i = 0; i < v->count; i++)
-        kept += v->first[i] && v->of[i]->seen.port == v->of[i]->local.port;
-    if (v->networks >= 2 && 3 * kept >= 2 * v->networks)
-        return WR_NAT_ALLOC_PRESERVING;
-    /* Of one mapping for everybody there is but one port to look at. */
-    if (out->mapping != WR_NAT_MAP_ADM && out->mapping != WR_NAT_MAP_APDM)
-        return WR_NAT_ALLOC_UNKNOWN;
     if (v->count < WR_NATKIND_FEW)
         return WR_NAT_ALLOC_UNKNOWN;
     fit(v, &row);
@@ -284,6 +276,35 @@ static enum wr_nat_alloc alloc(const struct view *v, struct wr_nat_kind *out)
     if (out->port_hi - out->port_lo >= WR_NATKIND_BLOCK_MAX)
         return WR_NAT_ALLOC_RANDOM;
     return v->count >= WR_NATKIND_BLOCK ? WR_NAT_ALLOC_BLOCK : WR_NAT_ALLOC_UNKNOWN;
+}
+
+static enum wr_nat_alloc alloc(const struct view *v, struct wr_nat_kind *out)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < v->count; i++)
+        kept += v->first[i] && v->of[i]->seen.port == v->of[i]->local.port;
+    if (v->networks >= 2 && 3 * kept >= 2 * v->networks)
+        return WR_NAT_ALLOC_PRESERVING;
+    /* Of one mapping for everybody there is but one port to look at. */
+    if (out->mapping != WR_NAT_MAP_ADM && out->mapping != WR_NAT_MAP_APDM)
+        return WR_NAT_ALLOC_UNKNOWN;
+    return in_a_row(v, out);
+}
+
+void wr_natkind_ports(const struct wr_natkind_sample *of, size_t count, struct wr_nat_kind *out)
+{
+    struct view v = {.count = count < WR_NATKIND_SAMPLES ? count : WR_NATKIND_SAMPLES};
+    size_t kept = 0;
+    if (v.count < WR_NATKIND_FEW)
+        return;
+    for (size_t i = 0; i < v.count; i++) {
+        v.of[i] = &of[i];
+        kept += of[i].seen.port == of[i].local.port;
+    }
+    range(&v, out);
+    out->last_port = of[v.count - 1].seen.port;
+    out->last_port_at = of[v.count - 1].at;
+    out->alloc = 3 * kept >= 2 * v.count ? WR_NAT_ALLOC_PRESERVING : in_a_row(&v, out);
 }
 
 /* ---- judging --------------------------------------------------------------------------------------- */

@@ -354,6 +354,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     case WR_SWARM_IDENTIFIED:
     case WR_SWARM_PEER_CHANGED:
     case WR_SWARM_DIAL_FAILED:
+    case WR_SWARM_DIALLING:
     case WR_SWARM_OBSERVED:
     case WR_SWARM_REACHABILITY:
     case WR_SWARM_NETWORK_CHANGED:

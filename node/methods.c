@@ -233,6 +233,8 @@ static const char *event_name(enum wr_swarm_event_type type)
         return "protocols-changed";
     case WR_SWARM_DIAL_FAILED:
         return "dial-failed";
+    case WR_SWARM_DIALLING:
+        return "dialling";
     case WR_SWARM_OBSERVED:
         return "address-observed";
     case WR_SWARM_REACHABILITY:
@@ -261,6 +263,8 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         m->closed_in += event->conn->bytes_in;
         m->closed_out += event->conn->bytes_out;
     }
+    if (event->type == WR_SWARM_DIALLING)
+        return; /* too many to tell of; how they went is told */
     struct wr_pack *p = wr_control_event(m->o.control, event_name(event->type));
     if (!p)
         return;

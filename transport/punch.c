@@ -235,7 +235,8 @@ static void act(struct wr_punch *p, struct target *t)
         t->err = WR_ELIMIT;
         return;
     }
-    t->packets++;
+    if (t->packets++ == 0)
+        wr_swarm_raise_dialling(p->swarm, &p->peer, &t->to, t->quic);
     if (dial)
         dial_quic(p, t);
     else if (t->quic)

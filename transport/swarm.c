@@ -30,6 +30,13 @@ void wr_swarm_raise(struct wr_swarm *sw, enum wr_swarm_event_type type, const st
     raise_event(sw, &event);
 }
 
+void wr_swarm_raise_dialling(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_addr *to, bool udp)
+{
+    struct wr_swarm_event event = {
+        .type = WR_SWARM_DIALLING, .peer = peer->len ? peer : NULL, .to = to, .udp = udp};
+    raise_event(sw, &event);
+}
+
 void wr_swarm_watch(struct wr_swarm *sw, struct wr_swarm_watch *watch)
 {
     wr_list_append(&sw->watches, &watch->node);

@@ -180,6 +180,7 @@ enum wr_swarm_event_type {
     WR_SWARM_ADDRS,          /* our own addresses changed (addrbook) */
     WR_SWARM_PROTOCOLS,      /* our own protocols changed */
     WR_SWARM_DIAL_FAILED,    /* a dial of peer failed: err */
+    WR_SWARM_DIALLING,       /* packets of ours go to `to` from now on, over TCP or UDP: a dial, a punch */
     WR_SWARM_OBSERVED,       /* the peer of conn says that it sees us at seen; conn uses a listening port of ours */
     WR_SWARM_REACHABILITY,   /* wr_swarm_reachability has news */
     WR_SWARM_NETWORK_CHANGED, /* we are on another network, or cut off from this one for a moment, or slept:
@@ -191,6 +192,8 @@ struct wr_swarm_event {
     enum wr_swarm_event_type type;
     const struct wr_peerid *peer;    /* borrowed during the call */
     struct wr_conn *conn;            /* or NULL */
+    const struct wr_addr *to;        /* of DIALLING; else NULL */
+    bool udp;                        /* of DIALLING */
     const struct wr_maddr *seen;     /* of OBSERVED: what the peer claims, not believed; else NULL */
     int err;
 };

@@ -453,9 +453,12 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
             wr_dial_failed(&d->plan, i, err);
         return;
     }
-    if (wr_maddr_kind(addr) == WR_MADDR_QUIC && wr_maddr_addr(addr, &to))
+    bool quic = wr_maddr_kind(addr) == WR_MADDR_QUIC, numeric = wr_maddr_addr(addr, &to);
+    if (numeric)
+        wr_swarm_raise_dialling(sw, &d->peer, &to, quic);
+    if (quic && numeric)
         d->conns[i] = wr_quic_dial(sw->quic, &to, d->peer.len ? &d->peer : NULL, d, &err);
-    else if (wr_maddr_addr(addr, &to))
+    else if (numeric)
         d->conns[i] = wr_channel_dial(&sw->ctx, &to, reuse_port ? wr_swarm_port_for(sw, &to) : NULL,
                                       security_for(d, d->security_tried[i]),
                                       d->peer.len ? &d->peer : NULL, d, &err);

@@ -94,6 +94,8 @@ struct wr_swarm {
 
 void wr_swarm_raise(struct wr_swarm *sw, enum wr_swarm_event_type type, const struct wr_peerid *peer,
                     struct wr_conn *conn, int err);
+/* Before the first packet of a dial or punch: NATs let in from there now. */
+void wr_swarm_raise_dialling(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_addr *to, bool udp);
 /* Finds, or makes when `make` (NULL: out of memory). */
 struct wr_swarm_peer *wr_swarm_peer_at(struct wr_swarm *sw, const struct wr_peerid *id, bool make);
 void wr_swarm_peer_drop(struct wr_swarm *sw, struct wr_swarm_peer *p);    /* when nothing is held */
