@@ -3,7 +3,7 @@
 
 usage: verdicts.py BUILD_DIR [--transport quic,tcp] [--only SITE,SITE] [--logs DIR]
 
-A node behind every kind of NAT of kinds_test.py, and five in the open on networks of their own. Reachability has to be
+A node behind every kind of NAT of kinds_test.py, and eight in the open on networks of their own. Reachability has to be
 right within 30 s of the start; what `check` says of mapping, filter, allocation and hairpin has to be right when it says
 anything, and has to say it within a minute.
 """
@@ -22,6 +22,8 @@ from net import Net
 from nodes import ADDR, PORT, Node
 
 PUBLIC = ("boot", "second", "third", "fourth", "fifth")
+# Connected to those in the open and outside the DHT: no home ever talks to them, as to most of a large network.
+STRANGERS = ("strange", "stranger", "strangest")
 REACHABLE_SECONDS = 30
 CHECK_SECONDS = 60
 WORDS = {"none": "none", "eim": "endpoint-independent", "adm": "address-dependent", "apdm": "address-and-port-dependent",
@@ -42,7 +44,7 @@ def sites(only):
 
 
 def description():
-    lines = ["site %s delay=20" % name for name in PUBLIC]
+    lines = ["site %s delay=20" % name for name in PUBLIC + STRANGERS]
     lines += ["carrier isp delay=20", "carrier mobile nat=symmetric-random delay=20"]
     lines += ["site %s %s" % (name, words.replace("busy=pub", "busy=boot") + (
         "" if "behind" in words else " delay=20")) for name, words, *_ in kinds_test.SITES]
@@ -84,9 +86,11 @@ class Run:
         boot = self.start("boot", "--bootstrap", "none", *listen)
         listen += ["--bootstrap", boot.address(self.transport)]
         nodes = [boot] + [self.start(name, *listen) for name in PUBLIC[1:]]
+        known = [word for node in nodes for word in ("--bootstrap", node.address(self.transport))]
+        nodes += [self.start(name, "--dht", "off", *listen[:2], *known) for name in STRANGERS]
         threads = []
         for site in sites(self.args.only):
-            node = self.start(site.name, *listen)
+            node = self.start(site.name, "--dht", "client", *listen)
             nodes.append(node)
             threads.append(threading.Thread(target=self.judge, args=(site, node, time.monotonic())))
             threads[-1].start()
