@@ -85,8 +85,8 @@ static inline void tell_nat(struct site *s)
     kind.step = s->kind == SEQUENTIAL;
     nat->external = seen[0].ip;
     nat->tcp = nat->udp = kind;
-    /* One counter for both in simnat: the later one of the two observations counts. */
-    nat->tcp.last_port = nat->udp.last_port = seen[0].port > seen[1].port ? seen[0].port : seen[1].port;
+    nat->tcp.last_port = seen[0].port;
+    nat->udp.last_port = seen[1].port;
 }
 
 static inline void know(struct end *e, enum transports with)

@@ -23,7 +23,7 @@ struct simnat {
     struct wr_ip pool[SIMNAT_POOL_MAX];
     struct session *of;    /* owned; oldest first */
     size_t count, room;
-    uint16_t last_port;    /* sequential */
+    uint16_t last_port[2];    /* sequential; of streams, of datagrams */
     struct simnat_count counted;
 };
 
@@ -125,7 +125,7 @@ static struct wr_addr allocate(struct simnat *nat, bool datagram, const struct w
         return outer;
     for (unsigned i = 0;; i++) {
         if (nat->o.alloc == SIMNAT_SEQUENTIAL)
-            outer.port = nat->last_port = next_port(nat, nat->last_port, nat->o.step);
+            outer.port = nat->last_port[datagram] = next_port(nat, nat->last_port[datagram], nat->o.step);
         else
             outer.port = i < TRIES ? random_port(nat) : next_port(nat, outer.port, 1);
         if (port_free(nat, datagram, &outer, inner, remote))
@@ -336,7 +336,8 @@ struct simnat *simnat_add(struct sim *sim, const struct simnat_options *options)
         nat->pool[i].bytes[3] = (uint8_t)(nat->pool[i].bytes[3] + i);
         sim_gateway_add_ip(sim, &nat->gateway, &nat->pool[i]);
     }
-    nat->last_port = random_port(nat);
+    nat->last_port[0] = random_port(nat);
+    nat->last_port[1] = random_port(nat);
     return nat;
 }
 

@@ -24,7 +24,7 @@ enum simnat_filtering { SIMNAT_EIF, SIMNAT_ADF, SIMNAT_APDF };
 
 enum simnat_alloc {
     SIMNAT_PRESERVING,    /* the inner port; when another machine has it a random one */
-    SIMNAT_SEQUENTIAL,    /* `step` after the last */
+    SIMNAT_SEQUENTIAL,    /* `step` after the last; streams and datagrams are counted apart */
     SIMNAT_RANDOM,
 };
 
