@@ -21,6 +21,16 @@ void wr_conn_opened(struct wr_conn *c)
     c->ctx->events->on_open(c->ctx->events_arg, c);
 }
 
+void wr_conn_mute(struct wr_conn *c, bool mute)
+{
+    bool before = c->mute;
+    c->mute = mute;
+    if (!mute || before || c->state != WR_CONN_OPEN || c->closing || !c->outbound)
+        return;
+    c->mute_in = c->bytes_in;
+    c->ctx->events->on_mute(c->ctx->events_arg, c);
+}
+
 static void dispose(struct wr_task *task)
 {
     struct wr_conn *c = wr_list_entry(task, struct wr_conn, task);

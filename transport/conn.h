@@ -49,6 +49,9 @@ struct wr_conn_events {
     /* The last word about a connection: after on_open, or instead of it (then the peer may be unknown).
      * Its streams have been told. Also after wr_conn_close. */
     void (*on_close)(void *arg, struct wr_conn *c, int err);
+    /* A connection that we dialled gets no answers any more: the network loses much just now, or the peer does not
+     * take what comes from our present address, or is gone. Once for each silence. */
+    void (*on_mute)(void *arg, struct wr_conn *c);
 };
 
 /* How a relay carries a connection; circuit relay v2. */
@@ -104,6 +107,8 @@ struct wr_conn {
     bool port_reused;                  /* left from a listening port, or was accepted on one */
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
     bool early_end;                    /* the peer takes a stream's end in the flight that proposes its protocol */
+    bool mute;                         /* gets no answers just now ... */
+    uint64_t mute_in;                  /* ... since it had received so many bytes */
     bool counted;                      /* swarm: stands in the peerstore entry's connections */
     struct wr_peerid peer;
     struct wr_bytes pubkey;            /* owned: the peer's PublicKey protobuf, when the id holds only its

@@ -41,6 +41,8 @@ void wr_conn_clear(struct wr_conn *c);
 int wr_conn_set_peer(struct wr_conn *c, const struct wr_peerid *peer, struct wr_bytes pubkey);
 /* Carrier: the peer is known and streams may flow. */
 void wr_conn_opened(struct wr_conn *c);
+/* Carrier: what was sent is not answered although it was sent again, or (false) something came. */
+void wr_conn_mute(struct wr_conn *c, bool mute);
 /* Carrier: it is over. Ends every stream with err and tells the swarm; release follows at settle. */
 void wr_conn_ended(struct wr_conn *c, int err);
 /* Carrier: there may be room for streams that wait to be opened. */

@@ -97,7 +97,7 @@ struct wr_quic_conn {
     wr_time keepalive;                   /* silence after which we ask */
     wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
     bool data_came, asked;               /* since the last look; since data came */
-    bool narrow;                         /* large packets get lost: no more of them */
+    wr_time narrow_until;                /* large packets get lost: none of them for a while */
     uint64_t cwnd_seen, loss_events;     /* the window at the last look; how often it was cut since */
     uint32_t migrations;                 /* changes of either end's address */
     int verdict;                         /* on the peer's certificate */

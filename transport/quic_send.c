@@ -5,7 +5,11 @@
 
 #define PIECES_MAX   8               /* of one stream's data in one packet */
 #define FLUSH_TURN   (1024 * 1024)   /* bytes sent in one turn before others get theirs; ours */
-#define NARROW_PTOS  3               /* probe time-outs in a row: then large packets are suspected; ours */
+#define NARROW_PTOS  2               /* probe time-outs in a row: then large packets are suspected; ours */
+#define NARROW_TIME  (10 * WR_MIN)   /* then they are tried again; RFC 8899 section 5.1.1 */
+#define MUTE_PTOS    2               /* the same: then the peer may not know us any more at this address; ours. The
+                                        small packet that goes out now is answered before a new connection opens */
+#define MUTE_MIN     (200 * WR_MSEC) /* a peer that is near may just be busy; ours */
 #define SEND_CAP_MAX (4 * 1024 * 1024)    /* bytes queued per stream; as yamux */
 #define OVERDUE_WAIT (1 * WR_MSEC)   /* ours */
 #define JAM_WAIT     (1 * WR_MSEC)   /* least wait for a timer while the socket is full */
@@ -123,7 +127,7 @@ static int send_all(struct wr_quic_conn *qc)
     uint8_t *buffer = qc->q->ctx->scratch;
     struct batch b = {.len = 0};
     size_t total = 0, quantum = FLUSH_TURN;
-    size_t room = qc->narrow ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : WR_QUIC_DATAGRAM;
+    size_t room = qc->narrow_until > wr_env_now(qc->q->env) ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : WR_QUIC_DATAGRAM;
     if (paced(qc) && ngtcp2_conn_get_send_quantum(qc->ng) < quantum)
         quantum = ngtcp2_conn_get_send_quantum(qc->ng);
     for (;;) {
@@ -238,10 +242,15 @@ void wr_quic_send_task(struct wr_task *task)
 static void watch_losses(struct wr_quic_conn *qc)
 {
     ngtcp2_conn_info info;
-    if (qc->narrow || qc->conn.state != WR_CONN_OPEN)
+    if (qc->conn.state != WR_CONN_OPEN)
         return;
     ngtcp2_conn_get_conn_info(qc->ng, &info);
-    qc->narrow = info.pto_count >= NARROW_PTOS;
+    if (info.pto_count >= NARROW_PTOS)
+        qc->narrow_until = wr_env_now(qc->q->env) + NARROW_TIME;
+    /* Each is twice as long as the one before. */
+    uint64_t silent = ngtcp2_conn_get_pto(qc->ng) * ((1u << (info.pto_count & 7)) - 1);
+    if (info.pto_count >= MUTE_PTOS && silent >= MUTE_MIN)
+        wr_conn_mute(&qc->conn, true);
 }
 
 static void on_timer(struct wr_timer *timer)

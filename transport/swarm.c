@@ -294,6 +294,16 @@ static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **
     return WR_ELIMIT;
 }
 
+static void give_up_mute(struct wr_swarm_peer *p)
+{
+    wr_list_each(it, &p->conns)
+    {
+        struct wr_conn *c = wr_list_entry(it, struct wr_conn, peer_node);
+        if (c->mute && c->bytes_in == c->mute_in)
+            wr_conn_close(c, WR_CONN_OK);
+    }
+}
+
 static void on_conn_open(void *arg, struct wr_conn *c)
 {
     struct wr_swarm *sw = arg;
@@ -320,6 +330,8 @@ static void on_conn_open(void *arg, struct wr_conn *c)
         known->failed_dials = 0;
     }
     c->counted = known != NULL;
+    if (c->outbound)
+        give_up_mute(p);
     bool first = p->conn_count == 1;
     struct wr_peerid peer = c->peer;
     wr_swarm_raise(sw, WR_SWARM_OPENED, &peer, c, 0);
@@ -367,7 +379,25 @@ static void on_conn_close(void *arg, struct wr_conn *c, int err)
     wr_swarm_peer_drop(sw, p);
 }
 
-static const struct wr_conn_events conn_events = {.on_open = on_conn_open, .on_close = on_conn_close};
+static void on_tried_again(void *arg, int err, struct wr_conn *conn)
+{
+    (void)arg, (void)err, (void)conn;
+}
+
+/* quinn, which rust- and js-libp2p stand on, throws away what comes from another address than before, and quic-go
+ * follows three times: after our NAT gave us another port the connection is dead, and nobody says so. Whether it is
+ * only the network shows a new one: when that opens before the old one was heard again, the old one is given up. */
+static void on_conn_mute(void *arg, struct wr_conn *c)
+{
+    struct wr_swarm *sw = arg;
+    struct wr_maddr addr;
+    wr_conn_remote(c, &addr);
+    if (addr.len)
+        wr_swarm_connect(sw, &c->peer, &addr, 1, WR_ORIGIN_OWNER, WR_CONNECT_FRESH, on_tried_again, NULL, NULL);
+}
+
+static const struct wr_conn_events conn_events = {
+    .on_open = on_conn_open, .on_close = on_conn_close, .on_mute = on_conn_mute};
 
 /* Direct, relayed, relayed with limits. */
 static int standing(const struct wr_conn *c)

@@ -24,6 +24,7 @@ import time
 import traceback
 
 import peerproc
+from forwarder import Forwarder
 from peerproc import Peer, PeerError, PeerGone, Unsupported, eventually
 
 MIB = 1 << 20
@@ -504,6 +505,78 @@ def idle(pair):
 def stream_churn(pair):
     a, b = pair.connected()
     a.call("bench-streams", peer=b.id(), count=1000, parallel=8, timeout=60000)
+
+
+# ---------------------------------------------------------------------------------------------- QUIC alone
+
+def over_quic_with_warren(pair):
+    return pair.transport == "quic" and "warren" in (pair.dialer, pair.listener)
+
+
+def through(forwarder, peer):
+    """The address of a peer, by way of a forwarder."""
+    parts = peer.addr().split("/")
+    parts[4] = str(forwarder.port)
+    return "/".join(parts)
+
+
+def forward_to(peer):
+    return Forwarder(int(peer.addr().split("/")[4]))
+
+
+# Whose listeners can be told to ask everybody for a proof of the address.
+FORCES_RETRY = ("warren", "go")
+
+
+@case("retry", lambda pair: over_quic_with_warren(pair) and pair.listener in FORCES_RETRY)
+def retry(pair):
+    a, b = pair.fresh(listener_args=["--retry"], connect=False)
+    with forward_to(b) as f:
+        a.call("connect", addr=through(f, b))
+        check(f.retries > 0, "no Retry packet came")
+        for me, other in ((a, b), (b, a)):
+            me.call("echo", peer=other.id(), bytes=100000)
+
+
+# Whose listeners go on when a dialer's port changes: go three times in a connection's life, for each takes one of the
+# ids that it had from the dialer, and gives none back. quinn, under rust and js, is told by its users not to.
+FOLLOWS = {"warren": 100, "go": 3}
+NOTICED = 5  # seconds; ten are quinn's idle time-out, thirty go's
+
+
+def rebound_transfer(f, me, cmd, other):
+    """A transfer in whose middle the port changes."""
+    start = f.forwarded
+    call = me.start(cmd, peer=other.id(), bytes=24 * MIB, timeout=60000)
+    eventually(lambda: f.forwarded - start > 12 * MIB, timeout=60, step=0.002)
+    check(not call.done.is_set(), "over too soon")
+    f.rebind()
+    return call
+
+
+@case("rebinding", over_quic_with_warren)
+def rebinding(pair):
+    a, b = pair.fresh(connect=False)
+    with forward_to(b) as f:
+        a.call("connect", addr=through(f, b))
+        a.call("identify", peer=b.id(), timeout=10000)
+        opened = a.counters()["connsOpened"], b.counters()["connsOpened"]
+        for me, cmd, other in ((a, "sink", b), (a, "source", b), (b, "sink", a))[:FOLLOWS.get(pair.listener, 0)]:
+            rebound_transfer(f, me, cmd, other).wait()
+        check((a.counters()["connsOpened"], b.counters()["connsOpened"]) == opened, "a connection was lost")
+        call = rebound_transfer(f, a, "sink", b)
+        began = time.monotonic()
+        try:
+            call.wait()
+        except PeerError:
+            check(f.rebinds > FOLLOWS.get(pair.listener, 0), "the connection was lost")
+        took = time.monotonic() - began
+        if a.counters()["connsOpened"] == opened[0]:
+            return f"{f.rebinds} changes of port survived"
+        check(took < NOTICED, f"the loss was noticed after {took:.1f} s")
+        a.call("connect", addr=through(f, b))
+        a.call("sink", peer=b.id(), bytes=MIB)
+        return f"{f.rebinds - 1} changes of port survived; then noticed after {took:.1f} s, and dialled again"
 
 
 # ---------------------------------------------------------------------------------------------- DHT

@@ -316,6 +316,64 @@ static void test_a_transfer_outlives_a_new_port_every_second(void **state)
     sim_destroy(sim);
 }
 
+/* As the one before, but for a peer that forgets without a word, as those are taken for that throw away what comes
+ * from a new address of ours: a new connection that opens meanwhile shows that it is not the network. */
+static void test_a_peer_that_answers_no_more_is_dialled_again(void **state)
+{
+    (void)state;
+    struct sim *sim = world(22);
+    struct node a = {0}, b = {0};
+    struct client c;
+    struct result r;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, 5 * WR_SEC);
+    assert_true(r.done && r.err == 0);
+    b.swarm->quic->resets = (struct wr_quic_rate){.since = sim_now(sim) + 60 * WR_SEC, .done = UINT32_MAX / 2};
+    wr_quic_conn_forget((struct wr_quic_conn *)(void *)wr_swarm_conn(b.swarm, wr_swarm_self(a.swarm)), WR_ETIMEOUT);
+    sim_run(sim, WR_MSEC);
+    talk_if_open(&a, &b, &c, 1);
+    assert_non_null(c.stream);
+    wr_time begun = sim_now(sim);
+    while (!c.closed && sim_now(sim) - begun < 20 * WR_SEC)
+        sim_run(sim, WR_MSEC);
+    /* Three probe time-outs of some 130 ms, and two round trips of 60; the idle time-out would be 30 s. */
+    assert_in_range(c.done_at - begun, 200 * WR_MSEC, 700 * WR_MSEC);
+    assert_int_not_equal(c.err, 0);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(a.opened, 2);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+    talk(&a, &b, &c, 1000);
+    sim_run(sim, WR_SEC);
+    assert_whole(&c);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* A network that is gone for a while costs no connection. */
+static void test_a_pause_of_the_network_is_outlived(void **state)
+{
+    (void)state;
+    struct sim *sim = world(23);
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    sim_set_bandwidth(a.host, 1250000);
+    talk(&a, &b, &c, 3 << 20);
+    sim_run(sim, WR_SEC);
+    sim_set_side(b.host, 1);
+    sim_run(sim, 5 * WR_SEC);
+    sim_heal(sim);
+    sim_run(sim, 30 * WR_SEC);
+    assert_whole(&c);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* A machine that changes networks takes its connections along. */
 static void test_streams_survive_a_move_of_ours(void **state)
 {
@@ -758,6 +816,8 @@ int main(void)
         cmocka_unit_test(test_retry_costs_one_round_trip),
         cmocka_unit_test(test_a_transfer_outlives_a_new_port_every_second),
         cmocka_unit_test(test_streams_survive_a_move_of_ours),
+        cmocka_unit_test(test_a_peer_that_answers_no_more_is_dialled_again),
+        cmocka_unit_test(test_a_pause_of_the_network_is_outlived),
         cmocka_unit_test(test_a_network_without_udp_costs_nothing_after_a_while),
         cmocka_unit_test(test_the_path_gets_narrower),
         cmocka_unit_test(test_a_full_socket_holds_everything_up_and_lets_it_go),

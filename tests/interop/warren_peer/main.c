@@ -3,6 +3,7 @@
 
 #include "transport/env_uv.h"
 #include "transport/pnet.h"
+#include "transport/swarm_impl.h"    /* a switch that only tests have */
 
 #include <getopt.h>
 #include <sodium.h>
@@ -19,7 +20,7 @@ static struct {
     size_t bootstrap_count;
     size_t hosts;
     long seed;
-    bool has_seed, mdns;
+    bool has_seed, mdns, retry;
     const char *dht, *dht_prefix, *psk, *agent, *limits, *transport;
     const struct wr_secure *security;    /* NULL: both */
     struct nat_flags nat;
@@ -327,6 +328,8 @@ static void start_host(struct host *h)
     h->swarm = wr_swarm_create(&so);
     if (!h->swarm)
         die("swarm", WR_ELIMIT);
+    if (options.retry && h->swarm->quic)
+        wr_quic_retry_always(h->swarm->quic, true);
     struct wr_cidr all;
     wr_cidr_parse("127.0.0.0/8", &all);
     wr_policy_add_public(wr_swarm_policy(h->swarm), &all);
@@ -406,6 +409,7 @@ static void parse(int argc, char **argv)
         {"relay-limits", required_argument, NULL, 'L'}, {"circuit", no_argument, NULL, 'C'},
         {"dcutr", no_argument, NULL, 'D'},            {"autonat", required_argument, NULL, 'A'},
         {"reach", required_argument, NULL, 'r'},      {"announce", required_argument, NULL, 'o'},
+        {"retry", no_argument, NULL, 'Y'},
         {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (o) {
@@ -449,6 +453,9 @@ static void parse(int argc, char **argv)
             options.security = wr_secure_by_word(WR_BYTES(optarg, strlen(optarg)));
             if (!options.security)
                 unsupported_option("security", optarg, "noise or tls");
+            break;
+        case 'Y':
+            options.retry = true;
             break;
         case 'M':
             options.mdns = true;

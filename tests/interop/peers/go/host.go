@@ -112,6 +112,9 @@ func makeNode(o *options, i int) (*node, error) {
 	}
 	if o.transport != "tcp" {
 		opts = append(opts, libp2p.Transport(quic.NewTransport))
+		if *retry {
+			opts = append(opts, retryOption())
+		}
 	}
 	if o.transport != "quic" {
 		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport), libp2p.Muxer(yamux.ID, yamux.DefaultTransport))
