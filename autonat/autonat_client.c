@@ -154,8 +154,12 @@ static bool natted(const struct wr_addrbook *book, const struct wr_maddr *addr)
 
 static void put(struct wr_autonat_client *c, const struct wr_own_addr *own)
 {
-    (void)wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), natted(wr_swarm_addrbook(c->sw), &own->addr),
-                         wr_env_now(c->env));
+    bool udp = wr_maddr_kind(wr_maddr_bytes(&own->addr)) == WR_MADDR_QUIC;
+    /* Where friends get in and nobody else, they prove nothing of any address. */
+    bool doubtful = wr_swarm_nat(c->sw)->external.family && wr_autonat_client_nat_closed(c, udp);
+    if (!doubtful && !wr_autonat_client_nat_open(c, udp))
+        doubtful = natted(wr_swarm_addrbook(c->sw), &own->addr);
+    (void)wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), doubtful, wr_env_now(c->env));
 }
 
 static void put_source(struct wr_autonat_client *c, enum wr_addr_source source)
@@ -166,8 +170,8 @@ static void put_source(struct wr_autonat_client *c, enum wr_addr_source source)
             put(c, &book->of[i]);
 }
 
-/* The newest. Where every peer sees another one none leads to us: then it is the kind of filter that they tell,
- * and only he for whom a mapping was made can. */
+/* The newest. Where every peer sees another one none leads to us: then it is the kind of filter that they
+ * tell, and only he for whom a mapping was made can. */
 static void put_candidates(struct wr_autonat_client *c)
 {
     const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
@@ -224,8 +228,9 @@ static enum wr_reachability reach_of(const struct wr_autonat_client *c, unsigned
     }
     if (all && no == all)
         return WR_REACH_PRIVATE;
-    if (family == 4 && age >= WR_AUTONAT_CLIENT_HARD &&
-        (wr_autonat_client_nat_hard(c, true) || wr_autonat_client_nat_hard(c, false)))
+    bool closed = wr_autonat_client_nat_hard(c, true) || wr_autonat_client_nat_hard(c, false) ||
+                  wr_autonat_client_nat_closed(c, true) || wr_autonat_client_nat_closed(c, false);
+    if (family == 4 && age >= WR_AUTONAT_CLIENT_HARD && closed)
         return WR_REACH_PRIVATE;
     return tried && age >= WR_AUTONAT_CLIENT_PRIVATE ? WR_REACH_PRIVATE : WR_REACH_UNKNOWN;
 }
@@ -458,8 +463,7 @@ static void step(struct wr_timer *timer)
         from = (size_t)i + 1 < c->verdict.count ? (size_t)i + 1 : 0;
     }
     judge_all(c);
-    wr_autonat_client_nat_hairpin(c);
-    wr_autonat_client_nat_ports(c);
+    wr_autonat_client_nat_step(c);
     /* With all places taken an answer is waited for. */
     if (c->probe_count < WR_AUTONAT_CLIENT_PROBES && wr_verdict_next(&c->verdict))
         step_at(c, wr_verdict_next(&c->verdict));
@@ -471,6 +475,12 @@ static void step_at(struct wr_autonat_client *c, wr_time at)
 {
     if (!wr_timer_running(&c->timer) || at < c->timer.at)
         wr_timer_start(c->env, &c->timer, at, step);
+}
+
+void wr_autonat_client_again(struct wr_autonat_client *c)
+{
+    sync(c);
+    step_at(c, wr_env_now(c->env));
 }
 
 /* ---- what happens around us ------------------------------------------------------------------------ */

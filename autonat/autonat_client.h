@@ -28,9 +28,10 @@
 #define WR_AUTONAT_CLIENT_QUIET     (10 * WR_MIN)   /* a server that refused is left alone for; go ... */
 #define WR_AUTONAT_CLIENT_QUIET_FEW (30 * WR_SEC)   /* ... or, where there are few; ours */
 #define WR_AUTONAT_CLIENT_SETTLED                                                                          \
-    (5 * WR_SEC)                             /* without a new server: those known are taken for all; ours */
-#define WR_AUTONAT_CLIENT_HARD (15 * WR_SEC) /* nothing confirmed, every peer sees another port: private   \
-                                              */
+    (5 * WR_SEC) /* without a new server: those known are taken for all; ours */
+#define WR_AUTONAT_CLIENT_HARD                                                                             \
+    (15 * WR_SEC) /* nothing confirmed, every peer sees another port: private                              \
+                   */
 #define WR_AUTONAT_CLIENT_PRIVATE                                                                          \
     (60 * WR_SEC) /* nothing confirmed though servers tried: private; sheet 3 */
 

@@ -8,6 +8,7 @@
 #include "autonat/autonat_client.h"
 #include "autonat/contacts.h"
 #include "autonat/dialback.h"
+#include "autonat/filtertest.h"
 #include "autonat/natkind.h"
 #include "autonat/survey.h"
 
@@ -49,8 +50,24 @@ struct hairpin {
 struct ports {
     struct wr_autonat_client *client;
     struct wr_survey survey;
-    struct wr_nat_kind found;    /* alloc and what belongs to it */
+    struct wr_nat_kind found; /* alloc and what belongs to it */
     bool udp, tried;
+};
+
+/* Whom does the NAT let in? */
+struct filter {
+    struct wr_autonat_client *client;
+    struct wr_filtertest test;
+    enum wr_nat_filtering found;
+    bool udp;
+    unsigned tried;
+};
+
+/* Connections made for what their peers see of us. */
+struct extra {
+    struct wr_autonat_client *client;
+    struct wr_connect *request;
+    uint64_t conn_id; /* 0: none */
 };
 
 struct wr_autonat_client {
@@ -63,6 +80,9 @@ struct wr_autonat_client {
     struct wr_dialback *dialback;
     struct hairpin hairpins[2];
     struct ports ports[2];
+    struct filter filters[2];
+    struct extra extras[2][WR_NATKIND_FEW];
+    bool extras_made[2];
     struct server servers[WR_AUTONAT_CLIENT_SERVERS];
     size_t server_count;
     struct wr_list probes, backs;
@@ -74,6 +94,9 @@ struct wr_autonat_client {
     struct wr_autonat_client_stats stats;
 };
 
+/* autonat_client.c: looks at everything anew, now. */
+void wr_autonat_client_again(struct wr_autonat_client *c);
+
 /* autonat_client_back.c */
 int wr_autonat_client_back_start(struct wr_autonat_client *c); /* 0, WR_ELIMIT */
 void wr_autonat_client_back_stop(struct wr_autonat_client *c);
@@ -81,7 +104,7 @@ void wr_autonat_client_back_stop(struct wr_autonat_client *c);
 void wr_autonat_client_back_conn(struct wr_autonat_client *c, const struct wr_conn *conn);
 
 /* autonat_client_nat.c */
-void wr_autonat_client_nat_observed(struct wr_autonat_client *c, const struct wr_conn *conn,
+void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn *conn,
                                     const struct wr_maddr *seen);
 /* Have packets of ours gone to this IP along the mapping that the address stands for? */
 bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp,
@@ -91,9 +114,11 @@ bool wr_autonat_client_nat_owned(const struct wr_autonat_client *c, const struct
 bool wr_autonat_client_nat_hard(const struct wr_autonat_client *c,
                                 bool udp);                     /* another port for everybody */
 void wr_autonat_client_nat_judge(struct wr_autonat_client *c); /* filtering, from the answers */
-void wr_autonat_client_nat_hairpin(struct wr_autonat_client *c);
-void wr_autonat_client_nat_ports(struct wr_autonat_client *c);
-void wr_autonat_client_nat_stop(struct wr_autonat_client *c);     /* what runs */
-void wr_autonat_client_nat_reset(struct wr_autonat_client *c);    /* another network */
+void wr_autonat_client_nat_step(struct wr_autonat_client *c);  /* begins what is due of the tests */
+/* Is it known that whoever we never talked to gets in to every mapping, or that he does not? */
+bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp);
+bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp);
+void wr_autonat_client_nat_stop(struct wr_autonat_client *c);  /* what runs */
+void wr_autonat_client_nat_reset(struct wr_autonat_client *c); /* another network */
 
 #endif

@@ -1,8 +1,14 @@
 /* What the questions and the observations of peers say of the NAT itself. */
 #include "autonat/autonat_client_impl.h"
 
-#define PORTS_AFTER   (5 * WR_SEC)    /* after the first server: by then the mapping is known; ours */
-#define HAIRPIN_AFTER (3 * WR_SEC) /* after the first server: the rest first; ours */
+#define FILTER_AFTER    (1 * WR_SEC)  /* after the first server; ours ... */
+#define FILTER_PATIENCE (6 * WR_SEC)  /* ... or, with two servers only, after this */
+#define FILTER_AGAIN    (60 * WR_SEC) /* after a test that said nothing; ours */
+#define FILTER_TRIES    3             /* tests that may say nothing, for each network; ours */
+#define FILTER_PEERS    WR_FILTERTEST_PEERS
+#define EXTRAS_AFTER    (4 * WR_SEC) /* after the first server: by then it is clear what is missing; ours */
+#define PORTS_AFTER     (5 * WR_SEC) /* after the first server: by then the mapping is known; ours */
+#define HAIRPIN_AFTER   (3 * WR_SEC) /* after the first server: the rest first; ours */
 
 static struct wr_natkind *samples_of(struct wr_autonat_client *c, bool udp)
 {
@@ -34,8 +40,9 @@ static void say_kind(const struct wr_autonat_client *c, bool udp)
 }
 
 static void use_ports(const struct ports *p, struct wr_nat_kind *kind);
+static void close_extra(struct wr_autonat_client *c, struct wr_conn *conn);
 
-void wr_autonat_client_nat_observed(struct wr_autonat_client *c, const struct wr_conn *conn,
+void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn *conn,
                                     const struct wr_maddr *seen)
 {
     struct wr_natkind_sample sample = {.local = conn->local, .remote = conn->remote, .at = conn->begun_at};
@@ -43,6 +50,7 @@ void wr_autonat_client_nat_observed(struct wr_autonat_client *c, const struct wr
     struct wr_nat *nat = wr_swarm_nat(c->sw);
     bool quic = wr_maddr_kind(wr_maddr_bytes(seen)) == WR_MADDR_QUIC;
     wr_time now = wr_env_now(c->env);
+    close_extra(c, conn);
     /* What came in did not make a mapping, and a neighbour sees none. */
     if (!conn->outbound || conn->circuit || quic != conn->udp ||
         !wr_maddr_addr(wr_maddr_bytes(seen), &sample.seen) || sample.seen.ip.family != 4 ||
@@ -107,6 +115,8 @@ static void count(const struct wr_autonat_client *c, bool udp, struct votes *v)
 static enum wr_nat_filtering filtering(const struct wr_autonat_client *c, bool udp)
 {
     struct votes v = {0};
+    if (c->filters[udp].found != WR_NAT_FILTER_UNKNOWN)
+        return c->filters[udp].found;
     unsigned need = wr_autonat_client_servers(c) > 1 ? 2 : 1;
     count(c, udp, &v);
     if (v.stranger_in > 0 && v.stranger_in >= v.stranger_out)
@@ -134,6 +144,148 @@ void wr_autonat_client_nat_judge(struct wr_autonat_client *c)
     }
 }
 
+/* ---- addresses of servers for the tests -------------------------------------------------------------- */
+
+static size_t targets(const struct wr_autonat_client *c, bool udp, struct wr_maddr *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++) {
+        struct wr_maddr known[WR_PEER_ADDRS_MAX];
+        struct wr_addr at;
+        size_t count = c->servers[i].connected
+                           ? wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &c->servers[i].peer, known,
+                                                WR_PEER_ADDRS_MAX)
+                           : 0;
+        for (size_t k = 0; k < count && c->servers[i].v2; k++) {
+            struct wr_bytes addr = wr_maddr_bytes(&known[k]);
+            if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
+                !wr_ip_equal(&at.ip, &c->servers[i].ip) || at.ip.family != 4)
+                continue;
+            out[n++] = known[k];
+            break;
+        }
+    }
+    return n;
+}
+
+/* Do we listen on this transport at all? */
+static bool listening(const struct wr_autonat_client *c, bool udp)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
+    for (size_t i = 0; i < book->count; i++) {
+        struct wr_addr at;
+        if (book->of[i].source == WR_ADDR_LISTEN && wr_maddr_addr(wr_maddr_bytes(&book->of[i].addr), &at) &&
+            at.ip.family == 4 && wr_ip_classify(&at.ip) != WR_IP_LOOPBACK &&
+            (wr_maddr_kind(wr_maddr_bytes(&book->of[i].addr)) == WR_MADDR_QUIC) == udp)
+            return true;
+    }
+    return false;
+}
+
+/* ---- the filter, by a fresh socket ------------------------------------------------------------------- */
+
+bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp)
+{
+    return c->filters[udp].found == WR_NAT_FILTER_EIF;
+}
+
+bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp)
+{
+    return c->filters[udp].found == WR_NAT_FILTER_ADF || c->filters[udp].found == WR_NAT_FILTER_APDF;
+}
+
+static void on_tested(struct wr_filtertest *t, enum wr_nat_filtering filtering)
+{
+    struct filter *f = wr_list_entry(t, struct filter, test);
+    f->found = filtering;
+    wr_autonat_client_again(f->client);
+}
+
+static void filter(struct wr_autonat_client *c)
+{
+    struct wr_maddr to[WR_SURVEY_SAMPLES];
+    wr_time age = c->born_at ? wr_env_now(c->env) - c->born_at : 0;
+    for (int udp = 0; udp <= 1; udp++) {
+        struct filter *f = &c->filters[udp];
+        size_t most = FILTER_PEERS, count = 0;
+        if (f->test.home || f->found != WR_NAT_FILTER_UNKNOWN || f->tried >= FILTER_TRIES ||
+            age < FILTER_AFTER + f->tried * FILTER_AGAIN || !listening(c, udp))
+            continue;
+        count = targets(c, udp, to);
+        /* Two will do when no third turns up. */
+        if (count < 2 || (count < most && age < FILTER_PATIENCE))
+            continue;
+        f->client = c;
+        f->udp = udp;
+        f->tried++;
+        wr_filtertest_start(&f->test, c->sw, udp, to, count, on_tested);
+    }
+}
+
+/* ---- more samples ------------------------------------------------------------------------------------ */
+
+static void on_extra(void *arg, int err, struct wr_conn *conn)
+{
+    struct extra *e = arg;
+    e->request = NULL;
+    if (err == 0)
+        e->conn_id = conn->id;
+}
+
+/* Most peers are met over one transport; of the other one there are too few samples. */
+static void extras(struct wr_autonat_client *c)
+{
+    struct wr_maddr to[WR_SURVEY_SAMPLES];
+    if (!c->born_at || wr_env_now(c->env) - c->born_at < EXTRAS_AFTER)
+        return;
+    for (int udp = 0; udp <= 1; udp++) {
+        if (c->extras_made[udp] || kind_of(c, udp)->mapping != WR_NAT_MAP_UNKNOWN || !listening(c, udp))
+            continue;
+        size_t count = targets(c, udp, to);
+        if (count < 2)
+            continue;
+        c->extras_made[udp] = true;
+        for (size_t i = 0; i < count && i < WR_NATKIND_FEW; i++) {
+            struct extra *e = &c->extras[udp][i];
+            e->client = c;
+            if (wr_swarm_connect_addr(c->sw, wr_maddr_bytes(&to[i]), on_extra, e, &e->request) != 0)
+                e->request = NULL;
+        }
+    }
+}
+
+struct another {
+    const struct wr_conn *than;
+    bool found;
+};
+
+static void find_another(struct wr_conn *c, void *arg)
+{
+    struct another *a = arg;
+    a->found = a->found ||
+               (c != a->than && !c->circuit && !c->closing && wr_peerid_equal(&c->peer, &a->than->peer));
+}
+
+static bool spare(const struct wr_autonat_client *c, const struct wr_conn *conn)
+{
+    struct another a = {.than = conn};
+    wr_swarm_each(c->sw, find_another, &a);
+    return a.found;
+}
+
+/* What an extra connection was made for is done, if there is another one to that peer. */
+static void close_extra(struct wr_autonat_client *c, struct wr_conn *conn)
+{
+    for (size_t i = 0; i < 2 * WR_NATKIND_FEW; i++) {
+        struct extra *e = &c->extras[i / WR_NATKIND_FEW][i % WR_NATKIND_FEW];
+        if (e->conn_id != conn->id)
+            continue;
+        e->conn_id = 0;
+        if (conn->id && spare(c, conn))
+            wr_conn_close(conn, WR_CONN_OK);
+    }
+}
+
 /* ---- hairpin --------------------------------------------------------------------------------------- */
 
 static void on_hairpin(struct wr_dialback_try *t, enum wr_autonat_dial result, size_t index)
@@ -147,15 +299,17 @@ static void on_hairpin(struct wr_dialback_try *t, enum wr_autonat_dial result, s
 }
 
 /* Our own outside address, dialled from a port that is not ours: once for each network that we are in. */
-void wr_autonat_client_nat_hairpin(struct wr_autonat_client *c)
+static void hairpin(struct wr_autonat_client *c)
 {
+    const struct wr_nat *nat = wr_swarm_nat(c->sw);
     if (!c->born_at || wr_env_now(c->env) - c->born_at < HAIRPIN_AFTER)
         return;
     for (size_t i = 0; i < c->verdict.count; i++) {
         const struct wr_verdict_addr *a = &c->verdict.of[i];
         struct hairpin *h = &c->hairpins[a->udp];
-        if (h->tried || !a->natted || a->family != 4 ||
-            kind_of(c, a->udp)->mapping <= WR_NAT_MAP_NONE)
+        struct wr_addr at;
+        if (h->tried || kind_of(c, a->udp)->mapping <= WR_NAT_MAP_NONE ||
+            !wr_maddr_addr(wr_maddr_bytes(&a->addr), &at) || !wr_ip_equal(&at.ip, &nat->external))
             continue;
         h->tried = true;
         h->client = c;
@@ -187,30 +341,8 @@ static void on_surveyed(struct wr_survey *s)
     say_kind(p->client, p->udp);
 }
 
-static size_t targets(const struct wr_autonat_client *c, bool udp, struct wr_maddr *out)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++) {
-        struct wr_maddr known[WR_PEER_ADDRS_MAX];
-        struct wr_addr at;
-        size_t count = c->servers[i].connected
-                           ? wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &c->servers[i].peer, known,
-                                                WR_PEER_ADDRS_MAX)
-                           : 0;
-        for (size_t k = 0; k < count; k++) {
-            struct wr_bytes addr = wr_maddr_bytes(&known[k]);
-            if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
-                !wr_ip_equal(&at.ip, &c->servers[i].ip) || at.ip.family != 4)
-                continue;
-            out[n++] = known[k];
-            break;
-        }
-    }
-    return n;
-}
-
 /* Once for each network that we are in, and only where the ports are not known otherwise. */
-void wr_autonat_client_nat_ports(struct wr_autonat_client *c)
+static void ports(struct wr_autonat_client *c)
 {
     struct wr_maddr to[WR_SURVEY_SAMPLES];
     if (!c->born_at || wr_env_now(c->env) - c->born_at < PORTS_AFTER)
@@ -227,6 +359,14 @@ void wr_autonat_client_nat_ports(struct wr_autonat_client *c)
     }
 }
 
+void wr_autonat_client_nat_step(struct wr_autonat_client *c)
+{
+    filter(c);
+    extras(c);
+    hairpin(c);
+    ports(c);
+}
+
 /* ---- beginning and end ----------------------------------------------------------------------------- */
 
 void wr_autonat_client_nat_stop(struct wr_autonat_client *c)
@@ -234,6 +374,11 @@ void wr_autonat_client_nat_stop(struct wr_autonat_client *c)
     for (size_t i = 0; i < 2; i++) {
         wr_dialback_cancel(&c->hairpins[i].dial);
         wr_survey_cancel(&c->ports[i].survey);
+        wr_filtertest_cancel(&c->filters[i].test);
+        for (size_t k = 0; k < WR_NATKIND_FEW; k++) {
+            wr_connect_cancel(c->extras[i][k].request);
+            c->extras[i][k] = (struct extra){.client = c};
+        }
     }
 }
 
@@ -246,6 +391,8 @@ void wr_autonat_client_nat_reset(struct wr_autonat_client *c)
     for (size_t i = 0; i < 2; i++) {
         c->hairpins[i].tried = false;
         c->ports[i] = (struct ports){.client = c};
+        c->filters[i] = (struct filter){.client = c};
+        c->extras_made[i] = false;
     }
     nat->udp = (struct wr_nat_kind){.mapping = WR_NAT_MAP_UNKNOWN};
     nat->tcp = nat->udp;

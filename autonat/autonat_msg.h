@@ -26,10 +26,11 @@
 
 #define WR_AUTONAT_MSG_MAX  8192 /* bytes of a message taken; go, js (rust 4104) */
 #define WR_AUTONAT_BACK_MAX 1024 /* bytes of one on a dial-back stream; go */
-#define WR_AUTONAT_SENT_MAX 1024 /* bytes of a request of ours; rust-libp2p v1/protocol.rs takes no more   \
-                                  */
-#define WR_AUTONAT_ADDRS 50      /* addresses looked at, the rest dropped; go autonatv2 server.go */
-#define WR_AUTONAT_CHUNK 4000    /* bytes of dial data in one message; go; the spec allows 4096 */
+#define WR_AUTONAT_SENT_MAX                                                                                \
+    1024                      /* bytes of a request of ours; rust-libp2p v1/protocol.rs takes no more      \
+                               */
+#define WR_AUTONAT_ADDRS 50   /* addresses looked at, the rest dropped; go autonatv2 server.go */
+#define WR_AUTONAT_CHUNK 4000 /* bytes of dial data in one message; go; the spec allows 4096 */
 
 /* ---- version 2 */
 enum wr_autonat_status {

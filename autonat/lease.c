@@ -1,6 +1,6 @@
 #include "autonat/lease.h"
 
-#define SLACK 2    /* seconds; RFC 6887 section 8.5 */
+#define SLACK 2 /* seconds; RFC 6887 section 8.5 */
 
 void wr_lease_start(struct wr_lease *l, wr_time at)
 {
@@ -50,7 +50,7 @@ void wr_lease_grant(struct wr_lease *l, uint32_t seconds, wr_time now, uint64_t 
     wr_time span = (wr_time)seconds * WR_SEC;
     if (span > WR_LEASE_MAX)
         span = WR_LEASE_MAX;
-    wr_time first = span / 2 + span / 800 * (wr_time)(dice % 101);    /* RFC 6887: within 1/2 to 5/8 */
+    wr_time first = span / 2 + span / 800 * (wr_time)(dice % 101); /* RFC 6887: within 1/2 to 5/8 */
     if (first < WR_LEASE_RENEW_GAP)
         first = WR_LEASE_RENEW_GAP;
     *l = (struct wr_lease){.state = WR_LEASE_HELD, .due_at = now + first, .until = now + span};

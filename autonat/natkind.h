@@ -41,8 +41,8 @@ void wr_natkind_reset(struct wr_natkind *k); /* another network */
 /* Fills mapping, alloc, step, rate_milli, last_port, last_port_at, port_lo, port_hi, pooling, samples;
  * the other fields stay. True when one of these changed other than the last port. */
 bool wr_natkind_judge(const struct wr_natkind *k, wr_time now, struct wr_nat_kind *out);
-/* Of connections from sockets of their own, in the order in which they were made: alloc, step, rate_milli and what
- * belongs to it. The rest of out stays. */
+/* Of connections from sockets of their own, in the order in which they were made: alloc, step, rate_milli
+ * and what belongs to it. The rest of out stays. */
 void wr_natkind_ports(const struct wr_natkind_sample *of, size_t count, struct wr_nat_kind *out);
 /* The outside address that most networks see; family 0: none. */
 struct wr_ip wr_natkind_external(const struct wr_natkind *k, wr_time now);

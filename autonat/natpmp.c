@@ -15,8 +15,8 @@ size_t wr_natpmp_ask_address(uint8_t out[static WR_NATPMP_ASK_MAX])
     return 2;
 }
 
-size_t wr_natpmp_ask_map(uint8_t out[static WR_NATPMP_ASK_MAX], bool udp, uint16_t internal, uint16_t outside,
-                         uint32_t lifetime)
+size_t wr_natpmp_ask_map(uint8_t out[static WR_NATPMP_ASK_MAX], bool udp, uint16_t internal,
+                         uint16_t outside, uint32_t lifetime)
 {
     struct wr_buf b;
     wr_buf_over(&b, out, WR_NATPMP_ASK_MAX);
@@ -41,7 +41,7 @@ int wr_natpmp_decode(struct wr_bytes in, struct wr_natpmp_answer *out)
         return WR_EPROTO;
     out->map = op != OP_ANSWER + OP_ADDRESS;
     out->udp = op == OP_ANSWER + OP_MAP_UDP;
-    if (out->result != WR_NATPMP_OK)    /* the rest means nothing, and some routers leave it out */
+    if (out->result != WR_NATPMP_OK) /* the rest means nothing, and some routers leave it out */
         return 0;
     if (op > OP_ANSWER + OP_MAP_TCP)
         return WR_EPROTO;

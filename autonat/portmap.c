@@ -3,11 +3,13 @@
 #include <sodium.h>
 #include <string.h>
 
-#define GATEWAYS_PER_FAMILY 2               /* asked; ours */
-#define SOURCES_PER_GATEWAY 3               /* public IPv6 addresses that get pinholes; ours: a stable one and two that
-                                               change for privacy */
-#define REMAKE_GAP          (10 * WR_SEC)   /* between two restarts that are believed; ours */
-#define REMAKE_SPREAD       (1 * WR_SEC)    /* after an announcement; RFC 6887 section 14.1.3 has 5 s, for crowds */
+#define GATEWAYS_PER_FAMILY 2 /* asked; ours */
+#define SOURCES_PER_GATEWAY                                                                                \
+    3 /* public IPv6 addresses that get pinholes; ours: a stable one and two that                          \
+         change for privacy */
+#define REMAKE_GAP    (10 * WR_SEC) /* between two restarts that are believed; ours */
+#define REMAKE_SPREAD (1 * WR_SEC)  /* after an announcement; RFC 6887 section 14.1.3 has 5 s, for crowds  \
+                                     */
 
 static const char *const protocol_names[WR_PORTMAP_PROTOCOLS] = {"pcp", "nat-pmp", "upnp"};
 
@@ -39,7 +41,8 @@ static uint64_t dice(struct wr_portmap *p)
     return wr_env_random_below(p->env, UINT32_MAX);
 }
 
-/* ---- the address book --------------------------------------------------------------------------------- */
+/* ---- the address book ---------------------------------------------------------------------------------
+ */
 
 static bool book_form(const struct wr_portmap_port *port, struct wr_maddr *out)
 {
@@ -75,14 +78,15 @@ static void enter(struct wr_portmap *p, struct wr_portmap_port *port)
         return;
     port->in_book = true;
     forget_bad_verdict(p, wr_maddr_bytes(&ma));
-    if (wr_addrbook_put(wr_swarm_addrbook(p->swarm), wr_maddr_bytes(&ma), WR_ADDR_MAPPED, wr_env_now(p->env)))
+    if (wr_addrbook_put(wr_swarm_addrbook(p->swarm), wr_maddr_bytes(&ma), WR_ADDR_MAPPED,
+                        wr_env_now(p->env)))
         wr_swarm_addrs_changed(p->swarm);
 }
 
 /* What an outside address says about where the router stands. */
 static enum wr_portmap_reason judge(const struct wr_portmap *p, const struct wr_ip *external)
 {
-    static const struct wr_cidr carrier = {{4, {100, 64}}, 10};    /* RFC 6598 */
+    static const struct wr_cidr carrier = {{4, {100, 64}}, 10}; /* RFC 6598 */
     if (external->family == 0)
         return WR_PORTMAP_NO_NETWORK;
     if (wr_policy_is_public(wr_swarm_policy(p->swarm), external))
@@ -94,18 +98,19 @@ static enum wr_portmap_reason judge(const struct wr_portmap *p, const struct wr_
     return wr_ip_classify(external) == WR_IP_PRIVATE ? WR_PORTMAP_DOUBLE : WR_PORTMAP_NO_EXTERNAL;
 }
 
-/* ---- which way ---------------------------------------------------------------------------------------- */
+/* ---- which way ----------------------------------------------------------------------------------------
+ */
 
-static void log_port(const struct wr_portmap_router *r, const struct wr_portmap_port *port, const char *what,
-                     uint32_t seconds)
+static void log_port(const struct wr_portmap_router *r, const struct wr_portmap_port *port,
+                     const char *what, uint32_t seconds)
 {
     char gateway[WR_ADDR_TEXT], external[WR_ADDR_TEXT];
     wr_ip_print(&r->gateway.ip, gateway);
     wr_addr_print(&port->external, external);
     wr_log(wr_env_log(r->p->env), WR_LOG_INFO, "portmap",
            "%s protocol=%s gateway=%s port=%u/%s external=%s lifetime_s=%u reason=%s", what,
-           protocol_names[r->active], gateway, port->port, port->udp ? "udp" : "tcp", external, (unsigned)seconds,
-           reasons[port->reason].name);
+           protocol_names[r->active], gateway, port->port, port->udp ? "udp" : "tcp", external,
+           (unsigned)seconds, reasons[port->reason].name);
 }
 
 static void activate(struct wr_portmap_router *r, enum wr_portmap_protocol way)
@@ -135,11 +140,11 @@ static void give_up(struct wr_portmap_router *r)
         r->ports[i].external = (struct wr_addr){0};
     }
     wr_ip_print(&r->gateway.ip, gateway);
-    enum wr_log_level level = r->failures++ ? WR_LOG_DEBUG : WR_LOG_INFO;    /* said once, and again when it changes */
-    wr_log(wr_env_log(r->p->env), level, "portmap",
-           "no mapping gateway=%s pcp=%s nat-pmp=%s upnp=%s", gateway,
-           reasons[r->ways[WR_PORTMAP_PCP].reason].name, reasons[r->ways[WR_PORTMAP_NATPMP].reason].name,
-           reasons[r->ways[WR_PORTMAP_UPNP].reason].name);
+    enum wr_log_level level =
+        r->failures++ ? WR_LOG_DEBUG : WR_LOG_INFO; /* said once, and again when it changes */
+    wr_log(wr_env_log(r->p->env), level, "portmap", "no mapping gateway=%s pcp=%s nat-pmp=%s upnp=%s",
+           gateway, reasons[r->ways[WR_PORTMAP_PCP].reason].name,
+           reasons[r->ways[WR_PORTMAP_NATPMP].reason].name, reasons[r->ways[WR_PORTMAP_UPNP].reason].name);
 }
 
 /* The best one that answers; a better one that has not answered yet is waited for a little. */
@@ -166,7 +171,7 @@ static void choose(struct wr_portmap_router *r)
 void wr_portmap_way_alive(struct wr_portmap_router *r, enum wr_portmap_protocol way)
 {
     struct wr_portmap_way *w = &r->ways[way];
-    if (w->state == WR_PORTMAP_FAILED)    /* it speaks, and refused what we asked for */
+    if (w->state == WR_PORTMAP_FAILED) /* it speaks, and refused what we asked for */
         return;
     w->state = WR_PORTMAP_ALIVE;
     if (way != WR_PORTMAP_UPNP)
@@ -178,7 +183,8 @@ void wr_portmap_way_alive(struct wr_portmap_router *r, enum wr_portmap_protocol 
     choose(r);
 }
 
-void wr_portmap_way_failed(struct wr_portmap_router *r, enum wr_portmap_protocol way, enum wr_portmap_reason reason)
+void wr_portmap_way_failed(struct wr_portmap_router *r, enum wr_portmap_protocol way,
+                           enum wr_portmap_reason reason)
 {
     struct wr_portmap_way *w = &r->ways[way];
     w->state = WR_PORTMAP_FAILED;
@@ -194,11 +200,11 @@ void wr_portmap_way_failed(struct wr_portmap_router *r, enum wr_portmap_protocol
     choose(r);
 }
 
-void wr_portmap_granted(struct wr_portmap_router *r, struct wr_portmap_port *port, const struct wr_ip *external,
-                        uint16_t outside, uint32_t seconds)
+void wr_portmap_granted(struct wr_portmap_router *r, struct wr_portmap_port *port,
+                        const struct wr_ip *external, uint16_t outside, uint32_t seconds)
 {
     struct wr_addr now_at = {.ip = *external, .port = outside};
-    if (seconds == 0 || outside == 0) {    /* a promise of nothing */
+    if (seconds == 0 || outside == 0) { /* a promise of nothing */
         wr_portmap_way_failed(r, (enum wr_portmap_protocol)r->active, WR_PORTMAP_ERROR);
         return;
     }
@@ -229,7 +235,8 @@ void wr_portmap_epoch(struct wr_portmap_router *r, enum wr_portmap_protocol way,
 {
     wr_time now = wr_env_now(r->p->env);
     char gateway[WR_ADDR_TEXT];
-    if (!wr_epoch_note(&r->ways[way].epoch, seconds, now) || (r->remade_at && now - r->remade_at < REMAKE_GAP))
+    if (!wr_epoch_note(&r->ways[way].epoch, seconds, now) ||
+        (r->remade_at && now - r->remade_at < REMAKE_GAP))
         return;
     r->remade_at = now;
     wr_ip_print(&r->gateway.ip, gateway);
@@ -240,7 +247,8 @@ void wr_portmap_epoch(struct wr_portmap_router *r, enum wr_portmap_protocol way,
     wr_swarm_network_changed(r->p->swarm);
 }
 
-/* ---- time --------------------------------------------------------------------------------------------- */
+/* ---- time ---------------------------------------------------------------------------------------------
+ */
 
 static void restart(struct wr_portmap_router *r)
 {
@@ -255,7 +263,7 @@ static void restart(struct wr_portmap_router *r)
     }
     for (size_t i = 0; i < r->port_count; i++)
         wr_lease_stop(&r->ports[i].lease);
-    if (r->gateway.ip.family == 6) {    /* pinholes are PCP's alone */
+    if (r->gateway.ip.family == 6) { /* pinholes are PCP's alone */
         r->ways[WR_PORTMAP_NATPMP].state = WR_PORTMAP_FAILED;
         r->ways[WR_PORTMAP_NATPMP].reason = WR_PORTMAP_SILENT;
         wr_lease_stop(&r->ways[WR_PORTMAP_NATPMP].probe);
@@ -272,7 +280,7 @@ static void restart(struct wr_portmap_router *r)
 static void step_probe(struct wr_portmap_router *r, enum wr_portmap_protocol way, wr_time now)
 {
     int rc = wr_lease_step(&r->ways[way].probe, now, dice(r->p));
-    if (rc == WR_ESTALE)    /* checks went unanswered: a last round of them */
+    if (rc == WR_ESTALE) /* checks went unanswered: a last round of them */
         rc = wr_lease_step(&r->ways[way].probe, now, dice(r->p));
     if (rc == 1)
         wr_portmap_udp_probe(r, way);
@@ -332,7 +340,8 @@ static wr_time wait_of(const struct wr_portmap_router *r, wr_time now)
         sooner(&wake, patience);
     for (int way = 0; way < WR_PORTMAP_PROTOCOLS; way++)
         sooner(&wake, wr_lease_wait(&r->ways[way].probe));
-    for (size_t i = 0; i < r->port_count && r->active >= 0 && !(r->active == WR_PORTMAP_UPNP && r->job); i++)
+    for (size_t i = 0; i < r->port_count && r->active >= 0 && !(r->active == WR_PORTMAP_UPNP && r->job);
+         i++)
         sooner(&wake, wr_lease_wait(&r->ports[i].lease));
     return wake;
 }
@@ -354,7 +363,8 @@ void wr_portmap_look(struct wr_portmap *p)
         wr_timer_start(p->env, &p->timer, wake, on_timer);
 }
 
-/* ---- routers and ports -------------------------------------------------------------------------------- */
+/* ---- routers and ports --------------------------------------------------------------------------------
+ */
 
 /* The same after a restart of ours: a mapping belongs to who knows its nonce, until it expires. */
 static void make_nonce(const struct wr_portmap_router *r, struct wr_portmap_port *port)
@@ -363,9 +373,12 @@ static void make_nonce(const struct wr_portmap_router *r, struct wr_portmap_port
     struct {
         char label[16];
         uint8_t ip[16], port[2], udp;
-    } what = {.label = "warren portmap", .port = {(uint8_t)(port->port >> 8), (uint8_t)port->port}, .udp = port->udp};
+    } what = {.label = "warren portmap",
+              .port = {(uint8_t)(port->port >> 8), (uint8_t)port->port},
+              .udp = port->udp};
     memcpy(what.ip, r->source.bytes, sizeof(what.ip));
-    crypto_auth_hmacsha256(hash, (const unsigned char *)&what, sizeof(what), wr_swarm_key(r->p->swarm)->secret);
+    crypto_auth_hmacsha256(hash, (const unsigned char *)&what, sizeof(what),
+                           wr_swarm_key(r->p->swarm)->secret);
     memcpy(port->nonce, hash, sizeof(port->nonce));
     sodium_memzero(hash, sizeof(hash));
 }
@@ -439,7 +452,8 @@ static void want_router(struct wr_portmap *p, const struct wr_gateway *way, cons
     r = p->router_count < WR_PORTMAP_ROUTERS ? wr_alloc(sizeof(*r)) : NULL;
     if (!r)
         return;
-    *r = (struct wr_portmap_router){.p = p, .gateway = gateway, .index = way->index, .source = *source, .active = -1};
+    *r = (struct wr_portmap_router){
+        .p = p, .gateway = gateway, .index = way->index, .source = *source, .active = -1};
     if (wr_portmap_udp_open(r) != 0) {
         wr_free(r);
         return;
@@ -449,8 +463,8 @@ static void want_router(struct wr_portmap *p, const struct wr_gateway *way, cons
     restart(r);
 }
 
-/* IPv4: from our address towards the gateway, unless that is public: then there is no NAT. IPv6: every public
- * address on the gateway's link gets pinholes of its own. */
+/* IPv4: from our address towards the gateway, unless that is public: then there is no NAT. IPv6: every
+ * public address on the gateway's link gets pinholes of its own. */
 static void want_gateway(struct wr_portmap *p, const struct wr_gateway *way)
 {
     struct wr_addr gateway = {.ip = way->ip, .port = WR_PCP_PORT};
@@ -512,7 +526,8 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     wr_portmap_look(p);
 }
 
-/* ---- life --------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------
+ */
 
 struct wr_portmap *wr_portmap_create(const struct wr_portmap_options *options)
 {
@@ -544,11 +559,13 @@ void wr_portmap_destroy(struct wr_portmap *p)
     wr_free(p);
 }
 
-static void find_out(const struct wr_portmap_router *r, int way, const struct wr_portmap_port *port, wr_time now,
-                     struct wr_portmap_finding *out)
+static void find_out(const struct wr_portmap_router *r, int way, const struct wr_portmap_port *port,
+                     wr_time now, struct wr_portmap_finding *out)
 {
-    *out = (struct wr_portmap_finding){.protocol = (enum wr_portmap_protocol)way, .reason = r->ways[way].reason,
-                                       .gateway = r->gateway.ip, .source = r->source};
+    *out = (struct wr_portmap_finding){.protocol = (enum wr_portmap_protocol)way,
+                                       .reason = r->ways[way].reason,
+                                       .gateway = r->gateway.ip,
+                                       .source = r->source};
     if (!port)
         return;
     out->reason = port->reason;

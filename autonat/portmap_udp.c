@@ -27,8 +27,8 @@ void wr_portmap_udp_ask(struct wr_portmap_router *r, const struct wr_portmap_por
         send_to(r, packet, wr_natpmp_ask_map(packet, port->udp, port->port, wanted, lifetime));
         return;
     }
-    struct wr_pcp_map map = {.udp = port->udp, .internal = port->port, .outside = wanted,
-                             .external = port->external.ip};
+    struct wr_pcp_map map = {
+        .udp = port->udp, .internal = port->port, .outside = wanted, .external = port->external.ip};
     memcpy(map.nonce, port->nonce, sizeof(map.nonce));
     send_to(r, packet, wr_pcp_ask_map(packet, &r->source, &map, lifetime));
 }
@@ -130,7 +130,7 @@ static void on_natpmp(struct wr_portmap_router *r, struct wr_bytes in, bool anno
     struct wr_natpmp_answer a;
     if (wr_natpmp_decode(in, &a) != 0)
         return;
-    if (a.result == WR_NATPMP_VERSION) {    /* the answer of an old router to PCP */
+    if (a.result == WR_NATPMP_VERSION) { /* the answer of an old router to PCP */
         if (!announced)
             wr_portmap_way_failed(r, WR_PORTMAP_PCP, WR_PORTMAP_VERSION);
         return;
@@ -179,7 +179,8 @@ int wr_portmap_udp_open(struct wr_portmap_router *r)
 }
 
 /* A router that came up says so to everybody. Only the count of seconds in it is looked at. */
-static void on_announcement(void *arg, const struct wr_addr *from, uint32_t ifindex, uint8_t *data, size_t len)
+static void on_announcement(void *arg, const struct wr_addr *from, uint32_t ifindex, uint8_t *data,
+                            size_t len)
 {
     struct wr_portmap *p = arg;
     for (size_t i = 0; i < p->router_count; i++)

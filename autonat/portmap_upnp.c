@@ -1,15 +1,17 @@
-/* UPnP: tasks on another thread, one at a time for each router. A task outlives a router that is let go of. */
+/* UPnP: tasks on another thread, one at a time for each router. A task outlives a router that is let go of.
+ */
 #include "autonat/portmap_impl.h"
 
 #include <string.h>
 
-#define LEASE_CHECK 600    /* seconds: UPnP has no count that tells of a restart, so mappings are made anew at half of
-                              this at the latest; ours */
+#define LEASE_CHECK                                                                                        \
+    600 /* seconds: UPnP has no count that tells of a restart, so mappings are made anew at half of        \
+           this at the latest; ours */
 
 struct wr_portmap_job {
     struct wr_work work;
     struct wr_env *env;
-    struct wr_portmap_router *router;    /* NULL: let go of */
+    struct wr_portmap_router *router; /* NULL: let go of */
     void (*upnp)(struct wr_upnp_task *task);
     struct wr_upnp_task task;
 };
@@ -92,7 +94,7 @@ static void done(struct wr_work *work)
 
 static uint16_t spare_port(struct wr_env *env)
 {
-    return (uint16_t)(10000 + wr_env_random_below(env, 50000));    /* as go-nat */
+    return (uint16_t)(10000 + wr_env_random_below(env, 50000)); /* as go-nat */
 }
 
 static struct wr_portmap_job *make_job(struct wr_portmap_router *r)

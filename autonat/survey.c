@@ -5,9 +5,9 @@
 #include <sodium.h>
 
 #define IDENTIFY         "/ipfs/id/1.0.0"
-#define IDENTIFY_MAX     8192    /* bytes of a message; go, js */
-#define FIELD_OBSERVED   4       /* observedAddr; libp2p identify/README.md */
-#define FAILURES_ALLOWED 2       /* connections in vain before it gives up */
+#define IDENTIFY_MAX     8192 /* bytes of a message; go, js */
+#define FIELD_OBSERVED   4    /* observedAddr; libp2p identify/README.md */
+#define FAILURES_ALLOWED 2    /* connections in vain before it gives up */
 
 static void next(struct wr_survey *s);
 
@@ -94,8 +94,7 @@ static bool begin(struct wr_survey *s)
                                                         .identity = &s->key,
                                                         .psk = wr_swarm_psk(s->home)});
     const struct wr_maddr *to = &s->targets[s->made++ % s->target_count];
-    return s->own &&
-           wr_swarm_connect_addr(s->own, wr_maddr_bytes(to), on_connected, s, &s->request) == 0;
+    return s->own && wr_swarm_connect_addr(s->own, wr_maddr_bytes(to), on_connected, s, &s->request) == 0;
 }
 
 /* ---- all of them ----------------------------------------------------------------------------------- */
@@ -113,8 +112,8 @@ static void next(struct wr_survey *s)
     wr_timer_start(s->env, &s->timer, wr_env_now(s->env) + WR_SURVEY_TIMEOUT, on_timer);
 }
 
-void wr_survey_start(struct wr_survey *s, struct wr_swarm *home, const struct wr_maddr *targets, size_t count,
-                     void (*on_done)(struct wr_survey *s))
+void wr_survey_start(struct wr_survey *s, struct wr_swarm *home, const struct wr_maddr *targets,
+                     size_t count, void (*on_done)(struct wr_survey *s))
 {
     *s = (struct wr_survey){.home = home, .env = wr_swarm_env(home), .on_done = on_done};
     s->target_count = count < WR_SURVEY_SAMPLES ? count : WR_SURVEY_SAMPLES;

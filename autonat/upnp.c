@@ -9,24 +9,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEARCH_MS 1000    /* answers are waited for; UPnP Device Architecture: MX, ours */
-#define TTL       2       /* of the search; UPnP Device Architecture 1.1 */
-#define TRIES_MAX 4       /* of one mapping: another lifetime, another port, the same port; ours */
+#define SEARCH_MS 1000 /* answers are waited for; UPnP Device Architecture: MX, ours */
+#define TTL       2    /* of the search; UPnP Device Architecture 1.1 */
+#define TRIES_MAX 4    /* of one mapping: another lifetime, another port, the same port; ours */
 
-enum code {    /* of AddPortMapping; WANIPConnection:2 section 2.5.17 */
-    CODE_ARGUMENTS = 402,
-    CODE_DENIED = 606,
-    CODE_CONFLICT = 718,
-    CODE_SAME_PORT = 724,
-    CODE_PERMANENT_ONLY = 725,
-    CODE_WILDCARD_CONFLICT = 729,
-    CODE_NO_ROOM = 728,
+enum code { /* of AddPortMapping; WANIPConnection:2 section 2.5.17 */
+            CODE_ARGUMENTS = 402,
+            CODE_DENIED = 606,
+            CODE_CONFLICT = 718,
+            CODE_SAME_PORT = 724,
+            CODE_PERMANENT_ONLY = 725,
+            CODE_WILDCARD_CONFLICT = 729,
+            CODE_NO_ROOM = 728,
 };
 
 bool wr_upnp_adapt(struct wr_upnp_port *port, int code)
 {
     switch (code) {
-    case CODE_ARGUMENTS:    /* some routers say so when they mean 725 */
+    case CODE_ARGUMENTS: /* some routers say so when they mean 725 */
     case CODE_PERMANENT_ONLY:
         if (port->lifetime == 0)
             return false;
@@ -56,7 +56,7 @@ static int error_of(int code)
         return WR_EPERM;
     if (code == CODE_NO_ROOM)
         return WR_ELIMIT;
-    return code > 0 ? WR_EREFUSED : WR_EUNREACH;    /* below 0: the library's own, no answer came */
+    return code > 0 ? WR_EREFUSED : WR_EUNREACH; /* below 0: the library's own, no answer came */
 }
 
 /* ---- finding ---------------------------------------------------------------------------------------- */
@@ -135,8 +135,8 @@ static int ask_port(const struct wr_upnp_task *t, const struct wr_upnp_port *por
     wr_ip_print(&t->source, source);
     if (port->remove)
         return UPNP_DeletePortMapping(t->igd.control, t->igd.service, outside, protocol, NULL);
-    return UPNP_AddPortMapping(t->igd.control, t->igd.service, outside, inside, source, "warren", protocol, NULL,
-                               lifetime);
+    return UPNP_AddPortMapping(t->igd.control, t->igd.service, outside, inside, source, "warren", protocol,
+                               NULL, lifetime);
 }
 
 static void change_port(const struct wr_upnp_task *t, struct wr_upnp_port *port)
@@ -151,7 +151,7 @@ static int ask_all(struct wr_upnp_task *t)
 {
     int err = ask_address(t);
     for (size_t i = 0; i < t->count && err == 0; i++) {
-        if (t->ports[i].outside == 0 || t->ports[i].internal == 0) {    /* 0 would mean all of them */
+        if (t->ports[i].outside == 0 || t->ports[i].internal == 0) { /* 0 would mean all of them */
             t->ports[i].err = WR_EINVAL;
             continue;
         }

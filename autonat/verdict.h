@@ -30,9 +30,9 @@
 #define WR_VERDICT_RECHECK     (1 * WR_HOUR) /* of a reachable address, and at most; go */
 #define WR_VERDICT_RETRY       (5 * WR_MIN)  /* of an unreachable one, doubling up to the above; ours */
 #define WR_VERDICT_DOUBT       (10 * WR_SEC) /* between the questions of a round that an answer opened */
-#define WR_VERDICT_BACKOFF     (5 * WR_SEC) /* after an answer that says nothing, doubling ...; go */
-#define WR_VERDICT_BACKOFF_MAX (5 * WR_MIN) /* ... up to; go */
-#define WR_VERDICT_ROUND_MAX   8            /* questions of one round that may stay without result; ours */
+#define WR_VERDICT_BACKOFF     (5 * WR_SEC)  /* after an answer that says nothing, doubling ...; go */
+#define WR_VERDICT_BACKOFF_MAX (5 * WR_MIN)  /* ... up to; go */
+#define WR_VERDICT_ROUND_MAX   8             /* questions of one round that may stay without result; ours */
 #define WR_VERDICT_FRIENDS     2 /* answers of friends wanted about an unreachable address; ours */
 #define WR_VERDICT_STRANGER_AGAIN                                                                          \
     (2 * WR_MIN) /* a server that found no stranger is asked for one again; ours */
