@@ -14,13 +14,17 @@ static void pack_reason(struct wr_pack *p, enum wr_reason reason)
     wr_pack_text(p, "hint", wr_reason_hint(reason));
 }
 
-/* Where a network key is set, a handshake that is broken off before anybody proved anything met another key:
- * what that deciphers to is noise. */
+/* Where a network key is set, whoever accepts a connection and then breaks off or waits met another key: what that
+ * deciphers to is noise. */
 static enum wr_reason reason_of(const struct wr_methods *m, const struct wr_dial_report *tried)
 {
-    enum wr_reason reason = wr_reason_of_dial(wr_maddr_bytes(&tried->addr), tried->err, tried->took != 0);
+    enum wr_reason_dial how = tried->accepted ? WR_REASON_ACCEPTED
+                              : tried->took   ? WR_REASON_BEGUN
+                                              : WR_REASON_REFUSED_BY_US;
+    enum wr_reason reason = wr_reason_of_dial(wr_maddr_bytes(&tried->addr), tried->err, how);
     bool keyed = *wr_config_get(m->o.config, WR_CONFIG_PSK) != 0;
-    return reason == WR_REASON_BROKEN_OFF && keyed ? WR_REASON_WRONG_NETWORK : reason;
+    bool unsaid = reason == WR_REASON_BROKEN_OFF || reason == WR_REASON_SILENT;
+    return unsaid && keyed ? WR_REASON_WRONG_NETWORK : reason;
 }
 
 /* ---- why: the path to one peer, and what became of the others */
@@ -105,7 +109,7 @@ static enum wr_reason sum_up(const struct wr_methods *m, int err, const struct w
 {
     const struct wr_dial_report *telling = NULL;
     if (err == WR_ESELF || err == WR_EGATED || err == WR_ELIMIT)
-        return wr_reason_of_dial(WR_BYTES(NULL, 0), err, true);
+        return wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
     for (size_t i = 0; i < count; i++) {
         if (!tried[i].err || (telling && telling->took && !tried[i].took))
             continue;
@@ -117,7 +121,7 @@ static enum wr_reason sum_up(const struct wr_methods *m, int err, const struct w
     if (!wr_swarm_conn_count(m->o.swarm))
         return WR_REASON_NO_PEERS;
     return err == WR_EUNREACH ? WR_REASON_NO_ADDRESS
-                              : wr_reason_of_dial(WR_BYTES(NULL, 0), err, true);
+                              : wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
 }
 
 static enum wr_reason path_reason(const char *path)

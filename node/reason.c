@@ -34,18 +34,46 @@ static enum wr_reason unreachable(struct wr_bytes addr, bool begun)
     return wr_ip_classify(&at.ip) == WR_IP_PUBLIC ? WR_REASON_NO_ROUTE : WR_REASON_PRIVATE_ADDRESS;
 }
 
-enum wr_reason wr_reason_of_dial(struct wr_bytes addr, int err, bool begun)
+/* Of a circuit the relay's answer is known (relay_msg.h), or that it did not give one. */
+static enum wr_reason of_circuit(int err)
 {
+    switch (err) {
+    case WR_EFULL:
+        return WR_REASON_RELAY_FULL;
+    case WR_EPERM:
+        return WR_REASON_RELAY_REFUSED;
+    case WR_ENOTFOUND:
+        return WR_REASON_NO_RESERVATION;
+    case WR_EUNREACH:
+        return WR_REASON_RELAY_FAILED;
+    case WR_EUNSUPPORTED:
+        return WR_REASON_NOT_A_RELAY;
+    default:
+        return WR_REASON_RELAY_UNREACHABLE;
+    }
+}
+
+/* Errors that a circuit has in common with every other way. */
+static bool is_general(int err)
+{
+    return err == 0 || err == WR_EPEERID || err == WR_EAUTH || err == WR_EPROTO || err == WR_EGATED ||
+           err == WR_EBACKOFF || err == WR_ESELF || err == WR_ELIMIT || err == WR_ENOFD;
+}
+
+enum wr_reason wr_reason_of_dial(struct wr_bytes addr, int err, enum wr_reason_dial how)
+{
+    if (wr_maddr_is_circuit(addr) && how != WR_REASON_REFUSED_BY_US && !is_general(err))
+        return of_circuit(err);
     switch (err) {
     case 0:
         return WR_REASON_CONNECTED;
     case WR_ETIMEOUT:
     case WR_ECANCELLED:
-        return WR_REASON_NO_ANSWER;
+        return how == WR_REASON_ACCEPTED ? WR_REASON_SILENT : WR_REASON_NO_ANSWER;
     case WR_EREFUSED:
         return WR_REASON_NOT_LISTENING;
     case WR_EUNREACH:
-        return unreachable(addr, begun);
+        return unreachable(addr, how != WR_REASON_REFUSED_BY_US);
     case WR_EPEERID:
         return WR_REASON_WRONG_PEER;
     case WR_EAUTH:

@@ -22,6 +22,8 @@
       "ADDR/p2p/ID")                                                                                \
     X(NO_ANSWER, "no-answer", "no answer from there",                                               \
       "is that machine on? otherwise a firewall or NAT in front of it, or of this one, drops us")   \
+    X(SILENT, "silent", "something accepts the connection there and says nothing",                  \
+      "is it a libp2p node, and of the same network key (--psk)?")                                  \
     X(NOT_LISTENING, "not-listening", "the machine answers, but nothing listens on that port",      \
       "is the other node running, and on that port?")                                               \
     X(NO_ROUTE, "no-route", "this machine has no way to that address",                              \
@@ -49,6 +51,8 @@
     /* relays */                                                                                    \
     X(RELAY_UNREACHABLE, "relay-unreachable", "the relay does not answer",                          \
       "the other side takes another relay soon; try again in a minute")                             \
+    X(NOT_A_RELAY, "not-a-relay", "the node that was to relay does not do that",                    \
+      "its owner can turn it on: warren relay on; or name another: warren relay use ADDR")          \
     X(RELAY_REFUSED, "relay-refused", "the relay refuses",                                          \
       "other relays are tried; name one that lets you in: warren relay use ADDR")                   \
     X(RELAY_FULL, "relay-full", "the relay has no room",                                            \
@@ -110,7 +114,12 @@ const char *wr_reason_code(enum wr_reason reason);    /* "no-answer" */
 const char *wr_reason_text(enum wr_reason reason);    /* one clause, no full stop */
 const char *wr_reason_hint(enum wr_reason reason);    /* the next step; "" when there is none */
 
-/* Why a dial of this address ended with err (0: CONNECTED). took 0: it was not begun. */
-enum wr_reason wr_reason_of_dial(struct wr_bytes addr, int err, bool begun);
+/* Why a dial of this address ended with err (0: CONNECTED). */
+enum wr_reason_dial {
+    WR_REASON_REFUSED_BY_US,    /* it was not begun */
+    WR_REASON_BEGUN,
+    WR_REASON_ACCEPTED,         /* the connection came about, but nobody proved anything */
+};
+enum wr_reason wr_reason_of_dial(struct wr_bytes addr, int err, enum wr_reason_dial how);
 
 #endif

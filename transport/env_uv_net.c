@@ -546,7 +546,11 @@ int wr_env_connect(struct wr_env *env, const struct wr_addr *to, const struct wr
     if (fd < 0)
         fd = dial(to, NULL, &pending);
     if (fd < 0) {
-        int err = fd == -EADDRNOTAVAIL ? WR_ELIMIT : wr_env_uv_error(-fd);
+        int err = wr_env_uv_error(-fd);
+        struct wr_ip source;
+        /* All ports towards there are in use, or this machine has no address of that family. */
+        if (fd == -EADDRNOTAVAIL && wr_env_source(env, to, &source) == 0)
+            err = WR_ELIMIT;
         return err == WR_EINVAL || err == WR_EPERM ? WR_EUNREACH : err;
     }
     int err = sock_create(wr_env_uv_of(env), fd, EPOLLOUT, flags, out);

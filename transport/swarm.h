@@ -91,6 +91,7 @@ struct wr_dial_report {
     int err;             /* 0 succeeded */
     wr_time at;          /* when that was known */
     wr_time took;        /* 0: not begun, a rule or a back-off forbade it */
+    bool accepted;       /* the connection came about, and ended before the peer proved who it is */
 };
 size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *peer,
                             struct wr_dial_report *out, size_t max);

@@ -54,6 +54,7 @@ struct wr_swarm_dial {
     int route_err;
     bool may_relay;                  /* somebody asked for whom a circuit is dialled */
     bool relayed;                    /* a circuit came of it: no more of them */
+    uint32_t accepted;               /* bit per address: TCP connected, or something answered the QUIC dial */
     uint32_t retried;                /* bit per address: dialled again from a port of its own */
     uint8_t security_tried[WR_DIAL_ADDRS_MAX];    /* security protocols that the address did not speak */
     size_t refused;                  /* addresses left out: back-off or filter */
@@ -108,6 +109,7 @@ static void remember(struct wr_swarm_dial *d, int err)
         if (a->state == WR_DIAL_FAILED) {
             entry.err = a->err;
             entry.took = d->took[i];
+            entry.accepted = d->accepted & 1u << i;
         } else if (err != 0 && a->state == WR_DIAL_RUNNING) {
             entry.err = err;    /* broken off */
         }
@@ -918,6 +920,8 @@ void wr_swarm_dial_conn_failed(struct wr_conn *c, int err)
             d->retried |= 1u << i;
             start_one(d, (int)i, false);
         } else {
+            if (c->udp ? c->bytes_in > 0 : c->local.ip.family != 0)
+                d->accepted |= 1u << i;
             own_failed(d, i, err);
         }
         return;

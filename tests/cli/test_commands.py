@@ -700,7 +700,7 @@ class Explain(Case):
             mute.listen()
             target = "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (mute.getsockname()[1], STRANGER)
             row = b("why", target, "--json").row()  # once: the handshake has 15 s
-            self.assertEqual((row["path"], row["code"]), ("none", "no-answer"))
+            self.assertEqual((row["path"], row["code"]), ("none", "silent"))
 
     def test_every_reason_is_described(self):
         with open(os.path.join(ROOT, "node/reason.h"), encoding="utf-8") as file:

@@ -121,26 +121,38 @@ static void test_reasons_of_dials(void **state)
     static const struct {
         const char *addr;
         int err;
-        bool begun;
+        enum wr_reason_dial how;
         enum wr_reason reason;
     } dials[] = {
-        {"/ip4/192.168.1.2/tcp/1", WR_EUNREACH, false, WR_REASON_PRIVATE_ADDRESS},
-        {"/ip4/192.168.1.2/tcp/1", WR_EUNREACH, true, WR_REASON_NO_ROUTE},
-        {"/ip6/2600::1/tcp/1", WR_EUNREACH, false, WR_REASON_NO_ROUTE},
-        {"/dns4/a.example/tcp/1", WR_ENOTFOUND, false, WR_REASON_NO_ADDRESS},
-        {"/ip4/8.8.8.8/tcp/1", WR_ETIMEOUT, true, WR_REASON_NO_ANSWER},
-        {"/ip4/8.8.8.8/tcp/1", WR_EREFUSED, true, WR_REASON_NOT_LISTENING},
-        {"/ip4/8.8.8.8/tcp/1", WR_EPEERID, true, WR_REASON_WRONG_PEER},
-        {"/ip4/8.8.8.8/tcp/1", WR_ECLOSED, true, WR_REASON_BROKEN_OFF},
-        {"/ip4/8.8.8.8/tcp/1", WR_EGATED, false, WR_REASON_BLOCKED},
-        {"/ip4/8.8.8.8/tcp/1", WR_EBACKOFF, false, WR_REASON_FAILED_RECENTLY},
-        {"/ip4/8.8.8.8/tcp/1", WR_ENOFD, false, WR_REASON_OUT_OF_ROOM},
-        {"/ip4/8.8.8.8/tcp/1", 0, true, WR_REASON_CONNECTED},
+        {"/ip4/192.168.1.2/tcp/1", WR_EUNREACH, WR_REASON_REFUSED_BY_US, WR_REASON_PRIVATE_ADDRESS},
+        {"/ip4/192.168.1.2/tcp/1", WR_EUNREACH, WR_REASON_BEGUN, WR_REASON_NO_ROUTE},
+        {"/ip6/2600::1/tcp/1", WR_EUNREACH, WR_REASON_REFUSED_BY_US, WR_REASON_NO_ROUTE},
+        {"/dns4/a.example/tcp/1", WR_ENOTFOUND, WR_REASON_REFUSED_BY_US, WR_REASON_NO_ADDRESS},
+        {"/ip4/8.8.8.8/tcp/1", WR_ETIMEOUT, WR_REASON_BEGUN, WR_REASON_NO_ANSWER},
+        {"/ip4/8.8.8.8/tcp/1", WR_EREFUSED, WR_REASON_BEGUN, WR_REASON_NOT_LISTENING},
+        {"/ip4/8.8.8.8/tcp/1", WR_EPEERID, WR_REASON_BEGUN, WR_REASON_WRONG_PEER},
+        {"/ip4/8.8.8.8/tcp/1", WR_ECLOSED, WR_REASON_BEGUN, WR_REASON_BROKEN_OFF},
+        {"/ip4/8.8.8.8/tcp/1", WR_EGATED, WR_REASON_REFUSED_BY_US, WR_REASON_BLOCKED},
+        {"/ip4/8.8.8.8/tcp/1", WR_EBACKOFF, WR_REASON_REFUSED_BY_US, WR_REASON_FAILED_RECENTLY},
+        {"/ip4/8.8.8.8/tcp/1", WR_ENOFD, WR_REASON_REFUSED_BY_US, WR_REASON_OUT_OF_ROOM},
+        {"/ip4/8.8.8.8/tcp/1", 0, WR_REASON_BEGUN, WR_REASON_CONNECTED},
+#define RELAY "/ip4/8.8.8.8/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit"
+        {RELAY, 0, WR_REASON_BEGUN, WR_REASON_CONNECTED},
+        {RELAY, WR_EFULL, WR_REASON_BEGUN, WR_REASON_RELAY_FULL},
+        {RELAY, WR_EPERM, WR_REASON_BEGUN, WR_REASON_RELAY_REFUSED},
+        {RELAY, WR_EUNREACH, WR_REASON_BEGUN, WR_REASON_RELAY_FAILED},
+        {RELAY, WR_ENOTFOUND, WR_REASON_BEGUN, WR_REASON_NO_RESERVATION},
+        {RELAY, WR_EUNSUPPORTED, WR_REASON_BEGUN, WR_REASON_NOT_A_RELAY},
+        {RELAY, WR_EREFUSED, WR_REASON_BEGUN, WR_REASON_RELAY_UNREACHABLE},
+        {RELAY, WR_ETIMEOUT, WR_REASON_BEGUN, WR_REASON_RELAY_UNREACHABLE},
+        {RELAY, WR_EPEERID, WR_REASON_BEGUN, WR_REASON_WRONG_PEER},
+        {RELAY, WR_EBACKOFF, WR_REASON_REFUSED_BY_US, WR_REASON_FAILED_RECENTLY},
+        {"/ip4/8.8.8.8/tcp/1", WR_ETIMEOUT, WR_REASON_ACCEPTED, WR_REASON_SILENT},
     };
     for (size_t i = 0; i < sizeof(dials) / sizeof(dials[0]); i++) {
         struct wr_maddr addr;
         assert_int_equal(wr_maddr_parse(dials[i].addr, &addr), 0);
-        enum wr_reason got = wr_reason_of_dial(wr_maddr_bytes(&addr), dials[i].err, dials[i].begun);
+        enum wr_reason got = wr_reason_of_dial(wr_maddr_bytes(&addr), dials[i].err, dials[i].how);
         assert_string_equal(wr_reason_code(got), wr_reason_code(dials[i].reason));
     }
 }
