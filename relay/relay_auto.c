@@ -1,0 +1,464 @@
+#include "relay/relay_auto.h"
+
+#include "relay/relay_auto_impl.h"
+
+#include <string.h>
+
+#define TAG         "relay"
+#define WORTH       100           /* of the connection to a relay of ours; it is protected anyway */
+#define NET_BITS_4  16            /* one provider's; nat sheet 6 */
+#define NET_BITS_6  32
+#define RTT_UNKNOWN WR_SEC        /* ranks behind all that were measured */
+
+static void look(struct wr_relay_auto *ra);
+
+static void look_task(struct wr_task *task)
+{
+    look(wr_list_entry(task, struct wr_relay_auto, task));
+}
+
+static void look_soon(struct wr_relay_auto *ra)
+{
+    wr_env_defer(ra->env, &ra->task, look_task);
+}
+
+static void on_timer(struct wr_timer *timer)
+{
+    look(wr_list_entry(timer, struct wr_relay_auto, timer));
+}
+
+/* ---- wanted? -------------------------------------------------------------------------------------------------- */
+
+static bool listens_in_public(const struct wr_relay_auto *ra)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(ra->swarm);
+    for (size_t i = 0; i < book->count; i++) {
+        struct wr_addr at;
+        if (book->of[i].source == WR_ADDR_LISTEN && wr_maddr_addr(wr_maddr_bytes(&book->of[i].addr), &at) &&
+            wr_policy_is_public(wr_swarm_policy(ra->swarm), &at.ip))
+            return true;
+    }
+    return false;
+}
+
+static bool wanted(const struct wr_relay_auto *ra)
+{
+    if (wr_swarm_reachability(ra->swarm, 4) == WR_REACH_PRIVATE)
+        return true;    /* IPv6 alone is not enough: many have none */
+    if (wr_swarm_reachability(ra->swarm, 0) != WR_REACH_UNKNOWN)
+        return wr_swarm_reachability(ra->swarm, 0) == WR_REACH_PRIVATE;
+    return wr_env_now(ra->env) - ra->unknown_since >= WR_RELAY_AUTO_PATIENCE && !listens_in_public(ra);
+}
+
+/* ---- whom to leave alone ---------------------------------------------------------------------------------------- */
+
+static struct avoid *avoid_of(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    return wr_map_get(&ra->avoid, wr_peerid_bytes(relay));
+}
+
+static bool avoided(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    const struct avoid *a = avoid_of(ra, relay);
+    return a && a->until > wr_env_now(ra->env);
+}
+
+static void forget(struct wr_relay_auto *ra, struct avoid *a)
+{
+    wr_map_del(&ra->avoid, wr_peerid_bytes(&a->relay));
+    wr_list_remove(&a->node);
+    wr_free(a);
+}
+
+static void avoid(struct wr_relay_auto *ra, const struct wr_peerid *relay, wr_time time, bool lost)
+{
+    struct avoid *a = avoid_of(ra, relay);
+    if (!a) {
+        if (ra->avoid.count == WR_RELAY_AUTO_AVOID_MAX)
+            forget(ra, wr_list_entry(ra->avoid_order.next, struct avoid, node));
+        a = wr_alloc(sizeof(*a));
+        if (a)
+            a->relay = *relay;
+        if (!a || wr_map_put(&ra->avoid, wr_peerid_bytes(&a->relay), a) != 0) {
+            wr_free(a);
+            return;    /* out of memory: it is asked once too often */
+        }
+        wr_list_init(&a->node);
+    }
+    wr_list_remove(&a->node);
+    wr_list_append(&ra->avoid_order, &a->node);
+    for (unsigned i = 0; lost && i < a->losses && time < WR_RELAY_AUTO_REFUSED; i++)
+        time *= 2;
+    a->losses += lost;
+    a->until = wr_env_now(ra->env) + (time < WR_RELAY_AUTO_REFUSED ? time : WR_RELAY_AUTO_REFUSED);
+}
+
+/* ---- choosing --------------------------------------------------------------------------------------------------- */
+
+bool wr_relay_auto_owned(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    for (size_t i = 0; i < WR_RELAY_AUTO_OWNED_MAX; i++)
+        if (ra->owned[i] && wr_peerid_equal(&ra->owned[i]->relay, relay))
+            return true;
+    return false;
+}
+
+wr_time wr_relay_auto_rtt(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    const struct probe *p = wr_relay_auto_probe(ra, relay);
+    const struct wr_conn *c = wr_swarm_conn(ra->swarm, relay);
+    if (p && p->rtt)
+        return p->rtt;
+    return c && !c->circuit ? wr_conn_rtt(c) : 0;
+}
+
+static wr_time distance(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    wr_time rtt = wr_relay_auto_rtt(ra, relay);
+    return rtt ? rtt : RTT_UNKNOWN;
+}
+
+/* Is one of ours, held or asked, on this network? Apart from `except`. */
+static bool net_taken(const struct wr_relay_auto *ra, const struct wr_ip *ip, const struct wr_peerid *except)
+{
+    const struct wr_list *holds = wr_relay_client_holds(ra->client);
+    for (const struct wr_list *it = holds->next; it != holds; it = it->next) {
+        const struct wr_relay_hold *h =
+            (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
+        const struct wr_conn *c = wr_swarm_conn(ra->swarm, &h->relay);
+        if (c && !(except && wr_peerid_equal(except, &h->relay)) &&
+            wr_ip_same_prefix(&c->remote.ip, ip, ip->family == 4 ? NET_BITS_4 : NET_BITS_6))
+            return true;
+    }
+    return false;
+}
+
+struct choice {
+    const struct wr_relay_auto *ra;
+    const struct wr_peerid *except;
+    struct wr_peerid best;
+    wr_time distance;
+};
+
+static void weigh(struct wr_conn *c, void *arg)
+{
+    struct choice *choice = arg;
+    const struct wr_relay_auto *ra = choice->ra;
+    if (c->circuit || c->closing || wr_relay_client_held(ra->client, &c->peer) || avoided(ra, &c->peer) ||
+        wr_peerstore_speaks(wr_swarm_peerstore(ra->swarm), &c->peer, WR_RELAY_HOP_NAME) != 1 ||
+        net_taken(ra, &c->remote.ip, choice->except))
+        return;
+    wr_time d = distance(ra, &c->peer);
+    if (choice->best.len && d >= choice->distance)
+        return;
+    choice->best = c->peer;
+    choice->distance = d;
+}
+
+/* The nearest connected relay that may be asked; len 0: none. */
+static struct choice choose(struct wr_relay_auto *ra, const struct wr_peerid *except)
+{
+    struct choice choice = {.ra = ra, .except = except};
+    wr_swarm_each(ra->swarm, weigh, &choice);
+    return choice;
+}
+
+/* Of our own choice: how many there are, asked ones included; the farthest that is held. */
+static size_t chosen(const struct wr_relay_auto *ra, const struct wr_relay_hold **farthest, bool *asking)
+{
+    const struct wr_list *holds = wr_relay_client_holds(ra->client);
+    size_t n = 0;
+    *farthest = NULL;
+    *asking = false;
+    for (const struct wr_list *it = holds->next; it != holds; it = it->next) {
+        const struct wr_relay_hold *h =
+            (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
+        if (wr_relay_auto_owned(ra, &h->relay))
+            continue;
+        n++;
+        *asking |= h->state == WR_RELAY_ASKING;
+        if (h->state == WR_RELAY_HELD &&
+            (!*farthest || distance(ra, &h->relay) > distance(ra, &(*farthest)->relay)))
+            *farthest = h;
+    }
+    return n;
+}
+
+/* ---- looking farther ------------------------------------------------------------------------------------------ */
+
+static void on_knock(void *arg, int err, struct wr_conn *conn)
+{
+    struct wr_relay_auto *ra = arg;
+    (void)conn;
+    ra->knock = NULL;
+    if (err != 0)
+        avoid(ra, &ra->knocked, WR_RELAY_AUTO_SILENT, false);
+    look_soon(ra);
+}
+
+/* Somebody known to relay with whom we are not connected, met last. */
+static bool knock(struct wr_relay_auto *ra)
+{
+    struct wr_peerstore *ps = wr_swarm_peerstore(ra->swarm);
+    for (struct wr_list *it = ps->recent.prev; it != &ps->recent; it = it->prev) {
+        const struct wr_peer *peer = wr_list_entry(it, struct wr_peer, node);
+        if (peer->connections || !peer->addr_count || avoided(ra, &peer->id) ||
+            wr_peerstore_speaks(ps, &peer->id, WR_RELAY_HOP_NAME) != 1)
+            continue;
+        ra->knocked = peer->id;
+        if (wr_swarm_connect(ra->swarm, &ra->knocked, NULL, 0, WR_ORIGIN_STRANGER, WR_CONNECT_DIRECT, on_knock, ra,
+                             &ra->knock) == 0)
+            return true;
+        avoid(ra, &ra->knocked, WR_RELAY_AUTO_SILENT, false);
+        return false;
+    }
+    return false;
+}
+
+static void search(struct wr_relay_auto *ra)
+{
+    wr_time now = wr_env_now(ra->env);
+    if (ra->knock || knock(ra) || !ra->options.discover ||
+        (ra->searched_at && now - ra->searched_at < WR_RELAY_AUTO_DISCOVER))
+        return;
+    ra->searched_at = now;
+    ra->options.discover(ra->options.arg);
+}
+
+static void on_owned(void *arg, int err, struct wr_conn *conn)
+{
+    struct owned *o = arg;
+    (void)conn;
+    o->connect = NULL;
+    if (err != 0)
+        avoid(o->of, &o->relay, WR_RELAY_AUTO_LOST, true);
+    look_soon(o->of);
+}
+
+/* The owner's: a place at each, always. True: all are held. */
+static bool hold_owned(struct wr_relay_auto *ra)
+{
+    bool all = true;
+    for (size_t i = 0; i < WR_RELAY_AUTO_OWNED_MAX; i++) {
+        struct owned *o = ra->owned[i];
+        if (!o || wr_relay_client_held(ra->client, &o->relay))
+            continue;
+        all = false;
+        if (o->connect || avoided(ra, &o->relay) || wr_relay_client_hold(ra->client, &o->relay) != WR_ECLOSED)
+            continue;
+        if (wr_swarm_connect(ra->swarm, &o->relay, &o->addr, 1, WR_ORIGIN_OWNER,
+                             WR_CONNECT_DIRECT | WR_CONNECT_ROUTE, on_owned, o, &o->connect) != 0)
+            avoid(ra, &o->relay, WR_RELAY_AUTO_LOST, true);
+    }
+    return all;
+}
+
+/* ---- the look around ---------------------------------------------------------------------------------------------- */
+
+static void let_go(struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    struct wr_peerid id = *relay;
+    wr_relay_auto_probe_stop(ra, &id);
+    wr_swarm_untag(ra->swarm, &id, TAG);
+    wr_relay_client_drop(ra->client, &id);
+}
+
+static void let_all_go(struct wr_relay_auto *ra)
+{
+    struct wr_list *it, *next;
+    const struct wr_list *holds = wr_relay_client_holds(ra->client);
+    for (it = holds->next; it != holds; it = next) {
+        const struct wr_relay_hold *h = wr_list_entry(it, struct wr_relay_hold, node);
+        next = it->next;
+        if (!wr_relay_auto_owned(ra, &h->relay))
+            let_go(ra, &h->relay);
+    }
+}
+
+/* Now and then: one that is more than twice as near takes the farthest one's place. */
+static void review(struct wr_relay_auto *ra, const struct wr_relay_hold *farthest)
+{
+    wr_time now = wr_env_now(ra->env);
+    if (!farthest || now - ra->reviewed_at < WR_RELAY_AUTO_REVIEW)
+        return;
+    ra->reviewed_at = now;
+    struct choice nearer = choose(ra, &farthest->relay);
+    if (nearer.best.len && 2 * nearer.distance < distance(ra, &farthest->relay))
+        (void)wr_relay_client_hold(ra->client, &nearer.best);
+}
+
+static void look(struct wr_relay_auto *ra)
+{
+    wr_time now = wr_env_now(ra->env), next = now + WR_RELAY_AUTO_TICK;
+    const struct wr_relay_hold *farthest;
+    bool asking, owned = hold_owned(ra);
+    if (!wanted(ra)) {
+        let_all_go(ra);
+        bool waiting = wr_swarm_reachability(ra->swarm, 0) == WR_REACH_UNKNOWN;
+        if (!owned || waiting)
+            wr_timer_start(ra->env, &ra->timer, next, on_timer);
+        return;
+    }
+    size_t n = chosen(ra, &farthest, &asking);
+    while (n < WR_RELAY_AUTO_WANT) {
+        struct choice c = choose(ra, NULL);
+        if (!c.best.len || wr_relay_client_hold(ra->client, &c.best) != 0)
+            break;
+        n++;
+        asking = true;
+    }
+    if (n < WR_RELAY_AUTO_WANT)
+        search(ra);
+    else if (n > WR_RELAY_AUTO_WANT && !asking)
+        let_go(ra, &farthest->relay);
+    else if (!asking)
+        review(ra, farthest);
+    if (n >= WR_RELAY_AUTO_WANT && owned)
+        next = now + WR_MIN;
+    wr_timer_start(ra->env, &ra->timer, next, on_timer);
+}
+
+static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned status)
+{
+    struct wr_relay_auto *ra = arg;
+    if (err == 0) {
+        wr_swarm_tag(ra->swarm, relay, TAG, WORTH, true);
+        wr_relay_auto_probe_start(ra, relay);
+    } else {
+        bool held = wr_relay_auto_probe(ra, relay) != NULL;
+        wr_relay_auto_probe_stop(ra, relay);
+        if (status || err == WR_EUNSUPPORTED || err == WR_EPROTO || err == WR_EPEERID || err == WR_EAUTH)
+            avoid(ra, relay, WR_RELAY_AUTO_REFUSED, false);
+        else
+            avoid(ra, relay, held ? WR_RELAY_AUTO_LOST : WR_RELAY_AUTO_SILENT, held);
+        wr_swarm_untag(ra->swarm, relay, TAG);
+    }
+    if (ra->options.on_hold)
+        ra->options.on_hold(ra->options.arg, relay, err, status);
+    look_soon(ra);
+}
+
+/* ---- the owner's ----------------------------------------------------------------------------------------------------- */
+
+int wr_relay_auto_use(struct wr_relay_auto *ra, struct wr_bytes addr)
+{
+    struct wr_peerid relay;
+    struct wr_maddr copy = {.len = 0};
+    if (wr_maddr_is_circuit(addr) || !wr_maddr_peer(addr, &relay) || wr_maddr_append(&copy, addr) != 0)
+        return WR_EINVAL;
+    if (wr_peerid_equal(&relay, wr_swarm_self(ra->swarm)))
+        return WR_ESELF;
+    if (wr_relay_auto_owned(ra, &relay))
+        return WR_EEXIST;
+    size_t i = 0;
+    while (i < WR_RELAY_AUTO_OWNED_MAX && ra->owned[i])
+        i++;
+    struct owned *o = i < WR_RELAY_AUTO_OWNED_MAX ? wr_alloc(sizeof(*o)) : NULL;
+    if (!o)
+        return WR_ELIMIT;
+    *o = (struct owned){.relay = relay, .addr = copy, .of = ra};
+    ra->owned[i] = o;
+    struct avoid *a = avoid_of(ra, &relay);
+    if (a)
+        forget(ra, a);
+    look_soon(ra);
+    return 0;
+}
+
+int wr_relay_auto_unuse(struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    for (size_t i = 0; i < WR_RELAY_AUTO_OWNED_MAX; i++) {
+        struct owned *o = ra->owned[i];
+        if (!o || !wr_peerid_equal(&o->relay, relay))
+            continue;
+        wr_connect_cancel(o->connect);
+        let_go(ra, &o->relay);
+        wr_free(o);
+        ra->owned[i] = NULL;
+        look_soon(ra);
+        return 0;
+    }
+    return WR_ENOTFOUND;
+}
+
+size_t wr_relay_auto_owned_list(const struct wr_relay_auto *ra, struct wr_maddr *out, size_t max)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < WR_RELAY_AUTO_OWNED_MAX && n < max; i++)
+        if (ra->owned[i])
+            out[n++] = ra->owned[i]->addr;
+    return n;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------------- */
+
+static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    struct wr_relay_auto *ra = wr_list_entry(watch, struct wr_relay_auto, watch);
+    if (event->type == WR_SWARM_REACHABILITY && wr_swarm_reachability(ra->swarm, 0) == WR_REACH_UNKNOWN)
+        ra->unknown_since = wr_env_now(ra->env);
+    if (event->type == WR_SWARM_REACHABILITY || event->type == WR_SWARM_IDENTIFIED ||
+        event->type == WR_SWARM_PEER_CHANGED)
+        look_soon(ra);
+}
+
+enum wr_relay_auto_phase wr_relay_auto_phase(const struct wr_relay_auto *ra)
+{
+    const struct wr_relay_hold *farthest;
+    bool asking;
+    if (!wanted(ra))
+        return wr_swarm_reachability(ra->swarm, 0) == WR_REACH_UNKNOWN ? WR_RELAY_AUTO_WAITING : WR_RELAY_AUTO_OFF;
+    return chosen(ra, &farthest, &asking) >= WR_RELAY_AUTO_WANT && !asking ? WR_RELAY_AUTO_CONTENT
+                                                                          : WR_RELAY_AUTO_SEARCHING;
+}
+
+struct wr_relay_client *wr_relay_auto_client(struct wr_relay_auto *ra)
+{
+    return ra->client;
+}
+
+struct wr_relay_auto *wr_relay_auto_create(const struct wr_relay_auto_options *options)
+{
+    struct wr_relay_auto *ra = wr_alloc(sizeof(*ra));
+    if (!ra)
+        return NULL;
+    ra->options = *options;
+    ra->swarm = options->swarm;
+    ra->env = wr_swarm_env(ra->swarm);
+    struct wr_relay_client_options client = {.swarm = ra->swarm, .on_hold = on_hold, .arg = ra};
+    ra->client = wr_relay_client_create(&client);
+    if (!ra->client) {
+        wr_free(ra);
+        return NULL;
+    }
+    wr_list_init(&ra->probes);
+    wr_list_init(&ra->avoid_order);
+    wr_map_init(&ra->avoid, WR_RELAY_AUTO_AVOID_MAX, wr_env_hash_seed(ra->env));
+    ra->unknown_since = ra->reviewed_at = wr_env_now(ra->env);
+    ra->watch.on_event = on_event;
+    wr_swarm_watch(ra->swarm, &ra->watch);
+    wr_timer_start(ra->env, &ra->timer, wr_env_now(ra->env) + WR_RELAY_AUTO_TICK, on_timer);
+    return ra;
+}
+
+void wr_relay_auto_destroy(struct wr_relay_auto *ra)
+{
+    if (!ra)
+        return;
+    wr_swarm_unwatch(&ra->watch);
+    wr_timer_stop(ra->env, &ra->timer);
+    wr_task_cancel(&ra->task);
+    wr_connect_cancel(ra->knock);
+    for (size_t i = 0; i < WR_RELAY_AUTO_OWNED_MAX; i++) {
+        if (ra->owned[i])
+            wr_connect_cancel(ra->owned[i]->connect);
+        wr_free(ra->owned[i]);
+    }
+    while (!wr_list_empty(&ra->probes))
+        wr_relay_auto_probe_stop(ra, &wr_list_entry(ra->probes.next, struct probe, node)->relay);
+    while (!wr_list_empty(&ra->avoid_order))
+        forget(ra, wr_list_entry(ra->avoid_order.next, struct avoid, node));
+    wr_map_clear(&ra->avoid);
+    wr_relay_client_destroy(ra->client);
+    wr_free(ra);
+}

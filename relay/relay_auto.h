@@ -1,0 +1,65 @@
+/* relay_auto.h - which relays hold a place for us: found, chosen, watched and replaced. Service.
+ *
+ *   wanted      strangers do not reach us (over IPv4), or nobody has said so for WR_RELAY_AUTO_PATIENCE and none of our
+ *               listening addresses is public
+ *   found       the owner's first; peers that we are connected with and that relay; known ones that we are not
+ *               connected with; whoever the node finds when asked to (discover)
+ *   chosen      two on different networks (/16, IPv6 /32), the nearer ones; every ten minutes a much nearer one replaces
+ *               the farthest
+ *   watched     a ping each 15 s: five seconds without an answer, and the connection is closed
+ *   replaced    at once. Who refused is left alone for an hour, who was lost a while longer each time
+ *
+ * The owner's relays are held whether wanted or not. It makes the relay client, and owns it. */
+#ifndef WR_RELAY_AUTO_H
+#define WR_RELAY_AUTO_H
+
+#include "relay/relay_client.h"
+
+#define WR_RELAY_AUTO_WANT      2                  /* go */
+#define WR_RELAY_AUTO_OWNED_MAX 4                  /* the owner's; ours: with ours and one in exchange within HOLDS_MAX */
+#define WR_RELAY_AUTO_PATIENCE  (15 * WR_SEC)      /* before UNKNOWN counts as PRIVATE; nat sheet 6 */
+#define WR_RELAY_AUTO_TICK      (1 * WR_SEC)       /* between looks while some are missing; ours */
+#define WR_RELAY_AUTO_DISCOVER  (30 * WR_SEC)      /* between searches; go */
+#define WR_RELAY_AUTO_REVIEW    (10 * WR_MIN)      /* between looks for nearer ones; nat sheet 6 */
+#define WR_RELAY_AUTO_REFUSED   (1 * WR_HOUR)      /* not asked again; go, nat sheet 4 */
+#define WR_RELAY_AUTO_SILENT    (5 * WR_MIN)       /* after no answer, or a connect that failed; ours */
+#define WR_RELAY_AUTO_LOST      (10 * WR_SEC)      /* after a loss, doubled each time up to REFUSED; ours */
+#define WR_RELAY_AUTO_AVOID_MAX 256                /* relays remembered so; ours, the oldest goes */
+#define WR_RELAY_AUTO_PING      (15 * WR_SEC)
+#define WR_RELAY_AUTO_PONG      (5 * WR_SEC)       /* for the answer */
+
+enum wr_relay_auto_phase {
+    WR_RELAY_AUTO_OFF,          /* not wanted */
+    WR_RELAY_AUTO_WAITING,      /* not known yet whether */
+    WR_RELAY_AUTO_SEARCHING,    /* fewer than wanted are held */
+    WR_RELAY_AUTO_CONTENT,
+};
+
+struct wr_relay_auto_options {
+    struct wr_swarm *swarm;
+    /* Look for peers: who is found is connected with and identified, and so seen here. NULL: none. */
+    void (*discover)(void *arg);
+    /* As of the client: a place was made, refused or lost. NULL: nobody wants to know. */
+    void (*on_hold)(void *arg, const struct wr_peerid *relay, int err, unsigned status);
+    void *arg;
+};
+
+struct wr_relay_auto;
+
+/* NULL: out of memory. */
+struct wr_relay_auto *wr_relay_auto_create(const struct wr_relay_auto_options *options);
+void wr_relay_auto_destroy(struct wr_relay_auto *ra);    /* before the swarm; NULL is allowed */
+struct wr_relay_client *wr_relay_auto_client(struct wr_relay_auto *ra);
+
+/* A relay of the owner's: .../p2p/RELAY. 0, WR_EINVAL (no relay named), WR_ESELF, WR_EEXIST, WR_ELIMIT. */
+int wr_relay_auto_use(struct wr_relay_auto *ra, struct wr_bytes addr);
+/* 0, WR_ENOTFOUND. */
+int wr_relay_auto_unuse(struct wr_relay_auto *ra, const struct wr_peerid *relay);
+bool wr_relay_auto_owned(const struct wr_relay_auto *ra, const struct wr_peerid *relay);
+size_t wr_relay_auto_owned_list(const struct wr_relay_auto *ra, struct wr_maddr *out, size_t max);
+
+enum wr_relay_auto_phase wr_relay_auto_phase(const struct wr_relay_auto *ra);
+/* Of a relay that is held: the newest ping's round trip, else the connection's; 0: not known. */
+wr_time wr_relay_auto_rtt(const struct wr_relay_auto *ra, const struct wr_peerid *relay);
+
+#endif

@@ -1,0 +1,341 @@
+/* Which relays hold a place for a node at home: found, chosen, lost and replaced. */
+#include "identify/identify.h"
+#include "identify/ping.h"
+#include "relay/relay_auto.h"
+#include "relay/relay_server.h"
+#include "tests/sim/simnat.h"
+#include "tests/sim/simnode.h"
+
+#define RELAYS 5
+
+struct far {
+    struct node n;
+    struct wr_identify *identify;
+    struct wr_pong *pong;
+    struct wr_relay_server *server;
+    bool down;
+};
+
+struct world {
+    struct sim *sim;
+    struct simnat *nat;
+    struct node home;
+    struct wr_identify *identify;
+    struct wr_relay_auto *choice;
+    struct far relays[RELAYS];
+    unsigned searched, made, lost;
+    wr_time made_at, lost_at;
+};
+
+static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned status)
+{
+    struct world *w = arg;
+    (void)relay;
+    (void)status;
+    w->made += err == 0;
+    w->lost += err != 0;
+    *(err ? &w->lost_at : &w->made_at) = sim_now(w->sim);
+}
+
+static void discover(void *arg)
+{
+    struct world *w = arg;
+    w->searched++;
+}
+
+static void far_up(struct far *f, struct sim *sim, unsigned seed, struct wr_ip ip)
+{
+    f->n.host = sim_host_add(sim, &(struct sim_host_options){.name = "relay", .ip4 = ip});
+    node_start(&f->n, sim, seed);
+    f->identify = wr_identify_create(&(struct wr_identify_options){.swarm = f->n.swarm});
+    f->pong = wr_pong_create(f->n.swarm);
+    struct wr_relay_server_options o;
+    wr_relay_server_defaults(&o, f->n.swarm);
+    o.mode = WR_RELAY_ON;
+    f->server = wr_relay_server_create(&o);
+    assert_true(f->identify && f->pong && f->server);
+}
+
+static void far_down(struct far *f)
+{
+    if (f->down)
+        return;
+    f->down = true;
+    wr_relay_server_destroy(f->server);
+    wr_pong_destroy(f->pong);
+    wr_identify_destroy(f->identify);
+    node_stop(&f->n);
+}
+
+/* Relays 0 and 1 are of one network; none is connected yet. */
+static void world_up(struct world *w, const struct sim_options *options)
+{
+    memset(w, 0, sizeof(*w));
+    w->sim = sim_create(options);
+    w->nat = simnat_add(w->sim, &(struct simnat_options){.filtering = SIMNAT_APDF});
+    w->home.host = sim_host_add(w->sim, &(struct sim_host_options){.name = "home",
+                                                                   .gateway = simnat_gateway(w->nat),
+                                                                   .ip4 = {.family = 4, .bytes = {192, 168, 1, 2}}});
+    node_start(&w->home, w->sim, 1);
+    w->identify = wr_identify_create(&(struct wr_identify_options){.swarm = w->home.swarm});
+    struct wr_relay_auto_options o = {.swarm = w->home.swarm, .discover = discover, .on_hold = on_hold, .arg = w};
+    w->choice = wr_relay_auto_create(&o);
+    assert_true(w->identify && w->choice);
+    for (unsigned i = 0; i < RELAYS; i++) {
+        struct wr_ip ip = {.family = 4, .bytes = {60, (uint8_t)(i < 2 ? 1 : i + 1), (uint8_t)(i + 1), 1}};
+        far_up(&w->relays[i], w->sim, 10 + i, ip);
+    }
+}
+
+static void world_down(struct world *w)
+{
+    wr_relay_auto_destroy(w->choice);
+    wr_identify_destroy(w->identify);
+    node_stop(&w->home);
+    for (unsigned i = 0; i < RELAYS; i++)
+        far_down(&w->relays[i]);
+    sim_destroy(w->sim);
+    simnat_free(w->nat);
+}
+
+static void meet(struct world *w, unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++)
+        assert_int_equal(node_connect(w->sim, &w->home, &w->relays[i].n), 0);
+    sim_run(w->sim, WR_SEC);
+}
+
+static bool held(const struct world *w, unsigned i)
+{
+    const struct wr_relay_hold *h =
+        wr_relay_client_held(wr_relay_auto_client(w->choice), wr_swarm_self(w->relays[i].n.swarm));
+    return h && h->state == WR_RELAY_HELD;
+}
+
+static unsigned held_count(const struct world *w)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < RELAYS; i++)
+        n += !w->relays[i].down && held(w, i);
+    return n;
+}
+
+static size_t announced(const struct world *w)
+{
+    struct wr_maddr out[WR_ADDRBOOK_MAX];
+    size_t n = 0, count = wr_addrbook_announce(wr_swarm_addrbook(w->home.swarm), NULL, out, WR_ADDRBOOK_MAX);
+    for (size_t i = 0; i < count; i++)
+        n += wr_maddr_is_circuit(wr_maddr_bytes(&out[i]));
+    return n;
+}
+
+static void test_two_on_different_networks(void **state)
+{
+    struct world w;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        world_up(&w, &(struct sim_options){.seed = seed});
+        meet(&w, 0, RELAYS);
+        assert_int_equal(held_count(&w), 0);
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        sim_run(w.sim, 2 * WR_SEC);
+        assert_int_equal(held_count(&w), 2);
+        assert_false(held(&w, 0) && held(&w, 1));
+        assert_int_equal(announced(&w), 2);
+        assert_int_equal(wr_relay_auto_phase(w.choice), WR_RELAY_AUTO_CONTENT);
+        assert_int_equal(w.searched, 0);
+        world_down(&w);
+    }
+}
+
+/* After a while no relay on another network is twice as near as one of ours. */
+static void test_near_ones_are_preferred(void **state)
+{
+    struct world w;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        world_up(&w, &(struct sim_options){.seed = seed, .rtt_sigma = 1.2});
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        meet(&w, 0, RELAYS);
+        sim_run(w.sim, 35 * WR_MIN);
+        assert_int_equal(held_count(&w), 2);
+        assert_int_equal(announced(&w), 2);
+        wr_time farthest = 0, nearest = INT64_MAX;
+        for (unsigned i = 0; i < RELAYS; i++) {
+            bool twin = i < 2 && (held(&w, 0) || held(&w, 1));
+            wr_time rtt = wr_relay_auto_rtt(w.choice, wr_swarm_self(w.relays[i].n.swarm));
+            assert_true(rtt > 0);
+            if (held(&w, i) && rtt > farthest)
+                farthest = rtt;
+            if (!held(&w, i) && !twin && rtt < nearest)
+                nearest = rtt;
+        }
+        assert_true(farthest <= 2 * nearest + 10 * WR_MSEC);
+        world_down(&w);
+    }
+}
+
+/* One ends in order, then one is switched off without a word. */
+static void test_replaced_within_seconds(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 3});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 1, RELAYS);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    unsigned first = held(&w, 1) ? 1 : held(&w, 2) ? 2 : 3;
+    wr_time at = sim_now(w.sim);
+    far_down(&w.relays[first]);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    assert_true(w.lost == 1 && w.made == 3);
+    assert_true(w.made_at - at <= 5 * WR_SEC);
+    assert_int_equal(announced(&w), 2);
+    unsigned second = 1;
+    while (second == first || !held(&w, second))
+        second++;
+    at = sim_now(w.sim);
+    sim_kill(w.relays[second].n.host);
+    far_down(&w.relays[second]);
+    sim_run(w.sim, WR_RELAY_AUTO_PING + WR_RELAY_AUTO_PONG + WR_SEC);
+    assert_int_equal(w.lost, 2);
+    assert_true(w.lost_at - at <= WR_RELAY_AUTO_PING + WR_RELAY_AUTO_PONG + WR_SEC);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_true(w.made == 4 && w.made_at - w.lost_at <= 5 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    world_down(&w);
+}
+
+/* Both are lost at once, and no other relay is connected: those that are known are called. */
+static void test_both_lost(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 4});
+    meet(&w, 1, RELAYS);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    sim_run(w.sim, 2 * WR_SEC);
+    for (unsigned i = 1; i < RELAYS; i++)
+        if (!held(&w, i))
+            wr_swarm_disconnect(w.home.swarm, wr_swarm_self(w.relays[i].n.swarm), WR_CONN_OK);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_int_equal(wr_swarm_conn_count(w.home.swarm), 2);
+    for (unsigned i = 1; i < RELAYS; i++)
+        if (held(&w, i))
+            far_down(&w.relays[i]);
+    wr_time at = sim_now(w.sim);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    assert_true(w.made_at - at <= 5 * WR_SEC);
+    world_down(&w);
+}
+
+/* Who refuses is asked again after an hour, not before. */
+static void test_refusals_are_respected(void **state)
+{
+    struct world w;
+    struct wr_relay_server_stats stats;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 5});
+    w.relays[2].n.limits.of[WR_LIMIT_RELAY_RESERVATIONS].max = 0;
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 2, 3);
+    sim_run(w.sim, 59 * WR_MIN);
+    wr_relay_server_stats(w.relays[2].server, &stats);
+    assert_int_equal(stats.refused_full, 1);
+    assert_int_equal(wr_relay_auto_phase(w.choice), WR_RELAY_AUTO_SEARCHING);
+    assert_in_range(w.searched, 59 * 2 - 5, 59 * 2 + 1);
+    sim_run(w.sim, 2 * WR_MIN);
+    wr_relay_server_stats(w.relays[2].server, &stats);
+    assert_int_equal(stats.refused_full, 2);
+    world_down(&w);
+}
+
+static void test_only_when_wanted(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 6});
+    meet(&w, 0, 3);
+    assert_int_equal(wr_relay_auto_phase(w.choice), WR_RELAY_AUTO_WAITING);
+    /* Nobody says whether we are reachable, and no address of ours is public. */
+    sim_run(w.sim, 8 * WR_SEC);
+    assert_int_equal(held_count(&w), 0);
+    sim_run(w.sim, 8 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PUBLIC);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(held_count(&w), 0);
+    assert_int_equal(announced(&w), 0);
+    assert_int_equal(wr_relay_auto_phase(w.choice), WR_RELAY_AUTO_OFF);
+    /* IPv6 alone is not enough. */
+    wr_swarm_set_reachability(w.home.swarm, 6, WR_REACH_PUBLIC);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    world_down(&w);
+}
+
+static void test_the_owners_relay(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 7});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PUBLIC);
+    struct wr_maddr at = w.relays[4].n.addr;
+    assert_int_equal(wr_relay_auto_use(w.choice, wr_maddr_bytes(&at)), WR_EINVAL);
+    assert_int_equal(wr_maddr_append_peer(&at, wr_swarm_self(w.relays[4].n.swarm)), 0);
+    assert_int_equal(wr_relay_auto_use(w.choice, wr_maddr_bytes(&at)), 0);
+    assert_int_equal(wr_relay_auto_use(w.choice, wr_maddr_bytes(&at)), WR_EEXIST);
+    sim_run(w.sim, 3 * WR_SEC);
+    assert_true(held(&w, 4));
+    assert_int_equal(announced(&w), 1);
+    /* Lost, it is called again. */
+    wr_swarm_disconnect(w.relays[4].n.swarm, wr_swarm_self(w.home.swarm), WR_CONN_OK);
+    sim_run(w.sim, WR_SEC);
+    assert_false(held(&w, 4));
+    sim_run(w.sim, 15 * WR_SEC);
+    assert_true(held(&w, 4));
+    assert_int_equal(wr_relay_auto_unuse(w.choice, wr_swarm_self(w.relays[4].n.swarm)), 0);
+    assert_false(held(&w, 4));
+    assert_int_equal(wr_relay_auto_unuse(w.choice, wr_swarm_self(w.relays[4].n.swarm)), WR_ENOTFOUND);
+    assert_int_equal(announced(&w), 0);
+    world_down(&w);
+}
+
+static void test_each_allocation_may_fail(void **state)
+{
+    (void)state;
+    for (uint64_t skip = 0;; skip++) {
+        struct world w;
+        world_up(&w, &(struct sim_options){.seed = 8});
+        meet(&w, 1, 4);
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        sim_alloc_fail(skip, 1);
+        sim_run(w.sim, 20 * WR_SEC);
+        bool all = sim_alloc_count() <= skip;
+        sim_alloc_fail(0, 0);
+        sim_run(w.sim, 6 * WR_MIN);
+        assert_true(held_count(&w) >= 1);
+        world_down(&w);
+        if (all || skip > 400)
+            break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_two_on_different_networks),
+        cmocka_unit_test(test_near_ones_are_preferred),
+        cmocka_unit_test(test_replaced_within_seconds),
+        cmocka_unit_test(test_both_lost),
+        cmocka_unit_test(test_refusals_are_respected),
+        cmocka_unit_test(test_only_when_wanted),
+        cmocka_unit_test(test_the_owners_relay),
+        cmocka_unit_test(test_each_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
