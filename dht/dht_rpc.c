@@ -107,7 +107,7 @@ struct wr_dht_rpc *wr_dht_rpc_ask(struct wr_dht *d, const struct wr_peerid *peer
     rpc->sent_at = wr_env_now(d->env);
     if (!conn)
         learn_addrs(d, peer, addrs);
-    struct wr_stream *s = wr_swarm_open(d->swarm, peer, d->offer, NULL, NULL, err);
+    struct wr_stream *s = wr_swarm_open_with(d->swarm, peer, WR_OPEN_DIRECT, d->offer, NULL, NULL, err);
     if (!s) {
         wr_free(rpc);
         return NULL;

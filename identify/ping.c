@@ -311,7 +311,7 @@ static void try_ping(struct wr_ping *p)
         drop_stream(p, true);
     if (!p->stream) {
         p->agreed = false;
-        p->stream = wr_swarm_open(p->swarm, &p->peer, offer, &ping_ops, p, &err);
+        p->stream = wr_swarm_open_with(p->swarm, &p->peer, WR_OPEN_LIMITED, offer, &ping_ops, p, &err);
     }
     if (!p->stream) {
         reply(p, err);

@@ -53,6 +53,8 @@
       "how TCP connections are encrypted, the favourite first")                                    \
     X(DHT, "dht", DHT, 0, 0, "auto", "MODE", "auto, server, client or off")                        \
     X(RELAY, "relay", RELAY, 0, 1, "auto", "MODE", "lend our relay: auto, on or off")              \
+    X(USE_RELAY, "use-relay", BOOTSTRAP, 1, 1, "", "ADDR",                                        \
+      "hold a place at this relay, whatever others are found")                                     \
     X(PERF, "perf", PERF, 0, 1, "allowed", "WHO",                                                  \
       "answer throughput tests of allowed peers, or all")                                          \
     X(MDNS, "mdns", SWITCH, 0, 0, "yes", "", "find peers on the local network")                    \

@@ -331,6 +331,8 @@ int wr_methods_create(const struct wr_methods_options *options, struct wr_method
         error = wr_methods_stream(m);
     if (!error)
         error = wr_methods_why(m);
+    if (!error)
+        error = wr_methods_relay(m);
     if (error) {
         wr_methods_destroy(m);
         return error;

@@ -12,6 +12,7 @@
 struct wr_autonat_client;
 struct wr_autonat_server;
 struct wr_dcutr;
+struct wr_relaying;
 struct wr_dcutr_report;
 struct wr_dht;
 struct wr_identify;
@@ -29,6 +30,7 @@ struct wr_methods_options {
     struct wr_autonat_server *autonat_server; /* or NULL */
     struct wr_dht *dht[WR_METHODS_DHTS]; /* the first NULL: off */
     struct wr_dcutr *dcutr;              /* or NULL */
+    struct wr_relaying *relaying;        /* or NULL */
     struct wr_perf *perf;                /* or NULL */
     struct wr_kv *kv;                    /* keeps allow and block rules; or NULL */
     struct wr_state *state;              /* knows of the clock; or NULL */
@@ -41,6 +43,8 @@ struct wr_methods_options {
 int wr_methods_create(const struct wr_methods_options *options, struct wr_methods **out);
 /* After wr_control_destroy (which cancels what runs), before the services. NULL is allowed. */
 void wr_methods_destroy(struct wr_methods *m);
+/* As on_hold of relay_client.h: an event tells of it. */
+void wr_methods_relay_held(struct wr_methods *m, const struct wr_peerid *relay, int err, unsigned status);
 /* An attempt of dcutr ended: an event tells of it. */
 void wr_methods_punched(struct wr_methods *m, const struct wr_peerid *peer,
                         const struct wr_dcutr_report *report);

@@ -34,6 +34,7 @@ int wr_methods_name(struct wr_methods *m);
 int wr_methods_table(struct wr_methods *m);
 int wr_methods_stream(struct wr_methods *m);
 int wr_methods_why(struct wr_methods *m);
+int wr_methods_relay(struct wr_methods *m);
 /* The store lost all it had: write again what they keep there. */
 void wr_methods_peer_save(struct wr_methods *m);
 void wr_methods_name_save(struct wr_methods *m);
@@ -49,6 +50,7 @@ void wr_methods_dht_metrics(const struct wr_methods *m, struct wr_buf *out);
 void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p);
 void wr_methods_nat_metrics(const struct wr_methods *m, struct wr_buf *out);
 void wr_methods_punch_metrics(const struct wr_methods *m, struct wr_buf *out);    /* methods_punch.c */
+void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out);    /* methods_relay.c */
 bool wr_methods_dht_ready(const struct wr_methods *m);
 /* methods_dht.c: true when the DHT is off, and the call failed for it. */
 bool wr_methods_dht_off(const struct wr_methods *m, struct wr_call *call);

@@ -109,6 +109,8 @@ void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out)
     wr_methods_nat_metrics(m, out);
     if (m->o.dcutr)
         wr_methods_punch_metrics(m, out);
+    if (m->o.relaying)
+        wr_methods_relay_metrics(m, out);
     wr_methods_dht_metrics(m, out);
     if (!m->o.kv)
         return;

@@ -14,6 +14,7 @@
 #include "node/mdns.h"
 #include "node/methods.h"
 #include "node/perf.h"
+#include "node/relaying.h"
 #include "node/route.h"
 #include "node/state.h"
 #include "transport/kv.h"
@@ -53,6 +54,7 @@ struct wr_node {
     struct wr_autonat_server *autonat_server;
     struct wr_autonat_client *autonat;
     struct wr_dcutr *dcutr;
+    struct wr_relaying relaying;
     struct wr_perf *perf;
     struct wr_mdns *mdns;
     struct wr_portmap *portmap;
@@ -291,6 +293,42 @@ static void on_punched(void *arg, const struct wr_peerid *peer, const struct wr_
         wr_methods_punched(n->methods, peer, report);
 }
 
+static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned status)
+{
+    struct wr_node *n = arg;
+    if (n->methods)
+        wr_methods_relay_held(n->methods, relay, err, status);
+}
+
+/* The owner's relays. One that a reload takes out of the list is kept until the node ends. */
+static void use_relays(struct wr_node *n)
+{
+    const struct wr_config_item *item = &n->config->items[WR_CONFIG_USE_RELAY];
+    for (size_t i = 0; i < item->count; i++) {
+        struct wr_maddr addr;
+        if (wr_maddr_parse(item->values[i], &addr) == 0)
+            (void)wr_relay_auto_use(n->relaying.ours, wr_maddr_bytes(&addr));
+    }
+}
+
+static enum wr_relay_mode relay_mode(const struct wr_node *n)
+{
+    static const enum wr_relay_mode modes[] = {[WR_CONFIG_RELAY_AUTO] = WR_RELAY_AUTO,
+                                               [WR_CONFIG_RELAY_ON] = WR_RELAY_ON,
+                                               [WR_CONFIG_RELAY_OFF] = WR_RELAY_OFF};
+    return modes[wr_config_choice(n->config, WR_CONFIG_RELAY)];
+}
+
+static int start_relaying(struct wr_node *n)
+{
+    struct wr_relaying_options options = {
+        .swarm = n->swarm, .mode = relay_mode(n), .on_hold = on_hold, .arg = n};
+    int rc = wr_relaying_start(&n->relaying, &options);
+    if (rc == 0)
+        use_relays(n);
+    return rc;
+}
+
 static int start_services(struct wr_node *n)
 {
     struct wr_dcutr_options dcutr = {.swarm = n->swarm, .on_report = on_punched, .arg = n};
@@ -309,7 +347,9 @@ static int start_services(struct wr_node *n)
     if (!n->pong || !n->identify || !n->autonat_server || !n->autonat || !n->dcutr || !n->perf || set_perf(n) != 0)
         return WR_ELIMIT;
     int rc = start_mdns(n);
-    return rc == 0 ? start_portmap(n) : rc;
+    if (rc == 0)
+        rc = start_portmap(n);
+    return rc == 0 ? start_relaying(n) : rc;
 }
 
 static int start_network(struct wr_node *n, char err[static WR_NODE_ERROR])
@@ -392,6 +432,7 @@ static int start_dht(struct wr_node *n, char err[static WR_NODE_ERROR])
             n->route.of[n->route.count++] = wr_dht_router(n->dht[i]);
     struct wr_router router = wr_route_router(&n->route);
     wr_swarm_set_router(n->swarm, &router);
+    wr_relaying_set_dht(&n->relaying, n->dht[0]);
     set_bootstrap(n);
     return 0;
 }
@@ -414,6 +455,7 @@ static int start_control(struct wr_node *n, char err[static WR_NODE_ERROR])
                                              .autonat_server = n->autonat_server,
                                              .dht = {n->dht[0], n->dht[1]},
                                              .dcutr = n->dcutr,
+                                             .relaying = &n->relaying,
                                              .perf = n->perf,
                                              .kv = n->kv,
                                              .state = n->state,
@@ -524,6 +566,7 @@ void wr_node_destroy(struct wr_node *n)
     wr_control_destroy(n->control);
     wr_methods_destroy(n->methods);
     n->methods = NULL;
+    wr_relaying_stop(&n->relaying);
     if (n->swarm)
         wr_swarm_set_router(n->swarm, NULL);
     for (size_t i = 0; i < WR_METHODS_DHTS; i++)
@@ -554,6 +597,10 @@ void wr_node_reload(struct wr_node *n, uint32_t keys)
         set_bootstrap(n);
     if (keys & UINT32_C(1) << WR_CONFIG_PERF)
         (void)set_perf(n);
+    if (keys & UINT32_C(1) << WR_CONFIG_RELAY)
+        wr_relay_server_set_mode(n->relaying.lent, relay_mode(n));
+    if (keys & UINT32_C(1) << WR_CONFIG_USE_RELAY)
+        use_relays(n);
 }
 
 const struct wr_peerid *wr_node_self(const struct wr_node *n)

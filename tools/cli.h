@@ -52,7 +52,7 @@ struct cli {
 
 /* Tables, each ended by a command without a name. */
 extern const struct cli_command cli_run_commands[], cli_own_commands[], cli_look_commands[],
-    cli_explain_commands[], cli_connect_commands[], cli_find_commands[], cli_carry_commands[];
+    cli_explain_commands[], cli_connect_commands[], cli_relay_commands[], cli_find_commands[], cli_carry_commands[];
 
 /* "10", "2.5", "500ms", "10s", "2m", "1h" as milliseconds; false when it is none. */
 bool cli_parse_duration(const char *text, int64_t *ms);

@@ -14,8 +14,8 @@ struct group {
 static const struct group groups[] = {
     {"start", cli_run_commands},     {NULL, cli_own_commands},
     {"look", cli_look_commands},     {NULL, cli_explain_commands},
-    {"connect", cli_connect_commands}, {"discover", cli_find_commands},
-    {"carry", cli_carry_commands},
+    {"connect", cli_connect_commands}, {NULL, cli_relay_commands},
+    {"discover", cli_find_commands}, {"carry", cli_carry_commands},
 };
 
 #define GROUP_COUNT (sizeof(groups) / sizeof(groups[0]))

@@ -711,6 +711,48 @@ class Explain(Case):
         self.assertEqual(known, described)
 
 
+class Relay(Case):
+    def test_a_connection_through_a_relay(self):
+        r = self.node("r", "--relay", "on")
+        b, a = self.node("b", "--relay", "off", "--use-relay", r.addr), self.node("a")
+        end = time.monotonic() + PATIENCE
+        while [x["state"] for x in b.json("relay", "status")[0]["relays"]] != ["held"]:
+            self.assertLess(time.monotonic(), end)
+        row = b.json("relay", "status")[0]
+        self.has(row, "search", "use", "lent")
+        self.assertEqual(row["lent"]["offered"], False)
+        relay = row["relays"][0]
+        self.has(relay, "rtt_ms", "since_ms", "expires_ms", "refreshed", "circuits")
+        self.assertEqual((relay["peer"], relay["owner"], relay["voucher"], relay["limited"]),
+                         (r.peer, True, True, True))
+        self.assertEqual((relay["limit_seconds"], relay["limit_bytes"]), (120, 128 << 10))
+        self.assertEqual(relay["addrs"], [r.addr + "/p2p-circuit"])
+        self.assertIn(r.peer, b("relay", "status").out)
+        self.assertIn(r.addr + "/p2p-circuit/p2p/" + b.peer, b.json("id")[0]["addrs"])
+        row = a.json("connect", r.addr + "/p2p-circuit/p2p/" + b.peer)[0]
+        self.assertEqual((row["peer"], row["path"], row["addr"]), (b.peer, "relayed", r.addr + "/p2p-circuit"))
+        lent = r.json("relay", "status")[0]["lent"]
+        self.assertEqual([(g["peer"], g["circuits"]) for g in lent["guests"]], [(b.peer, 1)])
+        self.assertGreater(lent["bytes"], 0)
+        self.assertIn("relay_lent_guests 1", r("metrics").out)
+        self.fails(a("relay", "use", "x"), USAGE, "ends in /p2p/PEER")
+        self.fails(a("relay", "use", STRANGER, "--remove"), NO, "not in use")
+        self.assertEqual(b("relay", "use", r.peer, "--remove").code, YES)
+        self.assertEqual(b.json("relay", "status")[0]["relays"], [])
+        self.assertEqual(a.json("relay", "use", r.addr)[0]["peer"], r.peer)
+
+    def test_lending(self):
+        r = self.node("r")
+        for mode, offered in (("off", False), ("on", True), ("auto", False)):
+            row = r.json("relay", mode)[0]
+            self.assertEqual((row["mode"], row["offered"]), (mode, offered))
+            self.assertIn("relay %s:" % mode, r("relay", mode).out)
+        self.assertEqual(r("relay", "on").code, YES)
+        self.assertEqual(r("relay", "off").code, YES)
+        self.assertEqual(r("relay", "auto").code, YES)
+        self.assertIn("mode auto", r("relay", "status").out)
+
+
 class Discover(Case):
     def island(self):
         """Three servers that know the first, and are ready for questions."""

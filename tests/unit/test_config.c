@@ -53,6 +53,7 @@ static const struct {
     {WR_CONFIG_SECURITY, "tls,noise", "noise,noise"},
     {WR_CONFIG_DHT, "server", "servr"},
     {WR_CONFIG_RELAY, "off", "no"},
+    {WR_CONFIG_USE_RELAY, "/ip4/192.0.2.1/tcp/4001/p2p/" PEER, "/ip4/192.0.2.1/tcp/4001"},
     {WR_CONFIG_PERF, "all", "yes"},
     {WR_CONFIG_MDNS, "no", "maybe"},
     {WR_CONFIG_PORTMAP, "off", "2"},

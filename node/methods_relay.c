@@ -1,0 +1,315 @@
+/* Relays as clients see them: whom we hold places at, who uses ours and what it costs. */
+#include "node/methods_impl.h"
+
+#include "node/relaying.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static const char *const mode_names[] = {"auto", "on", "off"};
+
+#define LISTED_MAX 1024    /* guests and circuits shown; ours: the largest ceiling of guests */
+
+/* ---- status */
+
+static uint64_t ms(wr_time t)
+{
+    return t > 0 ? (uint64_t)(t / WR_MSEC) : 0;
+}
+
+static void pack_limit(struct wr_pack *p, const struct wr_relay_limit *limit)
+{
+    wr_pack_u64(p, "limit_seconds", limit->duration);
+    wr_pack_u64(p, "limit_bytes", limit->data);
+}
+
+static void pack_hold(const struct wr_methods *m, struct wr_pack *p, const struct wr_relay_hold *h)
+{
+    char text[WR_MADDR_TEXT], peer[WR_PEERID_TEXT];
+    wr_time now = wr_env_now(m->env);
+    wr_time rtt = wr_relay_auto_rtt(m->o.relaying->ours, &h->relay);
+    wr_pack_map(p, NULL);
+    wr_pack_text(p, "peer", wr_peerid_print(&h->relay, peer));
+    wr_pack_text(p, "state", h->state == WR_RELAY_HELD ? "held" : "asking");
+    wr_pack_bool(p, "owner", wr_relay_auto_owned(m->o.relaying->ours, &h->relay));
+    if (rtt)
+        wr_pack_double(p, "rtt_ms", wr_methods_ms(rtt));
+    if (h->state == WR_RELAY_HELD) {
+        wr_pack_u64(p, "since_ms", ms(now - h->since));
+        wr_pack_u64(p, "expires_ms", ms(h->expires_at - now));
+        wr_pack_u64(p, "refreshed", h->refreshed);
+        wr_pack_bool(p, "voucher", h->vouched);
+        wr_pack_bool(p, "limited", h->limited);
+        pack_limit(p, &h->limit);
+        wr_pack_u64(p, "circuits", h->circuits);
+    }
+    wr_pack_array(p, "addrs");
+    for (size_t i = 0; i < h->addr_count; i++)
+        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&h->addrs[i]), text, sizeof(text)));
+    wr_pack_end(p);
+    wr_pack_end(p);
+}
+
+static void pack_ours(const struct wr_methods *m, struct wr_pack *p)
+{
+    static const char *const phases[] = {"off", "waiting", "searching", "content"};
+    const struct wr_relaying *r = m->o.relaying;
+    struct wr_relay_client *client = wr_relay_auto_client(r->ours);
+    struct wr_relay_client_stats s;
+    struct wr_maddr owned[WR_RELAY_AUTO_OWNED_MAX];
+    char text[WR_MADDR_TEXT], peer[WR_PEERID_TEXT];
+    wr_relay_client_stats(client, &s);
+    wr_pack_text(p, "search", phases[wr_relay_auto_phase(r->ours)]);
+    const struct wr_list *holds = wr_relay_client_holds(client);
+    wr_pack_array(p, "relays");
+    for (const struct wr_list *it = holds->next; it != holds; it = it->next)
+        pack_hold(m, p,
+                  (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node)));
+    wr_pack_end(p);
+    size_t count = wr_relay_auto_owned_list(r->ours, owned, WR_RELAY_AUTO_OWNED_MAX);
+    wr_pack_array(p, "use");
+    for (size_t i = 0; i < count; i++)
+        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&owned[i]), text, sizeof(text)));
+    wr_pack_end(p);
+    if (s.last_status) {
+        wr_pack_map(p, "last_refusal");
+        wr_pack_text(p, "peer", wr_peerid_print(&s.last_relay, peer));
+        wr_pack_u64(p, "status", s.last_status);
+        wr_pack_text(p, "text", wr_err_text(wr_relay_msg_err(s.last_status)));
+        wr_pack_end(p);
+    }
+}
+
+static void pack_guests(const struct wr_methods *m, struct wr_pack *p)
+{
+    struct wr_relay_guest *guests = wr_alloc_array(LISTED_MAX, sizeof(*guests));
+    size_t count = guests ? wr_relay_server_guests(m->o.relaying->lent, guests, LISTED_MAX) : 0;
+    wr_time now = wr_env_now(m->env);
+    char peer[WR_PEERID_TEXT], ip[WR_ADDR_TEXT];
+    wr_pack_array(p, "guests");
+    for (size_t i = 0; i < count; i++) {
+        wr_pack_map(p, NULL);
+        wr_ip_print(&guests[i].ip, ip);
+        wr_pack_text(p, "peer", wr_peerid_print(&guests[i].peer, peer));
+        wr_pack_text(p, "ip", ip);
+        wr_pack_u64(p, "since_ms", ms(now - guests[i].since));
+        wr_pack_u64(p, "expires_ms", ms(guests[i].expires_at - now));
+        wr_pack_u64(p, "circuits", guests[i].circuits);
+        wr_pack_u64(p, "bytes", guests[i].bytes);
+        wr_pack_end(p);
+    }
+    wr_pack_end(p);
+    wr_free(guests);
+}
+
+static void pack_circuits(const struct wr_methods *m, struct wr_pack *p)
+{
+    struct wr_relay_through *through = wr_alloc_array(LISTED_MAX, sizeof(*through));
+    size_t count = through ? wr_relay_server_circuits(m->o.relaying->lent, through, LISTED_MAX) : 0;
+    wr_time now = wr_env_now(m->env);
+    char peer[WR_PEERID_TEXT];
+    wr_pack_array(p, "circuits");
+    for (size_t i = 0; i < count; i++) {
+        wr_pack_map(p, NULL);
+        wr_pack_text(p, "from", wr_peerid_print(&through[i].caller, peer));
+        wr_pack_text(p, "to", wr_peerid_print(&through[i].guest, peer));
+        wr_pack_u64(p, "age_ms", ms(now - through[i].since));
+        wr_pack_u64(p, "bytes_from", through[i].bytes[0]);
+        wr_pack_u64(p, "bytes_to", through[i].bytes[1]);
+        wr_pack_end(p);
+    }
+    wr_pack_end(p);
+    wr_free(through);
+}
+
+static void pack_lent(const struct wr_methods *m, struct wr_pack *p)
+{
+    struct wr_relay_server *lent = m->o.relaying->lent;
+    struct wr_relay_server_stats s;
+    wr_relay_server_stats(lent, &s);
+    wr_pack_map(p, "lent");
+    wr_pack_text(p, "mode", mode_names[wr_relay_server_mode(lent)]);
+    wr_pack_bool(p, "offered", wr_relay_server_offered(lent));
+    wr_pack_u64(p, "granted", s.reserved);
+    wr_pack_u64(p, "connected", s.connected);
+    wr_pack_u64(p, "refused",
+                s.refused_full + s.refused_net + s.refused_peer + s.refused_rule + s.refused_absent +
+                    s.refused_off);
+    wr_pack_u64(p, "bytes", s.bytes);
+    wr_pack_u64(p, "buffered", s.buffered);
+    pack_guests(m, p);
+    pack_circuits(m, p);
+    wr_pack_end(p);
+}
+
+static void on_status(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    struct wr_methods *m = arg;
+    struct wr_pack *p = wr_call_result(call);
+    (void)params;
+    pack_ours(m, p);
+    pack_lent(m, p);
+    wr_call_done(call);
+}
+
+/* ---- changes */
+
+static void set_mode(struct wr_methods *m, struct wr_call *call, enum wr_relay_mode mode)
+{
+    struct wr_relay_server *lent = m->o.relaying->lent;
+    wr_relay_server_set_mode(lent, mode);
+    struct wr_pack *p = wr_call_result(call);
+    wr_pack_text(p, "mode", mode_names[mode]);
+    wr_pack_bool(p, "offered", wr_relay_server_offered(lent));
+    wr_call_done(call);
+}
+
+static void on_auto(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    (void)params;
+    set_mode(arg, call, WR_RELAY_AUTO);
+}
+
+static void on_on(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    (void)params;
+    set_mode(arg, call, WR_RELAY_ON);
+}
+
+static void on_off(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    (void)params;
+    set_mode(arg, call, WR_RELAY_OFF);
+}
+
+static void on_use(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    struct wr_methods *m = arg;
+    char text[WR_MADDR_TEXT], peer[WR_PEERID_TEXT];
+    struct wr_maddr addr;
+    struct wr_peerid relay;
+    (void)wr_params_text(params, "addr", text, sizeof(text));
+    bool remove = wr_params_bool(params, "remove", false);
+    if (wr_call_refuse(call, params))
+        return;
+    bool bare = wr_peerid_parse(text, &relay) == 0;
+    if (!bare && (wr_maddr_parse(text, &addr) != 0 || !wr_maddr_peer(wr_maddr_bytes(&addr), &relay))) {
+        wr_call_fail(call, WR_EINVAL, "\"%s\" is no address of a relay: it ends in /p2p/PEER", text);
+        return;
+    }
+    if (bare) {    /* wherever it is: it is looked up */
+        addr.len = 0;
+        (void)wr_maddr_append_peer(&addr, &relay);
+    }
+    int err = remove ? wr_relay_auto_unuse(m->o.relaying->ours, &relay)
+                     : wr_relay_auto_use(m->o.relaying->ours, wr_maddr_bytes(&addr));
+    if (err == WR_ENOTFOUND)
+        wr_call_fail(call, err, "that relay is not in use; `warren relay status` lists them");
+    else if (err == WR_ELIMIT)
+        wr_call_fail(call, err, "at most %d relays are used by name", WR_RELAY_AUTO_OWNED_MAX);
+    if (err && err != WR_EEXIST) {
+        if (err != WR_ENOTFOUND && err != WR_ELIMIT)
+            wr_call_fail(call, err, NULL);
+        return;
+    }
+    struct wr_pack *p = wr_call_result(call);
+    wr_pack_text(p, "peer", wr_peerid_print(&relay, peer));
+    wr_pack_bool(p, "removed", remove);
+    wr_call_done(call);
+}
+
+/* ---- events and metrics */
+
+void wr_methods_relay_held(struct wr_methods *m, const struct wr_peerid *relay, int err, unsigned status)
+{
+    char peer[WR_PEERID_TEXT];
+    struct wr_pack *p = wr_control_event(m->o.control, err == 0 ? "relay-reserved" : "relay-lost");
+    if (!p)
+        return;
+    wr_pack_text(p, "peer", wr_peerid_print(relay, peer));
+    if (err) {
+        wr_pack_text(p, "error", wr_err_name(err));
+        wr_pack_text(p, "text", wr_err_text(err));
+        wr_pack_u64(p, "status", status);
+    }
+    wr_control_event_send(m->o.control);
+}
+
+static void gauge(struct wr_buf *out, const char *name, const char *help, uint64_t v)
+{
+    wr_buf_printf(out, "# HELP warren_%s %s\n# TYPE warren_%s gauge\nwarren_%s %" PRIu64 "\n", name, help, name, name,
+                  v);
+}
+
+static void counter(struct wr_buf *out, const char *name, const char *help)
+{
+    wr_buf_printf(out, "# HELP warren_%s %s\n# TYPE warren_%s counter\n", name, help, name);
+}
+
+struct series {
+    const char *label;
+    uint64_t v;
+};
+
+static void family(struct wr_buf *out, const char *name, const char *help, const char *label,
+                   const struct series *series, size_t count)
+{
+    counter(out, name, help);
+    for (size_t i = 0; i < count; i++)
+        wr_buf_printf(out, "warren_%s{%s=\"%s\"} %" PRIu64 "\n", name, label, series[i].label, series[i].v);
+}
+
+#define COUNT(series) (sizeof(series) / sizeof((series)[0]))
+
+void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
+{
+    const struct wr_relaying *r = m->o.relaying;
+    struct wr_relay_client *client = wr_relay_auto_client(r->ours);
+    struct wr_relay_client_stats c;
+    struct wr_relay_server_stats s;
+    const struct wr_list *holds = wr_relay_client_holds(client);
+    uint64_t held = 0;
+    for (const struct wr_list *it = holds->next; it != holds; it = it->next)
+        held += ((const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node)))->state ==
+                WR_RELAY_HELD;
+    wr_relay_client_stats(client, &c);
+    wr_relay_server_stats(r->lent, &s);
+    const struct series places[] = {
+        {"made", c.reserved}, {"refreshed", c.refreshed}, {"refused", c.refused}, {"lost", c.lost}};
+    const struct series circuits[] = {{"dialled", c.dialled},
+                                      {"dial_failed", c.dial_failed},
+                                      {"accepted", c.accepted},
+                                      {"rejected", c.rejected}};
+    const struct series lent[] = {{"reserved", s.reserved},   {"refreshed", s.refreshed}, {"connected", s.connected},
+                                  {"full", s.refused_full},   {"network", s.refused_net}, {"peer", s.refused_peer},
+                                  {"rule", s.refused_rule},   {"absent", s.refused_absent}, {"off", s.refused_off},
+                                  {"failed", s.failed},       {"malformed", s.malformed}, {"cut_time", s.cut_time},
+                                  {"cut_bytes", s.cut_data}};
+    gauge(out, "relays_held", "Relays that hold a place for this node.", held);
+    family(out, "relay_places_total", "Places at relays.", "what", places, COUNT(places));
+    family(out, "relay_circuits_total", "Connections through relays of others.", "what", circuits, COUNT(circuits));
+    gauge(out, "relay_lent", "1 while this node relays for others.", wr_relay_server_offered(r->lent));
+    gauge(out, "relay_lent_guests", "Peers that hold a place here.", s.guests);
+    gauge(out, "relay_lent_circuits", "Circuits through this node.", s.circuits);
+    gauge(out, "relay_lent_buffered_bytes", "Bytes that wait for slow receivers.", s.buffered);
+    family(out, "relay_lent_total", "What others asked of this relay, and what became of it.", "what", lent,
+           COUNT(lent));
+    counter(out, "relay_lent_bytes_total", "Bytes passed on for others.");
+    wr_buf_printf(out, "warren_relay_lent_bytes_total %" PRIu64 "\n", s.bytes);
+}
+
+int wr_methods_relay(struct wr_methods *m)
+{
+    static const struct {
+        const char *name;
+        wr_method_fn fn;
+    } table[] = {{"relay.status", on_status},
+                 {"relay.auto", on_auto},
+                 {"relay.on", on_on},
+                 {"relay.off", on_off},
+                 {"relay.use", on_use}};
+    int error = 0;
+    for (size_t i = 0; m->o.relaying && !error && i < sizeof(table) / sizeof(table[0]); i++)
+        error = wr_control_method(m->o.control, table[i].name, table[i].fn, m);
+    return error;
+}
