@@ -300,7 +300,8 @@ static void add_ready(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_add
         refuse(d, bare, WR_EUNSUPPORTED);
         return;
     }
-    if (wr_addrbook_has(&sw->addrbook, bare) && d->peer.len) {
+    /* Two peers with places at one relay have the same circuit address but for the end. */
+    if (!circuit && wr_addrbook_has(&sw->addrbook, bare) && d->peer.len) {
         refuse(d, bare, WR_ESELF);
         return;
     }
