@@ -126,6 +126,7 @@ struct wr_conn {
     uint64_t bytes_in, bytes_out;      /* on the wire */
     struct wr_account memory;          /* what it makes us keep, beside what its carrier counts */
     void *owner;                       /* the swarm's note: the dial it belongs to */
+    struct wr_flow *flow;              /* the swarm's, or NULL: what it takes of the budget for sessions */
     uint32_t close_code;
     bool closing;
     struct wr_task task;               /* the close that was asked for; then disposal */

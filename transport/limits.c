@@ -107,6 +107,23 @@ bool wr_limits_fit(struct wr_limits *limits, uint64_t descriptors)
     return true;
 }
 
+static void lower(struct wr_limits *limits, enum wr_limit limit, uint64_t max)
+{
+    if (limits->of[limit].max > max)
+        limits->of[limit].max = max ? max : 1;
+}
+
+void wr_limits_sessions(struct wr_limits *limits, uint64_t router)
+{
+    uint64_t sessions = router - router / 4;
+    if (!router)
+        return;
+    limits->of[WR_LIMIT_SESSIONS].max = sessions;
+    lower(limits, WR_LIMIT_CONNS, sessions / 2);
+    lower(limits, WR_LIMIT_CONNS_INBOUND, sessions / 3);
+    lower(limits, WR_LIMIT_DIALS, sessions / 6);
+}
+
 bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n)
 {
     uint64_t used = limits->of[limit].used;

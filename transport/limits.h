@@ -23,6 +23,9 @@
     X(CONNS_PER_PEER, "connections-per-peer", 4, 8, 8, "connections")                              \
     X(CONNS_PER_NET, "connections-per-network", 8, 16, 64, "connections")                          \
     X(DIALS, "dials", 32, 96, 512, "dials")                                                        \
+    X(SESSIONS, "nat-sessions", 256, 1024, 16384, "sessions")                                      \
+    X(NEW_FLOWS, "new-flows", 30, 60, 500, "flows a second")                                       \
+    X(SILENT_TRIES, "tries-of-a-silent-address", 16, 16, 16, "dials")                              \
     X(STREAMS, "streams", 2048, 8192, 65536, "streams")                                            \
     X(STREAMS_PER_CONN, "streams-per-connection", 256, 256, 1024, "streams")                       \
     X(MEMORY, "memory", 16 * WR_MIB, 96 * WR_MIB, 896 * WR_MIB, "bytes")                           \
@@ -58,6 +61,10 @@ int wr_limits_change(struct wr_limits *limits, const char *knob);
  * others room; without a descriptor nobody gets in. True: something had to be lowered. */
 #define WR_LIMITS_FILES 32    /* descriptors; ours: the store, the log, listeners, the loop */
 bool wr_limits_fit(struct wr_limits *limits, uint64_t descriptors);
+/* The router in front of us has so many sessions, for everybody at home: three quarters of them become the ceiling, and
+ * connections and dials are lowered so that half of these stay free for newcomers and for what the router has not
+ * forgotten yet. 0: nothing is known of it, the ceiling stays. */
+void wr_limits_sessions(struct wr_limits *limits, uint64_t router);
 /* Takes n or counts a refusal. */
 bool wr_limits_take(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
 void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n);

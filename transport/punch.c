@@ -139,28 +139,35 @@ static wr_time random_below(struct wr_punch *p, wr_time below)
 static void junk(struct wr_punch *p, struct target *t)
 {
     wr_time n = (wr_time)t->packets, most = n * n * JUNK_GROWTH;
-    t->err = wr_quic_junk(p->swarm->quic, &t->to);
+    t->err = wr_swarm_flow_packet(p->swarm, &t->to) ? wr_quic_junk(p->swarm->quic, &t->to) : WR_ELIMIT;
     if (t->packets > FAST_TRIES)
         put_off(p, t, SLOW);
     else
         put_off(p, t, JUNK_MIN + random_below(p, most < JUNK_MAX ? most : JUNK_MAX));
 }
 
-static void opening(struct wr_punch *p, struct target *t, struct wr_conn *c, int err)
+static void opening(struct wr_punch *p, struct target *t, struct wr_conn *c, struct wr_flow *flow, int err)
 {
     t->conn = c;
     t->due_at = 0;
-    if (c)
+    if (c) {
+        c->flow = flow;
         wr_list_append(&p->swarm->opening, &c->node);
-    else
-        t->err = err;
+        return;
+    }
+    wr_flows_end(&p->swarm->flows, flow, false, wr_env_now(p->swarm->env));
+    t->err = err;
 }
 
 static void dial_quic(struct wr_punch *p, struct target *t)
 {
     int err = 0;
-    struct wr_conn *c = wr_quic_dial_rtt(p->swarm->quic, &t->to, &p->peer, p->rtt, NULL, &err);
-    opening(p, t, c, err);
+    struct wr_flow *flow = NULL;
+    struct wr_conn *c = NULL;
+    err = wr_swarm_flow_begin(p->swarm, &t->to, true, true, &flow);
+    if (err == 0)
+        c = wr_quic_dial_rtt(p->swarm->quic, &t->to, &p->peer, p->rtt, NULL, &err);
+    opening(p, t, c, flow, err);
 }
 
 /* The connection that has the way to this address already, or NULL. */
@@ -215,13 +222,16 @@ static void dial_tcp(struct wr_punch *p, struct target *t)
     const struct wr_secure *security = security_for(sw, &p->peer, t->security);
     struct wr_conn *c = NULL;
     int err = WR_EUNSUPPORTED;
+    struct wr_flow *flow = NULL;
     if (from)
+        err = wr_swarm_flow_begin(sw, &t->to, false, true, &flow);
+    if (from && err == 0)
         c = wr_channel_dial(&sw->ctx, &t->to, from, security, &p->peer, NULL, &err);
     if (c && p->role == WR_PUNCH_SERVER) {
         c->outbound = false;
         wr_limits_charge(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
     }
-    opening(p, t, c, err);
+    opening(p, t, c, flow, err);
 }
 
 static void act(struct wr_punch *p, struct target *t)

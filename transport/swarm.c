@@ -319,6 +319,7 @@ static void on_conn_open(void *arg, struct wr_conn *c)
     wr_list_append(&sw->conns, &c->node);
     wr_list_append(&p->conns, &c->peer_node);
     c->id = ++sw->next_conn_id;
+    wr_swarm_flow_answered(sw, c);
     p->conn_count++;
     sw->conn_count++;
     if (!c->outbound)
@@ -348,6 +349,7 @@ static void on_conn_close(void *arg, struct wr_conn *c, int err)
     struct wr_swarm *sw = arg;
     struct wr_peerid peer = c->peer;
     wr_list_remove(&c->node);
+    wr_swarm_flow_over(sw, c);
     if (c->id == 0) {
         if (!c->outbound)
             wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
@@ -492,6 +494,8 @@ static bool may_accept(struct wr_swarm *sw, const struct wr_addr *from)
             return false;
         }
     }
+    if (!wr_swarm_flow_may_come(sw, &from->ip))
+        return false;
     if (wr_limits_take(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1))
         return true;
     /* Full of handshakes: one that has dragged on, or is one of a crowd, makes room, so that a flood of silent
@@ -516,8 +520,10 @@ static void on_accept(void *arg, struct wr_sock *sock)
                                : wr_channel_accept(&sw->ctx, sock);
     if (!c || server)    /* as its dialler we have a place for it */
         wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
-    if (c)
-        wr_list_append(&sw->opening, &c->node);
+    if (!c)
+        return;
+    wr_list_append(&sw->opening, &c->node);
+    wr_swarm_flow_came(sw, c);
 }
 
 static void on_starved(void *arg, int err)
@@ -539,6 +545,7 @@ static void on_accept_quic(void *arg, struct wr_conn *c)
 {
     struct wr_swarm *sw = arg;
     wr_list_append(&sw->opening, &c->node);
+    wr_swarm_flow_came(sw, c);
 }
 
 static bool awaits_quic(void *arg, const struct wr_addr *from)
@@ -661,6 +668,7 @@ static void on_upkeep(struct wr_timer *timer)
 {
     struct wr_swarm *sw = wr_list_entry(timer, struct wr_swarm, upkeep);
     wr_peerstore_sweep(&sw->peerstore, SWEEP_BUDGET);
+    wr_flows_expire(&sw->flows, wr_env_now(sw->env));
     wr_swarm_room_trim(sw);
     wr_timer_start(sw->env, &sw->upkeep, wr_env_now(sw->env) + UPKEEP_EVERY, on_upkeep);
 }
@@ -713,6 +721,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     sw->addrbook.policy = &sw->policy;
     wr_policy_init(&sw->policy, wr_env_hash_seed(env));
     wr_backoff_init(&sw->backoff, wr_env_hash_seed(env));
+    wr_flows_init(&sw->flows, options->limits, wr_env_hash_seed(env));
     wr_map_init(&sw->peers, PEERS_MAX, wr_env_hash_seed(env));
     wr_list_init(&sw->conns);
     wr_list_init(&sw->opening);
@@ -756,6 +765,7 @@ static void free_swarm(struct wr_task *task)
     }
     wr_map_clear(&sw->peers);
     wr_backoff_clear(&sw->backoff);
+    wr_flows_clear(&sw->flows);
     wr_policy_clear(&sw->policy);
     wr_peerstore_clear(&sw->peerstore);
     wr_protocols_clear(&sw->ctx.protocols);

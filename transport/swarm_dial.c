@@ -62,6 +62,9 @@ struct wr_swarm_dial {
     struct wr_swarm_report *report;  /* owned; what to remember, NULL: nothing */
 };
 
+/* Back-offs that hold whoever is looked for. */
+static const struct wr_peerid anybody;
+
 static void step(struct wr_swarm_dial *d);
 static void next_in_queue(struct wr_swarm *sw);
 
@@ -307,14 +310,15 @@ static void add_ready(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_add
     }
     int rc = wr_policy_may_dial(&sw->policy, &d->peer, bare, origin);
     if (rc == 0 && origin != WR_ORIGIN_OWNER &&
-        wr_backoff_waits(&sw->backoff, &d->peer, bare, wr_env_now(sw->env)))
+        (wr_backoff_waits(&sw->backoff, &d->peer, bare, wr_env_now(sw->env)) ||
+         (!circuit && wr_backoff_waits(&sw->backoff, &anybody, bare, wr_env_now(sw->env)))))
         rc = WR_EBACKOFF;
     if (rc != 0) {
         refuse(d, bare, rc);
         return;
     }
     wr_dial_add(&d->plan, bare, wr_env_now(sw->env));
-    for (size_t i = 0; circuit && i < d->plan.count; i++)
+    for (size_t i = 0; i < d->plan.count; i++)
         if (wr_bytes_equal(wr_maddr_bytes(&d->plan.addrs[i].addr), bare))
             d->origins[i] = origin;
 }
@@ -472,19 +476,28 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
             wr_dial_failed(&d->plan, i, err);
         return;
     }
-    bool quic = wr_maddr_kind(addr) == WR_MADDR_QUIC, numeric = wr_maddr_addr(addr, &to);
-    if (numeric)
-        wr_swarm_raise_dialling(sw, &d->peer, &to, quic);
-    if (quic && numeric)
+    bool quic = wr_maddr_kind(addr) == WR_MADDR_QUIC;
+    struct wr_flow *flow = NULL;
+    if (wr_maddr_addr(addr, &to))
+        err = wr_swarm_flow_begin(sw, &to, quic, d->origins[i] == WR_ORIGIN_OWNER, &flow);
+    if (err != 0) {
+        wr_dial_failed(&d->plan, i, err);
+        return;
+    }
+    wr_swarm_raise_dialling(sw, &d->peer, &to, quic);
+    if (quic)
         d->conns[i] = wr_quic_dial(sw->quic, &to, d->peer.len ? &d->peer : NULL, d, &err);
-    else if (numeric)
+    else
         d->conns[i] = wr_channel_dial(&sw->ctx, &to, reuse_port ? wr_swarm_port_for(sw, &to) : NULL,
                                       security_for(d, d->security_tried[i]),
                                       d->peer.len ? &d->peer : NULL, d, &err);
-    if (d->conns[i])
-        wr_list_append(&sw->opening, &d->conns[i]->node);
-    else
+    if (!d->conns[i]) {
+        wr_flows_end(&sw->flows, flow, false, wr_env_now(sw->env));
         wr_dial_failed(&d->plan, i, err);
+        return;
+    }
+    d->conns[i]->flow = flow;
+    wr_list_append(&sw->opening, &d->conns[i]->node);
 }
 
 static int final_error(const struct wr_swarm_dial *d)
@@ -518,6 +531,23 @@ static bool exhausted(struct wr_swarm_dial *d)
     return true;
 }
 
+/* Until when new flows have to wait, 0 when not. Relays and machines on our link are no new flows. */
+static wr_time held_back(const struct wr_swarm_dial *d)
+{
+    bool waits = false;
+    for (size_t i = 0; i < d->plan.count; i++) {
+        const struct wr_dial_addr *a = &d->plan.addrs[i];
+        struct wr_addr to;
+        if (a->state != WR_DIAL_PENDING)
+            continue;
+        if (a->lan || wr_maddr_is_circuit(wr_maddr_bytes(&a->addr)) ||
+            (wr_maddr_addr(wr_maddr_bytes(&a->addr), &to) && wr_swarm_flow_free(d->swarm, &to.ip)))
+            return 0;
+        waits = true;
+    }
+    return waits ? wr_swarm_flow_wait(d->swarm) : 0;
+}
+
 /* Looks at the dial again: starts what is due, asks the router, or gives up. */
 static void step(struct wr_swarm_dial *d)
 {
@@ -533,13 +563,14 @@ static void step(struct wr_swarm_dial *d)
         end_dial(d, WR_ETIMEOUT, NULL);
         return;
     }
-    for (int i; (i = wr_dial_next(&d->plan, now)) >= 0;) {
+    wr_time held = 0;
+    for (int i; !(held = held_back(d)) && (i = wr_dial_next(&d->plan, now)) >= 0;) {
         d->begun_at[i] = now;
         start_one(d, i, true);
     }
     if (wr_dial_done(&d->plan) && !resolving(d) && !d->search && !exhausted(d))
         return;
-    wr_time wake = wr_dial_wait(&d->plan);
+    wr_time wake = held ? held : wr_dial_wait(&d->plan);
     wr_time deadline = d->asked_at + WR_DIAL_TIMEOUT;
     wr_timer_start(sw->env, &d->timer, wake && wake < deadline ? wake : deadline, on_dial_timer);
 }
@@ -815,6 +846,10 @@ static void own_failed(struct wr_swarm_dial *d, size_t i, int err)
         wr_backoff_failed(&sw->backoff, &d->peer, addr, wr_env_now(sw->env));
         wr_peerstore_dialled(&sw->peerstore, &d->peer, addr, false);
     }
+    /* Nobody is there, whoever is looked for: the next peer that names this address waits as well. One that somebody
+     * else answered from may still be right for others. */
+    if (err == WR_ETIMEOUT || err == WR_EREFUSED || err == WR_EUNREACH)
+        wr_backoff_failed(&sw->backoff, &anybody, addr, wr_env_now(sw->env));
     step(d);
 }
 
@@ -878,6 +913,7 @@ void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr
             if (own->conns[i] != c)
                 continue;
             wr_backoff_forget(&sw->backoff, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr));
+            wr_backoff_forget(&sw->backoff, &anybody, wr_maddr_bytes(&own->plan.addrs[i].addr));
             wr_peerstore_add_addr(&sw->peerstore, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr),
                                   WR_TTL_RECENT, false);
             wr_peerstore_dialled(&sw->peerstore, &c->peer, wr_maddr_bytes(&own->plan.addrs[i].addr),

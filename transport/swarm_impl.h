@@ -5,6 +5,7 @@
 #define WR_SWARM_IMPL_H
 
 #include "transport/conn_impl.h"
+#include "transport/flows.h"
 #include "transport/punch.h"
 #include "transport/quic.h"
 #include "transport/swarm.h"
@@ -60,6 +61,7 @@ struct wr_swarm {
     struct wr_addrbook addrbook;
     struct wr_policy policy;
     struct wr_backoff backoff;
+    struct wr_flows flows;
     struct wr_blackhole udp;
     struct wr_list conns;               /* open ones; oldest first */
     struct wr_list opening;             /* handshakes under way; oldest first */
@@ -128,6 +130,21 @@ void wr_swarm_punch_stray(struct wr_swarm *sw, const struct wr_addr *from);
 void wr_swarm_punch_conn_opened(struct wr_swarm *sw, struct wr_conn *c);
 void wr_swarm_punch_conn_failed(struct wr_swarm *sw, const struct wr_conn *c, int err);
 void wr_swarm_punches_abort(struct wr_swarm *sw);
+
+/* swarm_flow.c: every way out asks the budget of flows.h; addresses on our own link are free. */
+/* A dial begins. `insist`: see flows.h. 0 with *out to be put into the connection, WR_EBACKOFF, WR_ELIMIT. */
+int wr_swarm_flow_begin(struct wr_swarm *sw, const struct wr_addr *to, bool udp, bool insist, struct wr_flow **out);
+/* One datagram leaves that begins no connection of ours. False: there is no room for what a router remembers of it. */
+bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to);
+/* When the next dial may begin; 0: now. */
+wr_time wr_swarm_flow_wait(struct wr_swarm *sw);
+bool wr_swarm_flow_free(const struct wr_swarm *sw, const struct wr_ip *to);    /* the budget is not asked */
+/* Inbound: may it come; it came. */
+bool wr_swarm_flow_may_come(struct wr_swarm *sw, const struct wr_ip *from);
+void wr_swarm_flow_came(struct wr_swarm *sw, struct wr_conn *c);
+/* A connection opened, or is over. */
+void wr_swarm_flow_answered(struct wr_swarm *sw, const struct wr_conn *c);
+void wr_swarm_flow_over(struct wr_swarm *sw, struct wr_conn *c);
 
 /* swarm_dial.c */
 void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer *p);

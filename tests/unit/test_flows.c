@@ -1,0 +1,223 @@
+/* The budget for what routers have to remember: sessions and how long they linger, the rate, silent addresses. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "transport/err.h"
+#include "transport/flows.h"
+
+#include <string.h>
+
+#define T0 (1000 * WR_SEC)
+
+static const uint8_t seed[WR_MAP_SEED] = {1};
+static struct wr_limits limits;
+static struct wr_flows flows;
+
+static int set_up(void **state)
+{
+    (void)state;
+    assert_int_equal(wr_limits_init(&limits, "home"), 0);
+    wr_limits_sessions(&limits, 64);
+    wr_flows_init(&flows, &limits, seed);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    wr_flows_clear(&flows);
+    assert_int_equal(limits.of[WR_LIMIT_SESSIONS].used, 0);
+    return 0;
+}
+
+static uint64_t used(void)
+{
+    return limits.of[WR_LIMIT_SESSIONS].used;
+}
+
+static struct wr_addr at(unsigned host, uint16_t port)
+{
+    return (struct wr_addr){.ip = {4, {11, (uint8_t)(host >> 16), (uint8_t)(host >> 8), (uint8_t)host}}, .port = port};
+}
+
+static int begin(unsigned host, uint16_t port, bool udp, wr_time now, struct wr_flow **out)
+{
+    struct wr_addr to = at(host, port);
+    return wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to, .udp = udp, .nat = true}, now, out);
+}
+
+static void a_router_of_64(void **state)
+{
+    (void)state;
+    assert_int_equal(limits.of[WR_LIMIT_SESSIONS].max, 48);
+    assert_int_equal(limits.of[WR_LIMIT_CONNS].max, 24);
+    assert_int_equal(limits.of[WR_LIMIT_CONNS_INBOUND].max, 16);
+    assert_int_equal(limits.of[WR_LIMIT_DIALS].max, 8);
+    /* It only ever lowers, and not knowing changes nothing. */
+    struct wr_limits l;
+    wr_limits_init(&l, "small");
+    struct wr_limits before = l;
+    wr_limits_sessions(&l, 0);
+    assert_memory_equal(&l, &before, sizeof(l));
+    wr_limits_sessions(&l, 1000000);
+    assert_int_equal(l.of[WR_LIMIT_SESSIONS].max, 750000);
+    assert_int_equal(l.of[WR_LIMIT_CONNS].max, before.of[WR_LIMIT_CONNS].max);
+}
+
+static void sessions_are_counted_until_the_router_forgets(void **state)
+{
+    (void)state;
+    static const struct {
+        bool udp, answered;
+        wr_time linger;
+    } rows[] = {{true, true, WR_FLOWS_LINGER_UDP}, {true, false, WR_FLOWS_LINGER_SILENT},
+                {false, true, WR_FLOWS_LINGER_TCP}, {false, false, WR_FLOWS_LINGER_SYN}};
+    for (size_t i = 0; i < 4; i++) {
+        struct wr_flow *a, *b;
+        wr_time now = T0 + (wr_time)i * WR_HOUR;
+        assert_int_equal(begin(1, 4001, rows[i].udp, now, &a), 0);
+        assert_int_equal(begin(1, 4001, rows[i].udp, now, &b), 0);
+        assert_ptr_equal(a, b);    /* one entry, however many of us use it */
+        assert_int_equal(used(), 1);
+        wr_flows_end(&flows, a, rows[i].answered, now);
+        wr_flows_expire(&flows, now + WR_HOUR / 2);
+        assert_int_equal(used(), 1);
+        wr_flows_end(&flows, b, false, now + WR_HOUR / 2);
+        wr_flows_expire(&flows, now + WR_HOUR / 2 + rows[i].linger - 1);
+        assert_int_equal(used(), 1);
+        wr_flows_expire(&flows, now + WR_HOUR / 2 + rows[i].linger);
+        assert_int_equal(used(), 0);
+    }
+}
+
+static void another_port_is_another_session(void **state)
+{
+    (void)state;
+    struct wr_flow *f;
+    assert_int_equal(begin(1, 4001, true, T0, &f), 0);
+    assert_int_equal(begin(1, 4002, true, T0, &f), 0);
+    assert_int_equal(begin(1, 4001, false, T0, &f), 0);
+    assert_int_equal(begin(2, 4001, true, T0, &f), 0);
+    assert_int_equal(used(), 4);
+    /* One that lingers is taken up again, at no cost. */
+    wr_flows_end(&flows, f, true, T0);
+    assert_int_equal(begin(2, 4001, true, T0 + WR_SEC, &f), 0);
+    wr_flows_expire(&flows, T0 + WR_HOUR);
+    assert_int_equal(used(), 4);
+}
+
+static void the_ceiling_holds(void **state)
+{
+    (void)state;
+    struct wr_flow *of[48], *more;
+    for (unsigned i = 0; i < 48; i++)
+        assert_int_equal(begin(i, 4001, true, T0, &of[i]), 0);
+    assert_int_equal(begin(48, 4001, true, T0, &more), WR_ELIMIT);
+    assert_null(more);
+    assert_int_equal(limits.of[WR_LIMIT_SESSIONS].refused, 1);
+    assert_int_equal(begin(7, 4001, true, T0, &more), 0);    /* known to the router already */
+    wr_flows_end(&flows, more, true, T0);
+    assert_false(wr_flows_may_come(&flows, T0));
+    wr_flows_end(&flows, of[0], true, T0);
+    assert_int_equal(begin(48, 4001, true, T0 + WR_FLOWS_LINGER_UDP - 1, &more), WR_ELIMIT);
+    assert_int_equal(begin(48, 4001, true, T0 + WR_FLOWS_LINGER_UDP, &more), 0);
+    assert_int_equal(limits.of[WR_LIMIT_SESSIONS].peak, 48);
+    /* What comes in is counted and cannot be refused any more. */
+    struct wr_addr from = at(99, 1);
+    assert_non_null(wr_flows_came(&flows, &from, false));
+    assert_int_equal(used(), 49);
+}
+
+static void without_a_nat_nothing_is_counted(void **state)
+{
+    (void)state;
+    struct wr_flow *f;
+    struct wr_addr to = at(1, 4001);
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to, .udp = true}, T0, &f), 0);
+    assert_null(f);
+    assert_int_equal(used(), 0);
+    wr_flows_end(&flows, f, true, T0);
+}
+
+static void new_flows_have_a_rate(void **state)
+{
+    (void)state;
+    unsigned begun = 0;
+    wr_time now = T0;
+    uint64_t rate = limits.of[WR_LIMIT_NEW_FLOWS].max;
+    /* Ten seconds of as many as there may be. */
+    while (now < T0 + 10 * WR_SEC) {
+        wr_time wait = wr_flows_wait(&flows, now);
+        if (wait) {
+            assert_true(wait > now);
+            now = wait;
+            continue;
+        }
+        struct wr_flow *f;
+        struct wr_addr to = at(1000 + begun++, 4001);
+        assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, now, &f), 0);
+    }
+    assert_in_range(begun, 12 * rate - 2, 12 * rate + 2);    /* the burst and ten seconds */
+    assert_true(limits.of[WR_LIMIT_NEW_FLOWS].refused > 0);
+}
+
+static void a_silent_address_is_left_alone(void **state)
+{
+    (void)state;
+    struct wr_flow *f;
+    unsigned tries = 0;
+    uint64_t burst = limits.of[WR_LIMIT_SILENT_TRIES].max;
+    /* A thousand ports of one address within a minute. */
+    for (unsigned i = 0; i < 1000; i++) {
+        struct wr_addr to = at(5, (uint16_t)(1000 + i));
+        tries += wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0 + i * (WR_MIN / 1001), &f) == 0;
+    }
+    assert_int_equal(tries, burst);
+    assert_int_equal(limits.of[WR_LIMIT_SILENT_TRIES].refused, 1000 - burst);
+    /* Others are not concerned, and whoever insists is not. */
+    struct wr_addr other = at(6, 4001), same = at(5, 4001);
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &other}, T0 + WR_MIN / 2, &f), 0);
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &same, .insist = true}, T0 + WR_MIN / 2, &f), 0);
+    /* Then one a minute. */
+    tries = 0;
+    for (unsigned i = 0; i < 1200; i++)
+        tries += wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &same}, T0 + WR_MIN + i * WR_SEC / 2, &f) == 0;
+    assert_in_range(tries, 10, 11);
+    /* Somebody is there: all is forgotten. */
+    wr_flows_answered(&flows, &same.ip);
+    for (unsigned i = 0; i < burst; i++)
+        assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &same}, T0 + WR_HOUR, &f), 0);
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &same}, T0 + WR_HOUR, &f), WR_EBACKOFF);
+}
+
+static void silent_addresses_are_bounded(void **state)
+{
+    (void)state;
+    struct wr_flow *f;
+    for (unsigned i = 0; i < 3 * WR_FLOWS_SILENT_IPS; i++) {
+        struct wr_addr to = at(i, 4001);
+        assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0, &f), 0);
+        assert_true(flows.silent.count <= WR_FLOWS_SILENT_IPS);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_router_of_64),
+        TEST(sessions_are_counted_until_the_router_forgets),
+        TEST(another_port_is_another_session),
+        TEST(the_ceiling_holds),
+        TEST(without_a_nat_nothing_is_counted),
+        TEST(new_flows_have_a_rate),
+        TEST(a_silent_address_is_left_alone),
+        TEST(silent_addresses_are_bounded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,251 @@
+#include "transport/flows.h"
+
+#include "transport/err.h"
+
+#include <string.h>
+
+#define FLOWS_MAX (1024 * 1024)    /* entries; the ceiling of the limit decides */
+#define KEY       20               /* bytes: protocol, family, address, port */
+
+struct wr_flow {
+    struct wr_list node;    /* on an idle list while nobody uses it */
+    uint8_t key[KEY];
+    bool udp, answered;
+    unsigned users;
+    wr_time until;          /* idle: when the router forgets it */
+};
+
+/* A bucket of tries: fresh ones come with time. */
+struct silent {
+    struct wr_list node;
+    struct wr_ip ip;        /* the key */
+    uint64_t spent;
+    wr_time counted_at;
+};
+
+static const wr_time lingers[WR_FLOWS_LINGERS] = {WR_FLOWS_LINGER_TCP, WR_FLOWS_LINGER_SILENT, WR_FLOWS_LINGER_UDP,
+                                                  WR_FLOWS_LINGER_SYN};
+
+void wr_flows_init(struct wr_flows *f, struct wr_limits *limits, const uint8_t seed[static WR_MAP_SEED])
+{
+    *f = (struct wr_flows){.limits = limits};
+    wr_map_init(&f->of, FLOWS_MAX, seed);
+    wr_map_init(&f->silent, WR_FLOWS_SILENT_IPS, seed);
+    wr_list_init(&f->silent_order);
+    for (size_t i = 0; i < WR_FLOWS_LINGERS; i++)
+        wr_list_init(&f->idle[i]);
+}
+
+static void make_key(uint8_t key[static KEY], const struct wr_addr *at, bool udp)
+{
+    key[0] = udp;
+    key[1] = at->ip.family;
+    memcpy(key + 2, at->ip.bytes, 16);
+    key[18] = (uint8_t)(at->port >> 8);
+    key[19] = (uint8_t)at->port;
+}
+
+static void forget(struct wr_flows *f, struct wr_flow *flow)
+{
+    wr_map_del(&f->of, WR_BYTES(flow->key, KEY));
+    wr_limits_give(f->limits, WR_LIMIT_SESSIONS, 1);
+    wr_free(flow);
+}
+
+static struct wr_bytes silent_key(const struct silent *s)
+{
+    return WR_BYTES(&s->ip, sizeof(s->ip));
+}
+
+static void silent_free(struct wr_flows *f, struct silent *s)
+{
+    wr_map_del(&f->silent, silent_key(s));
+    wr_list_remove(&s->node);
+    wr_free(s);
+}
+
+void wr_flows_clear(struct wr_flows *f)
+{
+    size_t cursor = 0;
+    for (struct wr_flow *flow; (flow = wr_map_next(&f->of, &cursor));)
+        forget(f, flow);
+    wr_map_clear(&f->of);
+    wr_list_each(it, &f->silent_order)
+        silent_free(f, wr_list_entry(it, struct silent, node));
+    wr_map_clear(&f->silent);
+}
+
+/* ---- rate --------------------------------------------------------------------------------------------- */
+
+static wr_time interval(const struct wr_flows *f)
+{
+    uint64_t rate = f->limits->of[WR_LIMIT_NEW_FLOWS].max;
+    return rate ? WR_SEC / (wr_time)rate : WR_SEC;
+}
+
+wr_time wr_flows_wait(struct wr_flows *f, wr_time now)
+{
+    wr_time at = f->next_at - WR_FLOWS_BURST;
+    if (at <= now)
+        return 0;
+    wr_limits_refuse(f->limits, WR_LIMIT_NEW_FLOWS);
+    return at;
+}
+
+static void note_rate(struct wr_flows *f, wr_time now)
+{
+    if (f->next_at < now)
+        f->next_at = now;
+    f->next_at += interval(f);
+}
+
+/* ---- silence ------------------------------------------------------------------------------------------- */
+
+static struct silent *silent_get(struct wr_flows *f, const struct wr_ip *ip, wr_time now)
+{
+    struct silent *s = wr_map_get(&f->silent, WR_BYTES(ip, sizeof(*ip)));
+    if (s)
+        return s;
+    if (f->silent.count == WR_FLOWS_SILENT_IPS)
+        silent_free(f, wr_list_entry(f->silent_order.next, struct silent, node));
+    s = wr_alloc(sizeof(*s));
+    if (!s)
+        return NULL;
+    s->ip = *ip;
+    s->counted_at = now;
+    wr_list_init(&s->node);
+    if (wr_map_put(&f->silent, silent_key(s), s) == 0)
+        return s;
+    wr_free(s);
+    return NULL;
+}
+
+/* Takes a try. Out of memory errs on the side of not dialling. */
+static bool may_try(struct wr_flows *f, const struct wr_ip *ip, bool insist, wr_time now)
+{
+    struct silent *s = silent_get(f, ip, now);
+    if (!s)
+        return insist;
+    wr_time fresh = (now - s->counted_at) / WR_FLOWS_SILENT_EVERY;
+    s->counted_at += fresh * WR_FLOWS_SILENT_EVERY;
+    s->spent = (uint64_t)fresh < s->spent ? s->spent - (uint64_t)fresh : 0;
+    wr_list_remove(&s->node);
+    wr_list_append(&f->silent_order, &s->node);
+    if (s->spent >= f->limits->of[WR_LIMIT_SILENT_TRIES].max) {
+        if (!insist)
+            wr_limits_refuse(f->limits, WR_LIMIT_SILENT_TRIES);
+        return insist;
+    }
+    if (s->spent++ == 0)
+        s->counted_at = now;
+    return true;
+}
+
+void wr_flows_answered(struct wr_flows *f, const struct wr_ip *ip)
+{
+    struct silent *s = wr_map_get(&f->silent, WR_BYTES(ip, sizeof(*ip)));
+    if (s)
+        silent_free(f, s);
+}
+
+/* ---- sessions ------------------------------------------------------------------------------------------ */
+
+void wr_flows_expire(struct wr_flows *f, wr_time now)
+{
+    for (size_t i = 0; i < WR_FLOWS_LINGERS; i++)
+        while (!wr_list_empty(&f->idle[i])) {
+            struct wr_flow *flow = wr_list_entry(f->idle[i].next, struct wr_flow, node);
+            if (flow->until > now)
+                break;
+            wr_list_remove(&flow->node);
+            forget(f, flow);
+        }
+}
+
+static struct wr_flow *find(const struct wr_flows *f, const uint8_t key[static KEY])
+{
+    return wr_map_get(&f->of, WR_BYTES(key, KEY));
+}
+
+static void use(struct wr_flow *flow)
+{
+    if (flow->users++ == 0 && flow->node.next)
+        wr_list_remove(&flow->node);
+}
+
+/* Its place among the sessions is taken already. */
+static struct wr_flow *make(struct wr_flows *f, const uint8_t key[static KEY], bool udp)
+{
+    struct wr_flow *flow = wr_alloc(sizeof(*flow));
+    if (flow) {
+        memcpy(flow->key, key, KEY);
+        flow->udp = udp;
+        flow->users = 1;
+        if (wr_map_put(&f->of, WR_BYTES(flow->key, KEY), flow) == 0)
+            return flow;
+    }
+    wr_free(flow);
+    wr_limits_give(f->limits, WR_LIMIT_SESSIONS, 1);
+    return NULL;
+}
+
+static int begin_session(struct wr_flows *f, const struct wr_addr *to, bool udp, struct wr_flow **out)
+{
+    uint8_t key[KEY];
+    make_key(key, to, udp);
+    *out = find(f, key);
+    if (*out) {
+        use(*out);
+        return 0;
+    }
+    if (!wr_limits_take(f->limits, WR_LIMIT_SESSIONS, 1))
+        return WR_ELIMIT;
+    *out = make(f, key, udp);
+    return *out ? 0 : WR_ELIMIT;
+}
+
+int wr_flows_begin(struct wr_flows *f, const struct wr_flow_ask *ask, wr_time now, struct wr_flow **out)
+{
+    *out = NULL;
+    wr_flows_expire(f, now);
+    if (!may_try(f, &ask->to->ip, ask->insist, now))
+        return WR_EBACKOFF;
+    int rc = ask->nat ? begin_session(f, ask->to, ask->udp, out) : 0;
+    if (rc == 0)
+        note_rate(f, now);
+    return rc;
+}
+
+bool wr_flows_may_come(struct wr_flows *f, wr_time now)
+{
+    wr_flows_expire(f, now);
+    if (f->limits->of[WR_LIMIT_SESSIONS].used < f->limits->of[WR_LIMIT_SESSIONS].max)
+        return true;
+    wr_limits_refuse(f->limits, WR_LIMIT_SESSIONS);
+    return false;
+}
+
+struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bool udp)
+{
+    uint8_t key[KEY];
+    make_key(key, from, udp);
+    struct wr_flow *flow = find(f, key);
+    if (flow) {
+        use(flow);
+        return flow;
+    }
+    wr_limits_charge(f->limits, WR_LIMIT_SESSIONS, 1);
+    return make(f, key, udp);
+}
+
+void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now)
+{
+    if (!flow)
+        return;
+    flow->answered |= answered;
+    if (--flow->users)
+        return;
+    size_t list = flow->udp ? (flow->answered ? 2 : 1) : (flow->answered ? 0 : 3);
+    flow->until = now + lingers[list];
+    wr_list_append(&f->idle[list], &flow->node);
+}
