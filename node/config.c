@@ -34,6 +34,7 @@ enum kind {
     KIND_SWITCH,
     KIND_CIDR,
     KIND_LIMITS,
+    KIND_SESSIONS,
     KIND_HTTP,
     KIND_LOG,
 };
@@ -226,6 +227,26 @@ static bool parse_http(const char *value, struct wr_addr *out)
     return wr_ip_parse(host, &out->ip) == 0 && bracketed == (out->ip.family == 6);
 }
 
+#define SESSIONS_MIN 16         /* fewer are not enough for a lookup; ours */
+#define SESSIONS_MAX 1000000    /* no router has more; ours */
+
+/* A number of sessions; 0 for "auto", -1: neither. */
+static long parse_sessions(const char *value)
+{
+    char *end;
+    if (strcmp(value, "auto") == 0)
+        return 0;
+    if (value[0] < '0' || value[0] > '9' || strlen(value) > 7)
+        return -1;
+    long n = strtol(value, &end, 10);
+    return *end == '\0' && n >= SESSIONS_MIN && n <= SESSIONS_MAX ? n : -1;
+}
+
+uint64_t wr_config_sessions(const struct wr_config *c)
+{
+    return (uint64_t)parse_sessions(wr_config_get(c, WR_CONFIG_NAT_SESSIONS));
+}
+
 /* NULL when the value is fine, else what is allowed. */
 static const char *objection(enum kind kind, const char *value)
 {
@@ -270,6 +291,8 @@ static const char *objection(enum kind kind, const char *value)
         return wr_limits_init(&limits, value) == 0
                    ? NULL
                    : "small, home, server or a size of at least 16M, such as 64M or 2G";
+    case KIND_SESSIONS:
+        return parse_sessions(value) >= 0 ? NULL : "auto, or a number from 16 to 1000000";
     case KIND_HTTP:
         return parse_http(value, &addr) ? NULL : "IP:PORT, such as 127.0.0.1:8080 or [::1]:8080";
     case KIND_LOG:

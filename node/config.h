@@ -36,6 +36,7 @@
  *   security      noise first: see transport/secure.c for the figures
  *   dht auto      a node that nobody can reach must not serve: it would only be in the way of
  * lookups relay auto    lend ours only when we are reachable, as libp2p's own nodes do mdns,
+ * nat-sessions auto: most routers have thousands; the ceiling of limits fits those
  * portmap on: two machines on one cable and a home behind a router work unasked limits home   128
  * MiB: fits the smallest board that people run such nodes on http (none)   nothing listens that was
  * not asked for log info      changes of state, not traffic */
@@ -61,6 +62,8 @@
     X(PORTMAP, "portmap", SWITCH, 0, 0, "yes", "", "ask the router to map our port")               \
     X(PUBLIC, "public", CIDR, 1, 1, "", "CIDR", "count this block as publicly routable (labs)")    \
     X(LIMITS, "limits", LIMITS, 0, 1, "home", "SIZE", "small, home, server or a memory size")      \
+    X(NAT_SESSIONS, "nat-sessions", SESSIONS, 0, 1, "auto", "N",                                   \
+      "sessions that the router has for the whole household; we use three quarters")               \
     X(HTTP, "http", HTTP, 0, 0, "", "ADDR", "serve the status page and metrics on IP:PORT")        \
     X(CONTROL, "control", SOCKET, 0, 0, "", "PATH", "path of the control socket")                  \
     X(LOG, "log", LOG, 0, 1, "info", "LEVELS", "info, or info,dht=debug,...")
@@ -127,6 +130,7 @@ int wr_config_choice(const struct wr_config *c, enum wr_config_key key); /* DHT,
 /* SECURITY as wr_swarm_options wants it: the favourite first, NULL at the end. */
 struct wr_secure;
 void wr_config_security(const struct wr_config *c, const struct wr_secure *out[static 3]);
+uint64_t wr_config_sessions(const struct wr_config *c);                  /* NAT_SESSIONS; 0: auto */
 /* "1.2.3.4:80" or "[::1]:80" of HTTP, as an address. False when not set. */
 struct wr_addr;
 bool wr_config_http(const struct wr_config *c, struct wr_addr *out);

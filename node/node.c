@@ -498,6 +498,7 @@ static int start_http(struct wr_node *n, char err[static WR_NODE_ERROR])
 
 static void fit_limits(struct wr_node *n)
 {
+    wr_limits_sessions(&n->limits, wr_config_sessions(n->config));
     if (n->descriptors && wr_limits_fit(&n->limits, n->descriptors))
         wr_log(wr_env_log(n->env), WR_LOG_WARN, "node",
                "connection limits lowered to the open file limit files=%llu hint=\"raise it (ulimit -n)\"",
@@ -587,7 +588,7 @@ void wr_node_destroy(struct wr_node *n)
 
 void wr_node_reload(struct wr_node *n, uint32_t keys)
 {
-    if (keys & UINT32_C(1) << WR_CONFIG_LIMITS) {
+    if (keys & (UINT32_C(1) << WR_CONFIG_LIMITS | UINT32_C(1) << WR_CONFIG_NAT_SESSIONS)) {
         (void)wr_limits_change(&n->limits, get(n, WR_CONFIG_LIMITS));
         fit_limits(n);
     }

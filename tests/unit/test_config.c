@@ -59,6 +59,7 @@ static const struct {
     {WR_CONFIG_PORTMAP, "off", "2"},
     {WR_CONFIG_PUBLIC, "10.0.0.0/8", "10.0.0.0/99"},
     {WR_CONFIG_LIMITS, "64M", "tiny"},
+    {WR_CONFIG_NAT_SESSIONS, "64", "15"},
     {WR_CONFIG_HTTP, "[::1]:8080", "8080"},
     {WR_CONFIG_CONTROL, "/run/warren.sock",
      "/a/path/that/is/longer/than/the/one/hundred/and/seven/bytes/that/the/system/has/room/for/in/"
