@@ -100,7 +100,7 @@ static inline void know(struct end *e, enum transports with)
     wr_swarm_addrs_changed(e->site.swarm);
 }
 
-static inline void end_start_here(struct world *w, struct end *e, enum transports with, uint8_t seed)
+static inline void end_start_here(struct world *w, struct end *e, enum transports with, unsigned seed)
 {
     struct wr_protocol p = {
         .name = DATA, .on_stream = on_data_stream, .arg = e, .inbound_max = 9, .limited = true};
@@ -115,7 +115,7 @@ static inline void end_start_here(struct world *w, struct end *e, enum transport
     tell_nat(&e->site);
 }
 
-static inline void end_start(struct world *w, struct end *e, enum kind kind, enum transports with, uint8_t seed)
+static inline void end_start(struct world *w, struct end *e, enum kind kind, enum transports with, unsigned seed)
 {
     site_host(&e->site, w->sim, kind, seed);
     end_start_here(w, e, with, seed);

@@ -69,7 +69,7 @@ static inline const struct simnat_options *kind_options(enum kind kind)
 }
 
 /* A machine of that kind, with the network before it; `seed` tells its key and makes its addresses its own. */
-static inline void site_host(struct site *s, struct sim *sim, enum kind kind, uint8_t seed)
+static inline void site_host(struct site *s, struct sim *sim, enum kind kind, unsigned seed)
 {
     struct sim_host_options host = {.name = kind_names[kind]};
     *s = (struct site){.kind = kind};
@@ -81,11 +81,12 @@ static inline void site_host(struct site *s, struct sim *sim, enum kind kind, ui
         o.outer = s->carrier;
         host.ip4 = (struct wr_ip){4, {192, 168, 1, 2}};    /* the same in every home */
         if (kind == FIREWALL) {
-            o.ip4.bytes[2] = seed;
+            o.ip4.bytes[1] = (uint8_t)(seed >> 8);
+            o.ip4.bytes[2] = (uint8_t)seed;
             host.ip4 = o.ip4;
         }
         if (kind == CARRIER)
-            o.ip4 = (struct wr_ip){4, {100, 64, 0, seed}};
+            o.ip4 = (struct wr_ip){4, {100, 64, (uint8_t)(seed >> 8), (uint8_t)seed}};
         s->nat = simnat_add(sim, &o);
         host.gateway = simnat_gateway(s->nat);
     }
@@ -101,9 +102,9 @@ static inline void site_neighbour(struct site *s, struct sim *sim, struct simnat
 }
 
 /* with: 1 TCP, 2 QUIC, 3 both. */
-static inline void site_swarm_with(struct site *s, uint8_t seed, unsigned with)
+static inline void site_swarm_with(struct site *s, unsigned seed, unsigned with)
 {
-    uint8_t bytes[WR_ED25519_SEED] = {seed, 77};
+    uint8_t bytes[WR_ED25519_SEED] = {(uint8_t)seed, 77, (uint8_t)(seed >> 8)};
     struct wr_addr any = {.ip.family = 4, .port = PORT};
     struct wr_maddr at;
     s->env = sim_host_env(s->host);
@@ -120,12 +121,12 @@ static inline void site_swarm_with(struct site *s, uint8_t seed, unsigned with)
     }
 }
 
-static inline void site_swarm(struct site *s, uint8_t seed)
+static inline void site_swarm(struct site *s, unsigned seed)
 {
     site_swarm_with(s, seed, 3);
 }
 
-static inline void site_start(struct site *s, struct sim *sim, enum kind kind, uint8_t seed)
+static inline void site_start(struct site *s, struct sim *sim, enum kind kind, unsigned seed)
 {
     site_host(s, sim, kind, seed);
     site_swarm(s, seed);
@@ -227,6 +228,13 @@ static inline bool kind_lets_in(enum kind kind)
 static inline bool kinds_meet(enum kind a, enum kind b)
 {
     return (kind_is_known(a) && kind_is_known(b)) || kind_lets_in(a) || kind_lets_in(b);
+}
+
+/* And with prediction: ports that can be told in advance are as good as known ones. */
+static inline bool kinds_meet_predicted(enum kind a, enum kind b)
+{
+    bool a_told = kind_is_known(a) || a == SEQUENTIAL, b_told = kind_is_known(b) || b == SEQUENTIAL;
+    return (a_told && b_told) || kind_lets_in(a) || kind_lets_in(b);
 }
 
 #endif
