@@ -107,7 +107,7 @@ def circuit(row, r_impl, b_impl, a_impl):
     ttl = got["expire"] - now
     check(1800 <= ttl <= 7300, f"the reservation lasts {ttl:.0f} s")
     check(got["voucher"] == VOUCHER[r_impl], f"voucher {got['voucher']}")
-    if got["voucher"] == "verified":
+    if "voucherExpire" in got:
         check(abs(got["voucherExpire"] - got["expire"]) <= 5, f"voucher until {got['voucherExpire']}, not {got['expire']}")
     check(got["limitBytes"] == DATA_LIMIT, f"data limit {got['limitBytes']}")
     check(got["limitSeconds"] == ANNOUNCED_SECONDS.get(r_impl, TIME_LIMIT), f"time limit {got['limitSeconds']}")
@@ -300,6 +300,7 @@ def push(row, x_impl, y_impl):
     x, y = row.start((x_impl, "relay", ["--reach", "public"]), (y_impl, "open", ["--reach", "public"]))
     y.call("connect", addr=x.addr())
     for me, other in ((x, y), (y, x)):
+        eventually(lambda: connections(me, other))
         me.call("identify", peer=other.id())
     news = {"tcp": "/ip4/11.9.9.9/tcp/4009", "quic": "/ip4/11.9.9.9/udp/4009/quic-v1"}[row.transport]
     x.call("announce", addr=news)

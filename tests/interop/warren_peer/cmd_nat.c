@@ -70,6 +70,8 @@ bool nat_start(struct host *h, const struct nat_flags *flags)
         return false;
     if (strcmp(flags->reach, "public") == 0 || strcmp(flags->reach, "private") == 0)
         declare(h, flags->reach);
+    else if (flags->relay && !*flags->reach)
+        declare(h, "public");
     for (size_t i = 0; i < flags->announce_count; i++)
         if (!announce(h, flags->announce[i]))
             return false;

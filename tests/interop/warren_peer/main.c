@@ -228,7 +228,8 @@ static void on_line(const char *text, size_t len)
     if (host >= the_peer.host_count)
         command_fail(c, "there is no host %zu", host);
     else if (!command_conn(c, name) && !command_stream(c, name) && !command_bench(c, name) &&
-             !command_dht(c, name) && !command_mdns(c, name) && !command_nat(c, name))
+             !command_dht(c, name) && !command_mdns(c, name) && !command_nat(c, name) &&
+             !command_relay(c, name))
         command_unsupported(c, "unknown command");
 }
 
@@ -348,8 +349,8 @@ static void start_host(struct host *h)
     for (size_t i = 0; i < options.listen_count; i++)
         if (strcmp(options.listen[i], "none") != 0)
             listen_on(h, options.listen[i]);
-    if (!nat_start(h, &options.nat))
-        die("nat", WR_ELIMIT);
+    if (!relay_start(h, &options.nat) || !nat_start(h, &options.nat))
+        die("relays, AutoNAT or hole punching", WR_EINVAL);
     if (options.mdns && !mdns_start(h, options.psk ? psk : NULL))
         die("mdns", WR_ELIMIT);
     dht_start(h, options.dht, options.dht_prefix);

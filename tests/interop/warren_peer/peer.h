@@ -50,6 +50,9 @@ struct host {
     struct wr_autonat_client *autonat_client;
     struct wr_autonat_server *autonat_server;
     struct wr_dcutr *dcutr;
+    struct wr_relay_client *relay_client;
+    struct wr_relay_server *relay_server;
+    struct wr_list reserving;  /* struct command.node: for a place at a relay */
     json_t *punches;           /* reports of dcutr */
     struct wr_swarm_watch watch;
     struct counters counters;
@@ -102,6 +105,8 @@ bool command_stream(struct command *c, const char *name);
 bool command_bench(struct command *c, const char *name);
 bool command_dht(struct command *c, const char *name);
 bool command_mdns(struct command *c, const char *name);
+bool command_relay(struct command *c, const char *name);
+bool relay_start(struct host *h, const struct nat_flags *flags);
 bool command_nat(struct command *c, const char *name);
 bool nat_start(struct host *h, const struct nat_flags *flags);    /* after the listeners */
 bool mdns_start(struct host *h, const uint8_t *psk);    /* psk may be NULL */
