@@ -1,5 +1,6 @@
 /* Relays and those who use them, in virtual time: reservations, circuits, limits, rates, refusals, and relays that
  * break their word. */
+#include "identify/ping.h"
 #include "relay/relay_client.h"
 #include "relay/relay_server.h"
 #include "relay/voucher.h"
@@ -262,6 +263,33 @@ static void test_reserve_and_connect(void **state)
     sim_run(w.sim, WR_SEC);
     assert_int_equal(stats_of(&w.relay).circuits, 0);
     assert_null(node_conn(&w.b.n, &w.a.n));
+    world_down(&w);
+}
+
+static void on_pong(void *arg, const struct wr_ping_reply *reply)
+{
+    int *result = arg;
+    *result = reply->err == 0 && reply->conn && !reply->conn->circuit ? WR_EPROTO : reply->err;
+}
+
+/* A ping is for circuits, too: nobody waits for a better path before asking how this one does. */
+static void test_ping(void **state)
+{
+    struct world w;
+    int result = 1;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 9, .rtt = 60 * WR_MSEC}, &lent);
+    struct wr_pong *pong = wr_pong_create(w.b.n.swarm);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    struct wr_ping *ping =
+        wr_ping_open(w.a.n.swarm, id_of(&w.b), &(struct wr_ping_options){.on_reply = on_pong, .arg = &result});
+    assert_true(pong && ping);
+    assert_int_equal(wr_ping_send(ping), 0);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(result, 0);
+    wr_ping_close(ping);
+    wr_pong_destroy(pong);
     world_down(&w);
 }
 
@@ -779,6 +807,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reserve_and_connect),
+        cmocka_unit_test(test_ping),
         cmocka_unit_test(test_refresh),
         cmocka_unit_test(test_wrong_clock),
         cmocka_unit_test(test_lost_with_the_connection),
