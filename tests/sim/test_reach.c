@@ -629,6 +629,67 @@ static void test_what_is_never_dialled(void **state)
     stop(&w);
 }
 
+/* ---- how a dial-back ends -------------------------------------------------------------------------- */
+
+struct hasty {
+    struct wr_msg msg;
+    struct wr_env *env;
+    uint64_t nonce;
+};
+
+/* As go-libp2p over QUIC: the nonce is read, and the reset overtakes the answer. */
+static void take_and_reset(struct wr_msg *m, struct wr_bytes body)
+{
+    struct hasty *h = wr_list_entry(m, struct hasty, msg);
+    assert_int_equal(wr_autonat_msg_decode_back(body, &h->nonce), 0);
+    wr_msg_reset(m, WR_STREAM_OK);
+}
+
+static void on_hasty(struct wr_stream *s, void *arg)
+{
+    static const struct wr_msg_ops ops = {.on_message = take_and_reset, .on_close = lie_over};
+    struct hasty *h = arg;
+    wr_msg_start(&h->msg, h->env, s, WR_AUTONAT_BACK_MAX, &ops);
+}
+
+static enum wr_autonat_dial dialled;
+
+static void on_dialled(struct wr_dialback_try *t, enum wr_autonat_dial result, size_t index)
+{
+    (void)t;
+    assert_int_equal(index, 0);
+    dialled = result;
+}
+
+/* Whoever takes the nonce and resets has been reached; whoever does not speak dial-back has not. */
+static void test_a_reset_is_an_answer(void **state)
+{
+    (void)state;
+    for (int speaks = 0; speaks <= 1; speaks++) {
+        struct world w = {.sim = sim_create(&(struct sim_options){.seed = 5, .rtt = RTT})};
+        struct hasty hasty = {0};
+        struct wr_dialback_try try;
+        uint64_t nonce = 77;
+        node_start(&w.c.n, w.sim, 1);
+        node_start(&w.s[0].n, w.sim, 2);
+        hasty.env = w.c.n.env;
+        if (speaks)
+            node_handle(&w.c.n, WR_AUTONAT_BACK, on_hasty, &hasty);
+        struct wr_dialback *d = wr_dialback_create(w.s[0].n.swarm);
+        assert_non_null(d);
+        dialled = 0;
+        assert_int_equal(
+            wr_dialback_start(d, &try, wr_swarm_self(w.c.n.swarm), &w.c.n.addr, 1, &nonce, on_dialled), 0);
+        sim_run(w.sim, 5 * WR_SEC);
+        assert_int_equal(dialled, speaks ? WR_AUTONAT_DIAL_OK : WR_AUTONAT_DIAL_BACK_ERROR);
+        assert_int_equal(hasty.nonce, speaks ? nonce : 0);
+        wr_dialback_destroy(d);
+        node_stop(&w.c.n);
+        node_stop(&w.s[0].n);
+        sim_destroy(w.sim);
+    }
+}
+
 /* ---- version 1 ------------------------------------------------------------------------------------- */
 
 static void test_version_1_will_do(void **state)
@@ -664,6 +725,7 @@ int main(void)
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
         cmocka_unit_test(test_what_is_never_dialled),
+        cmocka_unit_test(test_a_reset_is_an_answer),
         cmocka_unit_test(test_version_1_will_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
