@@ -62,12 +62,16 @@ static void cmd_connect(struct command *c, bool wrong_id)
 
 static void cmd_disconnect(struct command *c)
 {
-    struct wr_conn *conn;
-    if (!arg_conn(c, &conn))
+    struct wr_peerid peer;
+    if (!arg_peer(c, &peer))
         return;
+    if (!wr_swarm_conn(c->host->swarm, &peer)) {
+        command_ok(c, json_pack("{s:i}", "closed", 0));
+        return;
+    }
     c->state = NULL;
     wr_list_append(&c->host->waiting, &c->node);    /* answered by the event */
-    wr_swarm_disconnect(c->host->swarm, &conn->peer, WR_CONN_OK);
+    wr_swarm_disconnect(c->host->swarm, &peer, WR_CONN_OK);
 }
 
 /* ---- peers ------------------------------------------------------------------------------------------- */
