@@ -489,9 +489,8 @@ static void on_opened(struct wr_autonat_client *c, const struct wr_conn *conn)
 {
     if (conn->circuit)
         return;
-    /* Whoever comes in while we dial him may have come through the hole that our dial made. */
-    bool unasked = !conn->outbound && !wr_swarm_is_dialling(c->sw, &conn->remote.ip, conn->udp);
-    wr_contacts_opened(&c->contacts, &conn->remote.ip, conn->udp, unasked, conn->id, wr_env_now(c->env));
+    wr_contacts_opened(&c->contacts, &conn->remote.ip, conn->udp, !conn->outbound, conn->id,
+                       wr_env_now(c->env));
     if (!conn->outbound)
         wr_autonat_client_back_conn(c, conn);
 }

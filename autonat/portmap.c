@@ -7,9 +7,10 @@
 #define SOURCES_PER_GATEWAY                                                                                \
     3 /* public IPv6 addresses that get pinholes; ours: a stable one and two that                          \
          change for privacy */
-#define REMAKE_GAP    (10 * WR_SEC) /* between two restarts that are believed; ours */
-#define REMAKE_SPREAD (1 * WR_SEC)  /* after an announcement; RFC 6887 section 14.1.3 has 5 s, for crowds  \
-                                     */
+#define REMAKE_GAP (10 * WR_SEC) /* between two restarts that are believed; ours */
+#define REMAKE_SPREAD                                                                                      \
+    (1 * WR_SEC) /* after an announcement; RFC 6887 section 14.1.3 has 5 s, for crowds                     \
+                  */
 
 static const char *const protocol_names[WR_PORTMAP_PROTOCOLS] = {"pcp", "nat-pmp", "upnp"};
 

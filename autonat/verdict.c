@@ -338,6 +338,12 @@ enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, cons
     /* A check that is due begins a round: answers of before are not in the way. */
     if (probe.verdict != WR_ADDR_UNKNOWN && !probe.round_at)
         probe.round_at = now;
+    /* Answers that contradict each other are asked for again: one of them was ill, or the world has
+     * changed. */
+    struct wr_verdict_tally t;
+    tally(&probe, v->bits, now, 0, &t);
+    if (probe.verdict == WR_ADDR_UNKNOWN && t.reached && t.failed)
+        probe.round_at = now - WR_VERDICT_RETRY;
     const struct wr_verdict_evidence *friend = evidence(&probe, v->bits, server, false, now);
     const struct wr_verdict_evidence *stranger = evidence(&probe, v->bits, server, true, now);
     if (!probe.natted && !friend && !stranger && delegates && !strangers_asked(&probe, now))

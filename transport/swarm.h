@@ -95,8 +95,6 @@ struct wr_dial_report {
 };
 size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *peer,
                             struct wr_dial_report *out, size_t max);
-/* Whether a dial under way has sent anything to an address: a NAT may let its answers in. */
-bool wr_swarm_is_dialling(const struct wr_swarm *sw, const struct wr_ip *ip, bool udp);
 
 /* How the last dial ended as a whole. */
 struct wr_dial_outcome {

@@ -128,22 +128,6 @@ static void remember(struct wr_swarm_dial *d, int err)
     sw->report_next = (sw->report_next + 1) % WR_SWARM_REPORTS;
 }
 
-bool wr_swarm_is_dialling(const struct wr_swarm *sw, const struct wr_ip *ip, bool udp)
-{
-    wr_list_each(it, &sw->dials)
-    {
-        const struct wr_swarm_dial *d = wr_list_entry(it, struct wr_swarm_dial, node);
-        for (size_t i = 0; i < d->plan.count; i++) {
-            struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
-            struct wr_addr to;
-            if (d->plan.addrs[i].state != WR_DIAL_PENDING && wr_maddr_addr(addr, &to) &&
-                wr_ip_equal(&to.ip, ip) && (wr_maddr_kind(addr) == WR_MADDR_QUIC) == udp)
-                return true;
-        }
-    }
-    return false;
-}
-
 /* What the dial says about UDP here: QUIC needs one round trip and starts first, TCP three. */
 static void judge_udp(struct wr_swarm_dial *d, const struct wr_conn *winner)
 {

@@ -339,7 +339,8 @@ static void test_one_server_and_a_firewall(void **state)
     stop(&w);
 }
 
-/* Two servers, and both have been talked to: their getting in proves nothing, a fresh socket tells all the same. */
+/* Two servers, and both have been talked to: their getting in proves nothing, a fresh socket tells all the
+ * same. */
 static void test_friends_only(void **state)
 {
     (void)state;
@@ -711,6 +712,44 @@ static void test_version_1_will_do(void **state)
     }
 }
 
+/* ---- memory, and the end
+ * ----------------------------------------------------------------------------------- */
+
+/* Allocations fail one at a time, spread over the whole story: the node finds out all the same. */
+static void test_allocations_may_fail(void **state)
+{
+    (void)state;
+    const uint64_t runs = 120;
+    uint64_t count = 0;
+    for (uint64_t run = 0; run <= runs; run++) {
+        struct world w;
+        struct simnat_options nat = {.filtering = SIMNAT_EIF, .alloc = SIMNAT_RANDOM};
+        start(&w, 3, 0, &nat);
+        meet_all(&w, true);
+        sim_alloc_fail(run ? (run - 1) * count / runs : UINT64_MAX, 1);
+        sim_run(w.sim, WR_MIN);
+        count = run == 0 ? sim_alloc_count() : count;
+        sim_alloc_fail(0, 0);
+        sim_run(w.sim, 15 * WR_MIN);
+        assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+        stop(&w);
+    }
+    assert_true(count > 1000);
+}
+
+static void test_the_end_may_come_at_any_moment(void **state)
+{
+    (void)state;
+    struct simnat_options nat = {.filtering = SIMNAT_ADF, .alloc = SIMNAT_RANDOM};
+    for (wr_time at = 0; at < 20 * WR_SEC; at += 170 * WR_MSEC) {
+        struct world w;
+        start(&w, 3, 1, &nat);
+        meet_all(&w, at % (340 * WR_MSEC) == 0);
+        sim_run(w.sim, at);
+        stop(&w); /* sim_destroy asserts that nothing is left open */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -727,6 +766,8 @@ int main(void)
         cmocka_unit_test(test_what_is_never_dialled),
         cmocka_unit_test(test_a_reset_is_an_answer),
         cmocka_unit_test(test_version_1_will_do),
+        cmocka_unit_test(test_allocations_may_fail),
+        cmocka_unit_test(test_the_end_may_come_at_any_moment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

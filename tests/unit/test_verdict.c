@@ -84,6 +84,12 @@ static void test_all_there_are_is_enough(void **state)
     open_court(&c, 2, false);
     (void)hear(&c, 0, GETS_IN, false);
     assert_int_equal(hear(&c, 1, FAILS, false), WR_ADDR_UNKNOWN);
+    /* They are asked again after a while. */
+    struct wr_ip a = server(0), b = server(1);
+    assert_int_equal(wr_verdict_wants(&c.v, 0, &a, false, c.now), WR_VERDICT_NOT);
+    c.now += WR_VERDICT_RETRY + WR_SEC;
+    assert_int_equal(wr_verdict_wants(&c.v, 0, &b, false, c.now), WR_VERDICT_ANY);
+    assert_int_equal(hear(&c, 1, GETS_IN, false), WR_ADDR_REACHABLE);
 }
 
 static void test_one_liar_in_five(void **state)
