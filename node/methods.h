@@ -31,6 +31,7 @@ struct wr_methods_options {
     struct wr_dht *dht[WR_METHODS_DHTS]; /* the first NULL: off */
     struct wr_dcutr *dcutr;              /* or NULL */
     struct wr_relaying *relaying;        /* or NULL */
+    struct wr_portmap *portmap;          /* or NULL */
     struct wr_perf *perf;                /* or NULL */
     struct wr_kv *kv;                    /* keeps allow and block rules; or NULL */
     struct wr_state *state;              /* knows of the clock; or NULL */

@@ -1,4 +1,5 @@
 /* Methods that explain: why, check. */
+#include "autonat/portmap.h"
 #include "dcutr/dcutr.h"
 #include "node/diagnose.h"
 #include "node/methods_impl.h"
@@ -273,6 +274,37 @@ static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char 
     wr_pack_end(p);
 }
 
+/* What the routers promised, and why not. */
+static void pack_mappings(const struct wr_methods *m, struct wr_pack *p)
+{
+    char text[WR_ADDR_TEXT];
+    size_t max = m->o.portmap ? WR_PORTMAP_FINDINGS_MAX : 0;
+    struct wr_portmap_finding *all = wr_alloc_array(WR_PORTMAP_FINDINGS_MAX, sizeof(*all));
+    size_t count = all && max ? wr_portmap_findings(m->o.portmap, all, max) : 0;
+    wr_pack_array(p, "mappings");
+    for (size_t i = 0; i < count; i++) {
+        const struct wr_portmap_finding *f = &all[i];
+        wr_pack_map(p, NULL);
+        wr_pack_text(p, "protocol", wr_portmap_protocol_name(f->protocol));
+        wr_ip_print(&f->gateway, text);
+        wr_pack_text(p, "gateway", text);
+        wr_pack_text(p, "code", wr_portmap_reason_name(f->reason));
+        wr_pack_text(p, "text", wr_portmap_reason_text(f->reason));
+        if (f->port) {
+            wr_pack_u64(p, "port", f->port);
+            wr_pack_text(p, "transport", f->udp ? "udp" : "tcp");
+        }
+        if (f->external.ip.family) {
+            wr_addr_print(&f->external, text);
+            wr_pack_text(p, "external", text);
+            wr_pack_u64(p, "left_ms", (uint64_t)(f->left / WR_MSEC));
+        }
+        wr_pack_end(p);
+    }
+    wr_pack_end(p);
+    wr_free(all);
+}
+
 static void on_check(void *arg, struct wr_call *call, struct wr_params *params)
 {
     struct wr_methods *m = arg;
@@ -301,6 +333,7 @@ static void on_check(void *arg, struct wr_call *call, struct wr_params *params)
         wr_pack_u64(p, "layers", in.nat.layers);
     pack_kind(m, p, "udp", &in.nat.udp);
     pack_kind(m, p, "tcp", &in.nat.tcp);
+    pack_mappings(m, p);
     wr_methods_pack_addresses(m, p);
     wr_call_done(call);
 }

@@ -455,6 +455,7 @@ static int start_control(struct wr_node *n, char err[static WR_NODE_ERROR])
                                              .autonat_server = n->autonat_server,
                                              .dht = {n->dht[0], n->dht[1]},
                                              .dcutr = n->dcutr,
+                                             .portmap = n->portmap,
                                              .relaying = &n->relaying,
                                              .perf = n->perf,
                                              .kv = n->kv,

@@ -85,6 +85,20 @@ static void print_kind(const msgpack_object *check, const char *key)
                  (unsigned long long)print_u64(kind, "samples"));
 }
 
+/* One protocol of one router, or one port by the protocol in use. */
+static void print_mapping(const char *label, const msgpack_object *row)
+{
+    char protocol[PRINT_TEXT], gateway[PRINT_TEXT], code[PRINT_TEXT], text[PRINT_TEXT], external[PRINT_TEXT],
+        transport[PRINT_TEXT], left[32];
+    (void)printf("%-11s %s by %s", label, print_text(row, "protocol", protocol), print_text(row, "gateway", gateway));
+    if (print_u64(row, "port"))
+        (void)printf(", port %llu/%s", (unsigned long long)print_u64(row, "port"),
+                     print_text(row, "transport", transport));
+    if (*print_text(row, "external", external))
+        (void)printf(" at %s for %s", external, print_duration(print_u64(row, "left_ms"), left));
+    (void)printf(": %s (%s)\n", print_text(row, "text", text), print_text(row, "code", code));
+}
+
 static int run_check(struct cli *cli)
 {
     struct client c;
@@ -116,6 +130,9 @@ static int run_check(struct cli *cli)
             (void)printf("layers      %llu\n", (unsigned long long)print_u64(reply.result, "layers"));
         print_kind(reply.result, "udp");
         print_kind(reply.result, "tcp");
+        rows = print_array(reply.result, "mappings", &count);
+        for (uint32_t i = 0; i < count; i++)
+            print_mapping(i ? "" : "router", &rows[i]);
         rows = print_array(reply.result, "addresses", &count);
         for (uint32_t i = 0; i < count; i++) {
             char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT];

@@ -79,7 +79,7 @@ class Scene:
         for name in net.hosts:
             if name not in ("boot", "relay", "home", "home-2"):
                 self.start(name, *both, *self.boot)
-        self.start("home", *both, *self.boot)
+        self.start("home", *both, *self.boot, "--nat-sessions", str(SESSIONS))
 
     def start(self, name, *flags):
         node = Node(self.net.hosts[name], self.args, self.args.logs or self.net.dir, list(flags)).wait_ready()

@@ -8,6 +8,7 @@ restarts, one that promises and does nothing, one that stands behind a carrier, 
 mappings. Whether a mapping is there is asked from outside, by TCP and by QUIC; that nothing gets in without it is
 seen first. Prints "N passed, N failed, N skipped" at the end.
 """
+import json
 import os
 import re
 import signal
@@ -219,6 +220,10 @@ def mapped(lab, program, site, protocol):
         node.wait("mapped", "protocol=" + protocol, "%d/%s" % (PORT, kind),
                   "external=%s:%d" % (router.outside, PORT), "reason=mapped")
     expect_in(watcher, router.outside)
+    rows = json.loads(node.ask("check", "--json"))["mappings"]
+    must("check tells of it: %s" % rows, sorted((r["transport"], r["external"], r["code"]) for r in rows if r.get("port")
+                                                and r["protocol"] == protocol) ==
+         [(kind, "%s:%d" % (router.outside, PORT), "mapped") for kind in ("tcp", "udp")])
     must("a promise is not announced before somebody got through", router.outside not in node.ask("id", "--json"))
     must("the router has it", str(PORT) in rules_of(router))
     node.stop()
