@@ -110,7 +110,8 @@ struct wr_dht_request *wr_dht_find_closest(struct wr_dht *d, struct wr_bytes key
 struct wr_dht_request *wr_dht_find_providers(struct wr_dht *d, struct wr_bytes key, unsigned want,
                                              const struct wr_dht_ops *ops, void *arg, int *err);
 /* The best valid value, after `quorum` of them (0: all that the nearest peers have). Holders of
- * none or of a worse one are given the best. */
+ * none or of a worse one are given the best. WR_EUNSUPPORTED: no rule for such keys, so none could
+ * be told valid. */
 struct wr_dht_request *wr_dht_get_value(struct wr_dht *d, struct wr_bytes key, unsigned quorum,
                                         const struct wr_dht_ops *ops, void *arg, int *err);
 /* Leaves a value with the peers nearest to its key; on_done(0) once one of them keeps it.

@@ -517,8 +517,9 @@ struct wr_dht_request *wr_dht_find_providers(struct wr_dht *d, struct wr_bytes k
 struct wr_dht_request *wr_dht_get_value(struct wr_dht *d, struct wr_bytes key, unsigned quorum,
                                         const struct wr_dht_ops *ops, void *arg, int *err)
 {
+    *err = wr_record_known(key) ? 0 : WR_EUNSUPPORTED;
     struct wr_dht_request *r =
-        wr_dht_request_start(d, GET_VALUE, key, quorum, 0, false, ops, arg, err);
+        *err == 0 ? wr_dht_request_start(d, GET_VALUE, key, quorum, 0, false, ops, arg, err) : NULL;
     if (!r)
         return NULL;
     struct wr_buf own, received;

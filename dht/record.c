@@ -44,6 +44,12 @@ int wr_record_check(struct wr_bytes key, struct wr_bytes value, int64_t unix_now
     return rc;
 }
 
+bool wr_record_known(struct wr_bytes key)
+{
+    struct wr_bytes name;
+    return rule_of(key, &name) != RULE_NONE;
+}
+
 int wr_record_compare(struct wr_bytes key, struct wr_bytes a, struct wr_bytes b)
 {
     struct wr_ipns of_a, of_b;

@@ -12,6 +12,7 @@
  * clock that is years ahead, so that is an error of its own: WR_ESTALE. 0; WR_EUNSUPPORTED: no rule
  * for the key; WR_EPROTO, WR_EAUTH, WR_EPEERID: the value breaks it. */
 int wr_record_check(struct wr_bytes key, struct wr_bytes value, int64_t unix_now);
+bool wr_record_known(struct wr_bytes key); /* there is a rule for such keys */
 /* Of two values that wr_record_check takes: >0: a is the better, <0: b, 0: the same. */
 int wr_record_compare(struct wr_bytes key, struct wr_bytes a, struct wr_bytes b);
 

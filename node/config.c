@@ -515,8 +515,8 @@ int wr_config_file(struct wr_config *c, const char *path, char err[static WR_CON
 {
     FILE *file = fopen(path, "re");
     if (!file)
-        return fail(err, errno == ENOENT ? WR_ENOTFOUND : WR_EIO, NULL, "%.512s: %s", path,
-                    strerror(errno));
+        return fail(err, errno == ENOENT ? WR_ENOTFOUND : WR_EIO, NULL,
+                    "%.512s: %s; --config names the file of settings, and none is needed", path, strerror(errno));
     char *text = wr_alloc(WR_CONFIG_FILE_MAX + 2);
     int error = 0;
     if (!text) {

@@ -65,7 +65,9 @@ __attribute__((format(printf, 3, 4))) static int say(char err[static WR_DATADIR_
 static int say_errno(char err[static WR_DATADIR_ERROR], const char *what, const char *path)
 {
     int error = errno;
-    return say(err, from_errno(error), "cannot %s %s: %s", what, path, strerror(error));
+    return say(err, from_errno(error),
+               "cannot %s %s: %s; see to space and rights there, or choose another place with --data DIR", what, path,
+               strerror(error));
 }
 
 /* ---- the directory ---------------------------------------------------------------------------------- */

@@ -138,7 +138,8 @@ static int read_psk(struct wr_node *n, char err[static WR_NODE_ERROR])
     if (fd >= 0)
         (void)close(fd);
     if (len < 0) {
-        (void)snprintf(err, WR_NODE_ERROR, "cannot read the network key %s: %s", path, strerror(error));
+        (void)snprintf(err, WR_NODE_ERROR, "cannot read the network key %s: %s; --psk names the file that all members share",
+                       path, strerror(error));
         return WR_EIO;
     }
     int rc = wr_pnet_key_parse(WR_BYTES(text, (size_t)len), n->psk);
@@ -213,6 +214,22 @@ static int listen_on(struct wr_node *n, const char *text)
     return rc == 0 ? wr_swarm_listen(n->swarm, wr_maddr_bytes(&addr)) : rc;
 }
 
+static const char *why_not(int rc)
+{
+    switch (rc) {
+    case WR_EUNSUPPORTED:
+        return "a private network cannot be reached over QUIC; name a TCP address with --listen";
+    case WR_EINUSE:
+        return "address or file already in use; choose another port with --listen";
+    case WR_EPERM:
+        return "permission denied; ports below 1024 are the system's, choose another with --listen";
+    case WR_EINVAL:
+        return "this machine has no such address; /ip4/0.0.0.0 or /ip6/:: stand for all that it has";
+    default:
+        return wr_err_text(rc);
+    }
+}
+
 static int listen_all(struct wr_node *n, char err[static WR_NODE_ERROR])
 {
     const struct wr_config_item *item = &n->config->items[WR_CONFIG_LISTEN];
@@ -225,10 +242,7 @@ static int listen_all(struct wr_node *n, char err[static WR_NODE_ERROR])
             continue;
         }
         last = rc;
-        (void)snprintf(err, WR_NODE_ERROR, "cannot listen on %.1024s: %s%s", item->values[i],
-                       rc == WR_EUNSUPPORTED ? "a private network cannot be reached over QUIC"
-                                             : wr_err_text(rc),
-                       rc == WR_EINUSE ? "; choose another port with --listen" : "");
+        (void)snprintf(err, WR_NODE_ERROR, "cannot listen on %.1024s: %s", item->values[i], why_not(rc));
         /* Not every machine has IPv6: a default that does not fit it is no mistake of the user's. */
         if (item->from != WR_CONFIG_FROM_DEFAULT || rc == WR_EINUSE)
             return rc;

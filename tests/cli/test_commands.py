@@ -420,6 +420,13 @@ class Run(Case):
                    node.listen[0])
         self.fails(self.warren(*same, "--data", self.home.at("b"), "--listen",
                                "/ip4/127.0.0.1/tcp/0", "--control", node.socket), NO, node.socket)
+        loop = ["--listen", "/ip4/127.0.0.1/tcp/0"]
+        self.fails(self.warren(*same, "--data", self.home.at("b"), "--listen", "/ip4/203.0.113.5/tcp/0"), NO,
+                   "this machine has no such address")
+        self.fails(self.warren(*same, "--data", "/proc/nowhere", "--control",
+                               self.home.at("c.sock"), *loop), NO, "another place with --data")
+        self.fails(self.warren(*same, "--data", self.home.at("b"), "--psk", self.home.at("none"), *loop), NO,
+                   "--psk names the file")
         os.chmod(node.data + "/identity.key", 0o644)
         node.stop()
         self.fails(self.warren(*same, "--data", node.data, "--listen", "/ip4/127.0.0.1/tcp/0"), NO,
@@ -814,6 +821,7 @@ class Discover(Case):
         self.fails(b("dht", "put", key, "not-a-key"), NO, "")
         self.fails(b("dht", "put", "/x/y", "z"), NO, "/pk/PEER and /ipns/PEER")
         self.fails(c("dht", "get", "/pk/" + STRANGER), NO, "nobody who was asked has it")
+        self.fails(c("dht", "get", "/other/x"), NO, "keys are /pk/PEER and /ipns/PEER")
         rows = c.json("dht", "table")
         self.assertIn(a.peer, [row["peer"] for row in rows])
         self.has(rows[0], "peer", "table", "bucket", "connected")
