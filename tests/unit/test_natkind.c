@@ -254,6 +254,53 @@ static void test_many_peers_of_one_network_are_one(void **state)
     assert_int_equal(t.out.mapping, WR_NAT_MAP_APDM);
 }
 
+/* A mapping that was renewed in between, or many liars: nothing is said. */
+static void test_two_halves(void **state)
+{
+    (void)state;
+    struct trace t = {.now = 100 * WR_SEC};
+    for (unsigned i = 0; i < 4; i++) {
+        struct wr_natkind_sample s = {.local = {.ip = {4, {192, 168, 1, 9}}, .port = OWN_PORT},
+                                      .remote = remote(i, 4001),
+                                      .seen = {.ip = {4, {9, 9, 9, 9}}, .port = i < 2 ? 5000 : 6000},
+                                      .at = t.now + (wr_time)i * WR_SEC};
+        wr_natkind_add(&t.k, &s);
+    }
+    (void)wr_natkind_judge(&t.k, t.now + 4 * WR_SEC, &t.out);
+    assert_int_equal(t.out.mapping, WR_NAT_MAP_UNKNOWN);
+    /* Another one that agrees with the newer half decides. */
+    struct wr_natkind_sample s = t.k.of[3];
+    s.remote = remote(9, 4001);
+    wr_natkind_add(&t.k, &s);
+    s.remote = remote(10, 4001);
+    wr_natkind_add(&t.k, &s);
+    (void)wr_natkind_judge(&t.k, t.now + 4 * WR_SEC, &t.out);
+    assert_int_equal(t.out.mapping, WR_NAT_MAP_EIM);
+}
+
+/* Sockets of their own: here one NAT mapping each. */
+static void test_ports_of_fresh_sockets(void **state)
+{
+    (void)state;
+    struct wr_natkind_sample s[6] = {0};
+    struct wr_nat_kind out = {.mapping = WR_NAT_MAP_EIM};
+    for (unsigned i = 0; i < 6; i++) {
+        s[i].local.port = (uint16_t)(50000 + 31 * i);
+        s[i].seen.port = (uint16_t)(20000 - 3 * i);
+        s[i].at = (wr_time)(i + 1) * WR_SEC;
+    }
+    wr_natkind_ports(s, 6, &out);
+    assert_true(out.alloc == WR_NAT_ALLOC_SEQUENTIAL && out.step == -3 && out.last_port == 19985);
+    assert_int_equal(out.mapping, WR_NAT_MAP_EIM);
+    for (unsigned i = 0; i < 6; i++)
+        s[i].seen.port = s[i].local.port;
+    wr_natkind_ports(s, 6, &out);
+    assert_int_equal(out.alloc, WR_NAT_ALLOC_PRESERVING);
+    struct wr_nat_kind none = {.mapping = WR_NAT_MAP_EIM};
+    wr_natkind_ports(s, 2, &none); /* too few */
+    assert_int_equal(none.alloc, WR_NAT_ALLOC_UNKNOWN);
+}
+
 static void test_bounds_and_age(void **state)
 {
     (void)state;
@@ -273,6 +320,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mappings),       cmocka_unit_test(test_ports_and_rate),
         cmocka_unit_test(test_pools),          cmocka_unit_test(test_many_peers_of_one_network_are_one),
+        cmocka_unit_test(test_two_halves),     cmocka_unit_test(test_ports_of_fresh_sockets),
         cmocka_unit_test(test_bounds_and_age),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

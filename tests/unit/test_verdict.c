@@ -109,6 +109,21 @@ static void test_one_liar_in_five(void **state)
     }
 }
 
+static void test_more_than_two_to_one(void **state)
+{
+    (void)state;
+    for (int truth = 0; truth <= 1; truth++) {
+        enum answer often = truth ? GETS_IN : FAILS, seldom = truth ? FAILS : GETS_IN;
+        struct court c;
+        open_court(&c, 10, false);
+        (void)hear(&c, 0, seldom, false);
+        (void)hear(&c, 1, seldom, false);
+        for (unsigned i = 2; i < 6; i++)
+            assert_int_equal(hear(&c, i, often, false), WR_ADDR_UNKNOWN);
+        assert_int_equal(hear(&c, 6, often, false), truth ? WR_ADDR_REACHABLE : WR_ADDR_UNREACHABLE);
+    }
+}
+
 static void test_refusals_say_nothing(void **state)
 {
     (void)state;
@@ -159,6 +174,28 @@ static void test_friends_prove_nothing_through_a_nat(void **state)
     assert_true(t.half == 0 && t.reached == 0 && t.failed == 1);
 }
 
+/* Strangers do not get in, and that is the verdict; two friends are asked all the same, for the kind of
+ * filter. */
+static void test_friends_are_asked_afterwards(void **state)
+{
+    (void)state;
+    struct court c;
+    struct wr_ip a = server(0), b = server(7);
+    open_court(&c, 10, true);
+    for (unsigned i = 0; i < 3; i++)
+        (void)hear(&c, i, FAILS, true);
+    assert_int_equal(c.v.of[0].verdict, WR_ADDR_UNREACHABLE);
+    assert_true(due(&c));
+    assert_int_equal(wr_verdict_wants(&c.v, 0, &a, true, c.now), WR_VERDICT_ANY);
+    (void)hear(&c, 0, GETS_IN, false);
+    assert_true(due(&c));
+    assert_int_equal(wr_verdict_wants(&c.v, 0, &a, true, c.now), WR_VERDICT_NOT);
+    assert_int_equal(wr_verdict_wants(&c.v, 0, &b, true, c.now), WR_VERDICT_ANY);
+    (void)hear(&c, 7, GETS_IN, false);
+    assert_false(due(&c));
+    assert_int_equal(c.v.of[0].verdict, WR_ADDR_UNREACHABLE);
+}
+
 static void test_whom_to_ask(void **state)
 {
     (void)state;
@@ -200,10 +237,14 @@ static void test_checks(void **state)
     assert_true(wr_verdict_next(&c.v) - c.now > WR_VERDICT_RECHECK / 2);
     /* One that does not asks for more, soon; the verdict falls with the third. */
     c.now = wr_verdict_next(&c.v);
-    assert_int_equal(hear(&c, 0, FAILS, false), WR_ADDR_REACHABLE);
+    assert_int_equal(hear(&c, 4, FAILS, false), WR_ADDR_REACHABLE);
     assert_true(wr_verdict_next(&c.v) - c.now <= WR_VERDICT_DOUBT);
-    assert_int_equal(hear(&c, 1, FAILS, false), WR_ADDR_REACHABLE);
-    assert_int_equal(hear(&c, 2, FAILS, false), WR_ADDR_UNREACHABLE);
+    assert_int_equal(hear(&c, 5, FAILS, false), WR_ADDR_REACHABLE);
+    assert_int_equal(hear(&c, 6, FAILS, false), WR_ADDR_UNREACHABLE);
+    /* Those that got in before do not speak for it any more. */
+    struct wr_verdict_tally t;
+    wr_verdict_count(&c.v, 0, c.now, &t);
+    assert_true(t.reached == 0 && t.failed == 3);
     /* What is down is looked at sooner, and less and less often. */
     wr_time pause = 0;
     for (unsigned i = 0; i < 8; i++) {
@@ -268,8 +309,10 @@ int main(void)
         cmocka_unit_test(test_three_networks_agree),
         cmocka_unit_test(test_all_there_are_is_enough),
         cmocka_unit_test(test_one_liar_in_five),
+        cmocka_unit_test(test_more_than_two_to_one),
         cmocka_unit_test(test_refusals_say_nothing),
         cmocka_unit_test(test_friends_prove_nothing_through_a_nat),
+        cmocka_unit_test(test_friends_are_asked_afterwards),
         cmocka_unit_test(test_whom_to_ask),
         cmocka_unit_test(test_checks),
         cmocka_unit_test(test_a_flapping_server),
