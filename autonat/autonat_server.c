@@ -97,6 +97,15 @@ static void reply(struct talk *t, const struct wr_autonat_msg *m)
     wr_buf_clear(&body);
 }
 
+static void say(const struct talk *t, int status, int dial)
+{
+    char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
+    wr_log(wr_env_log(t->server->env), WR_LOG_DEBUG, "autonat",
+           "answered peer=%s version=%d addr=%s status=%d dial=%d stranger=%d",
+           wr_peerid_print(&t->asker, id), t->kind == KIND_V1 ? 1 : 2,
+           wr_maddr_print(wr_maddr_bytes(&t->addrs[0]), text, sizeof(text)), status, dial, t->stranger);
+}
+
 static void answer_v1(struct talk *t, enum wr_autonat_v1_status status, const struct wr_maddr *addr)
 {
     struct wr_autonat_v1_msg m = {.response = true, .status = status};
@@ -109,6 +118,7 @@ static void answer_v1(struct talk *t, enum wr_autonat_v1_status status, const st
         (void)wr_msg_send(&t->msg, wr_buf_bytes(&body));
     wr_buf_clear(&body);
     wr_msg_close(&t->msg);
+    say(t, status, 0);
     end(t);
 }
 
@@ -121,6 +131,7 @@ static void answer(struct talk *t, enum wr_autonat_status status, enum wr_autona
                                .stranger = t->stranger && status == WR_AUTONAT_OK};
     reply(t, &m);
     wr_msg_close(&t->msg);
+    say(t, status, dial);
     end(t);
 }
 

@@ -149,8 +149,8 @@ static void on_response(struct wr_msg *m, struct wr_bytes body)
     finish(t, ok ? WR_AUTONAT_DIAL_OK : WR_AUTONAT_DIAL_BACK_ERROR);
 }
 
-/* go-libp2p resets the stream behind its response, and over QUIC the reset overtakes that. Whether the nonce really
- * arrived, the peer knows best. */
+/* go-libp2p resets the stream behind its response, and over QUIC the reset overtakes that. Whether the
+ * nonce really arrived, the peer knows best. */
 static void on_msg_close(struct wr_msg *m, int err)
 {
     finish(wr_list_entry(m, struct wr_dialback_try, msg),

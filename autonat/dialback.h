@@ -14,8 +14,9 @@
 #include "transport/msg.h"
 #include "transport/swarm.h"
 
-#define WR_DIALBACK_ADDRS  8             /* dialled at once for one request; ours: all that one IP has */
-#define WR_DIALBACK_DIAL   (10 * WR_SEC) /* go autonatv2 server.go */
+#define WR_DIALBACK_ADDRS 8 /* dialled at once for one request; ours: all that one IP has */
+#define WR_DIALBACK_DIAL                                                                                   \
+    (5 * WR_SEC) /* rust gives up its question after 10 s, all in all; go dials for 10 s */
 #define WR_DIALBACK_STREAM (5 * WR_SEC)  /* for the nonce; go, nim */
 #define WR_DIALBACK_IDLE   (10 * WR_SEC) /* the dialling swarm lives on for; ours: then ports are fresh */
 
