@@ -356,6 +356,7 @@ static void on_hop(struct wr_stream *s, void *arg)
     }
     c->server = rs;
     for (int i = 0; i < 2; i++) {
+        c->side[i].of = c;
         wr_list_init(&c->side[i].line);
         wr_buf_init(&c->side[i].kept, WR_MSG_READ_AHEAD * 64);
     }

@@ -7,6 +7,9 @@
  *   then bytes go from each stream into the other: nothing is copied unless the receiver is slow. Who sends faster
  *   than the rates allow, or than the other side reads, is not read from.
  *
+ * When all together are too fast, the circuit that has been there longest goes first, and each has a small part that
+ * it need not wait for: a crowd of newcomers takes little from those that were there before, and nobody starves.
+ *
  * Offered while the mode is ON, or AUTO and we are reachable by everybody. What is under way when that ends goes on. */
 #ifndef WR_RELAY_SERVER_H
 #define WR_RELAY_SERVER_H
@@ -20,6 +23,9 @@
 #define WR_RELAY_RATE_EACH         (512 * 1024)          /* bytes a second of one circuit, both ways; ours */
 #define WR_RELAY_RATE_TOTAL        (4 * 1024 * 1024)     /* bytes a second of all; ours: a good part of a home's line */
 #define WR_RELAY_BURST             (256 * 1024)          /* bytes above the rates at once; ours: a yamux window */
+#define WR_RELAY_SHARED_PART       4                     /* a quarter of that is set aside for all the circuits that there
+                                                            can be, in equal parts; ours */
+#define WR_RELAY_SHARE_BURST       (16 * 1024)           /* bytes of its part at once: a handshake and more; ours */
 #define WR_RELAY_GUESTS_PER_NET    8                     /* reservations of one /24 or /48; go: of one address */
 #define WR_RELAY_CIRCUITS_PER_PEER 16                    /* as caller, and as guest; go */
 #define WR_RELAY_HOPS_MAX          32                    /* streams of the protocol per connection; ours */

@@ -11,6 +11,7 @@ enum { CALLER, GUEST };
 
 /* What one end sends, and what waits to be sent to it. */
 struct half {
+    struct circuit *of;
     struct wr_stream *s;      /* NULL once over */
     uint64_t got;             /* bytes that came from it and were passed on */
     struct wr_buf kept;       /* for it: it reads slower than the other writes */
@@ -33,6 +34,7 @@ struct circuit {
     bool open;
     wr_time since;
     struct wr_bucket bucket;
+    struct wr_bucket share;   /* of the bucket of all: what it may have without waiting in line */
     struct wr_timer until;    /* the end of its time, or of patience */
     struct wr_timer pace;
     struct wr_task task;      /* disposal */
@@ -52,7 +54,7 @@ struct wr_relay_server {
     struct wr_map by_peer;    /* struct guest by id */
     struct wr_list guests, streams;
     struct wr_bucket bucket;
-    struct wr_list line;      /* struct half.line: waiting for it, first come first served */
+    struct wr_list line;      /* struct half.line: waiting for it, in the order in which they came */
     struct wr_timer pace, sweep;
     bool offered;
     struct wr_relay_server_stats stats;

@@ -787,6 +787,11 @@ static void mux_forget(struct wr_stream *s)
         wr_timer_start(s->env, &ch->more, wr_env_now(s->env), on_more);
 }
 
+static void mux_steady(struct wr_stream *s)
+{
+    wr_yamux_steady(s->mux);
+}
+
 static void mux_close(struct wr_conn *c, uint32_t code)
 {
     struct channel *ch = of_conn(c);
@@ -858,6 +863,7 @@ static const struct wr_mux_ops mux_ops = {
     .reset = mux_reset,
     .consumed = mux_consumed,
     .forget = mux_forget,
+    .steady = mux_steady,
     .close = mux_close,
     .release = mux_release,
     .rtt = mux_rtt,
@@ -875,6 +881,7 @@ static const struct wr_mux_ops circuit_ops = {
     .reset = mux_reset,
     .consumed = mux_consumed,
     .forget = mux_forget,
+    .steady = mux_steady,
     .close = mux_close,
     .release = mux_release,
     .rtt = mux_rtt,

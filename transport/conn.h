@@ -88,6 +88,7 @@ struct wr_mux_ops {
     void (*reset)(struct wr_stream *s, uint32_t code);
     void (*consumed)(struct wr_stream *s, size_t len);
     void (*forget)(struct wr_stream *s);
+    void (*steady)(struct wr_stream *s);                /* its window grows no more; NULL: by looking at s->steady */
     void (*close)(struct wr_conn *c, uint32_t code);    /* start to end the connection */
     void (*release)(struct wr_conn *c);                 /* free the carrier; c is freed after it */
     wr_time (*rtt)(const struct wr_conn *c);

@@ -30,6 +30,7 @@ struct wr_stream {
     bool reset_sent;                   /* either side's: none is to be sent any more */
     bool finished;
     bool counted;                      /* under limit STREAMS, by us: it has no place on a carrier yet */
+    bool steady;                       /* see wr_stream_steady */
     bool limited_too;                  /* while dialling: a circuit with limits will do */
 };
 

@@ -36,8 +36,7 @@
     X(PROVIDERS, "provider-records", 20000, 200000, 2000000, "records")                            \
     X(VALUES, "value-records", 500, 2000, 20000, "records")                                        \
     X(RELAY_RESERVATIONS, "relay-reservations", 64, 128, 1024, "peers")                            \
-    X(RELAY_CIRCUITS, "relay-circuits", 64, 256, 4096, "circuits")                                 \
-    X(RELAY_BUFFERS, "relay-buffers", 1 * WR_MIB, 8 * WR_MIB, 64 * WR_MIB, "bytes")                \
+    X(RELAY_CIRCUITS, "relay-circuits", 32, 128, 2048, "circuits")                                 \
     X(CLIENTS, "control-clients", 16, 32, 64, "connections")
 
 #define WR_LIMIT_ENUM(name, text, small, home, server, unit) WR_LIMIT_##name,

@@ -157,8 +157,9 @@ static void mux_consumed(struct wr_stream *s, size_t len)
     qs->unread -= len;
     return_conn_credit(qc, len);
     if (!qs->closed) {
-        uint64_t more =
-            grow(qc, &qs->window, &qs->window_used, &qs->window_at, WR_QUIC_STREAM_MAX, len);
+        uint64_t more = s->steady ? 0
+                                  : grow(qc, &qs->window, &qs->window_used, &qs->window_at,
+                                         WR_QUIC_STREAM_MAX, len);
         ngtcp2_conn_extend_max_stream_offset(qc->ng, qs->id, len + more);
     }
     wr_quic_conn_want_flush(qc);

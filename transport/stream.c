@@ -356,6 +356,13 @@ void wr_stream_pause(struct wr_stream *s, bool paused)
         wr_env_defer(s->env, &s->task, deliver_kept);
 }
 
+void wr_stream_steady(struct wr_stream *s)
+{
+    s->steady = true;
+    if (s->mux && s->conn->mux->steady)
+        s->conn->mux->steady(s);
+}
+
 /* The protocol is agreed: on to its owner. */
 static void agreed(struct wr_stream *s)
 {

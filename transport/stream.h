@@ -56,6 +56,10 @@ void wr_stream_reset(struct wr_stream *s, uint32_t code);    /* lets go at once,
 /* Holds on_data and on_eof back; the peer is stopped by its window. */
 void wr_stream_pause(struct wr_stream *s, bool paused);
 
+/* From now on its receive window stays as it is: for streams that are paused for pace, which would gain nothing but
+ * bytes waiting here. The protocol must be agreed. */
+void wr_stream_steady(struct wr_stream *s);
+
 const char *wr_stream_protocol(const struct wr_stream *s);    /* NULL until agreed; lives as long as s */
 struct wr_conn *wr_stream_conn(const struct wr_stream *s);    /* NULL while dialling */
 bool wr_stream_outbound(const struct wr_stream *s);

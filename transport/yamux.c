@@ -224,12 +224,17 @@ static void window_tune(struct wr_yamux_stream *s, uint32_t used, wr_time now)
     wr_time took = now - s->epoch_at;
     s->state &= (uint16_t)~TIGHT;
     s->epoch_at = now;
-    if (took >= fast)
+    if (took >= fast || (s->state & STEADY))
         return;
     if (extra && limit_take(s->session, WR_LIMIT_WINDOW_EXTRA, extra))
         s->recv_target += extra;
     else
         s->state |= TIGHT;
+}
+
+void wr_yamux_steady(struct wr_yamux_stream *s)
+{
+    s->state |= STEADY;
 }
 
 void wr_yamux_consumed(struct wr_yamux_stream *s, size_t n, wr_time now)

@@ -102,6 +102,7 @@ size_t wr_yamux_space(const struct wr_yamux_stream *s);
 size_t wr_yamux_queued(const struct wr_yamux_stream *s);
 void wr_yamux_shut(struct wr_yamux_stream *s);    /* FIN behind what is queued */
 void wr_yamux_reset(struct wr_yamux_stream *s, uint32_t code);    /* both ways at once, queue dropped */
+void wr_yamux_steady(struct wr_yamux_stream *s);    /* its receive window grows no more */
 /* The owner has consumed n received bytes (at most what DATA handed out): they may be granted again. */
 void wr_yamux_consumed(struct wr_yamux_stream *s, size_t n, wr_time now);
 /* The owner drops the stream: the session frees it as soon as the wire allows (late frames are ignored).

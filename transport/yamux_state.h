@@ -29,6 +29,7 @@ enum frame_type { DATA, WINDOW_UPDATE, PING, GO_AWAY };
 #define CLOSED    32u     /* reset by either side */
 #define FORGOTTEN 64u     /* the owner holds it no more */
 #define TIGHT     128u    /* its receive window should grow and cannot */
+#define STEADY    512u    /* its receive window stays as it is */
 #define SHORT     256u    /* a write came up short and the owner was not told of room since */
 
 struct wr_yamux_stream {

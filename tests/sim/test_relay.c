@@ -7,6 +7,7 @@
 #include "tests/sim/simnode.h"
 #include "transport/msg.h"
 
+#include <malloc.h>
 #include <stdio.h>
 
 #define SMALL "/test/small"
@@ -410,7 +411,6 @@ static void test_no_limits(void **state)
     assert_int_equal(c.err, 0);
     assert_int_equal(w.b.got, LARGE);
     assert_int_equal(stats_of(&w.relay).buffered, 0);
-    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_BUFFERS].used, 0);
     sim_run(w.sim, 10 * WR_MIN);
     assert_non_null(node_conn(&w.a.n, &w.b.n));
     world_down(&w);
@@ -466,7 +466,7 @@ static void test_slow_receiver(void **state)
     sim_set_bandwidth(w.b.n.host, 20000);
     begin(&w.a, &w.b, &c, 16u << 20);
     sim_run(w.sim, 20 * WR_SEC);
-    assert_true(stats_of(&w.relay).buffered <= w.relay.n.limits.of[WR_LIMIT_RELAY_BUFFERS].max);
+    assert_in_range(stats_of(&w.relay).buffered, 1, 1 << 20);
     assert_true(c.left > 12u << 20);
     assert_int_equal(c.err, 1);
     sim_set_bandwidth(w.b.n.host, 0);
@@ -534,6 +534,93 @@ static void test_ceilings(void **state)
     for (unsigned i = 0; i <= WR_RELAY_GUESTS_PER_NET; i++)
         member_down(&crowd[i]);
     world_down(&w);
+}
+
+/* A crowd that opens as many circuits as it gets, sends what it can, and knocks for more all the time. */
+static void test_floods_leave_the_others_their_rate(void **state)
+{
+    enum { CROWD = 48 };
+    static const struct wr_relay_server_options o = {
+        .mode = WR_RELAY_ON, .ttl = 3600, .rate_each = WR_RELAY_RATE_EACH, .rate_total = WR_RELAY_RATE_TOTAL};
+    struct world w;
+    struct member *crowd = wr_alloc_array(CROWD, sizeof(*crowd)), guests[3];
+    struct sender good, *bad = wr_alloc_array(CROWD, sizeof(*bad));
+    (void)state;
+    assert_true(crowd && bad);
+    world_up(&w, &(struct sim_options){.seed = 17, .rtt = 60 * WR_MSEC}, &o);
+    assert_int_equal(wr_limits_change(&w.relay.n.limits, "home"), 0);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    begin(&w.a, &w.b, &good, 256u << 20);
+    sim_run(w.sim, 5 * WR_SEC);
+    size_t before = w.b.got;
+    sim_run(w.sim, 30 * WR_SEC);
+    size_t alone = w.b.got - before;
+    memset(guests, 0, sizeof(guests));
+    for (unsigned i = 0; i < 3; i++) {
+        member_up(&guests[i], w.sim, 40 + i);
+        assert_int_equal(node_connect(w.sim, &guests[i].n, &w.relay.n), 0);
+        assert_int_equal(reserve(w.sim, &guests[i], &w.relay), 0);
+    }
+    for (unsigned i = 0; i < CROWD; i++) {
+        member_up(&crowd[i], w.sim, 100 + i);
+        assert_int_equal(reach(&w, &crowd[i], &guests[i % 3]), 0);
+        begin(&crowd[i], &guests[i % 3], &bad[i], 256u << 20);
+    }
+    sim_run(w.sim, 10 * WR_SEC);
+    before = w.b.got;
+    for (unsigned second = 0; second < 30; second++) {
+        for (unsigned i = 0; i < CROWD; i++) {    /* to one that has as many as it may */
+            struct wr_maddr at = circuit_of(&w.relay);
+            int ignored;
+            (void)wr_swarm_connect(crowd[i].n.swarm, id_of(&guests[(i + 1) % 3]), &at, 1, WR_ORIGIN_OWNER,
+                                   WR_CONNECT_FRESH, node_on_connect, &ignored, NULL);
+        }
+        sim_run(w.sim, WR_SEC);
+    }
+    assert_true(stats_of(&w.relay).refused_peer >= 1000);
+    size_t flooded = w.b.got - before;
+    if (flooded < alone * 8 / 10)
+        print_error("%zu bytes alone, %zu in the flood\n", alone, flooded);
+    assert_true(flooded >= alone * 8 / 10);
+    for (unsigned i = 0; i < CROWD; i++) {
+        assert_true(bad[i].err == 1 && bad[i].left < 256u << 20);    /* nobody starves */
+        member_down(&crowd[i]);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        member_down(&guests[i]);
+    world_down(&w);
+    wr_free(crowd);
+    wr_free(bad);
+}
+
+/* What a place costs us, everything of ours together. */
+static void test_memory_of_a_reservation(void **state)
+{
+    enum { GUESTS = 60 };
+    struct world w;
+    struct member *crowd = wr_alloc_array(GUESTS, sizeof(*crowd));
+    (void)state;
+    assert_non_null(crowd);
+    world_up(&w, &(struct sim_options){.seed = 18}, &lent);
+    for (unsigned i = 0; i < GUESTS; i++) {
+        member_up(&crowd[i], w.sim, 200 + i);
+        assert_int_equal(node_connect(w.sim, &crowd[i].n, &w.relay.n), 0);
+    }
+    sim_run(w.sim, 30 * WR_SEC);
+    size_t before = mallinfo2().uordblks;
+    for (unsigned i = 0; i < GUESTS; i++)
+        assert_int_equal(reserve(w.sim, &crowd[i], &w.relay), 0);
+    sim_run(w.sim, 30 * WR_SEC);
+    size_t each = (mallinfo2().uordblks - before) / GUESTS;    /* theirs and ours */
+    assert_int_equal(stats_of(&w.relay).guests, GUESTS);
+    if (each > 8192)
+        print_error("%zu bytes\n", each);
+    assert_true(each <= 8192);
+    for (unsigned i = 0; i < GUESTS; i++)
+        member_down(&crowd[i]);
+    world_down(&w);
+    wr_free(crowd);
 }
 
 /* ---- relays that break their word. They speak hop by hand. */
@@ -817,6 +904,8 @@ int main(void)
         cmocka_unit_test(test_slow_receiver),
         cmocka_unit_test(test_modes),
         cmocka_unit_test(test_ceilings),
+        cmocka_unit_test(test_floods_leave_the_others_their_rate),
+        cmocka_unit_test(test_memory_of_a_reservation),
         cmocka_unit_test(test_relays_that_lie),
         cmocka_unit_test(test_strange_reservations),
         cmocka_unit_test(test_foreign_vouchers),
