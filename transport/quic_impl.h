@@ -95,6 +95,9 @@ struct wr_quic_conn {
     uint64_t window, window_used;        /* received: as wr_quic_stream, all streams together */
     wr_time window_at;
     wr_time keepalive;                   /* silence after which we ask */
+    wr_time asked_at;                    /* last time that something was sent which wants an answer */
+    uint64_t in_flight_seen;             /* bytes under way at the last look */
+    unsigned probes;                     /* sent since the last answer */
     wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
     bool data_came, asked;               /* since the last look; since data came */
     wr_time narrow_until;                /* large packets get lost: none of them for a while */

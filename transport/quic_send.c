@@ -5,11 +5,9 @@
 
 #define PIECES_MAX   8               /* of one stream's data in one packet */
 #define FLUSH_TURN   (1024 * 1024)   /* bytes sent in one turn before others get theirs; ours */
-#define NARROW_PTOS  2               /* probe time-outs in a row: then large packets are suspected; ours */
+#define PROBES_MAX   2               /* in a row without an answer, before something is done about it; ours */
 #define NARROW_TIME  (10 * WR_MIN)   /* then they are tried again; RFC 8899 section 5.1.1 */
-#define MUTE_PTOS    2               /* the same: then the peer may not know us any more at this address; ours. The
-                                        small packet that goes out now is answered before a new connection opens */
-#define MUTE_MIN     (200 * WR_MSEC) /* a peer that is near may just be busy; ours */
+#define MUTE_MIN     (200 * WR_MSEC) /* and at least so long: a peer that is near may just be busy; ours */
 #define SEND_CAP_MAX (4 * 1024 * 1024)    /* bytes queued per stream; as yamux */
 #define OVERDUE_WAIT (1 * WR_MSEC)   /* ours */
 #define JAM_WAIT     (1 * WR_MSEC)   /* least wait for a timer while the socket is full */
@@ -204,6 +202,9 @@ static void follow_window(struct wr_quic_conn *qc)
 {
     ngtcp2_conn_info info;
     ngtcp2_conn_get_conn_info(qc->ng, &info);
+    if (info.bytes_in_flight > qc->in_flight_seen && !qc->probes)
+        qc->asked_at = wr_env_now(qc->q->env);
+    qc->in_flight_seen = info.bytes_in_flight;
     qc->loss_events += info.cwnd < qc->cwnd_seen;
     qc->cwnd_seen = info.cwnd;
     uint64_t cap = 2 * info.cwnd;
@@ -221,7 +222,6 @@ void wr_quic_send_task(struct wr_task *task)
     }
     if (qc->room) {
         qc->room = false;
-        follow_window(qc);
         wr_conn_writable(&qc->conn);
     }
     if (!wr_list_empty(&qc->jam_node))
@@ -229,6 +229,7 @@ void wr_quic_send_task(struct wr_task *task)
     int rc = send_all(qc);
     if (qc->over)
         return;
+    follow_window(qc);
     grow_silence(qc, wr_env_now(qc->q->env));
     if (paced(qc))
         ngtcp2_conn_update_pkt_tx_time(qc->ng, wr_quic_now(qc));
@@ -237,19 +238,24 @@ void wr_quic_send_task(struct wr_task *task)
         wr_timer_start(qc->q->env, &qc->timer, wr_env_now(qc->q->env), on_timer);
 }
 
-/* Probes go unanswered: perhaps the path has become too narrow for packets that used to fit. ngtcp2 only
- * ever finds out that larger ones do (RFC 8899 section 4.4 has the black hole that it leaves out). */
-static void watch_losses(struct wr_quic_conn *qc)
+/* What is sent goes unanswered. Perhaps the path has become too narrow for packets that used to fit: ngtcp2 only
+ * ever finds out that larger ones do (RFC 8899 section 4.4 has the black hole that it leaves out). Perhaps the peer
+ * does not know us any more at this address. If it was the former, the small packet that goes out now is answered
+ * before a new connection has opened. */
+static void watch_silence(struct wr_quic_conn *qc)
 {
-    ngtcp2_conn_info info;
-    if (qc->conn.state != WR_CONN_OPEN)
+    wr_time now = wr_env_now(qc->q->env);
+    wr_time since = qc->asked_at > qc->heard_at ? qc->asked_at : qc->heard_at;
+    if (qc->conn.state != WR_CONN_OPEN || !qc->in_flight_seen ||
+        now - since < (wr_time)ngtcp2_conn_get_pto(qc->ng) << (qc->probes & 7))
         return;
-    ngtcp2_conn_get_conn_info(qc->ng, &info);
-    if (info.pto_count >= NARROW_PTOS)
-        qc->narrow_until = wr_env_now(qc->q->env) + NARROW_TIME;
-    /* Each is twice as long as the one before. */
-    uint64_t silent = ngtcp2_conn_get_pto(qc->ng) * ((1u << (info.pto_count & 7)) - 1);
-    if (info.pto_count >= MUTE_PTOS && silent >= MUTE_MIN)
+    /* ngtcp2 does not tell, but has just sent a probe: it waits twice as long for each as for the one before. */
+    qc->probes++;
+    qc->asked_at = now;
+    if (qc->probes < PROBES_MAX)
+        return;
+    qc->narrow_until = now + NARROW_TIME;
+    if (now - qc->heard_at >= MUTE_MIN)
         wr_conn_mute(&qc->conn, true);
 }
 
@@ -265,7 +271,7 @@ static void on_timer(struct wr_timer *timer)
             wr_quic_conn_fail(qc, rc);
             return;
         }
-        watch_losses(qc);
+        watch_silence(qc);
     }
     wr_quic_conn_want_flush(qc);
 }
