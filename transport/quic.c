@@ -13,6 +13,7 @@
 #define RETRY_ABOVE  64        /* handshakes under way; or half of what may be, if that is less */
 #define UNPROVED_MAX 100       /* first packets a second that are looked into without a proof of their address: up
                                   to 1 ms of work each; ours */
+#define CONN_MEMORY  (64 * 1024)    /* bytes that a connection takes by the end of its handshake: 55 to 61 KiB */
 #define INVALIDS_MAX 100       /* answers to bad tokens a second; ours */
 #define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
 #define MEM_HEADER   16        /* bytes before an allocation of ngtcp2's, that hold its size */
@@ -194,12 +195,18 @@ static void send_retry(struct wr_quic_sock *sock, const ngtcp2_path *path, const
 
 /* ---- strangers ------------------------------------------------------------------------------------ */
 
-/* Many handshakes are under way or begin: spoofed ones must take neither the places of others nor our time. */
+static bool has_memory(const struct wr_quic *q)
+{
+    const struct wr_account newcomer = {.limits = q->ctx->limits};
+    return wr_account_room(&newcomer) >= CONN_MEMORY;
+}
+
+/* Many handshakes are under way or begin, or somebody would have to go for one more: spoofed ones must take neither the places of others nor our time. */
 static bool under_load(struct wr_quic *q)
 {
     uint64_t used = q->ctx->limits->of[WR_LIMIT_CONNS_HALF_OPEN].used;
     uint64_t max = q->ctx->limits->of[WR_LIMIT_CONNS_HALF_OPEN].max;
-    return q->retry_always || used >= RETRY_ABOVE || used * 2 >= max ||
+    return q->retry_always || used >= RETRY_ABOVE || used * 2 >= max || !has_memory(q) ||
            !wr_quic_may(q, &q->unproved, UNPROVED_MAX);
 }
 
@@ -241,6 +248,8 @@ static void accept_first(struct wr_quic_sock *sock, const struct wr_dgram_in *in
         return;
     struct wr_quic_first first = {.hd = &hd, .original = hd.dcid, .local = in->to, .remote = in->from};
     if (!address_proved(sock, path, &hd, &first))
+        return;
+    if (!has_memory(q) && q->ops->make_room(q->arg, &in->from))
         return;
     if (!q->ops->may_accept(q->arg, &in->from))
         return;

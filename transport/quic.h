@@ -22,6 +22,9 @@ struct wr_quic_ops {
      * the connection's on_open or on_close. */
     bool (*may_accept)(void *arg, const struct wr_addr *from);
     void (*on_accept)(void *arg, struct wr_conn *c);    /* its handshake began */
+    /* No memory for one more, who has proved that he is there: somebody else may have to go. Whether somebody did;
+     * what he held is free after this turn, and the newcomer repeats his first packet. */
+    bool (*make_room)(void *arg, const struct wr_addr *newcomer);
     /* Is somebody at this address about to meet us? Then he is not asked to prove it, and what we cannot read
      * comes to on_stray instead of being answered by a stateless reset. */
     bool (*awaits)(void *arg, const struct wr_addr *from);

@@ -558,8 +558,14 @@ static void on_stray_quic(void *arg, const struct wr_addr *from)
     wr_swarm_punch_stray(arg, from);
 }
 
+static bool make_room_quic(void *arg, const struct wr_addr *newcomer)
+{
+    return wr_swarm_room_memory(arg, newcomer);
+}
+
 static const struct wr_quic_ops quic_ops = {.may_accept = may_accept_quic,
                                             .on_accept = on_accept_quic,
+                                            .make_room = make_room_quic,
                                             .awaits = awaits_quic,
                                             .on_stray = on_stray_quic};
 

@@ -112,6 +112,8 @@ void wr_swarm_room_starved(struct wr_swarm *sw);
 /* A place for a connection under a ceiling (CONNS, CONNS_INBOUND). With none left somebody makes room at once: who
  * sits there unused must not keep newcomers out for ever. False: nobody has to. */
 bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, const struct wr_conn *newcomer);
+/* There is no memory for a newcomer: somebody makes room as above, when this turn is over. False: nobody has to. */
+bool wr_swarm_room_memory(struct wr_swarm *sw, const struct wr_addr *newcomer);
 /* All places of handshakes are taken: one of a larger crowd than the newcomer's makes room, one that has dragged on
  * for anybody. */
 bool wr_swarm_room_half_open(struct wr_swarm *sw, const struct wr_ip *newcomer);

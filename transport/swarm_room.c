@@ -159,6 +159,17 @@ bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, const struct w
     return wr_limits_take(sw->limits, limit, 1);
 }
 
+bool wr_swarm_room_memory(struct wr_swarm *sw, const struct wr_addr *newcomer)
+{
+    const struct wr_conn who = {.remote = *newcomer};
+    struct wr_conn *victim = one_for(sw, &who);
+    if (!victim || victim->memory.held == 0)
+        return false;
+    victim->mux->close(victim, WR_CONN_TRIMMED);
+    wr_conn_ended(victim, WR_ECLOSED);
+    return true;
+}
+
 bool wr_swarm_room_half_open(struct wr_swarm *sw, const struct wr_ip *newcomer)
 {
     wr_time now = wr_env_now(sw->env);

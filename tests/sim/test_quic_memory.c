@@ -52,11 +52,45 @@ static void test_a_part_is_enough(void **state)
     sim_destroy(sim);
 }
 
+/* All memory is used up by peers that stay: a newcomer gets in all the same, and one of those that came late goes. */
+static void test_newcomers_get_in_without_memory(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 3, .rtt = 60 * WR_MSEC});
+    static struct node server, nodes[24];
+    memset(&server, 0, sizeof(server));
+    memset(nodes, 0, sizeof(nodes));
+    node_start(&server, sim, 100);
+    server.limits.of[WR_LIMIT_MEMORY].max = 2 << 20;    /* the half that is for all holds some fifteen */
+    for (int i = 0; i < 24; i++) {
+        struct result r;
+        node_start(&nodes[i], sim, (uint8_t)(i + 1));
+        dial(&nodes[i], &server, &r);
+        sim_run(sim, 10 * WR_SEC);
+        assert_true(r.done);
+        assert_int_equal(r.err, 0);
+        assert_int_equal(nodes[i].opened, 1);
+        sim_run(sim, 5 * WR_SEC);
+    }
+    assert_true(server.closed > 0);
+    assert_true(server.opened - server.closed >= 10);
+    /* Who was here first stays. */
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(nodes[i].closed, 0);
+    for (int i = 0; i < 24; i++)
+        node_stop(&nodes[i]);
+    node_stop(&server);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(server.limits.of[WR_LIMIT_MEMORY].used, 0);
+    sim_destroy(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_connection_pays_for_itself),
         cmocka_unit_test(test_a_part_is_enough),
+        cmocka_unit_test(test_newcomers_get_in_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
