@@ -208,6 +208,9 @@ struct wr_dgram_out {
 struct wr_dgram_ops {
     void (*on_receive)(void *arg, const struct wr_dgram_in *in);    /* several times in one turn */
     void (*on_writable)(void *arg);    /* after WR_ELIMIT: sending goes on */
+    /* The network says (ICMP) that nobody takes datagrams there, WR_EREFUSED, or that no way leads there,
+     * WR_EUNREACH. It often does not say so, and anybody may: a hint at most. NULL: not of interest. */
+    void (*on_error)(void *arg, const struct wr_addr *to, int err);
 };
 
 /* Errors as wr_env_listen. Not shared: the port is ours alone. */

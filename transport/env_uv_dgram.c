@@ -2,6 +2,7 @@
 #include "transport/env_uv_priv.h"
 
 #include <errno.h>
+#include <linux/errqueue.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <string.h>
@@ -13,6 +14,9 @@
 #define GRO_SLOTS (WR_ENV_UV_SHARED / GRO_ROOM)
 #define ONE_SLOTS (WR_ENV_UV_SHARED / ONE_ROOM)
 #define BATCHES_PER_ROUND 8             /* then others get their turn */
+#define ERRORS_PER_ROUND 64             /* messages of ICMP; ours */
+#define ERROR_CONTROL 256               /* bytes: the error, its sender, and what else this socket is told */
+#define SEND_TRIES 3                    /* of a call that may have told of others' ICMP; ours */
 #define SOCKET_BUFFER (4 * 1024 * 1024) /* bytes asked for; the kernel's own ceiling is often 208 KiB */
 #define ECN_MASK 3
 
@@ -123,6 +127,13 @@ static void put_source(struct msghdr *msg, union control *control, const struct 
     }
 }
 
+/* What came by ICMP for any of our peers is also told by the next call, whomever that is for. */
+static bool may_be_anothers(int error)
+{
+    return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH || error == EPROTO ||
+           error == EACCES;
+}
+
 /* One system call. Returns 0 or errno. */
 static int send_once(struct wr_dgram *d, const struct wr_dgram_out *out, const uint8_t *data, size_t len)
 {
@@ -144,9 +155,10 @@ static int send_once(struct wr_dgram *d, const struct wr_dgram_out *out, const u
         put_control(&msg, &control, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment));
     }
     ssize_t n;
+    unsigned tries = 0;
     do
         n = sendmsg(d->source.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || (may_be_anothers(errno) && tries++ < SEND_TRIES)));
     return n < 0 ? errno : 0;
 }
 
@@ -227,15 +239,63 @@ static void on_room(struct wr_dgram *d)
     wr_env_uv_end(d->e);
 }
 
+static int meaning_of(const struct sock_extended_err *e)
+{
+    if (e->ee_origin != SO_EE_ORIGIN_ICMP && e->ee_origin != SO_EE_ORIGIN_ICMP6)
+        return 0;
+    return e->ee_errno == ECONNREFUSED                                   ? WR_EREFUSED
+           : e->ee_errno == EHOSTUNREACH || e->ee_errno == ENETUNREACH ? WR_EUNREACH
+                                                                        : 0;
+}
+
+/* Takes one message of ICMP; false when there is none. */
+static bool receive_error(struct wr_dgram *d)
+{
+    struct sockaddr_storage to;
+    union {
+        struct cmsghdr align;
+        char bytes[ERROR_CONTROL];
+    } control;
+    struct msghdr msg = {.msg_name = &to, .msg_namelen = sizeof(to), .msg_control = control.bytes,
+                         .msg_controllen = sizeof(control.bytes)};
+    if (recvmsg(d->source.fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+        return false;
+    int err = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        struct sock_extended_err e;
+        bool ours = (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
+                    (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR);
+        if (!ours || c->cmsg_len < CMSG_LEN(sizeof(e)))
+            continue;
+        memcpy(&e, CMSG_DATA(c), sizeof(e));
+        err = meaning_of(&e);
+    }
+    if (err && d->ops->on_error) {
+        struct wr_addr addr;
+        wr_addr_from_sockaddr((const struct sockaddr *)&to, &addr);
+        d->ops->on_error(d->arg, &addr, err);
+    }
+    return true;
+}
+
+static void receive_errors(struct wr_dgram *d)
+{
+    int error;
+    socklen_t len = sizeof(error);
+    getsockopt(d->source.fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    wr_env_uv_begin(d->e);
+    for (int i = 0; i < ERRORS_PER_ROUND && d->source.fd >= 0; i++)
+        if (!receive_error(d))
+            break;
+    wr_env_uv_end(d->e);
+}
+
 static void on_dgram_ready(struct wr_env_uv_source *source, uint32_t events)
 {
     struct wr_dgram *d = (struct wr_dgram *)(void *)source;
-    if (events & EPOLLERR) {    /* some peer's ICMP: of no use without a connection, but to be taken */
-        int error;
-        socklen_t len = sizeof(error);
-        getsockopt(source->fd, SOL_SOCKET, SO_ERROR, &error, &len);
-    }
-    if ((events & EPOLLOUT) && d->kept_data)
+    if (events & EPOLLERR)
+        receive_errors(d);
+    if ((events & EPOLLOUT) && d->kept_data && source->fd >= 0)
         on_room(d);
     for (int i = 0; i < BATCHES_PER_ROUND && source->fd >= 0; i++)
         if (!receive(d))
@@ -255,10 +315,12 @@ static void set_options(struct wr_dgram *d, int fd)
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
         set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
         set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
         set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
     } else {
         set_option(fd, IPPROTO_IP, IP_PKTINFO, 1);
         set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
+        set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
         set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     }
     /* FORCE goes beyond the system's ceiling where we may. Less than asked for costs speed only. */

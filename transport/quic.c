@@ -14,6 +14,7 @@
 #define UNPROVED_MAX 100       /* first packets a second that are looked into without a proof of their address: up
                                   to 1 ms of work each; ours */
 #define CONN_MEMORY  (64 * 1024)    /* bytes that a connection takes by the end of its handshake: 55 to 61 KiB */
+#define ERRORS_MAX   200       /* messages of ICMP a second that are looked at; ours */
 #define INVALIDS_MAX 100       /* answers to bad tokens a second; ours */
 #define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
 #define MEM_HEADER   16        /* bytes before an allocation of ngtcp2's, that hold its size */
@@ -316,7 +317,24 @@ static void on_writable(void *arg)
         wr_quic_conn_want_flush(wr_list_entry(it, struct wr_quic_conn, jam_node));
 }
 
-static const struct wr_dgram_ops dgram_ops = {.on_receive = on_receive, .on_writable = on_writable};
+/* A dial to where nobody listens need not wait for its time-out. Nothing else is believed: whoever has had an answer
+ * knows better. */
+static void on_error(void *arg, const struct wr_addr *to, int err)
+{
+    struct wr_quic *q = ((struct wr_quic_sock *)arg)->q;
+    if (!wr_quic_may(q, &q->errors, ERRORS_MAX))
+        return;
+    wr_list_each(it, &q->conns)
+    {
+        struct wr_quic_conn *qc = wr_list_entry(it, struct wr_quic_conn, all);
+        if (!qc->over && qc->conn.outbound && qc->conn.state == WR_CONN_OPENING && qc->conn.bytes_in == 0 &&
+            wr_addr_equal(&qc->conn.remote, to))
+            wr_quic_conn_forget(qc, err);
+    }
+}
+
+static const struct wr_dgram_ops dgram_ops = {
+    .on_receive = on_receive, .on_writable = on_writable, .on_error = on_error};
 
 /* ---- sockets ------------------------------------------------------------------------------------- */
 

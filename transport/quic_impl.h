@@ -60,7 +60,7 @@ struct wr_quic {
     struct wr_list lingers;              /* oldest first */
     size_t linger_count;
     struct wr_list jammed;               /* struct wr_quic_conn that wait for a socket's room */
-    struct wr_quic_rate resets, retries, invalids, versions, unproved;
+    struct wr_quic_rate resets, retries, invalids, versions, unproved, errors;
     uint8_t reset_secret[WR_QUIC_SECRET], token_secret[WR_QUIC_SECRET];
     uint8_t retry_secret[16];            /* for the ids that Retry packets give out */
     bool retry_always;

@@ -619,6 +619,11 @@ class Connect(Case):
             port = taken.getsockname()[1]
             self.fails(b("connect", "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (port, STRANGER)), NO,
                        "is the other node running?")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(("127.0.0.1", 0))
+            port = gone.getsockname()[1]
+        self.fails(b("connect", "/ip4/127.0.0.1/udp/%d/quic-v1/p2p/%s" % (port, STRANGER)), NO,
+                   "is the other node running?")
         self.fails(b("connect", a.listen[0] + "/p2p/" + STRANGER), NO, "another peer answers")
         self.fails(b("connect", STRANGER), NO, "connect by address")
         # A listener that never answers.

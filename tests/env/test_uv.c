@@ -568,6 +568,60 @@ static void names_of_the_hosts_file(void **state)
     assert_int_equal(contract_names_asked(c), 0);
 }
 
+struct hearer {
+    struct wr_addr refused;
+    unsigned errors, datagrams;
+};
+
+static void on_hearer_receive(void *arg, const struct wr_dgram_in *in)
+{
+    ((struct hearer *)arg)->datagrams += (unsigned)((in->len + in->segment - 1) / in->segment);
+}
+
+static void on_hearer_writable(void *arg)
+{
+    (void)arg;
+}
+
+static void on_hearer_error(void *arg, const struct wr_addr *to, int err)
+{
+    struct hearer *h = arg;
+    assert_int_equal(err, WR_EREFUSED);
+    h->refused = *to;
+    h->errors++;
+}
+
+/* A port where nobody listens is told of by the kernel, and what goes to others meanwhile arrives. */
+static void a_closed_port_is_told_of(void **state)
+{
+    static const struct wr_dgram_ops dgram_ops = {
+        .on_receive = on_hearer_receive, .on_writable = on_hearer_writable, .on_error = on_hearer_error};
+    struct contract *c = *state;
+    const struct wr_addr any[2] = {c->a_addr, c->a_addr6};
+    for (int v = 0; v < 2; v++) {
+        struct hearer a = {0}, b = {0};
+        struct wr_dgram *from, *to, *closed;
+        struct wr_addr to_addr, closed_addr;
+        uint8_t data[100] = {0};
+        assert_int_equal(wr_env_dgram(c->a, &any[v], &dgram_ops, &a, &from), 0);
+        assert_int_equal(wr_env_dgram(c->a, &any[v], &dgram_ops, &b, &to), 0);
+        assert_int_equal(wr_env_dgram(c->a, &any[v], &dgram_ops, &b, &closed), 0);
+        wr_dgram_addr(to, &to_addr);
+        wr_dgram_addr(closed, &closed_addr);
+        wr_dgram_close(closed);
+        for (int i = 0; i < 50; i++)
+            for (int k = 0; k < 2; k++) {
+                struct wr_dgram_out out = {.to = k ? to_addr : closed_addr, .data = data, .len = 100, .segment = 100};
+                assert_int_equal(wr_dgram_send(from, &out), 0);
+            }
+        UNTIL(c, a.errors > 0 && b.datagrams == 50);
+        assert_true(wr_addr_equal(&a.refused, &closed_addr));
+        assert_int_equal(b.errors, 0);
+        wr_dgram_close(from);
+        wr_dgram_close(to);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -580,6 +634,7 @@ int main(void)
         CONTRACT_TEST(no_signal_from_a_closed_peer),
         CONTRACT_TEST(a_peer_that_reads_no_more),
         CONTRACT_TEST(stream_options),
+        CONTRACT_TEST(a_closed_port_is_told_of),
         CONTRACT_TEST(closed_here_and_open_in_a_child),
         CONTRACT_TEST(idle_means_no_wake_ups),
         CONTRACT_TEST(a_timer_wakes_up_once),
