@@ -1,5 +1,7 @@
 #include "tests/sim/simnat.h"
 
+#include "tests/sim/sim_priv.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +48,7 @@ static struct session *add(struct simnat *nat)
     }
     if (nat->count == nat->room) {
         nat->room = nat->room ? nat->room * 2 : 16;
-        nat->of = realloc(nat->of, nat->room * sizeof(*nat->of));
-        assert(nat->of);
+        nat->of = sim_alloc_sure(nat->of, nat->room * sizeof(*nat->of));
     }
     struct session *s = &nat->of[nat->count++];
     *s = (struct session){0};
