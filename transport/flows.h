@@ -1,17 +1,17 @@
 /* flows.h - one budget for what routers between us and the world have to remember. Value.
- * A home router holds an entry for every remote address and port that we talk to, and for a while after. Some hold few
- * hundred, cheap ones and some carriers 64, for the whole household: when the table is full, nobody there gets out. So
- * whoever opens a flow to an address that is not on our link asks here first:
+ * A home router holds an entry for every remote address and port that we talk to, and for a while after. Some hold a few
+ * hundred, cheap ones and some carriers 64, for the whole household: when the table is full, nobody there gets out.
+ * So whoever opens a flow to an address that is not on our link asks here first:
  *
  *   sessions   entries that the router holds for us, those of the past included until it has forgotten them
  *              (WR_LIMIT_SESSIONS). Counted where there is a NAT; flows that come in count too
  *   new flows  begun in a second (WR_LIMIT_NEW_FLOWS), bursts of two seconds' worth
- *   silence    tries towards one IP address, whichever port, whoever named it, until a libp2p peer proved to be there:
- *              WR_LIMIT_SILENT_TRIES at once, then one each WR_FLOWS_SILENT_EVERY. A try is at most 3 packets of TCP or 9 of
- *              QUIC. However many peers are said to live at a victim's address, that is what it gets from us
+ *   silence    tries towards one IP address, whichever port, whoever named it, until a libp2p peer proved to be
+ *              there: WR_LIMIT_SILENT_TRIES at once, then one each WR_FLOWS_SILENT_EVERY. A try is at most 3 packets
+ *              of TCP or 9 of QUIC. However many peers are said to live at a victim's address, that is what it gets
  *
- * Refusals are counted under those limits. Not here: bytes, which connections bound themselves; what a punch may send
- * (punch.h has a cap of its own). */
+ * Refusals are counted under those limits. Not here: bytes a second; what a punch may send (punch.h has a cap of its
+ * own). */
 #ifndef WR_FLOWS_H
 #define WR_FLOWS_H
 

@@ -1,5 +1,5 @@
-/* Good manners of a swarm on the network: a victim named by a thousand false peers is left alone, the household's router
- * keeps room for others, and what lies on our own link is free. */
+/* Good manners of a swarm on the network: a victim named by a thousand false peers is left alone, the household's
+ * router keeps room for others, and what lies on our own link is free. */
 #include "tests/sim/simnode.h"
 
 #define VICTIM_PEERS 1000
@@ -69,11 +69,17 @@ static void a_dead_address_is_not_dialled_for_everybody(void **state)
     node_start(&n, sim, 1);
     uint64_t before = sim_host_traffic(n.host)->connects;
     dial(&n, 0, 7, 4001, false, WR_ORIGIN_STRANGER);
-    sim_run(sim, 20 * WR_SEC);
+    sim_run(sim, WR_DIAL_ADDR_TIMEOUT + 2 * WR_SEC);
     assert_int_equal(sim_host_traffic(n.host)->connects, before + 1);
-    for (unsigned i = 1; i < 5; i++)    /* within the back-off that the first one left behind */
+    for (unsigned i = 1; i < 5; i++) {    /* within the back-off that the first one left behind */
         dial(&n, i, 7, 4001, false, WR_ORIGIN_STRANGER);
+        sim_run(sim, 200 * WR_MSEC);
+    }
     assert_int_equal(sim_host_traffic(n.host)->connects, before + 1);
+    sim_run(sim, WR_DIAL_ADDR_TIMEOUT + 5 * WR_SEC);    /* and later again */
+    dial(&n, 9, 7, 4001, false, WR_ORIGIN_STRANGER);
+    sim_run(sim, 200 * WR_MSEC);
+    assert_int_equal(sim_host_traffic(n.host)->connects, before + 2);
     node_stop(&n);
     sim_destroy(sim);
 }

@@ -72,7 +72,7 @@ static void answer_natpmp(struct router *r, const struct wr_addr *from, const ui
         r->others++;
     } else {
         bool removal = ask[8] == 0 && ask[9] == 0 && ask[10] == 0 && ask[11] == 0;
-        r->removed += removal;
+        r->removed += removal && ask[6] == 0 && ask[7] == 0;    /* RFC 6886 section 3.4: no outside port */
         r->natpmp_maps += !removal;
         wr_buf_put(&b, ask + 4, 2);
         wr_buf_put(&b, ask + 4, 2);

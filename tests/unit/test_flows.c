@@ -181,7 +181,8 @@ static void a_silent_address_is_left_alone(void **state)
     /* Others are not concerned, and whoever insists is not. */
     struct wr_addr other = at(6, 4001), same = at(5, 4001);
     assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &other}, T0 + WR_MIN / 2, &f), 0);
-    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &same, .insist = true}, T0 + WR_MIN / 2, &f), 0);
+    struct wr_flow_ask insist = {.to = &same, .insist = true};
+    assert_int_equal(wr_flows_begin(&flows, &insist, T0 + WR_MIN / 2, &f), 0);
     /* Then one a minute. */
     tries = 0;
     for (unsigned i = 0; i < 1200; i++)

@@ -126,7 +126,8 @@ static void counts_of_seconds(void **state)
     } rows[] = {
         {10, 100, 110, false}, {10, 100, 100, true},   {0, 100, 99, false},       {0, 100, 98, true},
         {10, 100, 0, true},    {10, 5, 0, true},       {100, 1000, 1092, false},  {100, 1000, 1091, true},
-        {100, 1000, 1108, false}, {100, 1000, 1110, true}, {100, 1000, 1200, true}, {3600, 7, 3607, false}, {0, 0, 0, false},
+        {100, 1000, 1108, false}, {100, 1000, 1110, true}, {100, 1000, 1200, true},
+        {3600, 7, 3607, false}, {0, 0, 0, false},
         {2, UINT32_MAX - 1, 1, true}, {0, 0, UINT32_MAX, true},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
