@@ -186,14 +186,14 @@ def punch(row, r_impl, b_impl, a_impl):
     """Both behind NATs: relayed at first, then direct, and the direct one carries what the circuit would not."""
     nat_args = ["--dcutr", "--reach", "private"]
     r, b, a = row.start((r_impl, "relay", ["--relay"]),
-                        (b_impl, "home-b", nat_args + announce_args(b_impl, "home-b", row.transport)),
-                        (a_impl, "home-a", nat_args + announce_args(a_impl, "home-a", row.transport)))
+                        (b_impl, "home-b", nat_args + announce_args(row, b_impl, "home-b")),
+                        (a_impl, "home-a", nat_args + announce_args(row, a_impl, "home-a")))
     # both know the relay, so both have a mapping and have seen their address; it alone opens nothing
     reserve(b, r)
     a.call("connect", addr=r.addr())
     for peer in (a, b):
         peer.call("identify", peer=r.id())
-    outside = row.net.listen("home-b", row.transport)[0].replace(natnet.LAN, HOME["home-b"])
+    outside = row.net.listen("home-b", row.transport, HOME["home-b"])[0]
     try:
         a.call("connect", addr=f"{outside}/p2p/{b.id()}", timeout=1500)
     except PeerError:
@@ -203,16 +203,20 @@ def punch(row, r_impl, b_impl, a_impl):
     began = time.monotonic()
     a.call("connect", addr=circuit_of(r, b))
     relayed_at = time.monotonic()
-    for me, other in ((a, b), (b, a)):
-        try:
-            eventually(lambda: direct(me, other), timeout=PUNCH_PATIENCE, step=0.02)
-        except AssertionError:
-            raise AssertionError(f"still relayed after {PUNCH_PATIENCE} s; {tell(a)}; {tell(b)}") from None
+    wait_direct(a, b)
     took = time.monotonic() - relayed_at
     for me, other in ((a, b), (b, a)):
         me.call("sink", peer=other.id(), bytes=3 * DATA_LIMIT)
     row.took = took
     return f"direct after {took * 1000:.0f} ms (relayed after {(relayed_at - began) * 1000:.0f})"
+
+
+def wait_direct(a, b):
+    for me, other in ((a, b), (b, a)):
+        try:
+            eventually(lambda: direct(me, other), timeout=PUNCH_PATIENCE, step=0.02)
+        except AssertionError:
+            raise AssertionError(f"no direct connection after {PUNCH_PATIENCE} s; {tell(a)}; {tell(b)}") from None
 
 
 def tell(peer):
@@ -224,12 +228,11 @@ def tell(peer):
         f"{t['what']} {t.get('ok', '')} {t.get('error') or ''} {','.join(t.get('addrs') or [])}" for t in tries)[:400]
 
 
-def announce_args(impl, where, transport):
+def announce_args(row, impl, where):
     """js has to be told its address: it learns none from what others see of it."""
     if impl != "js":
         return []
-    tail = {"tcp": f"tcp/{natnet.PORT}", "quic": f"udp/{natnet.PORT}/quic-v1"}[transport]
-    return ["--announce", f"/ip4/{HOME[where]}/{tail}"]
+    return ["--announce", row.net.listen(where, row.transport, HOME[where])[0]]
 
 
 def reversal(row, r_impl, b_impl, a_impl):
@@ -242,8 +245,7 @@ def reversal(row, r_impl, b_impl, a_impl):
         peer.call("identify", peer=r.id())
     a.call("connect", addr=circuit_of(r, b))
     began = time.monotonic()
-    for me, other in ((a, b), (b, a)):
-        eventually(lambda: direct(me, other), timeout=PUNCH_PATIENCE, step=0.02)
+    wait_direct(a, b)
     took = time.monotonic() - began
     a.call("sink", peer=b.id(), bytes=3 * DATA_LIMIT)
     return f"direct after {took * 1000:.0f} ms, {'in' if direct(a, b)[0]['dir'] == 'in' else 'out'}bound at the dialler"
@@ -363,6 +365,7 @@ def label(function, roles, transport):
 
 
 def run_row(net, function, roles, transport, punched):
+    net.forget()
     row = Row(net, transport)
     began = time.monotonic()
     outcome, note = "passed", ""

@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import lab  # noqa: E402
 
 DELAY_MS = 20  # one way between a home and the core: 40 between the homes, relays included
-PORT = 4001
+FIRST_PORT = 4001
 PUBLIC = {"relay": "11.0.1.2", "open": "11.0.2.2"}
 HOME = {"home-a": "11.0.3.2", "home-b": "11.0.4.2"}  # what the world sees of them
 LAN = "192.168.1.2"
@@ -69,6 +69,7 @@ class Net:
         self.lab = lab.Lab(link_program)
         self.tag = tag
         self.hosts = {}
+        self.port = FIRST_PORT  # where everybody listens
 
     def __enter__(self):
         self.lab.__enter__()
@@ -103,6 +104,10 @@ class Net:
     def __exit__(self, *exc):
         self.lab.__exit__(*exc)
 
+    def forget(self):
+        """What the NATs still know of earlier peers must not help or hinder the next ones: these use another port."""
+        self.port += 1
+
     def at(self, name, *args, **kw):
         run(*self.hosts[name].command(args), **kw)
 
@@ -117,7 +122,7 @@ class Net:
 
     def listen(self, name, transport, address=None):
         ip4 = f"/ip4/{address or PUBLIC.get(name, LAN)}"
-        both = {"tcp": [f"{ip4}/tcp/{PORT}"], "quic": [f"{ip4}/udp/{PORT}/quic-v1"]}
+        both = {"tcp": [f"{ip4}/tcp/{self.port}"], "quic": [f"{ip4}/udp/{self.port}/quic-v1"]}
         return sum(both.values(), []) if transport == "both" else both[transport]
 
     def peer(self, impl, name, transport, args=(), address=None, **kw):
