@@ -148,9 +148,12 @@ static void on_reversed(void *arg, int err, struct wr_conn *conn)
     p->reversal = NULL;
 }
 
-/* Addresses that the peer announces and that anybody may dial. */
+/* Addresses that the peer announces and that anybody may dial. While an exchange is under way the TCP ones are left to
+ * its punch, which dials them from the same port: the second connect would end the first, whose SYN is out already,
+ * and the peer sees two connections on one pair of ports. */
 static size_t announced(const struct wr_dcutr_peer *p, struct wr_maddr *out)
 {
+    bool punching = p->phase == WR_DCUTR_CONNECTING || p->phase == WR_DCUTR_PUNCHING;
     struct wr_swarm *sw = p->d->swarm;
     struct wr_maddr known[WR_PEER_ADDRS_MAX];
     size_t count = wr_peerstore_addrs(wr_swarm_peerstore(sw), &p->id, known, WR_PEER_ADDRS_MAX), n = 0;
@@ -158,14 +161,14 @@ static size_t announced(const struct wr_dcutr_peer *p, struct wr_maddr *out)
         struct wr_bytes ma = wr_maddr_bytes(&known[i]);
         struct wr_addr addr;
         if (!wr_maddr_is_circuit(ma) && wr_maddr_addr(ma, &addr) &&
+            !(punching && wr_maddr_kind(ma) == WR_MADDR_TCP) &&
             wr_policy_is_public(wr_swarm_policy(sw), &addr.ip))
             out[n++] = known[i];
     }
     return n;
 }
 
-/* The plain dial, once for each relayed connection. */
-static void reverse(struct wr_dcutr_peer *p)
+void wr_dcutr_reverse(struct wr_dcutr_peer *p)
 {
     struct wr_maddr addrs[WR_PEER_ADDRS_MAX];
     if (!p->relayed || p->reversal || p->reversed_on == p->relayed->id)
@@ -267,7 +270,7 @@ static void on_peer_known(struct wr_dcutr *d, const struct wr_peerid *id)
     struct wr_dcutr_peer *p = find(d, id);
     if (!p || has_direct(d, id))
         return;
-    reverse(p);
+    wr_dcutr_reverse(p);
     changed(p);
     look_soon(d);
 }

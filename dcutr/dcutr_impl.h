@@ -68,6 +68,8 @@ struct wr_dcutr {
 struct wr_dcutr_peer *wr_dcutr_peer_get(struct wr_dcutr *d, const struct wr_peerid *id);
 /* The attempt (or a reason for none) is over: remembers and tells it. */
 void wr_dcutr_note(struct wr_dcutr_peer *p, const struct wr_dcutr_report *report);
+/* The plain dial to what the peer announces, once for each relayed connection. */
+void wr_dcutr_reverse(struct wr_dcutr_peer *p);
 static inline bool wr_dcutr_is_relayed(const struct wr_conn *c)
 {
     return c->circuit || c->limited;

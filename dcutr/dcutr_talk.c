@@ -52,6 +52,7 @@ static void go_on(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome)
     p->phase = WR_DCUTR_IDLE;
     if (!p->relayed)
         return;
+    wr_dcutr_reverse(p);    /* at what this attempt did not dial, or in vain */
     if (outcome == WR_DCUTR_UNSUPPORTED) {
         p->phase = WR_DCUTR_WANTS_PROTOCOL;
         return;
