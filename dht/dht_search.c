@@ -294,7 +294,7 @@ static void ask(struct wr_dht_request *r, const struct wr_query_ask *what)
     struct wr_dht *d = r->dht;
     struct wr_peerid id = what->peer->id;
     struct wr_bytes addrs = WR_BYTES(what->peer->addrs, what->peer->addrs_len);
-    struct wr_dht_msg request = {.type = question_of(r->kind), .key = what->key};
+    struct wr_dht_msg request = {.type = (int)question_of(r->kind), .key = what->key};
     struct wr_conn *conn = wr_swarm_conn(d->swarm, &id);
     int err;
     if (!wr_dht_rpc_ask(d, &id, addrs, &request, r, on_answer, &err)) {

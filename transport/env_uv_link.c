@@ -86,7 +86,7 @@ static void read_ip(struct wr_ip *out, uint8_t family, const void *data, size_t 
 }
 
 /* Attributes of a route, or of one hop of several. */
-static void read_hop(const struct rtattr *a, size_t len, uint8_t family, struct wr_gateway *out)
+static void read_hop(struct rtattr *a, size_t len, uint8_t family, struct wr_gateway *out)
 {
     for (; RTA_OK(a, len); a = RTA_NEXT(a, len)) {
         const uint8_t *data = RTA_DATA(a);
@@ -100,27 +100,27 @@ static void read_hop(const struct rtattr *a, size_t len, uint8_t family, struct 
         else if (a->rta_type == RTA_PRIORITY && size >= sizeof(uint32_t))
             memcpy(&out->metric, data, sizeof(out->metric));
         else if (a->rta_type == RTA_MULTIPATH && size >= sizeof(struct rtnexthop)) {
-            const struct rtnexthop *hop = RTA_DATA(a);    /* the first speaks for all */
+            struct rtnexthop *hop = RTA_DATA(a);    /* the first speaks for all */
             if (hop->rtnh_len < sizeof(*hop) || hop->rtnh_len > size)
                 continue;
             out->index = (uint32_t)hop->rtnh_ifindex;
-            read_hop((const struct rtattr *)(const void *)(hop + 1), hop->rtnh_len - sizeof(*hop), family, out);
+            read_hop((struct rtattr *)(void *)(hop + 1), hop->rtnh_len - sizeof(*hop), family, out);
         }
     }
 }
 
-static bool is_default_route(const struct nlmsghdr *msg)
+static bool is_default_route(struct nlmsghdr *msg)
 {
-    const struct rtmsg *route = NLMSG_DATA(msg);
+    struct rtmsg *route = NLMSG_DATA(msg);
     return msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*route)) && route->rtm_dst_len == 0 &&
            route->rtm_table == RT_TABLE_MAIN && route->rtm_type == RTN_UNICAST &&
            !(route->rtm_flags & RTM_F_CLONED) &&
            (route->rtm_family == AF_INET || route->rtm_family == AF_INET6);
 }
 
-static bool read_gateway(const struct nlmsghdr *msg, struct wr_gateway *out)
+static bool read_gateway(struct nlmsghdr *msg, struct wr_gateway *out)
 {
-    const struct rtmsg *route = NLMSG_DATA(msg);
+    struct rtmsg *route = NLMSG_DATA(msg);
     if (msg->nlmsg_type != RTM_NEWROUTE || !is_default_route(msg) || route->rtm_flags & RTNH_F_LINKDOWN)
         return false;
     *out = (struct wr_gateway){.family = route->rtm_family == AF_INET ? 4 : 6};
@@ -160,7 +160,7 @@ static bool read_dump(int fd, void *room, struct wr_gateway *out, size_t max, si
     if (got <= 0)
         return false;
     size_t len = (size_t)got;
-    for (const struct nlmsghdr *msg = room; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len)) {
+    for (struct nlmsghdr *msg = room; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len)) {
         struct wr_gateway gateway;
         if (msg->nlmsg_type == NLMSG_DONE || msg->nlmsg_type == NLMSG_ERROR)
             return false;
@@ -219,7 +219,7 @@ static bool is_way_out(const struct wr_env_uv_link *link, int index)
     return false;
 }
 
-static bool is_cut(const struct wr_env_uv_link *link, const struct nlmsghdr *msg)
+static bool is_cut(const struct wr_env_uv_link *link, struct nlmsghdr *msg)
 {
     const struct ifaddrmsg *addr = NLMSG_DATA(msg);
     const struct ifinfomsg *info = NLMSG_DATA(msg);
@@ -252,7 +252,7 @@ static bool drain(struct wr_env_uv_link *link)
             break;
         cut |= got < 0;    /* too many to keep: nobody knows what was among them */
         size_t len = got > 0 ? (size_t)got : 0;
-        for (const struct nlmsghdr *msg = &buffer.align; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len))
+        for (struct nlmsghdr *msg = &buffer.align; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len))
             cut |= is_cut(link, msg);
     }
     return cut;
