@@ -10,6 +10,7 @@ shift
 part=${1:-}
 export WARREN_PEER=$build/tests/interop/warren_peer/warren_peer
 export WARREN_PROGRAM=$build/tools/warren
+export WARREN_LAB_LINK=$build/tests/natlab/lab_link
 export WARREN_SUITE=$build/tests/interop/suite/warren_suite
 passed=0 failed=0 skipped=0
 logs=$(mktemp -d)
@@ -47,6 +48,9 @@ for other in go rust js; do
     python3 "$here/run.py" --with warren --impl "warren,$other" --transport quic >"$logs/quic-$other" 2>&1 &
     children+=($!)
 done
+# So do the rows about NATs, in namespaces of their own.
+python3 "$here/nat.py" >"$logs/nat" 2>&1 &
+children+=($!)
 counted python3 "$here/run.py" --with warren
 # what differs under another security protocol; the rest lies above it
 counted python3 "$here/run.py" --with warren --security tls --only \
@@ -59,6 +63,9 @@ for other in go rust js; do
     cat "$logs/quic-$other"
     count "$logs/quic-$other" "run.py --transport quic, $other"
 done
+echo "relays, AutoNAT and hole punching:"
+cat "$logs/nat"
+count "$logs/nat" nat.py
 [ "$part" = --no-swarm ] || counted python3 "$here/swarm.py"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
