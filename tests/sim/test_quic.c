@@ -799,9 +799,31 @@ static void test_memory_runs_out(void **state)
     assert_true(all > 100 && refused > 20);
 }
 
+/* Near peers: their round trip is far below the pace at which a connection begins. One dial, one connection. */
+static void a_near_peer_is_not_mute(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 3});
+    struct node a = {.host = sim_host_add(sim, &(struct sim_host_options){.lan = 1})};
+    struct node b = {.host = sim_host_add(sim, &(struct sim_host_options){.lan = 1})};
+    struct result r;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, 3 * WR_SEC);
+    assert_true(r.done && r.err == 0);
+    assert_int_equal(a.opened, 1);
+    assert_int_equal(b.opened, 1);
+    assert_int_equal(a.closed + b.closed, 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_near_peer_is_not_mute),
         cmocka_unit_test(test_a_byte_is_answered_in_two_round_trips),
         cmocka_unit_test(test_200_streams_at_once),
         cmocka_unit_test(test_loss_and_reordering_cost_time_only),
