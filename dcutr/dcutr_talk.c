@@ -138,14 +138,23 @@ static void on_punched(void *arg, int err, struct wr_conn *conn)
         finish(p, WR_DCUTR_FAILED, err);
 }
 
-/* Those of the peer's addresses that this attempt is about. */
+/* Those of the peer's addresses that this attempt is about. Where both NATs count, the n-th packet of each side has to
+ * aim at the port of the n-th of the other's; when ports were used up meanwhile, some on each side, that misses always.
+ * So A goes through the list in order, and B in steps of two, and they meet although up to three were used up (nat
+ * sheet 12.1, baby-step and giant-step). */
 static size_t targets(const struct wr_dcutr_attempt *a, struct wr_maddr *out)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < a->theirs.count; i++) {
-        bool quic = wr_maddr_kind(wr_maddr_bytes(&a->theirs.addrs[i])) == WR_MADDR_QUIC;
-        if (quic ? a->plan.quic : a->plan.tcp)
-            out[n++] = a->theirs.addrs[i];
+    bool giant = a->report.initiator && a->plan.counts;
+    size_t n = 0, first = 0;
+    for (int pass = 0; pass < (giant ? 2 : 1); pass++) {
+        for (size_t i = 0, place = 0; i < a->theirs.count; i++) {
+            bool quic = wr_maddr_kind(wr_maddr_bytes(&a->theirs.addrs[i])) == WR_MADDR_QUIC;
+            if (!(quic ? a->plan.quic : a->plan.tcp))
+                continue;
+            if (!giant || (place++ & 1) == first)
+                out[n++] = a->theirs.addrs[i];
+        }
+        first = 1;
     }
     return n;
 }

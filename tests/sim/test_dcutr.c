@@ -80,6 +80,28 @@ static void by_chance(void **state)
     print_message("%u at the first attempt, %u later\n", first_tries, later_tries);
 }
 
+/* Two counting NATs, with ports used up since anybody looked, up to three in all. */
+static void ports_used_up_unseen(void **state)
+{
+    (void)state;
+    for (unsigned a = 0; a < 3; a++) {
+        for (unsigned b = 0; b < 3; b++) {
+            struct world w;
+            world_start(&w, SEQUENTIAL, SEQUENTIAL, QUIC, 7 + a);
+            know(&w.a, QUIC);
+            know(&w.b, QUIC);
+            struct wr_nat *nat_a = wr_swarm_nat(w.a.site.swarm), *nat_b = wr_swarm_nat(w.b.site.swarm);
+            nat_a->udp.last_port = (uint16_t)(nat_a->udp.last_port - a);
+            nat_b->udp.last_port = (uint16_t)(nat_b->udp.last_port - b);
+            relay_up(&w);
+            bool direct = sim_run_while(w.sim, not_both_direct, &w, 5 * WR_SEC);
+            if (direct != (a + b <= 3))
+                fail_msg("%u and %u: %s", a, b, direct ? "direct" : "relayed");
+            world_stop(&w);
+        }
+    }
+}
+
 /* IPv6 is not translated: both are behind firewalls only, and their addresses are known without anybody's word. Over
  * IPv4 the same two could not meet. */
 static void ipv6_needs_no_observer(void **state)
@@ -402,6 +424,7 @@ int main(void)
         cmocka_unit_test(every_pair_over_tcp),
         cmocka_unit_test(every_pair_over_quic),
         cmocka_unit_test(by_chance),
+        cmocka_unit_test(ports_used_up_unseen),
         cmocka_unit_test(ipv6_needs_no_observer),
         cmocka_unit_test(it_takes_no_longer_than_it_must),
         cmocka_unit_test(a_public_peer_is_simply_dialled),
