@@ -64,14 +64,19 @@ static void silent_free(struct wr_flows *f, struct silent *s)
     wr_free(s);
 }
 
+void wr_flows_forgive(struct wr_flows *f)
+{
+    wr_list_each(it, &f->silent_order)
+        silent_free(f, wr_list_entry(it, struct silent, node));
+}
+
 void wr_flows_clear(struct wr_flows *f)
 {
     size_t cursor = 0;
     for (struct wr_flow *flow; (flow = wr_map_next(&f->of, &cursor));)
         forget(f, flow);
     wr_map_clear(&f->of);
-    wr_list_each(it, &f->silent_order)
-        silent_free(f, wr_list_entry(it, struct silent, node));
+    wr_flows_forgive(f);
     wr_map_clear(&f->silent);
 }
 

@@ -61,6 +61,8 @@ struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bo
 bool wr_flows_may_come(struct wr_flows *f, wr_time now);
 /* A libp2p peer proved to be at this address. */
 void wr_flows_answered(struct wr_flows *f, const struct wr_ip *ip);
+/* Another network: who was silent there may answer here. */
+void wr_flows_forgive(struct wr_flows *f);
 /* The user of a flow is gone; answered: something came back over it. NULL is allowed. */
 void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now);
 /* Forgets what routers have forgotten. begin does it too. */
