@@ -26,5 +26,6 @@ counted() {    # command ...
 counted python3 "$here/kinds_test.py" "$build"
 counted python3 "$here/matrix.py" "$build" "$@"
 counted python3 "$here/portmap.py" "$build"
+counted python3 "$here/faults.py" "$build"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
