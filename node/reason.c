@@ -56,7 +56,7 @@ static enum wr_reason of_circuit(int err)
 /* Errors that a circuit has in common with every other way. */
 static bool is_general(int err)
 {
-    return err == 0 || err == WR_EPEERID || err == WR_EAUTH || err == WR_EPROTO || err == WR_EGATED ||
+    return err == 0 || err == WR_ECANCELLED || err == WR_EPEERID || err == WR_EAUTH || err == WR_EPROTO || err == WR_EGATED ||
            err == WR_EBACKOFF || err == WR_ESELF || err == WR_ELIMIT || err == WR_ENOFD;
 }
 
@@ -67,8 +67,9 @@ enum wr_reason wr_reason_of_dial(struct wr_bytes addr, int err, enum wr_reason_d
     switch (err) {
     case 0:
         return WR_REASON_CONNECTED;
-    case WR_ETIMEOUT:
     case WR_ECANCELLED:
+        return WR_REASON_OVERTAKEN;
+    case WR_ETIMEOUT:
         return how == WR_REASON_ACCEPTED ? WR_REASON_SILENT : WR_REASON_NO_ANSWER;
     case WR_EREFUSED:
         return WR_REASON_NOT_LISTENING;

@@ -22,6 +22,7 @@
       "ADDR/p2p/ID")                                                                                \
     X(NO_ANSWER, "no-answer", "no answer from there",                                               \
       "is that machine on? otherwise a firewall or NAT in front of it, or of this one, drops us")   \
+    X(OVERTAKEN, "overtaken", "had not answered yet when another way did", "")                      \
     X(SILENT, "silent", "something accepts the connection there and says nothing",                  \
       "is it a libp2p node, and of the same network key (--psk)?")                                  \
     X(NOT_LISTENING, "not-listening", "the machine answers, but nothing listens on that port",      \

@@ -160,19 +160,34 @@ static unsigned cost(const struct wr_own_addr *own, enum scope scope)
            (own->source == WR_ADDR_RELAYED ? 4u : 0u);
 }
 
-/* What one peer claims, or a gateway promises, counts once somebody got through to it. */
-static bool presentable(const struct wr_own_addr *own)
+/* What one peer claims, or a gateway promises, counts once somebody got through to it. So does what many see when
+ * strangers do not reach us: dialled before the time to punch, it makes some routers move the port. */
+static bool presentable(const struct wr_addrbook *b, const struct wr_own_addr *own)
 {
+    struct wr_addr at;
+    bool proven = own->verdict == WR_ADDR_REACHABLE;
     if (own->source == WR_ADDR_CANDIDATE || own->source == WR_ADDR_MAPPED)
-        return own->verdict == WR_ADDR_REACHABLE;
+        return proven;
+    if (own->source == WR_ADDR_OBSERVED && wr_maddr_addr(wr_maddr_bytes(&own->addr), &at) &&
+        (at.ip.family == 4 ? b->private4 : b->private6))
+        return proven;
     return own->verdict != WR_ADDR_UNREACHABLE;
+}
+
+bool wr_addrbook_set_private(struct wr_addrbook *b, unsigned family, bool private)
+{
+    bool *of = family == 6 ? &b->private6 : &b->private4;
+    bool changed = *of != private;
+    *of = private;
+    b->generation += changed;
+    return changed;
 }
 
 /* The same address from an earlier source, which is announced already? */
 static bool repeated(const struct wr_addrbook *b, const struct wr_own_addr *own)
 {
     for (const struct wr_own_addr *other = b->of; other < own; other++)
-        if (presentable(other) && wr_bytes_equal(wr_maddr_bytes(&other->addr), wr_maddr_bytes(&own->addr)))
+        if (presentable(b, other) && wr_bytes_equal(wr_maddr_bytes(&other->addr), wr_maddr_bytes(&own->addr)))
             return true;
     return false;
 }
@@ -187,7 +202,7 @@ size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to,
     for (size_t i = 0; i < b->count; i++) {
         const struct wr_own_addr *own = &b->of[i];
         enum scope scope = scope_of(b, own);
-        if (!presentable(own) || !fits(scope, peer) || repeated(b, own))
+        if (!presentable(b, own) || !fits(scope, peer) || repeated(b, own))
             continue;
         size_t at = n++;
         unsigned c = cost(own, scope);

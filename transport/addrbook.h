@@ -31,6 +31,7 @@ struct wr_addrbook {
     size_t count;
     uint64_t generation;
     const struct wr_policy *policy;    /* borrowed, may be NULL: which addresses count as public */
+    bool private4, private6;           /* strangers do not reach us by that family: what peers see is no way in */
 };
 
 void wr_addrbook_init(struct wr_addrbook *b);
@@ -44,9 +45,12 @@ bool wr_addrbook_clear_source(struct wr_addrbook *b, enum wr_addr_source source)
 void wr_addrbook_inherit(struct wr_addrbook *b, const struct wr_addrbook *old);
 bool wr_addrbook_judge(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_verdict verdict,
                        wr_time now);
+/* family: 4 or 6. Returns true when that changed what is announced. */
+bool wr_addrbook_set_private(struct wr_addrbook *b, unsigned family, bool private);
 /* The addresses to announce to a peer that is connected from `to` (NULL: to anybody, as in the DHT:
  * public ones only): loopback only to loopback, private only to private or local peers, link-local only
- * to link-local ones, unreachable ones never, candidates and mappings only once they are known to be reachable;
+ * to link-local ones, unreachable ones never, candidates and mappings (and in a private family what peers see) only once they are known
+ * to be reachable;
  * sorted best first. Returns how many of at most max. */
 size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to, struct wr_maddr *out,
                             size_t max);

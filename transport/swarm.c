@@ -97,6 +97,8 @@ void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_rea
     if (*of == reachability)
         return;
     *of = reachability;
+    if (wr_addrbook_set_private(&sw->addrbook, family, reachability == WR_REACH_PRIVATE))
+        wr_swarm_addrs_changed(sw);
     wr_swarm_raise(sw, WR_SWARM_REACHABILITY, NULL, NULL, 0);
 }
 

@@ -100,7 +100,7 @@ static void note(struct wr_swarm_dial *d, const struct wr_dial_report *entry)
         d->report->of[d->report->count++] = *entry;
 }
 
-static void remember(struct wr_swarm_dial *d, int err)
+static void remember(struct wr_swarm_dial *d, int err, const struct wr_conn *winner)
 {
     struct wr_swarm *sw = d->swarm;
     wr_time now = wr_env_now(sw->env);
@@ -113,8 +113,8 @@ static void remember(struct wr_swarm_dial *d, int err)
             entry.err = a->err;
             entry.took = d->took[i];
             entry.accepted = d->accepted & 1u << i;
-        } else if (err != 0 && a->state == WR_DIAL_RUNNING) {
-            entry.err = err;    /* broken off */
+        } else if (a->state == WR_DIAL_RUNNING && (!winner || d->conns[i] != winner)) {
+            entry.err = err ? err : WR_ECANCELLED;    /* broken off, or another was faster */
         }
         note(d, &entry);
     }
@@ -205,7 +205,7 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
         return;
     d->over = true;
     int stream_err = winner ? WR_ECLOSED : has_circuit(d) ? WR_ELIMITED : err;
-    remember(d, err);
+    remember(d, err, winner);
     if (winner)
         judge_udp(d, winner);
     wr_timer_stop(sw->env, &d->timer);

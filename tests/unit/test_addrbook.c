@@ -166,6 +166,23 @@ static void test_claims_and_promises_are_told_once_they_are_proven(void **state)
     }
 }
 
+static void test_what_peers_see_of_a_private_node_is_no_way_in(void **state)
+{
+    (void)state;
+    struct wr_addrbook b;
+    struct wr_maddr out[4];
+    wr_addrbook_init(&b);
+    assert_true(put(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_OBSERVED));
+    assert_true(put(&b, "/ip6/2600::1/tcp/1", WR_ADDR_OBSERVED));
+    assert_int_equal(wr_addrbook_announce(&b, NULL, out, 4), 2);
+    assert_true(wr_addrbook_set_private(&b, 4, true));
+    assert_false(wr_addrbook_set_private(&b, 4, true));
+    assert_int_equal(wr_addrbook_announce(&b, NULL, out, 4), 1);
+    assert_string_equal(told(&b, NULL), "/ip6/2600::1/tcp/1");
+    judge(&b, "/ip4/8.8.8.8/tcp/1", WR_ADDR_REACHABLE);
+    assert_int_equal(wr_addrbook_announce(&b, NULL, out, 4), 2);
+}
+
 static void test_the_book_is_bounded(void **state)
 {
     (void)state;
@@ -188,6 +205,7 @@ int main(void)
         cmocka_unit_test(test_verdicts_outlive_a_second_look_at_the_interfaces),
         cmocka_unit_test(test_public_needs_a_confirmed_direct_address),
         cmocka_unit_test(test_claims_and_promises_are_told_once_they_are_proven),
+        cmocka_unit_test(test_what_peers_see_of_a_private_node_is_no_way_in),
         cmocka_unit_test(test_the_book_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
