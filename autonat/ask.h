@@ -15,7 +15,7 @@
 #include "transport/msg.h"
 #include "transport/swarm.h"
 
-#define WR_ASK_TIMEOUT  (30 * WR_SEC) /* go addrs_reachability_tracker.go */
+#define WR_ASK_TIMEOUT  (40 * WR_SEC)    /* js servers dial for 30 s before they answer; go waits no longer than 30 */
 #define WR_ASK_DATA_MAX (200 * 1024)  /* bytes of dial data; js asks for up to so many, go for 100,000 */
 
 enum wr_ask_result {
