@@ -161,9 +161,9 @@ class Nodes:
         while time.monotonic() < end:
             mark = node.control.mark()
             status = node.call("status")
-            # Whom strangers reach has to find that out; the others need a relay.
+            # Whom strangers reach has to find that out; the others that they are not reached, and they need a relay.
             open_to_all = node.host.router.place.words["filter"] == "eif"
-            if status["reachable"] == "yes" if open_to_all else node.relayed_addresses():
+            if status["reachable"] == ("yes" if open_to_all else "no") and (open_to_all or node.relayed_addresses()):
                 return
             node.control.wait_event(lambda e: e["event"] in ("addresses-changed", "reachability-changed"), mark, 5)
         raise NodeFailed("nobody can reach it after %d s: %s" % (SETTLE_SECONDS, status["addresses"]))
