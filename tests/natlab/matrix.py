@@ -23,7 +23,7 @@ import describe
 import probe
 from control import Control
 from net import Net
-from nodes import Warren
+from nodes import PUBLIC_NODES, STRANGERS, Warren
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = ("public", "firewall", "full-cone", "restricted", "port-restricted", "port-restricted-random", "refusing",
@@ -46,7 +46,7 @@ Try = collections.namedtuple("Try", "path seconds first text ratio", defaults=[0
 
 
 def description():
-    lines = ["site %s delay=%d" % (name, DELAY_MS) for name in ("relay", "boot", "stranger")]
+    lines = ["site %s delay=%d" % (name, DELAY_MS) for name in PUBLIC_NODES + STRANGERS]
     for side in "ab":
         lines.append("carrier isp-%s delay=%d" % (side, DELAY_MS))
         for kind in KINDS:

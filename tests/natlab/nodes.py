@@ -20,6 +20,8 @@ READY_SECONDS = 60
 SETTLE_SECONDS = 60        # until every home has a reservation, or knows that it needs none
 CONNECT_SECONDS = 20
 PUBLIC_NODES = ("relay", "boot", "stranger")
+# Connected to those and outside the DHT: whom no home ever talks to, as most of a large network.
+STRANGERS = ("strange", "strangest")
 UPGRADE_SECONDS = 30       # three attempts, and the pauses between them
 QUIET_SECONDS = 8          # nothing was tried for so long, and nothing will be: the last failure is not long past
 ATTEMPTS = 3
@@ -125,11 +127,14 @@ class Nodes:
         boot = self.start_public("boot", "--bootstrap", "none", "--relay", "off")
         both = [word for t in ADDR for word in ("--bootstrap", boot.address(t, self.port))]
         relay = self.start_public("relay", "--relay", "on", *both)
-        self.start_public("stranger", "--relay", "off", *both)
+        third = self.start_public("stranger", "--relay", "off", *both)
+        all_three = [w for node in (boot, relay, third) for w in ("--bootstrap", node.address(self.transport, self.port))]
+        for name in STRANGERS:
+            self.start_public(name, "--relay", "off", "--dht", "off", *all_three)
         listen = ["--listen", ADDR[self.transport] % ("0.0.0.0", PORT), "--bootstrap",
                   boot.address(self.transport, self.port)]
         for name, host in self.net.hosts.items():
-            if name not in PUBLIC_NODES:
+            if name not in self.public:
                 # As clients of the DHT they are not dialled by one another.
                 self.homes[name] = Node(host, self.args, self.folder, [*listen, "--relay", "off", "--dht", "client"])
         for node in self.homes.values():
