@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The natlab level: the laboratory measures itself, then who reaches whom in it. tests/natlab/all.sh BUILD_DIR [--full]
+# The natlab level: the laboratory measures itself; what nodes find out about their NATs; who reaches whom. tests/natlab/all.sh BUILD_DIR [--full]
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)
@@ -24,7 +24,8 @@ counted() {    # command ...
 }
 
 counted python3 "$here/kinds_test.py" "$build"
-counted python3 "$here/matrix.py" "$build" "$@"
+counted python3 "$here/verdicts.py" "$build"
+counted python3 "$here/matrix.py" "$build" --with control,warren "$@"
 counted python3 "$here/portmap.py" "$build"
 counted python3 "$here/faults.py" "$build"
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -70,10 +70,11 @@ def entries():
 
 
 def forget(remote):
-    """Deletes every entry with an address at either end."""
+    """Deletes every entry of a conversation with an address, whoever began it. (Its own outside address stands in all
+    that a router translates, so that is not looked at.)"""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
         for entry in entries():
-            if remote in (entry.src, entry.dst, entry.reply_src, entry.reply_dst):
+            if remote in (entry.src, entry.reply_src):
                 tuple_ = struct.pack("=HH", 4 + len(entry.raw), TUPLE_ORIG | NESTED) + entry.raw
                 for _ in ask(sock, CT_DELETE, ACK, tuple_):
                     pass

@@ -19,7 +19,7 @@ PORT = 4001                # the same in every home, as in the field
 READY_SECONDS = 60
 SETTLE_SECONDS = 60        # until every home has a reservation, or knows that it needs none
 CONNECT_SECONDS = 20
-PUBLIC_NODES = ("relay", "boot", "stranger")
+PUBLIC_NODES = ("relay", "boot", "stranger", "fourth", "fifth", "sixth")
 # Connected to those and outside the DHT: whom no home ever talks to, as most of a large network.
 STRANGERS = ("strange", "strangest")
 UPGRADE_SECONDS = 30       # three attempts, and the pauses between them
@@ -127,10 +127,11 @@ class Nodes:
         boot = self.start_public("boot", "--bootstrap", "none", "--relay", "off")
         both = [word for t in ADDR for word in ("--bootstrap", boot.address(t, self.port))]
         relay = self.start_public("relay", "--relay", "on", *both)
-        third = self.start_public("stranger", "--relay", "off", *both)
-        all_three = [w for node in (boot, relay, third) for w in ("--bootstrap", node.address(self.transport, self.port))]
+        others = [self.start_public(name, "--relay", "off", *both) for name in PUBLIC_NODES[2:]]
+        all_of_them = [word for node in (boot, relay, *others)
+                       for word in ("--bootstrap", node.address(self.transport, self.port))]
         for name in STRANGERS:
-            self.start_public(name, "--relay", "off", "--dht", "off", *all_three)
+            self.start_public(name, "--relay", "off", "--dht", "off", *all_of_them)
         listen = ["--listen", ADDR[self.transport] % ("0.0.0.0", PORT), "--bootstrap",
                   boot.address(self.transport, self.port)]
         for name, host in self.net.hosts.items():
