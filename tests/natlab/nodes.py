@@ -96,6 +96,7 @@ class Nodes:
 
     def __init__(self, net, args, transport, port):
         self.net, self.args, self.transport, self.port = net, args, transport, port
+        self.sides = {"quic": ("a-", "b-"), "tcp": ("c-", "d-")}[transport]
         self.folder = os.path.join(args.logs or net.dir, transport)
         self.public, self.homes = {}, {}
         self.proofs, self.proved = {}, threading.Lock()
@@ -135,7 +136,7 @@ class Nodes:
         listen = ["--listen", ADDR[self.transport] % ("0.0.0.0", PORT), "--bootstrap",
                   boot.address(self.transport, self.port)]
         for name, host in self.net.hosts.items():
-            if name not in self.public:
+            if name[:2] in self.sides:
                 # As clients of the DHT they are not dialled by one another.
                 self.homes[name] = Node(host, self.args, self.folder, [*listen, "--relay", "off", "--dht", "client"])
         for node in self.homes.values():
@@ -316,7 +317,8 @@ class Warren:
 
     def begin(self, transport):
         started = time.monotonic()
-        self.sets[transport] = Nodes(self.net, self.args, transport, PORT + len(self.sets)).__enter__()
+        nodes = Nodes(self.net, self.args, transport, PORT + ("quic", "tcp").index(transport))
+        self.sets[transport] = nodes.__enter__()
         print("warren: %d homes settled over %s in %.0f s" %
               (len(self.sets[transport].homes), transport, time.monotonic() - started), flush=True)
 
