@@ -258,6 +258,11 @@ static int start_handshake(struct channel *ch, struct wr_buf *out)
 
 static void on_keepalive(struct wr_timer *timer);
 
+static wr_time tick_of(const struct channel *ch)
+{
+    return ch->conn.circuit ? WR_CHANNEL_CIRCUIT_TICK : WR_CHANNEL_KEEPALIVE;
+}
+
 static void muxed(struct channel *ch)
 {
     struct wr_env *env = ch->conn.ctx->env;
@@ -266,8 +271,7 @@ static void muxed(struct channel *ch)
     ch->mss = NULL;
     /* Ticks on a common grid, so that many quiet connections share one wake-up. */
     wr_time now = wr_env_now(env);
-    wr_timer_start(env, &ch->timer, now - now % WR_CHANNEL_KEEPALIVE + 2 * WR_CHANNEL_KEEPALIVE,
-                   on_keepalive);
+    wr_timer_start(env, &ch->timer, now - now % tick_of(ch) + 2 * tick_of(ch), on_keepalive);
     want_flush(ch);
 }
 
@@ -535,7 +539,7 @@ static void on_keepalive(struct wr_timer *timer)
         wr_yamux_ping(ch->yamux, wr_env_now(env));
         want_flush(ch);
     }
-    wr_timer_start(env, &ch->timer, wr_env_now(env) + WR_CHANNEL_KEEPALIVE, on_keepalive);
+    wr_timer_start(env, &ch->timer, wr_env_now(env) + tick_of(ch), on_keepalive);
 }
 
 /* Our nonce goes out at once; the rest of the first flight is the dialler's. */
@@ -550,7 +554,9 @@ static int start(struct channel *ch)
         wr_sock_remote(ch->wire.sock, &ch->conn.remote);
     }
     ch->phase = SECURITY;
-    wr_timer_start(ctx->env, &ch->timer, wr_env_now(ctx->env) + WR_CHANNEL_HANDSHAKE,
+    wr_timer_start(ctx->env, &ch->timer,
+                   wr_env_now(ctx->env) +
+                       (ch->conn.circuit ? WR_CHANNEL_CIRCUIT_HANDSHAKE : WR_CHANNEL_HANDSHAKE),
                    on_handshake_timeout);
     ch->mss = wr_alloc(sizeof(*ch->mss));
     if (!ch->mss)

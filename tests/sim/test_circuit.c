@@ -14,7 +14,11 @@ static const char *const large_offer[] = {LARGE, NULL};
 
 /* ---- the toy: everybody who asks is joined to b */
 
+enum harm { HARM_NONE, HARM_DROP, HARM_CORRUPT, HARM_CUT };
+
 struct joint {
+    enum harm harm;
+    size_t after, passed;       /* bytes until then */
     struct wr_stream *of[2];    /* NULL: over */
     struct wr_buf kept[2];      /* for of[i] */
 };
@@ -50,7 +54,18 @@ static void joint_data(struct wr_stream *s, void *arg, struct wr_bytes data)
     int to = !side_of(j, s);
     if (!j->of[to])
         return;
+    size_t begun = j->passed;
+    j->passed += data.len;
+    bool now = j->harm != HARM_NONE && j->passed > j->after;
+    if (now && j->harm == HARM_DROP)
+        return;
+    if (now && j->harm == HARM_CUT) {
+        joint_end(j);
+        return;
+    }
     wr_buf_put_bytes(&j->kept[to], data);
+    if (now && begun <= j->after && !j->kept[to].full)
+        j->kept[to].data[j->kept[to].len - 1] ^= 1;
     joint_flush(j, to);
 }
 
@@ -88,6 +103,8 @@ struct world {
     struct wr_circuits dialler;
     struct attempt *attempt;
     unsigned asked, small, large;
+    enum harm harm;
+    size_t after;
     size_t got;
 };
 
@@ -100,6 +117,8 @@ static void on_ask(struct wr_stream *s, void *arg)
         wr_stream_reset(s, WR_STREAM_LIMIT);
         return;
     }
+    j->harm = w->harm;
+    j->after = w->after;
     wr_buf_init(&j->kept[0], 4 << 20);
     wr_buf_init(&j->kept[1], 4 << 20);
     j->of[0] = s;
@@ -493,6 +512,33 @@ static void test_the_relay_goes(void **state)
     }
 }
 
+/* From some byte on the relay drops everything, changes one bit, or ends: at any stage both ends give up within ten
+ * seconds of it, and what was sent is told as lost. */
+static void test_a_relay_that_harms(void **state)
+{
+    (void)state;
+    for (enum harm harm = HARM_DROP; harm <= HARM_CUT; harm++) {
+        for (size_t after = 0; after < 3000; after += 100) {
+            struct world w;
+            struct client c = {.err = 1, .left = 1 << 20};
+            world_up(&w, &(struct sim_options){.seed = 10, .rtt = 60 * WR_MSEC});
+            w.harm = harm;
+            w.after = after;
+            assert_int_equal(wr_peerstore_add_addr(wr_swarm_peerstore(w.a.swarm), wr_swarm_self(w.b.swarm),
+                                                   wr_maddr_bytes(&w.circuit), WR_TTL_TEMP, false),
+                             0);
+            open_small(&w, &c);
+            sim_run(w.sim, 11 * WR_SEC);
+            assert_true(c.err < 0);
+            assert_null(node_conn(&w.a, &w.b));
+            assert_null(node_conn(&w.b, &w.a));
+            assert_non_null(node_conn(&w.a, &w.relay));
+            assert_int_equal(w.b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+            world_down(&w);
+        }
+    }
+}
+
 static void test_destroy_in_flight(void **state)
 {
     (void)state;
@@ -544,6 +590,7 @@ int main(void)
         cmocka_unit_test(test_direct_only),
         cmocka_unit_test(test_relays_come_behind),
         cmocka_unit_test(test_the_relay_goes),
+        cmocka_unit_test(test_a_relay_that_harms),
         cmocka_unit_test(test_destroy_in_flight),
         cmocka_unit_test(test_each_allocation_may_fail),
     };
