@@ -13,7 +13,7 @@ that it has. Asked of every flood:
 - afterwards nothing of it is left under the node's limits, and a newcomer connects.
 
 A flood after which only the rates were wrong is tried again, up to three times: the machine may have had other things
-to do. The closing line counts: N passed, N failed, N skipped.
+to do; one in which the attacker himself did not reach his rate says nothing, and counts as skipped in the end. The closing line counts: N passed, N failed, N skipped.
 """
 import argparse
 import json
@@ -149,8 +149,6 @@ def one_flood(args, node, good, evil, quiet, mode, most):
     for name, got, had in (("up", up, quiet[0]), ("down", down, quiet[1])):
         if got < KEPT * had:
             slow.append("%s at %.1f of %.1f MiB/s" % (name, got, had))
-    if report["rate"] < 0.9 * args.rate:
-        slow.append("the attacker reached only %d a second" % report["rate"])
     if node.peak - before > GROWTH_KIB:
         wrong.append("memory grew by %d KiB" % (node.peak - before))
     if report["answers"] > most * report["bytes"]:
@@ -160,7 +158,7 @@ def one_flood(args, node, good, evil, quiet, mode, most):
     text = "up %.1f, down %.1f MiB/s, %.0f %% busy, +%d KiB, %d a second (%d dropped), answers %.3f of what was sent" % (
         up, down, 100 * share, node.peak - before, report["rate"], drops(node.host) - lost,
         report["answers"] / report["bytes"])
-    return wrong, slow, text
+    return wrong, slow, report["rate"] >= 0.9 * args.rate, text
 
 
 def newcomer(host, args, node):
@@ -178,7 +176,7 @@ def run(args, hall):
     node_host, good_host, evil = (hall.host(name) for name in ("node", "good", "evil"))
     hall.link(good_host, GOOD + "/24", node_host, NODE + "/24", delay_ms=DELAY_MS, rate_mbit=RATE_MBIT, queue_kib=512)
     cable(node_host, evil)
-    passed = failed = 0
+    passed = failed = skipped = 0
     node, good = Node(node_host, args.warren, "0.0.0.0"), Node(good_host, args.warren, "0.0.0.0")
     try:
         node.ask("allow", good.id)
@@ -190,9 +188,13 @@ def run(args, hall):
             if args.only and mode not in args.only.split(","):
                 continue
             for _ in range(TRIES):
-                wrong, slow, text = one_flood(args, node, good, evil, quiet, mode, most)
-                if wrong or not slow:
+                wrong, slow, flooded, text = one_flood(args, node, good, evil, quiet, mode, most)
+                if wrong or (flooded and not slow):
                     break
+            if not flooded and not wrong:
+                print("skipped hostile/quic-%s: this machine does not reach %d a second: %s" % (mode, args.rate, text))
+                skipped += 1
+                continue
             wrong += slow + newcomer(evil, args, node)
             print("%-6s hostile/quic-%-8s %s" % ("FAILED" if wrong else "ok", mode, text), *wrong,
                   sep="\n         ", flush=True)
@@ -200,7 +202,7 @@ def run(args, hall):
     finally:
         node.close()
         good.close()
-    print("%d passed, %d failed, 0 skipped" % (passed, failed))
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
     return 1 if failed else 0
 
 
