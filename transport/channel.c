@@ -258,11 +258,6 @@ static int start_handshake(struct channel *ch, struct wr_buf *out)
 
 static void on_keepalive(struct wr_timer *timer);
 
-static wr_time tick_of(const struct channel *ch)
-{
-    return ch->conn.circuit ? WR_CHANNEL_CIRCUIT_TICK : WR_CHANNEL_KEEPALIVE;
-}
-
 static void muxed(struct channel *ch)
 {
     struct wr_env *env = ch->conn.ctx->env;
@@ -271,7 +266,8 @@ static void muxed(struct channel *ch)
     ch->mss = NULL;
     /* Ticks on a common grid, so that many quiet connections share one wake-up. */
     wr_time now = wr_env_now(env);
-    wr_timer_start(env, &ch->timer, now - now % tick_of(ch) + 2 * tick_of(ch), on_keepalive);
+    wr_timer_start(env, &ch->timer, now - now % WR_CHANNEL_KEEPALIVE + 2 * WR_CHANNEL_KEEPALIVE,
+                   on_keepalive);
     want_flush(ch);
 }
 
@@ -539,7 +535,7 @@ static void on_keepalive(struct wr_timer *timer)
         wr_yamux_ping(ch->yamux, wr_env_now(env));
         want_flush(ch);
     }
-    wr_timer_start(env, &ch->timer, wr_env_now(env) + tick_of(ch), on_keepalive);
+    wr_timer_start(env, &ch->timer, wr_env_now(env) + WR_CHANNEL_KEEPALIVE, on_keepalive);
 }
 
 /* Our nonce goes out at once; the rest of the first flight is the dialler's. */

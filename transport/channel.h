@@ -19,9 +19,6 @@
 #define WR_CHANNEL_KEEPALIVE (20 * WR_SEC)    /* tick; a silent one sends a ping, a second in a row ends it:
                                                  one ping in 40 s, go and js one in 30 s */
 #define WR_CHANNEL_HANDSHAKE (15 * WR_SEC)    /* after the connect; go */
-#define WR_CHANNEL_CIRCUIT_TICK (3 * WR_SEC)    /* through a relay, which may drop what it likes: given up 9 s after
-                                                   the last byte; a ping in 6 s is a hundredth of what go's relay
-                                                   lets through in its two minutes */
 #define WR_CHANNEL_CIRCUIT_HANDSHAKE (8 * WR_SEC)    /* through a relay; ours */
 #define WR_CHANNEL_CONNECT   (5 * WR_SEC)     /* TCP connect; go */
 
