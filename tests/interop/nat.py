@@ -143,6 +143,23 @@ def circuit(row, r_impl, b_impl, a_impl):
     return f"at the limit: {end.split(': ', 2)[-1][:70]}"
 
 
+def program(row, _, b_impl, a_impl):
+    """`warren run` as users have it is the relay, and says whom it serves."""
+    r = row.net.program("relay", row.transport, ["--relay", "on", "--dht", "off"])
+    row.peers.append(r)
+    b, a = row.start((b_impl, "home-b", ["--circuit", "--reach", "private"]),
+                     (a_impl, "home-a", ["--circuit", "--reach", "private"]))
+    r.wait_ready()
+    got = reserve(b, r)
+    check(got["voucher"] == "verified", f"voucher {got['voucher']}")
+    check((got["limitSeconds"], got["limitBytes"]) == (TIME_LIMIT, DATA_LIMIT), f"limits {got}")
+    a.call("connect", addr=circuit_of(r, b))
+    a.call("echo", peer=b.id(), bytes=9 * KIB)
+    lent = r.run("relay", "status")[-1]["lent"]
+    check([g["peer"] for g in lent["guests"]] == [b.id()], f"guests are {lent['guests']}")
+    check([(c["from"], c["to"]) for c in lent["circuits"]] == [(a.id(), b.id())], f"circuits are {lent['circuits']}")
+
+
 def duration(row, r_impl, b_impl, a_impl):
     """The time limit ends a circuit on both sides, not before."""
     r, b, a = row.start((r_impl, "relay", ["--relay", "--relay-limits", f"duration={SHORT}"]),
@@ -335,6 +352,7 @@ def with_warren():
     for function in (circuit, duration, refusals):
         yield function, ("warren", "warren", "warren")
     for x in FOREIGN:
+        yield program, ("program", x, x)
         for b, a in ((x, "warren"), ("warren", x)):
             yield punch, ("warren", b, a)
             yield reversal, ("warren", b, a)
@@ -440,14 +458,14 @@ def main():
     count = {"passed": 0, "failed": 0, "skipped": 0}
     available, reasons = peerproc.programs()
     for impl, why in reasons.items():
-        if impl in peerproc.IMPLS and not (options.control and impl == "warren"):
+        if impl in peerproc.IMPLS + ("program",) and not (options.control and impl in ("warren", "program")):
             outcome = "failed" if impl in options.require or impl in peerproc.broken else "skipped"
             count[outcome] += 1
             print(f"{outcome:8}{impl}: {why}")
     punched = {}
     with natnet.Net(options.link) as net:
         for function, roles, transport in rows:
-            if not set(roles) <= set(available) or options.impl and not set(roles) <= set(options.impl):
+            if not set(roles) <= set(available) or options.impl and not set(roles) - {"program"} <= set(options.impl):
                 continue
             for _ in range(options.tries if function is punch else 1):
                 count[run_row(net, function, roles, transport, punched)] += 1
