@@ -16,8 +16,8 @@ cannot make such namespaces. After the rows come the table of punches and the li
 
 import argparse
 import os
+import signal
 import statistics
-import subprocess
 import sys
 import time
 import traceback
@@ -455,6 +455,7 @@ def main():
     if not options.link:
         parser.error("neither --link nor WARREN_LAB_LINK names the program lab_link")
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the namespaces go as well
     count = {"passed": 0, "failed": 0, "skipped": 0}
     available, reasons = peerproc.programs()
     for impl, why in reasons.items():
