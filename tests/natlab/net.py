@@ -170,7 +170,7 @@ class Net:
         self.description, self.link_program = description, link_program
         self.core = Space("core")
         self.routers, self.hosts = {}, {}
-        self.dir = tempfile.mkdtemp(prefix="warren-lab-")
+        self.dir = tempfile.mkdtemp(prefix="warren-lab-", dir="/run")    # the room's own, gone with it
         for number, place in enumerate(description.places.values(), 1):
             self.add_place(place, number)
 
