@@ -37,6 +37,7 @@ PREFIXES = {
     "transport/key": ("wr_pubkey_",),
     "transport/limits": ("wr_limits_",),
     "transport/multihash": ("wr_sha256", "wr_cid_"),
+    "transport/swarm_connect": ("wr_connect_",),
     "transport/varint": ("wr_uvarint_",),
 }
 

@@ -6,67 +6,16 @@
  *
  * A circuit answers those whom it is enough for; for the rest the dial goes on, and waits as long as there is a
  * circuit, which may yet lead to a direct connection (dcutr). */
+#include "transport/swarm_dial.h"
+
 #include "transport/channel.h"
-#include "transport/resolve.h"
-#include "transport/swarm_impl.h"
 
 #include <string.h>
-
-#define RESOLVES_MAX 8    /* names of one peer looked up at once; ours */
-
-struct wr_connect {
-    struct wr_list node;             /* dial->requests, or none when answered from a task */
-    struct wr_swarm *swarm;
-    wr_connect_fn fn;
-    void *arg;
-    struct wr_peerid peer;           /* for the answer from a task */
-    struct wr_task task;
-    bool over;
-    bool direct;                     /* a circuit is not enough */
-};
-
-struct wr_swarm_dial {
-    struct wr_list node;             /* swarm->dials or swarm->dial_queue */
-    struct wr_swarm *swarm;
-    struct wr_peerid peer;           /* len 0: whoever answers */
-    struct wr_list requests;         /* struct wr_connect */
-    struct wr_list streams;          /* struct wr_stream waiting for the connection */
-    struct wr_dial plan;
-    struct wr_conn *conns[WR_DIAL_ADDRS_MAX];
-    wr_time begun_at[WR_DIAL_ADDRS_MAX], took[WR_DIAL_ADDRS_MAX];
-    enum wr_addr_origin origins[WR_DIAL_ADDRS_MAX];    /* of circuits */
-    struct resolving {
-        struct wr_swarm_dial *dial;
-        struct wr_resolve *resolve;
-        struct wr_maddr name;
-        enum wr_addr_origin origin;
-    } resolving[RESOLVES_MAX];
-    size_t resolving_count;
-    struct circuit {
-        struct wr_swarm_dial *dial;
-        void *attempt;               /* the relay client's, while asked */
-    } circuits[WR_DIAL_ADDRS_MAX];
-    struct wr_timer timer;
-    struct wr_task task;             /* disposal */
-    void *search;                    /* the router's, while asked */
-    wr_time asked_at;                /* when it got its place */
-    bool may_route, routed, started, over;
-    int route_err;
-    bool may_relay;                  /* somebody asked for whom a circuit is dialled */
-    bool relayed;                    /* a circuit came of it: no more of them */
-    uint32_t accepted;               /* bit per address: TCP connected, or something answered the QUIC dial */
-    uint32_t retried;                /* bit per address: dialled again from a port of its own */
-    uint8_t security_tried[WR_DIAL_ADDRS_MAX];    /* security protocols that the address did not speak */
-    size_t refused;                  /* addresses left out: back-off or filter */
-    int refused_err;
-    struct wr_swarm_report *report;  /* owned; what to remember, NULL: nothing */
-};
 
 /* Back-offs that hold whoever is looked for. */
 static const struct wr_peerid anybody;
 
 static void step(struct wr_swarm_dial *d);
-static void next_in_queue(struct wr_swarm *sw);
 
 /* ---- the end of a dial ---------------------------------------------------------------------------- */
 
@@ -75,57 +24,6 @@ static void dispose_dial(struct wr_task *task)
     struct wr_swarm_dial *d = wr_list_entry(task, struct wr_swarm_dial, task);
     wr_free(d->report);
     wr_free(d);
-}
-
-static void dispose_request(struct wr_task *task)
-{
-    wr_free(wr_list_entry(task, struct wr_connect, task));
-}
-
-static void answer(struct wr_connect *r, int err, struct wr_conn *c)
-{
-    if (r->over)
-        return;
-    r->over = true;
-    wr_list_remove(&r->node);
-    wr_task_cancel(&r->task);
-    wr_env_dispose(r->swarm->env, &r->task, dispose_request);
-    r->fn(r->arg, err, c);
-}
-
-/* One more address and how it went. */
-static void note(struct wr_swarm_dial *d, const struct wr_dial_report *entry)
-{
-    if (d->report && d->report->count < WR_SWARM_REPORT_ADDRS)
-        d->report->of[d->report->count++] = *entry;
-}
-
-static void remember(struct wr_swarm_dial *d, int err, const struct wr_conn *winner)
-{
-    struct wr_swarm *sw = d->swarm;
-    wr_time now = wr_env_now(sw->env);
-    for (size_t i = 0; i < d->plan.count; i++) {
-        const struct wr_dial_addr *a = &d->plan.addrs[i];
-        if (a->state == WR_DIAL_PENDING)
-            continue;
-        struct wr_dial_report entry = {.addr = a->addr, .at = now, .took = now - d->begun_at[i]};
-        if (a->state == WR_DIAL_FAILED) {
-            entry.err = a->err;
-            entry.took = d->took[i];
-            entry.accepted = d->accepted & 1u << i;
-        } else if (a->state == WR_DIAL_RUNNING && (!winner || d->conns[i] != winner)) {
-            entry.err = err ? err : WR_ECANCELLED;    /* broken off, or another was faster */
-        }
-        note(d, &entry);
-    }
-    if (!d->report)
-        return;
-    d->report->outcome =
-        (struct wr_dial_outcome){.err = err, .at = now, .routed = d->routed, .route_err = d->route_err};
-    wr_free(sw->reports[sw->report_next]);
-    sw->reports[sw->report_next] = d->report;
-    d->report = NULL;
-    sw->report_next = (sw->report_next + 1) % WR_SWARM_REPORTS;
 }
 
 /* What the dial says about UDP here: QUIC needs one round trip and starts first, TCP three. */
@@ -187,7 +85,7 @@ static void serve(struct wr_swarm_dial *d, struct wr_conn *c)
             wr_stream_fail(s, rc);
     }
     for (struct wr_connect *r; (r = content_request(d, c));)
-        answer(r, 0, c);
+        wr_connect_answer(r, 0, c);
 }
 
 static void cancel_circuit(struct wr_swarm_dial *d, size_t i)
@@ -205,7 +103,7 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
         return;
     d->over = true;
     int stream_err = winner ? WR_ECLOSED : has_circuit(d) ? WR_ELIMITED : err;
-    remember(d, err, winner);
+    wr_swarm_report_keep(d, err, winner);
     if (winner)
         judge_udp(d, winner);
     wr_timer_stop(sw->env, &d->timer);
@@ -233,13 +131,13 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
     while (!wr_list_empty(&d->streams))
         wr_stream_fail(wr_list_entry(wr_list_pop(&d->streams), struct wr_stream, node), stream_err);
     while (!wr_list_empty(&d->requests))
-        answer(wr_list_entry(d->requests.next, struct wr_connect, node), err, winner);
+        wr_connect_answer(wr_list_entry(d->requests.next, struct wr_connect, node), err, winner);
     /* Who was told may have untagged the peer, and so dropped it already. */
     p = d->peer.len ? wr_swarm_peer_at(sw, &d->peer, false) : NULL;
     if (p)
         wr_swarm_peer_drop(sw, p);
     wr_env_dispose(sw->env, &d->task, dispose_dial);
-    next_in_queue(sw);
+    wr_swarm_dial_next(sw);
 }
 
 /* ---- addresses ------------------------------------------------------------------------------------ */
@@ -255,7 +153,7 @@ static void refuse(struct wr_swarm_dial *d, struct wr_bytes addr, int err)
         return;
     memcpy(entry.addr.bytes, addr.ptr, addr.len);
     entry.addr.len = (uint8_t)addr.len;
-    note(d, &entry);
+    wr_swarm_report_note(d, &entry);
 }
 
 static bool can_dial(const struct wr_swarm *sw, struct wr_bytes addr)
@@ -325,14 +223,14 @@ static void on_resolve_done(void *arg, int err)
 
 static const struct wr_resolve_ops resolve_ops = {.on_addr = on_resolved, .on_done = on_resolve_done};
 
-static void add_addr(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr_origin origin)
+void wr_swarm_dial_add(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_addr_origin origin)
 {
     enum wr_maddr_kind kind = wr_maddr_kind(addr);
     if (kind != WR_MADDR_DNS && kind != WR_MADDR_DNSADDR) {
         add_ready(d, addr, origin);
         return;
     }
-    if (d->resolving_count >= RESOLVES_MAX || addr.len > WR_MADDR_MAX)
+    if (d->resolving_count >= WR_SWARM_DIAL_RESOLVES || addr.len > WR_MADDR_MAX)
         return;
     struct resolving *r = &d->resolving[d->resolving_count];
     r->dial = d;
@@ -349,7 +247,7 @@ static void add_known(struct wr_swarm_dial *d)
     struct wr_maddr known[WR_PEER_ADDRS_MAX];
     size_t count = wr_peerstore_addrs(&d->swarm->peerstore, &d->peer, known, WR_PEER_ADDRS_MAX);
     for (size_t i = 0; i < count; i++)
-        add_addr(d, wr_maddr_bytes(&known[i]), WR_ORIGIN_STRANGER);
+        wr_swarm_dial_add(d, wr_maddr_bytes(&known[i]), WR_ORIGIN_STRANGER);
 }
 
 /* ---- running -------------------------------------------------------------------------------------- */
@@ -511,7 +409,7 @@ static bool exhausted(struct wr_swarm_dial *d)
         return false;
     }
     while (!wr_list_empty(&d->requests))
-        answer(wr_list_entry(d->requests.next, struct wr_connect, node), final_error(d), NULL);
+        wr_connect_answer(wr_list_entry(d->requests.next, struct wr_connect, node), final_error(d), NULL);
     return true;
 }
 
@@ -559,7 +457,7 @@ static void step(struct wr_swarm_dial *d)
     wr_timer_start(sw->env, &d->timer, wake && wake < deadline ? wake : deadline, on_dial_timer);
 }
 
-static void next_in_queue(struct wr_swarm *sw)
+void wr_swarm_dial_next(struct wr_swarm *sw)
 {
     while (!sw->destroyed && !wr_list_empty(&sw->dial_queue) &&
            wr_limits_take(sw->limits, WR_LIMIT_DIALS, 1)) {
@@ -580,7 +478,7 @@ static size_t list_length(const struct wr_list *head)
     return n;
 }
 
-static struct wr_swarm_dial *create_dial(struct wr_swarm *sw, const struct wr_peerid *peer)
+struct wr_swarm_dial *wr_swarm_dial_create(struct wr_swarm *sw, const struct wr_peerid *peer)
 {
     struct wr_swarm_dial *d = wr_alloc(sizeof(*d));
     if (!d || list_length(&sw->dial_queue) >= WR_SWARM_DIAL_QUEUE) {
@@ -602,14 +500,13 @@ static struct wr_swarm_dial *create_dial(struct wr_swarm *sw, const struct wr_pe
     return d;
 }
 
-/* The dial of a peer, made when there is none. `relay`: circuits count. */
-static struct wr_swarm_dial *dial_of(struct wr_swarm *sw, const struct wr_peerid *peer, bool relay)
+struct wr_swarm_dial *wr_swarm_dial_of(struct wr_swarm *sw, const struct wr_peerid *peer, bool relay)
 {
     struct wr_swarm_peer *p = wr_swarm_peer_at(sw, peer, true);
     if (!p)
         return NULL;
     if (!p->dial) {
-        p->dial = create_dial(sw, peer);
+        p->dial = wr_swarm_dial_create(sw, peer);
         if (!p->dial) {
             wr_swarm_peer_drop(sw, p);
             return NULL;
@@ -624,187 +521,7 @@ static struct wr_swarm_dial *dial_of(struct wr_swarm *sw, const struct wr_peerid
     return p->dial;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------- */
-
-static struct wr_connect *create_request(struct wr_swarm *sw, wr_connect_fn fn, void *arg)
-{
-    struct wr_connect *r = wr_alloc(sizeof(*r));
-    if (!r)
-        return NULL;
-    r->swarm = sw;
-    r->fn = fn;
-    r->arg = arg;
-    wr_list_init(&r->node);
-    return r;
-}
-
-static void answer_open(struct wr_task *task)
-{
-    struct wr_connect *r = wr_list_entry(task, struct wr_connect, task);
-    struct wr_conn *c = wr_swarm_conn(r->swarm, &r->peer);
-    answer(r, c ? 0 : WR_ECLOSED, c);
-}
-
-static int may_dial(const struct wr_swarm *sw, const struct wr_peerid *peer)
-{
-    if (wr_peerid_equal(peer, &sw->ctx.self))
-        return WR_ESELF;
-    return wr_policy_peer_blocked(&sw->policy, peer) ? WR_EGATED : 0;
-}
-
-/* To whoever answers there. */
-static int connect_addr(struct wr_swarm *sw, struct wr_bytes addr, enum wr_addr_origin origin,
-                        wr_connect_fn fn, void *arg, struct wr_connect **out)
-{
-    struct wr_connect *r = create_request(sw, fn, arg);
-    struct wr_swarm_dial *d = r ? create_dial(sw, NULL) : NULL;
-    if (!d) {
-        wr_free(r);
-        return WR_ELIMIT;
-    }
-    add_addr(d, addr, origin);
-    wr_list_append(&d->requests, &r->node);
-    if (out)
-        *out = r;
-    next_in_queue(sw);
-    return 0;
-}
-
-int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const struct wr_maddr *addrs,
-                     size_t count, enum wr_addr_origin origin, unsigned flags, wr_connect_fn fn,
-                     void *arg, struct wr_connect **out)
-{
-    int rc = may_dial(sw, peer);
-    if (rc == WR_ESELF && count > 0 && origin != WR_ORIGIN_STRANGER) {
-        struct wr_bytes elsewhere = wr_maddr_strip_peer(wr_maddr_bytes(&addrs[0]));
-        if (!wr_addrbook_has(&sw->addrbook, elsewhere))
-            return connect_addr(sw, elsewhere, origin, fn, arg, out);
-    }
-    if (rc != 0)
-        return rc;
-    struct wr_connect *r = create_request(sw, fn, arg);
-    if (!r)
-        return WR_ELIMIT;
-    const struct wr_conn *open = wr_swarm_conn(sw, peer);
-    r->direct = (flags & WR_CONNECT_DIRECT) != 0;
-    if (!(flags & WR_CONNECT_FRESH) && open && !(r->direct && open->circuit)) {
-        r->peer = *peer;
-        wr_env_defer(sw->env, &r->task, answer_open);
-        if (out)
-            *out = r;
-        return 0;
-    }
-    struct wr_swarm_dial *d = dial_of(sw, peer, !r->direct);
-    if (!d) {
-        wr_free(r);
-        return WR_ELIMIT;
-    }
-    for (size_t i = 0; i < count; i++)
-        add_addr(d, wr_maddr_bytes(&addrs[i]), origin);
-    d->may_route |= (flags & WR_CONNECT_ROUTE) != 0;
-    wr_list_append(&d->requests, &r->node);
-    if (out)
-        *out = r;
-    next_in_queue(sw);
-    if (d->started)
-        wr_timer_start(sw->env, &d->timer, wr_env_now(sw->env), on_dial_timer);
-    return 0;
-}
-
-int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_fn fn, void *arg,
-                          struct wr_connect **out)
-{
-    struct wr_peerid peer;
-    struct wr_maddr one = {.len = 0};
-    if (wr_maddr_append(&one, addr) != 0)
-        return WR_EINVAL;
-    if (wr_maddr_peer(addr, &peer))
-        return wr_swarm_connect(sw, &peer, &one, 1, WR_ORIGIN_OWNER, 0, fn, arg, out);
-    return connect_addr(sw, addr, WR_ORIGIN_OWNER, fn, arg, out);
-}
-
-void wr_connect_cancel(struct wr_connect *r)
-{
-    if (!r || r->over)
-        return;
-    r->over = true;
-    wr_list_remove(&r->node);
-    wr_task_cancel(&r->task);
-    wr_env_dispose(r->swarm->env, &r->task, dispose_request);
-}
-
-struct wr_stream *wr_swarm_open(struct wr_swarm *sw, const struct wr_peerid *peer,
-                                const char *const *offer, const struct wr_stream_ops *ops, void *arg,
-                                int *err)
-{
-    return wr_swarm_open_with(sw, peer, 0, offer, ops, arg, err);
-}
-
-struct wr_stream *wr_swarm_open_with(struct wr_swarm *sw, const struct wr_peerid *peer, unsigned flags,
-                                     const char *const *offer, const struct wr_stream_ops *ops, void *arg,
-                                     int *err)
-{
-    *err = may_dial(sw, peer);
-    if (*err != 0)
-        return NULL;
-    struct wr_conn *c = wr_swarm_conn(sw, peer);
-    if (c && (!c->limited || (flags & WR_OPEN_LIMITED)))
-        return wr_conn_open_stream(c, offer, ops, arg, err);
-    struct wr_swarm_dial *d = dial_of(sw, peer, !(flags & WR_OPEN_DIRECT));
-    struct wr_stream *s = d ? wr_stream_create_dial(sw->env, sw->limits, offer, ops, arg) : NULL;
-    *err = WR_ELIMIT;
-    if (s) {
-        s->limited_too = (flags & WR_OPEN_LIMITED) != 0;
-        wr_list_append(&d->streams, &s->node);
-    }
-    next_in_queue(sw);
-    return s;
-}
-
-/* The dial before the last `age` ones of any peer, or NULL. */
-static const struct wr_swarm_report *report_at(const struct wr_swarm *sw, size_t age)
-{
-    return sw->reports[(sw->report_next + 2 * WR_SWARM_REPORTS - 1 - age) % WR_SWARM_REPORTS];
-}
-
-static struct wr_dial_report *reported(struct wr_dial_report *list, size_t count, const struct wr_maddr *addr)
-{
-    for (size_t i = 0; i < count; i++)
-        if (wr_bytes_equal(wr_maddr_bytes(&list[i].addr), wr_maddr_bytes(addr)))
-            return &list[i];
-    return NULL;
-}
-
-size_t wr_swarm_dial_report(const struct wr_swarm *sw, const struct wr_peerid *peer,
-                            struct wr_dial_report *out, size_t max)
-{
-    size_t n = 0;
-    for (size_t age = 0; age < WR_SWARM_REPORTS; age++) {
-        const struct wr_swarm_report *r = report_at(sw, age);
-        for (size_t k = 0; r && wr_peerid_equal(&r->peer, peer) && k < r->count; k++) {
-            struct wr_dial_report *newer = reported(out, n, &r->of[k].addr);
-            /* That it is not tried again yet says less than how it went when it was. */
-            if (newer && newer->err == WR_EBACKOFF)
-                *newer = r->of[k];
-            else if (!newer && n < max)
-                out[n++] = r->of[k];
-        }
-    }
-    return n;
-}
-
-bool wr_swarm_dial_outcome(const struct wr_swarm *sw, const struct wr_peerid *peer,
-                           struct wr_dial_outcome *out)
-{
-    for (size_t age = 0; age < WR_SWARM_REPORTS; age++) {
-        const struct wr_swarm_report *r = report_at(sw, age);
-        if (!r || !wr_peerid_equal(&r->peer, peer))
-            continue;
-        *out = r->outcome;
-        return true;
-    }
-    return false;
-}
+/* ---- what it may ask ------------------------------------------------------------------------------- */
 
 void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router)
 {
