@@ -55,8 +55,11 @@ int wr_methods_reach(struct wr_methods *m, const struct wr_target *target, wr_co
 {
     if (!target->peer.len)
         return wr_swarm_connect_addr(m->o.swarm, wr_maddr_bytes(&target->addr), fn, arg, out);
+    /* A DHT that knows nobody yet waits for somebody to ask: good for who has a bare id, not when the address that
+     * was given has just failed. */
+    bool route = !target->addr.len || wr_methods_dht_ready(m);
     return wr_swarm_connect(m->o.swarm, &target->peer, &target->addr, target->addr.len ? 1 : 0,
-                            WR_ORIGIN_OWNER, WR_CONNECT_ROUTE, fn, arg, out);
+                            WR_ORIGIN_OWNER, route ? WR_CONNECT_ROUTE : 0, fn, arg, out);
 }
 
 const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c)
