@@ -20,10 +20,12 @@ site boot delay=10
 site second delay=10
 site third delay=10
 site fourth delay=10
+site relay delay=10
 site home nat=port-restricted delay=20 hosts=4
 site random nat=symmetric-random delay=20
 site counting nat=symmetric-sequential delay=20
 site wall nat=firewall delay=20
+site random-too nat=symmetric-random delay=20
 site mute nat=port-restricted delay=20 udp=blocked
 """
 PUBLIC = ("boot", "second", "third", "fourth")
@@ -48,10 +50,11 @@ class World:
         self.folder = os.path.join(args.logs or net.dir, "faults")
         self.nodes, self.kept = [], {}
         everywhere = self.listen(PORT, *ADDR)
-        boot = self.start("boot", "--bootstrap", "none", *everywhere)
+        boot = self.start("boot", "--bootstrap", "none", "--relay", "off", *everywhere)
         self.bootstrap = [word for t in ADDR for word in ("--bootstrap", boot.address(t))]
         for name in PUBLIC[1:]:
             self.start(name, *self.bootstrap, *everywhere)
+        self.start("relay", *self.bootstrap, "--relay", "on", *everywhere)
 
     @staticmethod
     def listen(port, *transports, ip="0.0.0.0"):
@@ -239,6 +242,48 @@ def a_peer_that_is_gone(w):
     while w.at("home").connection(there.peer) and time.monotonic() < end:
         w.at("home").control.wait_event(lambda e: e["event"] == "peer-disconnected", w.at("home").control.mark(), 1)
     return why(w.at("home"), address)[:1]
+
+
+# ---- relays, and holes
+
+def circuit(relay, peer):
+    return relay.address("tcp") + "/p2p-circuit/p2p/" + peer
+
+
+@fault("no-reservation")
+def a_peer_that_holds_no_place_at_the_relay(w):
+    return why(w.at("home"), circuit(w.kept["relay"], "QmSoLer265NRgSp2LA3dPaeykiS1J6DifTC88f5uVQKNAd"))[:1]
+
+
+@fault("relay-unreachable")
+def a_relay_that_is_gone(w):
+    gone = w.start("fourth", "--bootstrap", "none", *w.listen(4500, "tcp"), name="gone")
+    address = ADDR["tcp"] % (gone.host.addr, 4500) + "/p2p/" + gone.peer
+    gone.process.kill()
+    gone.process.wait(30)
+    return why(w.at("home"), address + "/p2p-circuit/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ")[:1]
+
+
+@fault("relayed")
+def two_homes_with_random_ports(w):
+    a, b = w.at("random"), w.at("random-too")
+    b.call("relay.use", addr=w.kept["relay"].address("tcp"))
+    end = time.monotonic() + SECONDS
+    while not b.relayed_addresses() and time.monotonic() < end:
+        b.control.wait_event(lambda e: e["event"] == "addresses-changed", b.control.mark(), 1)
+    a.call("connect", timeout=60, peer=circuit(w.kept["relay"], b.peer))
+    return why(a, b.peer)[:1]
+
+
+@fault("punch-hopeless")
+def two_random_ports_cannot_meet(w):
+    a, b = w.kept["random"], w.kept["random-too"]
+    end = time.monotonic() + SECONDS
+    while True:
+        codes = why(b, a.peer)[1:]
+        if "punch-hopeless" in codes or "punch-failed" in codes or time.monotonic() > end:
+            return ["punch-hopeless" if c == "punch-failed" else c for c in codes]    # it may have to be tried first
+        b.control.wait_event(lambda e: e["event"].startswith("punch-"), b.control.mark(), 1)
 
 
 def inside(args):
