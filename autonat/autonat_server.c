@@ -283,10 +283,19 @@ static void find_udp(struct wr_conn *c, void *arg)
     *found = *found || (c->udp && wr_ip_classify(&c->remote.ip) != WR_IP_LOOPBACK);
 }
 
+/* Behind a NAT a dial for others takes a mapping: ports that peers of ours count on where the NAT counts, and an
+ * early packet where a router answers for itself. While it is not known we serve, or nobody would find out. */
+static bool private_in(const struct wr_autonat_server *s, unsigned family)
+{
+    return wr_swarm_reachability(s->sw, family) == WR_REACH_PRIVATE;
+}
+
 static bool may_dial(struct talk *t, struct wr_bytes addr)
 {
     struct wr_autonat_server *s = t->server;
-    if (!wr_dialback_may(s->dialback, &t->peer, addr))
+    struct wr_addr to;
+    if (!wr_dialback_may(s->dialback, &t->peer, addr) || !wr_maddr_addr(addr, &to) ||
+        private_in(s, to.ip.family))
         return false;
     if (wr_maddr_kind(addr) != WR_MADDR_QUIC || s->udp_lost < UDP_LOST_MAX)
         return true;

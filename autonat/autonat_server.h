@@ -11,6 +11,9 @@
  * neighbours   public addresses only, TCP and QUIC only (wr_dialback_may) ourselves        rates below,
  * WR_AUTONAT_SERVER_TALKS at once
  *
+ * Where strangers do not reach ourselves (per IP family) every dial is refused: it would cost a mapping of our NAT,
+ * and those are counted on.
+ *
  * A warren peer may ask for a dial by a stranger: then another warren peer of ours is asked to do it
  * (WR_AUTONAT_STRANGER; it demands dial data of us in turn). Only that tells a client whether its NAT
  * lets in everybody or just those it has talked to. */

@@ -630,6 +630,38 @@ static void test_what_is_never_dialled(void **state)
     stop(&w);
 }
 
+/* Who is not reached by strangers dials for nobody: each dial takes a mapping of its NAT. As long as it does not know,
+ * it serves. */
+static void test_a_home_dials_for_nobody(void **state)
+{
+    (void)state;
+    static const char *const protocols[] = {WR_AUTONAT_REQUEST, WR_AUTONAT_V1, WR_AUTONAT_STRANGER};
+    struct simnat_options counting = {
+        .mapping = SIMNAT_APDM, .filtering = SIMNAT_APDF, .alloc = SIMNAT_SEQUENTIAL};
+    struct world w;
+    struct attack a = {0};
+    start(&w, SERVERS, OTHERS, &counting);
+    meet_all(&w, true);
+    assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
+    attack(&w.s[0], &w.c, &a, &w.s[0].n.addr, WR_AUTONAT_REQUEST);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(served(&w.c).dialled, 1);
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 0);
+    assert_true(seconds_to_know(&w) >= 0);
+    assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+    sim_run(w.sim, WR_MIN);
+    uint64_t connects = sim_host_traffic(w.c.n.host)->connects;
+    for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+        attack(&w.s[0], &w.c, &a, i < 2 ? &w.s[0].n.addr : &w.x[0].n.addr, protocols[i]);
+        sim_run(w.sim, 5 * WR_SEC);
+    }
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 3);
+    assert_int_equal(served(&w.c).dialled, 1);
+    assert_int_equal(served(&w.c).data_bytes, 0);
+    assert_int_equal(sim_host_traffic(w.c.n.host)->connects, connects);
+    stop(&w);
+}
+
 /* ---- how a dial-back ends -------------------------------------------------------------------------- */
 
 struct hasty {
@@ -764,6 +796,7 @@ int main(void)
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
         cmocka_unit_test(test_what_is_never_dialled),
+        cmocka_unit_test(test_a_home_dials_for_nobody),
         cmocka_unit_test(test_a_reset_is_an_answer),
         cmocka_unit_test(test_version_1_will_do),
         cmocka_unit_test(test_allocations_may_fail),
