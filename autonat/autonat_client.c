@@ -605,6 +605,7 @@ struct wr_autonat_client *wr_autonat_client_create(struct wr_swarm *sw)
     c->env = wr_swarm_env(sw);
     wr_list_init(&c->probes);
     wr_list_init(&c->backs);
+    wr_autonat_client_nat_start(c);
     c->watch.on_event = on_event;
     wr_swarm_watch(sw, &c->watch);
     c->dialback = wr_dialback_create(sw);
@@ -630,7 +631,7 @@ void wr_autonat_client_destroy(struct wr_autonat_client *c)
         end_probe(p);
     }
     wr_timer_stop(c->env, &c->timer);
-    wr_autonat_client_nat_stop(c);
+    wr_autonat_client_nat_end(c);
     wr_dialback_destroy(c->dialback);
     wr_contacts_clear(&c->contacts);
     wr_free(c);

@@ -54,6 +54,17 @@ struct ports {
     bool udp, tried;
 };
 
+/* Which port does a NAT that counts give out now? Somebody waits for it. */
+struct look {
+    struct wr_list node;
+    struct wr_autonat_client *client;
+    struct wr_survey survey; /* of one connection */
+    bool udp;
+    wr_ports_done done;
+    void *arg;
+    struct wr_task task; /* disposal */
+};
+
 /* Whom does the NAT let in? */
 struct filter {
     struct wr_autonat_client *client;
@@ -80,6 +91,10 @@ struct wr_autonat_client {
     struct wr_dialback *dialback;
     struct hairpin hairpins[2];
     struct ports ports[2];
+    struct wr_list looks;
+    size_t look_count;
+    uint16_t newest_port[2]; /* that a look showed; 0: none ... */
+    wr_time newest_at[2];    /* ... and when its mapping was made */
     struct filter filters[2];
     struct extra extras[2][WR_NATKIND_FEW];
     bool extras_made[2];
@@ -118,7 +133,9 @@ void wr_autonat_client_nat_step(struct wr_autonat_client *c);  /* begins what is
 /* Is it known that whoever we never talked to gets in to every mapping, or that he does not? */
 bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp);
 bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp);
+void wr_autonat_client_nat_start(struct wr_autonat_client *c);
 void wr_autonat_client_nat_stop(struct wr_autonat_client *c);  /* what runs */
+void wr_autonat_client_nat_end(struct wr_autonat_client *c);
 void wr_autonat_client_nat_reset(struct wr_autonat_client *c); /* another network */
 
 #endif

@@ -6,6 +6,7 @@
 #define FILTER_AGAIN    (60 * WR_SEC) /* after a test that said nothing; ours */
 #define FILTER_TRIES    3             /* tests that may say nothing, for each network; ours */
 #define FILTER_PEERS    WR_FILTERTEST_PEERS
+#define LOOKS_MAX       4             /* for the newest port, at once; ours */
 #define EXTRAS_AFTER    (4 * WR_SEC) /* after the first server: by then it is clear what is missing; ours */
 #define PORTS_AFTER     (5 * WR_SEC) /* after the first server: by then the mapping is known; ours */
 #define HAIRPIN_AFTER   (3 * WR_SEC) /* after the first server: the rest first; ours */
@@ -40,6 +41,7 @@ static void say_kind(const struct wr_autonat_client *c, bool udp)
 }
 
 static void use_ports(const struct ports *p, struct wr_nat_kind *kind);
+static void use_look(const struct wr_autonat_client *c, bool udp);
 static void close_extra(struct wr_autonat_client *c, struct wr_conn *conn);
 
 void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn *conn,
@@ -61,6 +63,7 @@ void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn 
     wr_natkind_add(samples, &sample);
     bool news = wr_natkind_judge(samples, now, kind_of(c, conn->udp));
     use_ports(&c->ports[conn->udp], kind_of(c, conn->udp));
+    use_look(c, conn->udp);
     if (news)
         say_kind(c, conn->udp);
     nat->external = wr_natkind_external(samples, now);
@@ -355,7 +358,75 @@ static void ports(struct wr_autonat_client *c)
             (count = targets(c, udp, to)) == 0)
             continue;
         *p = (struct ports){.client = c, .udp = udp, .tried = true};
-        wr_survey_start(&p->survey, c->sw, to, count, on_surveyed);
+        wr_survey_start(&p->survey, c->sw, to, count, WR_SURVEY_SAMPLES, on_surveyed);
+    }
+}
+
+/* ---- the newest port ------------------------------------------------------------------------------- */
+
+/* It is newer than what the connections of our own ports show. */
+static void use_look(const struct wr_autonat_client *c, bool udp)
+{
+    struct wr_nat_kind *kind = kind_of(c, udp);
+    if (!c->newest_port[udp] || c->newest_at[udp] <= kind->last_port_at)
+        return;
+    kind->last_port = c->newest_port[udp];
+    kind->last_port_at = c->newest_at[udp];
+}
+
+static void dispose_look(struct wr_task *task)
+{
+    wr_free(wr_list_entry(task, struct look, task));
+}
+
+static void cancel_look(void *arg, void *look)
+{
+    struct wr_autonat_client *c = arg;
+    struct look *l = look;
+    wr_survey_cancel(&l->survey);
+    wr_list_remove(&l->node);
+    c->look_count--;
+    wr_env_dispose(c->env, &l->task, dispose_look);
+}
+
+static void on_look(struct wr_survey *s)
+{
+    struct look *l = wr_list_entry(s, struct look, survey);
+    struct wr_autonat_client *c = l->client;
+    const struct wr_addr *seen = &s->of[0].seen;
+    /* Another address than usual is another one's word, or of another pool: its ports say nothing. */
+    if (s->count && wr_ip_equal(&seen->ip, &wr_swarm_nat(c->sw)->external)) {
+        c->newest_port[l->udp] = seen->port;
+        c->newest_at[l->udp] = s->of[0].at;
+        use_look(c, l->udp);
+    }
+    cancel_look(c, l);
+    l->done(l->arg);
+}
+
+static void *look(void *arg, bool udp, wr_ports_done done, void *done_arg)
+{
+    struct wr_autonat_client *c = arg;
+    struct wr_maddr to[WR_SURVEY_SAMPLES];
+    size_t count = targets(c, udp, to);
+    struct look *l = count && c->look_count < LOOKS_MAX ? wr_alloc(sizeof(*l)) : NULL;
+    if (!l)
+        return NULL;
+    *l = (struct look){.client = c, .udp = udp, .done = done, .arg = done_arg};
+    wr_list_append(&c->looks, &l->node);
+    c->look_count++;
+    /* Not always the same one: he may lie. */
+    size_t pick = (size_t)wr_env_random_below(c->env, count);
+    wr_survey_start(&l->survey, c->sw, &to[pick], 1, 1, on_look);
+    return l;
+}
+
+static void end_looks(struct wr_autonat_client *c)
+{
+    while (!wr_list_empty(&c->looks)) {
+        struct look *l = wr_list_entry(c->looks.next, struct look, node);
+        cancel_look(c, l);
+        l->done(l->arg);
     }
 }
 
@@ -368,6 +439,20 @@ void wr_autonat_client_nat_step(struct wr_autonat_client *c)
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------------- */
+
+void wr_autonat_client_nat_start(struct wr_autonat_client *c)
+{
+    struct wr_ports ports = {.look = look, .cancel = cancel_look, .arg = c};
+    wr_list_init(&c->looks);
+    wr_swarm_set_ports(c->sw, &ports);
+}
+
+void wr_autonat_client_nat_end(struct wr_autonat_client *c)
+{
+    end_looks(c);
+    wr_swarm_set_ports(c->sw, NULL);
+    wr_autonat_client_nat_stop(c);
+}
 
 void wr_autonat_client_nat_stop(struct wr_autonat_client *c)
 {
@@ -393,6 +478,7 @@ void wr_autonat_client_nat_reset(struct wr_autonat_client *c)
         c->ports[i] = (struct ports){.client = c};
         c->filters[i] = (struct filter){.client = c};
         c->extras_made[i] = false;
+        c->newest_port[i] = 0;
     }
     nat->udp = (struct wr_nat_kind){.mapping = WR_NAT_MAP_UNKNOWN};
     nat->tcp = nat->udp;

@@ -102,7 +102,7 @@ static bool begin(struct wr_survey *s)
 static void next(struct wr_survey *s)
 {
     drop(s);
-    bool enough = s->made == WR_SURVEY_SAMPLES || s->made - s->count > FAILURES_ALLOWED;
+    bool enough = s->made == s->most || s->made - s->count > FAILURES_ALLOWED;
     if (enough || !begin(s)) {
         void (*done)(struct wr_survey *) = s->on_done;
         wr_survey_cancel(s);
@@ -113,14 +113,14 @@ static void next(struct wr_survey *s)
 }
 
 void wr_survey_start(struct wr_survey *s, struct wr_swarm *home, const struct wr_maddr *targets,
-                     size_t count, void (*on_done)(struct wr_survey *s))
+                     size_t count, size_t most, void (*on_done)(struct wr_survey *s))
 {
-    *s = (struct wr_survey){.home = home, .env = wr_swarm_env(home), .on_done = on_done};
+    *s = (struct wr_survey){.home = home, .env = wr_swarm_env(home), .most = most, .on_done = on_done};
     s->target_count = count < WR_SURVEY_SAMPLES ? count : WR_SURVEY_SAMPLES;
     for (size_t i = 0; i < s->target_count; i++)
         s->targets[i] = targets[i];
     if (s->target_count == 0)
-        s->made = WR_SURVEY_SAMPLES;
+        s->most = 0;
     next_soon(s);
 }
 

@@ -25,15 +25,15 @@ struct wr_survey {
     struct wr_msg msg;
     struct wr_timer timer;
     struct wr_maddr targets[WR_SURVEY_SAMPLES];
-    size_t target_count, made;
+    size_t target_count, made, most;
     struct wr_natkind_sample of[WR_SURVEY_SAMPLES]; /* in the order in which they were made */
     size_t count;
     void (*on_done)(struct wr_survey *s); /* with what was found, maybe nothing; in a later turn */
 };
 
-/* Targets: public addresses of peers over one transport, used in turn. */
+/* Targets: public addresses of peers over one transport, used in turn. most: connections, up to WR_SURVEY_SAMPLES. */
 void wr_survey_start(struct wr_survey *s, struct wr_swarm *home, const struct wr_maddr *targets,
-                     size_t count, void (*on_done)(struct wr_survey *s));
+                     size_t count, size_t most, void (*on_done)(struct wr_survey *s));
 void wr_survey_cancel(struct wr_survey *s); /* also when it does not run */
 
 #endif

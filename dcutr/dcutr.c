@@ -153,7 +153,7 @@ static void on_reversed(void *arg, int err, struct wr_conn *conn)
  * and the peer sees two connections on one pair of ports. */
 static size_t announced(const struct wr_dcutr_peer *p, struct wr_maddr *out)
 {
-    bool punching = p->phase == WR_DCUTR_CONNECTING || p->phase == WR_DCUTR_PUNCHING;
+    bool punching = p->phase == WR_DCUTR_LOOKING || p->phase == WR_DCUTR_CONNECTING || p->phase == WR_DCUTR_PUNCHING;
     struct wr_swarm *sw = p->d->swarm;
     struct wr_maddr known[WR_PEER_ADDRS_MAX];
     size_t count = wr_peerstore_addrs(wr_swarm_peerstore(sw), &p->id, known, WR_PEER_ADDRS_MAX), n = 0;

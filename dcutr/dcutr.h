@@ -9,6 +9,9 @@
  *   B  --- SYNC, then waits L/2 -------------------------------------------------------->   A
  *   B  === punches as the server ============================== punches as the client ===   A
  *
+ * Whoever stands behind a NAT that counts looks for its newest port (wr_swarm_look) before it sends its CONNECT. When A
+ * takes that time, B measures it as part of L, and so A punches half of it after the SYNC.
+ *
  * B starts as soon as it has the relayed connection and one address of its own; the reversal runs beside. When
  * an attempt fails it makes the next one, each another trick (plan.h), three in all; in the third B is the
  * client, which is what go-libp2p before 0.41 understands. Then it rests, until an address of either side
@@ -23,6 +26,7 @@
 
 #define WR_DCUTR_NAME        "/libp2p/dcutr"
 #define WR_DCUTR_EXCHANGE    (10 * WR_SEC)    /* CONNECT to SYNC; rust 10 s, go 60 s, js 5 s */
+#define WR_DCUTR_LOOK        (2 * WR_SEC)     /* for the newest port of our NAT, before ports are named; ours */
 #define WR_DCUTR_RETRY       (500 * WR_MSEC)  /* between attempts; ours */
 #define WR_DCUTR_REST        (10 * WR_MIN)    /* between rounds of three towards one peer; policy */
 #define WR_DCUTR_REST_CHANGE (30 * WR_SEC)    /* the same when addresses changed; ours */

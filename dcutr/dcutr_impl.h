@@ -13,6 +13,7 @@ enum wr_dcutr_phase {
     WR_DCUTR_WANTS_PROTOCOL,   /* B: the peer does not speak it yet */
     WR_DCUTR_CONNECTING,       /* B: CONNECT was sent */
     WR_DCUTR_ASKED,            /* A: the stream came */
+    WR_DCUTR_LOOKING,          /* for our NAT's newest port: B before anything is sent, A before it answers */
     WR_DCUTR_ANSWERED,         /* A: CONNECT was sent */
     WR_DCUTR_PUNCHING,
     WR_DCUTR_PAUSE,            /* B: before the next attempt */
@@ -25,6 +26,7 @@ struct wr_dcutr_attempt {
     struct wr_plan plan;             /* ours */
     struct wr_dcutr_msg theirs;
     wr_time sent_at;                 /* of our CONNECT */
+    wr_time asked_at;                /* A: when the peer's came */
 };
 
 struct wr_dcutr_peer {
@@ -37,8 +39,9 @@ struct wr_dcutr_peer {
     struct wr_connect *reversal;     /* under way, or NULL */
     struct wr_msg msg;
     struct wr_punch *punch;
+    void *look;                      /* while LOOKING */
     struct wr_dcutr_attempt *now;    /* owned; NULL: none under way */
-    struct wr_timer timer;           /* PAUSE, RESTING */
+    struct wr_timer timer;           /* PAUSE, RESTING; the longest LOOKING */
     unsigned attempt;                /* of this round, from 0 */
     bool same_external;              /* the peer is behind our external address */
     wr_time round_at;                /* end of the last round; 0: none */

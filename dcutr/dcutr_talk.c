@@ -1,7 +1,7 @@
 /* One attempt, from the first message to the punch's end:
  *
- *   B   talk_start: CONNECT >  CONNECTING  < CONNECT: SYNC >   PUNCHING -> PAUSE, next attempt -> RESTING
- *   A   talk_accept: ASKED  < CONNECT: CONNECT >  ANSWERED  < SYNC   PUNCHING -> as before */
+ *   B   talk_start: [LOOKING] CONNECT >  CONNECTING  < CONNECT: SYNC >   PUNCHING -> PAUSE, next attempt -> RESTING
+ *   A   talk_accept: ASKED  < CONNECT: [LOOKING] CONNECT >  ANSWERED  < SYNC   PUNCHING -> as before */
 #include "dcutr/dcutr_impl.h"
 
 #include <string.h>
@@ -28,6 +28,8 @@ static void let_go(struct wr_dcutr_peer *p)
         wr_msg_reset(&p->msg, WR_STREAM_OK);
     wr_punch_cancel(p->punch);
     p->punch = NULL;
+    wr_swarm_look_cancel(p->d->swarm, p->look);
+    p->look = NULL;
     wr_timer_stop(p->d->env, &p->timer);
 }
 
@@ -244,6 +246,43 @@ static int say(struct wr_dcutr_peer *p, enum wr_dcutr_type type)
     return rc;
 }
 
+/* ---- the newest port of our NAT ------------------------------------------------------------------ */
+
+static void speak_first(struct wr_dcutr_peer *p);
+static void speak_second(struct wr_dcutr_peer *p);
+
+static void on_looked(void *arg)
+{
+    struct wr_dcutr_peer *p = arg;
+    p->look = NULL;
+    wr_timer_stop(p->d->env, &p->timer);
+    make_plan(p);
+    if (p->now->report.initiator)
+        speak_first(p);
+    else
+        speak_second(p);
+}
+
+static void on_look_timeout(struct wr_timer *timer)
+{
+    struct wr_dcutr_peer *p = wr_list_entry(timer, struct wr_dcutr_peer, timer);
+    wr_swarm_look_cancel(p->d->swarm, p->look);
+    on_looked(p);
+}
+
+/* True: it goes on later. */
+static bool look(struct wr_dcutr_peer *p)
+{
+    const struct wr_plan *plan = &p->now->plan;
+    if (!plan->counts || !(p->look = wr_swarm_look(p->d->swarm, plan->counts_udp, on_looked, p)))
+        return false;
+    p->phase = WR_DCUTR_LOOKING;
+    wr_timer_start(p->d->env, &p->timer, now_of(p) + WR_DCUTR_LOOK, on_look_timeout);
+    return true;
+}
+
+/* ---- what is said ------------------------------------------------------------------------------- */
+
 static void note_none(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome)
 {
     struct wr_dcutr_report report = {.outcome = outcome, .initiator = true, .at = now_of(p)};
@@ -252,10 +291,28 @@ static void note_none(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome)
 
 static const struct wr_msg_ops asking_ops, asked_ops;
 
+static void speak_first(struct wr_dcutr_peer *p)
+{
+    static const struct wr_stream_ops none;
+    int err = WR_ECLOSED;
+    struct wr_stream *s = NULL;
+    p->phase = WR_DCUTR_CONNECTING;
+    if (p->relayed && !p->relayed->closing)
+        s = wr_conn_open_stream(p->relayed, offer, &none, NULL, &err);
+    if (!s) {
+        finish(p, WR_DCUTR_NO_ANSWER, err);
+        return;
+    }
+    wr_msg_start(&p->msg, p->d->env, s, WR_DCUTR_READ_MAX, &asking_ops);
+    wr_msg_deadline(&p->msg, now_of(p) + WR_DCUTR_EXCHANGE);
+    p->now->sent_at = now_of(p);
+    int rc = say(p, WR_DCUTR_CONNECT);
+    if (rc != 0)
+        finish(p, WR_DCUTR_NO_ANSWER, rc);
+}
+
 void wr_dcutr_talk_start(struct wr_dcutr_peer *p)
 {
-    struct wr_dcutr *d = p->d;
-    int err = 0;
     bool waited = p->phase == WR_DCUTR_WANTS_ADDRESS;
     if (!p->relayed || p->relayed->closing || p->now || !begin(p, true, p->attempt))
         return;
@@ -267,19 +324,8 @@ void wr_dcutr_talk_start(struct wr_dcutr_peer *p)
             note_none(p, WR_DCUTR_NO_ADDRESS);
         return;
     }
-    static const struct wr_stream_ops none;
-    p->phase = WR_DCUTR_CONNECTING;
-    struct wr_stream *s = wr_conn_open_stream(p->relayed, offer, &none, NULL, &err);
-    if (!s) {
-        finish(p, WR_DCUTR_NO_ANSWER, err);
-        return;
-    }
-    wr_msg_start(&p->msg, d->env, s, WR_DCUTR_READ_MAX, &asking_ops);
-    wr_msg_deadline(&p->msg, now_of(p) + WR_DCUTR_EXCHANGE);
-    p->now->sent_at = now_of(p);
-    int rc = say(p, WR_DCUTR_CONNECT);
-    if (rc != 0)
-        finish(p, WR_DCUTR_NO_ANSWER, rc);
+    if (!look(p))
+        speak_first(p);
 }
 
 /* ---- B ------------------------------------------------------------------------------------------ */
@@ -321,20 +367,28 @@ static const struct wr_msg_ops asking_ops = {.on_message = on_answer, .on_close 
 
 /* ---- A ------------------------------------------------------------------------------------------ */
 
+static void speak_second(struct wr_dcutr_peer *p)
+{
+    struct wr_dcutr_attempt *a = p->now;
+    a->sent_at = now_of(p);
+    p->phase = WR_DCUTR_ANSWERED;
+    int rc = say(p, WR_DCUTR_CONNECT);
+    if (rc != 0)
+        finish(p, WR_DCUTR_NO_ANSWER, rc);
+}
+
 static void on_connect(struct wr_dcutr_peer *p)
 {
     struct wr_dcutr_attempt *a = p->now;
+    a->asked_at = now_of(p);
     p->same_external = wr_plan_same_external(&a->plan, a->theirs.addrs, a->theirs.count);
     make_plan(p);
     if (a->plan.count == 0) {
         finish(p, WR_DCUTR_NO_ADDRESS, 0);
         return;
     }
-    a->sent_at = now_of(p);
-    p->phase = WR_DCUTR_ANSWERED;
-    int rc = say(p, WR_DCUTR_CONNECT);
-    if (rc != 0)
-        finish(p, WR_DCUTR_NO_ANSWER, rc);
+    if (!look(p))
+        speak_second(p);
 }
 
 static void on_question(struct wr_msg *m, struct wr_bytes body)
@@ -349,7 +403,8 @@ static void on_question(struct wr_msg *m, struct wr_bytes body)
     } else if (rc == 0 && p->phase == WR_DCUTR_ANSWERED && msg->type == WR_DCUTR_SYNC) {
         a->report.rtt = now_of(p) - a->sent_at;
         wr_msg_close(m);
-        punch(p, 0);
+        /* B waits for half of what it measured, our look included. */
+        punch(p, now_of(p) + (a->sent_at - a->asked_at) / 2);
     } else {
         finish(p, WR_DCUTR_NO_ANSWER, rc ? rc : WR_EPROTO);
     }
@@ -359,7 +414,7 @@ static void on_question(struct wr_msg *m, struct wr_bytes body)
 static void on_asked_close(struct wr_msg *m, int err)
 {
     struct wr_dcutr_peer *p = of_msg(m);
-    if (p->phase == WR_DCUTR_ASKED || p->phase == WR_DCUTR_ANSWERED)
+    if (p->phase == WR_DCUTR_ASKED || p->phase == WR_DCUTR_LOOKING || p->phase == WR_DCUTR_ANSWERED)
         finish(p, WR_DCUTR_NO_ANSWER, err ? err : WR_ECLOSED);
 }
 

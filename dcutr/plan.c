@@ -80,6 +80,7 @@ static void predict(const struct wr_plan_input *in, bool quic, struct wr_plan *p
     unsigned most = quic ? WR_PLAN_PREDICTED : WR_PLAN_PREDICT_TCP;
     unsigned first = in->attempt < 2 ? 1 : 1 + most / 2;
     p->counts = true;
+    p->counts_udp = quic;
     for (unsigned i = 0; i < most; i++) {
         uint16_t port = port_after(k, in->now, first + i);
         if (port && put_addr(p, &in->nat->external, port, quic))

@@ -107,6 +107,22 @@ struct wr_nat *wr_swarm_nat(struct wr_swarm *sw)
     return &sw->nat;
 }
 
+void wr_swarm_set_ports(struct wr_swarm *sw, const struct wr_ports *ports)
+{
+    sw->ports = ports ? *ports : (struct wr_ports){0};
+}
+
+void *wr_swarm_look(struct wr_swarm *sw, bool udp, wr_ports_done done, void *arg)
+{
+    return sw->ports.look ? sw->ports.look(sw->ports.arg, udp, done, arg) : NULL;
+}
+
+void wr_swarm_look_cancel(struct wr_swarm *sw, void *look)
+{
+    if (look)
+        sw->ports.cancel(sw->ports.arg, look);
+}
+
 bool wr_swarm_udp_blocked(const struct wr_swarm *sw)
 {
     return sw->udp.lost >= WR_BLACKHOLE_SIGN;

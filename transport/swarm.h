@@ -168,6 +168,21 @@ enum wr_reachability wr_swarm_reachability(const struct wr_swarm *sw, unsigned f
 void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_reachability reachability);
 /* What is known of the NAT in front of us; autonat fills it, dcutr plans by it. */
 struct wr_nat *wr_swarm_nat(struct wr_swarm *sw);
+/* Where a NAT counts, its last port is out of date as soon as anybody behind it opened a flow. autonat can look anew, by
+ * one connection from a socket of its own; dcutr asks for it before it names ports. */
+typedef void (*wr_ports_done)(void *arg);
+struct wr_ports {
+    /* done is called once, in a later turn and whether it worked or not, unless cancelled before. NULL: nobody to look
+     * with, or too many at once. */
+    void *(*look)(void *ports_arg, bool udp, wr_ports_done done, void *arg);
+    void (*cancel)(void *ports_arg, void *look);
+    void *arg;
+};
+/* NULL: none; whoever says so has ended the looks under way by calling done. */
+void wr_swarm_set_ports(struct wr_swarm *sw, const struct wr_ports *ports);
+/* NULL: nobody looks. Else to be ended with wr_swarm_look_cancel, unless done was called. */
+void *wr_swarm_look(struct wr_swarm *sw, bool udp, wr_ports_done done, void *arg);
+void wr_swarm_look_cancel(struct wr_swarm *sw, void *look);
 /* TCP overtook QUIC several times in a row: UDP seems to get nowhere (dial.h). */
 bool wr_swarm_udp_blocked(const struct wr_swarm *sw);
 

@@ -76,6 +76,7 @@ struct wr_swarm {
     size_t punch_count;
     struct wr_punch_quiet punch_quiet[WR_PUNCH_QUIET_IPS];
     struct wr_circuits circuits;
+    struct wr_ports ports;
     struct wr_list dials;               /* struct wr_swarm_dial: under way */
     struct wr_list dial_queue;          /* waiting for a slot */
     struct wr_swarm_report *reports[WR_SWARM_REPORTS];    /* owned, ring */

@@ -43,24 +43,23 @@ static inline void on_hold(void *arg, const struct wr_peerid *relay, int err, un
     h->holds += err == 0;
 }
 
-/* Homes do not serve: their dials for others would use up ports that peers count on. */
-static inline void home_services(struct home *h, bool serves)
+static inline void home_services(struct home *h)
 {
     struct wr_swarm *sw = h->site.swarm;
     h->identify = wr_identify_create(&(struct wr_identify_options){.swarm = sw});
     h->pong = wr_pong_create(sw);
-    h->server = serves ? wr_autonat_server_create(sw) : NULL;
+    h->server = wr_autonat_server_create(sw);
     h->autonat = wr_autonat_client_create(sw);
     h->client = wr_relay_client_create(
         &(struct wr_relay_client_options){.swarm = sw, .on_hold = on_hold, .arg = h});
     h->dcutr = wr_dcutr_create(&(struct wr_dcutr_options){.swarm = sw, .on_report = on_report, .arg = h});
-    assert_true(h->identify && h->pong && h->autonat && h->client && h->dcutr);
+    assert_true(h->identify && h->pong && h->server && h->autonat && h->client && h->dcutr);
 }
 
 static inline void home_start(struct home *h, struct sim *sim, enum kind kind, unsigned seed)
 {
     site_start(&h->site, sim, kind, seed);
-    home_services(h, kind == PUBLIC && seed >= FIRST_SERVER);
+    home_services(h);
 }
 
 static inline void relay_start(struct home *h)
