@@ -1,6 +1,6 @@
-/* swarm_impl.h - the inside of the swarm, shared by swarm.c (connections, listening, events),
- * swarm_dial.c (requests and dials), swarm_room.c (who has to go when all places are taken) and swarm_net.c
- * (the network changes). Service, private. */
+/* swarm_impl.h - the inside of the swarm, shared by swarm.c (connections, events), swarm_listen.c
+ * (who may come in), swarm_dial.c (requests and dials), swarm_room.c (who has to go when all places are taken) and
+ * swarm_net.c (the network changes). Service, private. */
 #ifndef WR_SWARM_IMPL_H
 #define WR_SWARM_IMPL_H
 
@@ -104,6 +104,9 @@ struct wr_swarm_peer *wr_swarm_peer_at(struct wr_swarm *sw, const struct wr_peer
 void wr_swarm_peer_drop(struct wr_swarm *sw, struct wr_swarm_peer *p);    /* when nothing is held */
 /* The listening address to leave from towards `to`, or NULL. */
 const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct wr_addr *to);
+
+/* swarm_listen.c: what QUIC asks of us and tells. */
+extern const struct wr_quic_ops wr_swarm_quic_ops;
 
 /* swarm_room.c */
 /* Above nine tenths of the ceilings, down to three quarters; not too often. */
