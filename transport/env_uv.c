@@ -83,7 +83,7 @@ static void end_round(struct wr_env_uv *e)
         wr_free(source);
     }
     if (closed && !wr_list_empty(&e->starved))
-        wr_env_uv_net_retry(e);
+        wr_env_uv_listen_retry(e);
     arm(e);
 }
 

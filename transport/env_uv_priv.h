@@ -34,7 +34,7 @@ struct wr_env_uv {
     wr_time armed_at;      /* what `timer` waits for; 0: nothing */
     uint8_t *shared;       /* owned; WR_ENV_UV_SHARED bytes that every read lands in */
     struct wr_env_uv_source *dead;     /* owned; closed in this round, freed at its end */
-    struct wr_list starved;            /* listeners that wait for descriptors; env_uv_net.c */
+    struct wr_list starved;            /* listeners that wait for descriptors; env_uv_listen.c */
     struct wr_env_uv_dns *dns;         /* owned; NULL before the first question; env_uv_dns.c */
     struct wr_env_uv_link *link;       /* owned; NULL before the first watch; env_uv_link.c */
 };
@@ -64,8 +64,23 @@ void wr_env_uv_source_forget(struct wr_env_uv *e, struct wr_env_uv_source *sourc
 
 int wr_env_uv_error(int error);    /* errno to enum wr_err */
 
-/* Descriptors were closed: listeners that starve may try again. */
-void wr_env_uv_net_retry(struct wr_env_uv *e);
+/* env_uv_net.c */
+static inline void wr_env_uv_set_option(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value, sizeof(value));
+}
+void wr_env_uv_stream_options(int fd);    /* what every TCP socket of ours has; accepted ones inherit it */
+/* What getsockname or getpeername says; family 0 when it says nothing. */
+void wr_env_uv_name_of(const struct wr_env_uv_source *source, int (*get)(int, struct sockaddr *, socklen_t *),
+                       struct wr_addr *out);
+struct sockaddr_un;
+bool wr_env_uv_local_address(const char *path, struct sockaddr_un *out);    /* false: empty, or too long */
+/* A socket for an accepted descriptor, which it takes over (also when it fails: closed then). 0, WR_ELIMIT. */
+int wr_env_uv_sock_accepted(struct wr_env_uv *e, int fd, bool local, struct wr_sock **out);
+bool wr_env_uv_sock_taken(const struct wr_sock *s);    /* it has an owner, or is closed */
+
+/* env_uv_listen.c: descriptors were closed, listeners that starve may try again. */
+void wr_env_uv_listen_retry(struct wr_env_uv *e);
 void wr_env_uv_dns_destroy(struct wr_env_uv *e);
 void wr_env_uv_link_destroy(struct wr_env_uv *e);
 /* Looks whether the machine slept since the last look, or the process was stopped: the timer fired so late. */

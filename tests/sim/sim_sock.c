@@ -11,7 +11,7 @@
 
 #define DIAL_TIMEOUT (30 * WR_SEC)    /* ours: nobody's patience lasts as long as a kernel's 130 s */
 #define OPENING_TIMEOUT (30 * WR_SEC)
-#define STARVED_RETRY WR_SEC    /* as env_uv_net.c */
+#define STARVED_RETRY WR_SEC    /* as env_uv_listen.c */
 #define BACKLOG_MAX 1024              /* connections waiting for accept, per listener */
 #define BATCH ((size_t)128 * 1024)    /* bytes; as on a fast path in env_uv_net.c */
 
