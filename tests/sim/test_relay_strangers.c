@@ -1,0 +1,230 @@
+/* Relays that break their word, and callers of ours that speak by hand, in virtual time. */
+#include "relay/relay_msg.h"
+#include "relay/voucher.h"
+#include "tests/sim/relay_world.h"
+
+/* ---- relays that break their word. They speak hop by hand. */
+
+struct liar {
+    struct world *w;
+    const uint8_t *says;    /* the bytes of the answer */
+    size_t len;
+    bool resets, ends;
+};
+
+static void liar_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    struct liar *l = arg;
+    (void)data;
+    if (l->resets)
+        wr_stream_reset(s, WR_STREAM_OK);
+    else if (l->len)
+        assert_int_equal(wr_stream_write(s, l->says, l->len), (int)l->len);
+    if (l->ends && !l->resets)
+        wr_stream_close(s);
+}
+
+static const struct wr_stream_ops liar_ops = {.on_data = liar_data};
+
+static void on_liar(struct wr_stream *s, void *arg)
+{
+    wr_stream_set_ops(s, &liar_ops, arg);
+}
+
+static void test_relays_that_lie(void **state)
+{
+    static const struct {
+        const char *what, *bytes;
+        size_t len;
+        bool resets, ends;
+        int err;
+    } lies[] = {
+        {"says nothing", "", 0, false, false, WR_ETIMEOUT},
+        {"resets", "", 0, true, false, WR_ERESET},
+        {"ends", "", 0, false, true, WR_ECLOSED},
+        {"a message without an end", "\x05\x08\x02", 3, false, true, WR_EPROTO},
+        {"too long", "\xff\xff\x7f", 3, false, false, WR_EPROTO},
+        {"no protobuf", "\x03\xff\xff\xff", 4, false, false, WR_EPROTO},
+        {"another type", "\x02\x08\x00", 3, false, false, WR_EPROTO},
+        {"no status", "\x02\x08\x02", 3, false, false, WR_EPROTO},
+        {"a status nobody knows", "\x05\x08\x02\x28\xe7\x07", 6, false, false, WR_EPROTO},
+        {"permission denied", "\x05\x08\x02\x28\xca\x01", 6, false, false, WR_EPERM},
+        {"a voucher that is none", "\x09\x08\x02\x1a\x03\x1a\x01\x00\x28\x64", 10, false, false, WR_EPROTO},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
+        struct world w;
+        world_up(&w, &(struct sim_options){.seed = 11}, NULL);
+        struct liar l = {&w, (const uint8_t *)lies[i].bytes, lies[i].len, lies[i].resets, lies[i].ends};
+        node_handle(&w.relay.n, WR_RELAY_HOP_NAME, on_liar, &l);
+        wr_time begun = sim_now(w.sim);
+        int err = reserve(w.sim, &w.b, &w.relay);
+        if (err != lies[i].err)
+            print_error("%s: %s\n", lies[i].what, wr_err_name(err));
+        assert_int_equal(err, lies[i].err);
+        assert_true(sim_now(w.sim) - begun <= 11 * WR_SEC);
+        assert_null(wr_relay_client_held(w.b.client, id_of(&w.relay)));
+        assert_int_equal(relayed_addrs(&w.b), 0);
+        /* The same when it is asked for a circuit. */
+        assert_true(reach(&w, &w.a, &w.b) < 0);
+        world_down(&w);
+    }
+}
+
+static size_t framed(const struct wr_relay_msg *m, uint8_t out[static 512])
+{
+    struct wr_buf body, whole;
+    wr_buf_init(&body, WR_RELAY_MSG_MAX);
+    wr_buf_over(&whole, out, 512);
+    wr_relay_msg_encode(WR_RELAY_HOP, m, &body);
+    wr_buf_put_prefixed(&whole, wr_buf_bytes(&body));
+    assert_false(whole.full);
+    wr_buf_clear(&body);
+    return whole.len;
+}
+
+/* What others are known to answer to RESERVE: no address, one that is none, its own id twice, milliseconds in a field of
+ * seconds, an end in the past. All of them are places. */
+static void test_strange_reservations(void **state)
+{
+    (void)state;
+    for (int strange = 0; strange < 5; strange++) {
+        struct world w;
+        uint8_t bytes[512];
+        struct wr_maddr twice;
+        world_up(&w, &(struct sim_options){.seed = 12}, NULL);
+        twice = w.relay.n.addr;
+        assert_int_equal(wr_maddr_append_peer(&twice, id_of(&w.relay)), 0);
+        assert_int_equal(wr_maddr_append_peer(&twice, id_of(&w.relay)), 0);
+        uint64_t now = (uint64_t)(wr_env_unix(w.b.n.env) / WR_SEC);
+        struct wr_relay_msg m = {.type = WR_RELAY_STATUS,
+                                 .status = WR_RELAY_OK,
+                                 .has_reservation = true,
+                                 .expire = strange == 4 ? now - 100 : now + 3600,
+                                 .has_limit = strange == 3,
+                                 .limit = {.duration = 120000, .data = 131072}};
+        if (strange == 1)
+            m.addrs[m.addr_count++] = WR_BYTES_STR("\xff\xff garbage");
+        if (strange == 2)
+            m.addrs[m.addr_count++] = wr_maddr_bytes(&twice);
+        struct liar l = {.w = &w, .says = bytes, .len = framed(&m, bytes)};
+        node_handle(&w.relay.n, WR_RELAY_HOP_NAME, on_liar, &l);
+        assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+        const struct wr_relay_hold *h = wr_relay_client_held(w.b.client, id_of(&w.relay));
+        struct wr_maddr want = circuit_of(&w.relay);
+        assert_int_equal(h->addr_count, 1);
+        assert_true(wr_bytes_equal(wr_maddr_bytes(&h->addrs[0]), wr_maddr_bytes(&want)));
+        assert_false(h->vouched);
+        assert_int_equal(h->limited, strange == 3);
+        assert_true(h->expires_at > sim_now(w.sim) + 59 * WR_MIN);
+        world_down(&w);
+    }
+}
+
+/* A voucher of another relay, or for another peer. */
+static void test_foreign_vouchers(void **state)
+{
+    (void)state;
+    for (int which = 0; which < 3; which++) {
+        struct world w;
+        uint8_t bytes[512];
+        struct wr_buf voucher;
+        world_up(&w, &(struct sim_options){.seed = 13}, NULL);
+        struct wr_voucher v = {.relay = *id_of(which == 1 ? &w.a : &w.relay),
+                               .peer = *id_of(which == 2 ? &w.a : &w.b),
+                               .expire = 1};
+        wr_buf_init(&voucher, WR_VOUCHER_MAX);
+        wr_voucher_seal(which == 1 ? &w.a.n.key : &w.relay.n.key, &v, &voucher);
+        struct wr_relay_msg m = {.type = WR_RELAY_STATUS,
+                                 .status = WR_RELAY_OK,
+                                 .has_reservation = true,
+                                 .voucher = wr_buf_bytes(&voucher)};
+        struct liar l = {.w = &w, .says = bytes, .len = framed(&m, bytes)};
+        node_handle(&w.relay.n, WR_RELAY_HOP_NAME, on_liar, &l);
+        assert_int_equal(reserve(w.sim, &w.b, &w.relay), which == 0 ? 0 : WR_EPEERID);
+        wr_buf_clear(&voucher);
+        world_down(&w);
+    }
+}
+
+/* ---- raw callers of our relay */
+
+struct raw {
+    uint8_t got[1024];
+    size_t len;
+    bool eof;
+};
+
+static void raw_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    struct raw *r = arg;
+    (void)s;
+    for (size_t i = 0; i < data.len && r->len < sizeof(r->got); i++)
+        r->got[r->len++] = data.ptr[i];
+}
+
+static void raw_eof(struct wr_stream *s, void *arg)
+{
+    struct raw *r = arg;
+    (void)s;
+    r->eof = true;
+}
+
+static const struct wr_stream_ops raw_ops = {.on_data = raw_data, .on_eof = raw_eof};
+
+static void raw_ask(struct world *w, const char *bytes, size_t len, bool half_close, struct raw *r)
+{
+    static const char *const offer[] = {WR_RELAY_HOP_NAME, NULL};
+    int err;
+    *r = (struct raw){.len = 0};
+    struct wr_stream *s = wr_conn_open_stream(node_conn(&w->b.n, &w->relay.n), offer, &raw_ops, r, &err);
+    assert_non_null(s);
+    assert_int_equal(wr_stream_write(s, bytes, len), (int)len);
+    if (half_close)
+        wr_stream_shut(s);
+    sim_run(w->sim, WR_SEC);
+}
+
+/* rust-libp2p finishes writing behind RESERVE; nonsense is answered with a word, not with silence. */
+static void test_raw_callers(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+        unsigned status;
+    } words[] = {
+        {"\x02\x08\x00", 3, WR_RELAY_OK},
+        {"\x02\x08\x02", 3, WR_RELAY_UNEXPECTED},
+        {"\x02\x08\x07", 3, WR_RELAY_MALFORMED},
+        {"\x02\x08\x01", 3, WR_RELAY_MALFORMED},
+    };
+    struct world w;
+    struct raw r;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 14}, &lent);
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+        for (int half_close = 0; half_close < 2; half_close++) {
+            struct wr_relay_msg m;
+            raw_ask(&w, words[i].bytes, words[i].len, half_close, &r);
+            assert_true(r.len > 2 && r.eof);
+            size_t head = r.got[0] & 0x80 ? 2 : 1;
+            assert_int_equal(wr_relay_msg_decode(WR_RELAY_HOP, WR_BYTES(r.got + head, r.len - head), &m), 0);
+            assert_int_equal(m.type, WR_RELAY_STATUS);
+            assert_int_equal(m.status, words[i].status);
+            assert_true(words[i].status != WR_RELAY_OK || m.addr_count >= 1);
+        }
+    }
+    assert_int_equal(stats_of(&w.relay).guests, 1);
+    world_down(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_relays_that_lie),
+        cmocka_unit_test(test_strange_reservations),
+        cmocka_unit_test(test_foreign_vouchers),
+        cmocka_unit_test(test_raw_callers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
