@@ -1,0 +1,230 @@
+/* Whom AutoNAT's server dials, how often, and how that ends: between whole swarms in virtual time. */
+#include "tests/sim/reach_world.h"
+
+#include "autonat/ask.h"
+
+/* ---- our server is no weapon ----------------------------------------------------------------------- */
+
+struct attack {
+    struct wr_ask ask;
+    bool running;
+    unsigned answers[WR_ASK_BROKEN + 1];
+};
+
+static void on_attack_over(struct wr_ask *ask, enum wr_ask_result result)
+{
+    struct attack *a = wr_list_entry(ask, struct attack, ask);
+    a->running = false;
+    a->answers[result]++;
+}
+
+static void attack(struct member *from, struct member *server, struct attack *a,
+                   const struct wr_maddr *victim, const char *protocol)
+{
+    struct wr_ask_question q = {.addr = victim, .nonce = 1, .peer = wr_swarm_self(from->n.swarm)};
+    struct wr_conn *conn = node_conn(&from->n, &server->n);
+    if (!a->running && conn)
+        a->running = wr_ask_start(&a->ask, from->n.env, conn, protocol, &q, on_attack_over) == 0;
+}
+
+static struct wr_autonat_server_stats served(const struct member *m)
+{
+    struct wr_autonat_server_stats s;
+    wr_autonat_server_stats(m->server, &s);
+    return s;
+}
+
+/* Six peers name one silent victim for two hours, every ten seconds. */
+static void test_a_third_party_is_dialled_so_often_and_no_more(void **state)
+{
+    (void)state;
+    struct world w;
+    struct attack attacks[SERVERS + OTHERS] = {0};
+    struct simnat_options firewall = {.mapping = SIMNAT_NONE};
+    struct wr_maddr victim;
+    const unsigned hours = 2;
+    start(&w, SERVERS, OTHERS, NULL);
+    w.nat = simnat_add(w.sim, &firewall);
+    (void)sim_host_add(
+        w.sim, &(struct sim_host_options){.gateway = simnat_gateway(w.nat), .ip4 = *simnat_ip4(w.nat)});
+    struct wr_addr at = {.ip = *simnat_ip4(w.nat), .port = 4001};
+    assert_int_equal(wr_maddr_from_addr(&at, true, &victim), 0);
+    for (unsigned i = 0; i < SERVERS; i++)
+        connect_to(&w, &w.s[i], &w.c, true);
+    for (unsigned i = 0; i < OTHERS; i++)
+        connect_to(&w, &w.x[i], &w.c, true);
+    sim_run(w.sim, WR_MIN);
+    uint64_t before = served(&w.c).dialled, packets = simnat_count(w.nat)->unsolicited;
+    for (unsigned t = 0; t < hours * 360; t++) {
+        for (unsigned i = 0; i < SERVERS + OTHERS; i++)
+            attack(i < SERVERS ? &w.s[i] : &w.x[i - SERVERS], &w.c, &attacks[i], &victim,
+                   WR_AUTONAT_REQUEST);
+        sim_run(w.sim, 10 * WR_SEC);
+    }
+    uint64_t dialled = served(&w.c).dialled - before;
+    packets = simnat_count(w.nat)->unsolicited - packets;
+    print_message("victim dialled %u times, %u packets, for %u bytes of dial data\n", (unsigned)dialled,
+                  (unsigned)packets, (unsigned)served(&w.c).data_bytes);
+    uint64_t cap =
+        (uint64_t)(WR_AUTONAT_SERVER_TARGET_BURST + hours * WR_HOUR / WR_AUTONAT_SERVER_TARGET_INTERVAL);
+    assert_true(dialled > 0 && dialled <= cap);
+    assert_true(packets > 0 && packets <= 10 * cap);
+    /* The attackers sent more than the victim got. */
+    assert_true(served(&w.c).data_bytes >= dialled * WR_AUTONAT_SERVER_DATA_MIN);
+    assert_true(served(&w.c).data_bytes > packets * 1500);
+    stop(&w);
+}
+
+/* Whatever else they name: nothing that is not public, nothing of ours, nothing over other transports;
+ * and version 1 goes to nobody but him who asks. */
+static void test_what_is_never_dialled(void **state)
+{
+    (void)state;
+    static const char *const targets[] = {
+        "/ip4/127.0.0.1/tcp/4001",
+        "/ip4/10.0.0.1/udp/4001/quic-v1",
+        "/ip4/192.168.1.1/tcp/80",
+        "/ip4/169.254.169.254/tcp/80",
+        "/ip4/224.0.0.1/udp/4001/quic-v1",
+        "/ip4/0.0.0.0/tcp/4001",
+        "/ip4/100.64.0.1/tcp/4001",
+        "/ip6/::1/tcp/4001",
+        "/ip6/fe80::1/tcp/4001",
+        "/ip4/45.9.9.9/tcp/0",
+        "/ip4/45.9.9.9/udp/4001",
+        "/ip4/45.9.9.9/tcp/4001/ws",
+        "/dns4/example.org/tcp/4001",
+        "/ip4/45.9.9.9/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+    };
+    struct world w;
+    struct attack a = {0};
+    start(&w, 1, 0, NULL);
+    connect_to(&w, &w.s[0], &w.c, true);
+    sim_run(w.sim, WR_MIN);
+    uint64_t before = served(&w.c).dialled;
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        struct wr_maddr target;
+        assert_int_equal(wr_maddr_parse(targets[i], &target), 0);
+        attack(&w.s[0], &w.c, &a, &target, WR_AUTONAT_REQUEST);
+        sim_run(w.sim, 10 * WR_SEC);
+        attack(&w.s[0], &w.c, &a, &target, WR_AUTONAT_STRANGER);
+        sim_run(w.sim, 10 * WR_SEC);
+    }
+    attack(&w.s[0], &w.c, &a, &w.c.n.addr, WR_AUTONAT_REQUEST); /* itself */
+    sim_run(w.sim, 20 * WR_SEC);
+    assert_int_equal(served(&w.c).dialled, before);
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 2 * sizeof(targets) / sizeof(targets[0]) + 1);
+    /* Version 1: the port that is named, at the address of the asker. */
+    struct wr_maddr elsewhere;
+    struct sim_traffic sent = *sim_host_traffic(w.c.n.host);
+    assert_int_equal(wr_maddr_parse("/ip4/45.9.9.9/tcp/4001", &elsewhere), 0);
+    attack(&w.s[0], &w.c, &a, &elsewhere, WR_AUTONAT_V1);
+    sim_run(w.sim, 20 * WR_SEC);
+    assert_int_equal(a.answers[WR_ASK_REACHED], 1);
+    assert_int_equal(sim_host_traffic(w.c.n.host)->connects, sent.connects + 1);
+    stop(&w);
+}
+
+/* Who is not reached by strangers dials for nobody: each dial takes a mapping of its NAT. As long as it does not know,
+ * it serves. */
+static void test_a_home_dials_for_nobody(void **state)
+{
+    (void)state;
+    static const char *const protocols[] = {WR_AUTONAT_REQUEST, WR_AUTONAT_V1, WR_AUTONAT_STRANGER};
+    struct simnat_options counting = {
+        .mapping = SIMNAT_APDM, .filtering = SIMNAT_APDF, .alloc = SIMNAT_SEQUENTIAL};
+    struct world w;
+    struct attack a = {0};
+    start(&w, SERVERS, OTHERS, &counting);
+    meet_all(&w, true);
+    assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
+    attack(&w.s[0], &w.c, &a, &w.s[0].n.addr, WR_AUTONAT_REQUEST);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(served(&w.c).dialled, 1);
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 0);
+    assert_true(seconds_to_know(&w) >= 0);
+    assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+    sim_run(w.sim, WR_MIN);
+    uint64_t connects = sim_host_traffic(w.c.n.host)->connects;
+    for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+        attack(&w.s[0], &w.c, &a, i < 2 ? &w.s[0].n.addr : &w.x[0].n.addr, protocols[i]);
+        sim_run(w.sim, 5 * WR_SEC);
+    }
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 3);
+    assert_int_equal(served(&w.c).dialled, 1);
+    assert_int_equal(served(&w.c).data_bytes, 0);
+    assert_int_equal(sim_host_traffic(w.c.n.host)->connects, connects);
+    stop(&w);
+}
+
+/* ---- how a dial-back ends -------------------------------------------------------------------------- */
+
+struct hasty {
+    struct wr_msg msg;
+    struct wr_env *env;
+    uint64_t nonce;
+};
+
+/* As go-libp2p over QUIC: the nonce is read, and the reset overtakes the answer. */
+static void take_and_reset(struct wr_msg *m, struct wr_bytes body)
+{
+    struct hasty *h = wr_list_entry(m, struct hasty, msg);
+    assert_int_equal(wr_autonat_msg_decode_back(body, &h->nonce), 0);
+    wr_msg_reset(m, WR_STREAM_OK);
+}
+
+static void on_hasty(struct wr_stream *s, void *arg)
+{
+    static const struct wr_msg_ops ops = {.on_message = take_and_reset, .on_close = lie_over};
+    struct hasty *h = arg;
+    wr_msg_start(&h->msg, h->env, s, WR_AUTONAT_BACK_MAX, &ops);
+}
+
+static enum wr_autonat_dial dialled;
+
+static void on_dialled(struct wr_dialback_try *t, enum wr_autonat_dial result, size_t index)
+{
+    (void)t;
+    assert_int_equal(index, 0);
+    dialled = result;
+}
+
+/* Whoever takes the nonce and resets has been reached; whoever does not speak dial-back has not. */
+static void test_a_reset_is_an_answer(void **state)
+{
+    (void)state;
+    for (int speaks = 0; speaks <= 1; speaks++) {
+        struct world w = {.sim = sim_create(&(struct sim_options){.seed = 5, .rtt = RTT})};
+        struct hasty hasty = {0};
+        struct wr_dialback_try try;
+        uint64_t nonce = 77;
+        node_start(&w.c.n, w.sim, 1);
+        node_start(&w.s[0].n, w.sim, 2);
+        hasty.env = w.c.n.env;
+        if (speaks)
+            node_handle(&w.c.n, WR_AUTONAT_BACK, on_hasty, &hasty);
+        struct wr_dialback *d = wr_dialback_create(w.s[0].n.swarm);
+        assert_non_null(d);
+        dialled = 0;
+        assert_int_equal(
+            wr_dialback_start(d, &try, wr_swarm_self(w.c.n.swarm), &w.c.n.addr, 1, &nonce, on_dialled), 0);
+        sim_run(w.sim, 5 * WR_SEC);
+        assert_int_equal(dialled, speaks ? WR_AUTONAT_DIAL_OK : WR_AUTONAT_DIAL_BACK_ERROR);
+        assert_int_equal(hasty.nonce, speaks ? nonce : 0);
+        wr_dialback_destroy(d);
+        node_stop(&w.c.n);
+        node_stop(&w.s[0].n);
+        sim_destroy(w.sim);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
+        cmocka_unit_test(test_what_is_never_dialled),
+        cmocka_unit_test(test_a_home_dials_for_nobody),
+        cmocka_unit_test(test_a_reset_is_an_answer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
