@@ -491,6 +491,20 @@ static void on_upkeep(struct wr_timer *timer)
     wr_timer_start(sw->env, &sw->upkeep, wr_env_now(sw->env) + UPKEEP_EVERY, on_upkeep);
 }
 
+/* What follows from our key: the id, and what Noise signs with it. 0, WR_ELIMIT. */
+static int take_identity(struct wr_swarm *sw)
+{
+    struct wr_buf pubkey;
+    uint8_t secret[WR_NOISE_STATIC];
+    wr_buf_init(&pubkey, WR_PUBKEY_MAX);
+    wr_key_encode_public(sw->key, &pubkey);
+    int rc = pubkey.full ? WR_ELIMIT : wr_peerid_from_pubkey(wr_buf_bytes(&pubkey), &sw->ctx.self);
+    wr_buf_clear(&pubkey);
+    wr_env_random(sw->env, secret, sizeof(secret));
+    wr_noise_static_make(&sw->ctx.noise, sw->key, secret);
+    return rc;
+}
+
 struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
 {
     struct wr_swarm *sw = wr_alloc(sizeof(*sw));
@@ -525,14 +539,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
         options->security[0] ? options->security : wr_secure_all;
     for (size_t i = 0; security[i]; i++)
         sw->ctx.security[i] = security[i];
-    struct wr_buf pubkey;
-    wr_buf_init(&pubkey, WR_PUBKEY_MAX);
-    wr_key_encode_public(options->identity, &pubkey);
-    int rc = pubkey.full ? WR_ELIMIT : wr_peerid_from_pubkey(wr_buf_bytes(&pubkey), &sw->ctx.self);
-    wr_buf_clear(&pubkey);
-    uint8_t secret[WR_NOISE_STATIC];
-    wr_env_random(env, secret, sizeof(secret));
-    wr_noise_static_make(&sw->ctx.noise, options->identity, secret);
+    int rc = take_identity(sw);
     wr_protocols_init(&sw->ctx.protocols);
     wr_peerstore_init(&sw->peerstore, env, options->limits);
     wr_addrbook_init(&sw->addrbook);
