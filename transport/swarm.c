@@ -502,6 +502,7 @@ static int take_identity(struct wr_swarm *sw)
     wr_buf_clear(&pubkey);
     wr_env_random(sw->env, secret, sizeof(secret));
     wr_noise_static_make(&sw->ctx.noise, sw->key, secret);
+    sodium_memzero(secret, sizeof(secret));
     return rc;
 }
 
