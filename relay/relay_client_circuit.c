@@ -67,6 +67,19 @@ static void fail(struct attempt *a, int err)
     a->done(a->arg, err, NULL, NULL, WR_BYTES_NONE);
 }
 
+/* The relay holds no place for the peer: whatever address of the peer leads through it is stale. */
+static void forget_way(const struct attempt *a)
+{
+    struct wr_peerstore *ps = wr_swarm_peerstore(a->client->swarm);
+    struct wr_maddr known[WR_PEER_ADDRS_MAX];
+    size_t count = wr_peerstore_addrs(ps, &a->peer, known, WR_PEER_ADDRS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        struct wr_peerid relay;
+        if (wr_maddr_relay(wr_maddr_bytes(&known[i]), &relay) && wr_peerid_equal(&relay, &a->relay))
+            wr_peerstore_drop_addr(ps, &a->peer, wr_maddr_bytes(&known[i]));
+    }
+}
+
 static void on_answer(struct wr_msg *m, struct wr_bytes body)
 {
     struct attempt *a = wr_list_entry(m, struct attempt, msg);
@@ -80,6 +93,8 @@ static void on_answer(struct wr_msg *m, struct wr_bytes body)
     if (rc_err == 0 && answer.status != WR_RELAY_OK) {
         wr_relay_client_refused(rc, &a->relay, answer.status);
         rc_err = wr_relay_msg_err(answer.status);
+        if (answer.status == WR_RELAY_NOT_THERE)
+            forget_way(a);
     }
     if (rc_err != 0) {
         fail(a, rc_err);

@@ -376,6 +376,14 @@ void wr_peerstore_dialled(struct wr_peerstore *ps, const struct wr_peerid *id, s
         p->failed_dials++;
 }
 
+void wr_peerstore_drop_addr(struct wr_peerstore *ps, const struct wr_peerid *id, struct wr_bytes addr)
+{
+    struct wr_peer *p = wr_peerstore_find(ps, id);
+    struct wr_peer_addr *a = p ? find_addr(p, wr_maddr_strip_peer(addr)) : NULL;
+    if (a && a->expires_at != PERMANENT)
+        drop_addr(ps, p, (size_t)(a - p->addrs));
+}
+
 /* ---- what identify says ------------------------------------------------------------------------------- */
 
 static bool printable(struct wr_bytes text)

@@ -92,6 +92,8 @@ size_t wr_peerstore_addrs(const struct wr_peerstore *ps, const struct wr_peerid 
                           struct wr_maddr *out, size_t max);
 void wr_peerstore_dialled(struct wr_peerstore *ps, const struct wr_peerid *id, struct wr_bytes addr,
                           bool ok);
+/* It was found to lead nowhere; what the owner gave stays. */
+void wr_peerstore_drop_addr(struct wr_peerstore *ps, const struct wr_peerid *id, struct wr_bytes addr);
 void wr_peerstore_protect(struct wr_peerstore *ps, const struct wr_peerid *id, bool on);    /* counted */
 /* The last connection went: addresses that were good while connected now last for ttl. */
 void wr_peerstore_demote(struct wr_peerstore *ps, const struct wr_peerid *id, wr_time ttl);

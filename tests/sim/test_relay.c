@@ -284,6 +284,32 @@ static void test_modes(void **state)
     world_down(&w);
 }
 
+/* Who is dialled through a relay that holds no place for him has no way through that relay: it is forgotten, but not
+ * what the owner said, and not other ways. */
+static void test_a_stale_way_is_forgotten(void **state)
+{
+    struct world w;
+    struct wr_maddr at, out[4];
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 19}, &lent);
+    for (int owners = 0; owners <= 1; owners++) {
+        struct wr_peerstore *ps = wr_swarm_peerstore(w.a.n.swarm);
+        at = circuit_of(&w.relay);
+        assert_int_equal(wr_peerstore_add_addr(ps, id_of(&w.b), wr_maddr_bytes(&at),
+                                               owners ? WR_TTL_PERMANENT : WR_TTL_DHT, false),
+                         0);
+        assert_int_equal(wr_maddr_parse("/ip4/192.0.2.1/tcp/1", &at), 0);
+        assert_int_equal(wr_peerstore_add_addr(ps, id_of(&w.b), wr_maddr_bytes(&at), WR_TTL_DHT, false), 0);
+        assert_int_equal(wr_peerstore_addrs(ps, id_of(&w.b), out, 4), 2);
+        assert_true(reach(&w, &w.a, &w.b) < 0);
+        assert_int_equal(stats_of(&w.relay).circuits, 0);
+        assert_int_equal(wr_peerstore_addrs(ps, id_of(&w.b), out, 4), 1 + owners);
+        assert_true(owners || !wr_maddr_is_circuit(wr_maddr_bytes(&out[0])));
+        sim_run(w.sim, 10 * WR_MIN);
+    }
+    world_down(&w);
+}
+
 /* Places per network, and circuits per peer. */
 static void test_ceilings(void **state)
 {
@@ -468,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_rates_are_kept),
         cmocka_unit_test(test_slow_receiver),
         cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_a_stale_way_is_forgotten),
         cmocka_unit_test(test_ceilings),
         cmocka_unit_test(test_floods_leave_the_others_their_rate),
         cmocka_unit_test(test_memory_of_a_reservation),
