@@ -126,7 +126,7 @@ static bool net_taken(const struct wr_relay_auto *ra, const struct wr_ip *ip, co
         const struct wr_relay_hold *h =
             (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
         const struct wr_conn *c = wr_swarm_conn(ra->swarm, &h->relay);
-        if (c && !(except && wr_peerid_equal(except, &h->relay)) &&
+        if (c && !h->ending && !(except && wr_peerid_equal(except, &h->relay)) &&
             wr_ip_same_prefix(&c->remote.ip, ip, ip->family == 4 ? NET_BITS_4 : NET_BITS_6))
             return true;
     }
@@ -163,7 +163,7 @@ static struct choice choose(struct wr_relay_auto *ra, const struct wr_peerid *ex
     return choice;
 }
 
-/* Of our own choice: how many there are, asked ones included; the farthest that is held. */
+/* Of our own choice: how many there are, asked ones included and ending ones not; the farthest that is held. */
 static size_t chosen(const struct wr_relay_auto *ra, const struct wr_relay_hold **farthest, bool *asking)
 {
     const struct wr_list *holds = wr_relay_client_holds(ra->client);
@@ -173,7 +173,7 @@ static size_t chosen(const struct wr_relay_auto *ra, const struct wr_relay_hold 
     for (const struct wr_list *it = holds->next; it != holds; it = it->next) {
         const struct wr_relay_hold *h =
             (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
-        if (wr_relay_auto_owned(ra, &h->relay))
+        if (wr_relay_auto_owned(ra, &h->relay) || h->ending)
             continue;
         n++;
         *asking |= h->state == WR_RELAY_ASKING;
@@ -338,6 +338,12 @@ static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned 
     look_soon(ra);
 }
 
+static void on_ending(void *arg, const struct wr_peerid *relay)
+{
+    (void)relay;
+    look_soon(arg);
+}
+
 /* ---- the owner's ----------------------------------------------------------------------------------------------------- */
 
 int wr_relay_auto_use(struct wr_relay_auto *ra, struct wr_bytes addr)
@@ -425,7 +431,7 @@ struct wr_relay_auto *wr_relay_auto_create(const struct wr_relay_auto_options *o
     ra->options = *options;
     ra->swarm = options->swarm;
     ra->env = wr_swarm_env(ra->swarm);
-    struct wr_relay_client_options client = {.swarm = ra->swarm, .on_hold = on_hold, .arg = ra};
+    struct wr_relay_client_options client = {.swarm = ra->swarm, .on_hold = on_hold, .on_ending = on_ending, .arg = ra};
     ra->client = wr_relay_client_create(&client);
     if (!ra->client) {
         wr_free(ra);

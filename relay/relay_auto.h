@@ -7,7 +7,7 @@
  *   chosen      two on different networks (/16, IPv6 /32), the nearer ones; every ten minutes a much nearer one replaces
  *               the farthest
  *   watched     a ping each 15 s: five seconds without an answer, and the connection is closed
- *   replaced    at once. Who refused is left alone for an hour, who was lost a while longer each time
+ *   replaced    at once, and as soon as a relay will not prolong the place (it is kept until it runs out). Who refused is left alone for an hour, who was lost a while longer each time
  *
  * The owner's relays are held whether wanted or not. It makes the relay client, and owns it. */
 #ifndef WR_RELAY_AUTO_H

@@ -228,6 +228,7 @@ static void granted(struct hold *h, const struct wr_relay_msg *m)
     bool first = h->of.state != WR_RELAY_HELD;
     char text[WR_PEERID_TEXT];
     h->of.state = WR_RELAY_HELD;
+    h->of.ending = false;
     h->of.vouched = m->voucher.len > 0;
     h->of.limited = m->has_limit;
     h->of.limit = m->limit;
@@ -249,6 +250,32 @@ static void granted(struct hold *h, const struct wr_relay_msg *m)
         rc->options.on_hold(rc->options.arg, &h->of.relay, 0, WR_RELAY_OK);
 }
 
+static void on_run_out(struct wr_timer *timer)
+{
+    lose(wr_list_entry(timer, struct hold, timer), WR_EFULL, WR_RELAY_FULL);
+}
+
+/* It asks again when half of what is left has passed: somebody else may have gone meanwhile. */
+static void not_prolonged(struct hold *h)
+{
+    struct wr_relay_client *rc = h->client;
+    wr_time now = wr_env_now(rc->env), left = h->of.expires_at - now;
+    bool first = !h->of.ending;
+    char text[WR_PEERID_TEXT];
+    h->of.ending = true;
+    wr_relay_client_refused(rc, &h->of.relay, WR_RELAY_FULL);
+    if (left / 2 >= WR_RELAY_RETRY)
+        wr_timer_start(rc->env, &h->timer, now + left / 2, on_refresh);
+    else
+        wr_timer_start(rc->env, &h->timer, h->of.expires_at, on_run_out);
+    if (!first)
+        return;
+    wr_log(wr_env_log(rc->env), WR_LOG_INFO, "relay", "reservation not prolonged relay=%s seconds=%lld",
+           wr_peerid_print(&h->of.relay, text), (long long)(left / WR_SEC));
+    if (rc->options.on_ending)
+        rc->options.on_ending(rc->options.arg, &h->of.relay);
+}
+
 static void on_message(struct wr_msg *m, struct wr_bytes body)
 {
     struct hold *h = wr_list_entry(m, struct hold, msg);
@@ -266,7 +293,10 @@ static void on_message(struct wr_msg *m, struct wr_bytes body)
         return;
     }
     wr_msg_reset(m, WR_STREAM_OK);
-    lose(h, rc, answer.type == WR_RELAY_STATUS ? answer.status : 0);
+    if (rc == WR_EFULL && h->of.state == WR_RELAY_HELD && wr_env_now(h->client->env) < h->of.expires_at)
+        not_prolonged(h);
+    else
+        lose(h, rc, answer.type == WR_RELAY_STATUS ? answer.status : 0);
 }
 
 static const struct wr_msg_ops msg_ops = {.on_message = on_message, .on_close = on_close};

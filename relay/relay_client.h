@@ -2,7 +2,8 @@
  * others bring to us. Service. Spec: libp2p relay/circuit-v2.md; deployed behaviour in nat sheet 4.
  *
  *   hold   us -- RESERVE --> relay             us <-- STATUS, reservation, limit -- relay
- *          again at three quarters of its time; it is lost when the relay refuses or the connection to it ends
+ *          again at three quarters of its time; it is lost when the relay refuses or the connection to it ends.
+ *          A relay that says it is full may mean refreshes, too (rust): what is held then stands until it runs out
  *   dial   us -- CONNECT peer --> relay        us <-- STATUS, limit -- relay      then both streams are one
  *   stop   relay -- CONNECT peer, limit --> us       us -- STATUS --> relay       then the same
  *
@@ -35,6 +36,7 @@ struct wr_relay_hold {
     struct wr_list node;
     struct wr_peerid relay;
     enum wr_relay_hold_state state;
+    bool ending;                  /* the relay is too full to prolong it */
     bool vouched;                 /* the relay signed a voucher, and it is right */
     bool limited;                 /* circuits to us have limits: */
     struct wr_relay_limit limit;
@@ -51,6 +53,8 @@ struct wr_relay_client_options {
     /* A reservation was made (err 0), refused or lost. status: the relay's answer, 0 when there was none. In a later
      * turn than the asking; afterwards a hold that failed is gone. */
     void (*on_hold)(void *arg, const struct wr_peerid *relay, int err, unsigned status);
+    /* A reservation has begun to end (`ending`): time to look for another one. NULL: nobody wants to know. */
+    void (*on_ending)(void *arg, const struct wr_peerid *relay);
     void *arg;
 };
 

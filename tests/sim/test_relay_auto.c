@@ -253,6 +253,45 @@ static void test_refusals_are_respected(void **state)
     world_down(&w);
 }
 
+static void full_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    static const uint8_t full[] = {5, 8, 2, 0x28, 0xc9, 1};    /* STATUS 201 */
+    (void)arg, (void)data;
+    assert_int_equal(wr_stream_write(s, full, sizeof(full)), (int)sizeof(full));
+}
+
+static void on_full(struct wr_stream *s, void *arg)
+{
+    static const struct wr_stream_ops ops = {.on_data = full_data};
+    wr_stream_set_ops(s, &ops, arg);
+}
+
+/* A relay that will not prolong has a successor at once, and is kept until its time is over. */
+static void test_a_full_relay_has_a_successor(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 8});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 1, 3);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_true(held(&w, 1) && held(&w, 2));
+    meet(&w, 3, 4);
+    const struct wr_relay_hold *h =
+        wr_relay_client_held(wr_relay_auto_client(w.choice), wr_swarm_self(w.relays[1].n.swarm));
+    wr_time ends = h->expires_at;
+    wr_swarm_unhandle(w.relays[1].n.swarm, WR_RELAY_HOP_NAME);
+    node_handle(&w.relays[1].n, WR_RELAY_HOP_NAME, on_full, NULL);
+    while (!h->ending && sim_now(w.sim) < ends)
+        sim_run(w.sim, WR_SEC);
+    assert_true(h->ending);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_true(held(&w, 1) && held(&w, 2) && held(&w, 3));
+    sim_run(w.sim, ends - sim_now(w.sim) + WR_SEC);
+    assert_true(!held(&w, 1) && held(&w, 2) && held(&w, 3));
+    world_down(&w);
+}
+
 static void test_only_when_wanted(void **state)
 {
     struct world w;
@@ -333,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_replaced_within_seconds),
         cmocka_unit_test(test_both_lost),
         cmocka_unit_test(test_refusals_are_respected),
+        cmocka_unit_test(test_a_full_relay_has_a_successor),
         cmocka_unit_test(test_only_when_wanted),
         cmocka_unit_test(test_the_owners_relay),
         cmocka_unit_test(test_each_allocation_may_fail),

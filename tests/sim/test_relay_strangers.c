@@ -71,6 +71,40 @@ static void test_relays_that_lie(void **state)
     }
 }
 
+/* A full relay refuses refreshes as well: what is held stands until its time is over, and is prolonged again when the
+ * relay has room before that. */
+static void test_a_full_relay_does_not_prolong(void **state)
+{
+    (void)state;
+    for (int room = 0; room <= 1; room++) {
+        struct world w;
+        world_up(&w, &(struct sim_options){.seed = 20}, &lent);
+        assert_int_equal(node_connect(w.sim, &w.b.n, &w.relay.n), 0);
+        assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+        const struct wr_relay_hold *h = wr_relay_client_held(w.b.client, id_of(&w.relay));
+        wr_time ends = h->expires_at;
+        struct liar full = {&w, (const uint8_t *)"\x05\x08\x02\x28\xc9\x01", 6, false, false};
+        wr_swarm_unhandle(w.relay.n.swarm, WR_RELAY_HOP_NAME);
+        node_handle(&w.relay.n, WR_RELAY_HOP_NAME, on_liar, &full);
+        sim_run(w.sim, (ends - sim_now(w.sim)) * 4 / 5);
+        assert_ptr_equal(wr_relay_client_held(w.b.client, id_of(&w.relay)), h);
+        assert_true(h->ending && h->state == WR_RELAY_HELD && h->expires_at == ends);
+        assert_int_equal(relayed_addrs(&w.b), 1);
+        static const char granted[] = "\x06\x08\x02\x1a\x00\x28\x64";
+        if (room) {
+            full.says = (const uint8_t *)granted;
+            full.len = sizeof(granted) - 1;
+        }
+        sim_run(w.sim, ends - sim_now(w.sim) - WR_SEC);
+        assert_ptr_equal(wr_relay_client_held(w.b.client, id_of(&w.relay)), h);
+        assert_true(h->ending == !room);
+        sim_run(w.sim, 2 * WR_SEC);
+        assert_true((wr_relay_client_held(w.b.client, id_of(&w.relay)) != NULL) == room);
+        assert_true(relayed_addrs(&w.b) == (size_t)room);
+        world_down(&w);
+    }
+}
+
 static size_t framed(const struct wr_relay_msg *m, uint8_t out[static 512])
 {
     struct wr_buf body, whole;
@@ -222,6 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_relays_that_lie),
+        cmocka_unit_test(test_a_full_relay_does_not_prolong),
         cmocka_unit_test(test_strange_reservations),
         cmocka_unit_test(test_foreign_vouchers),
         cmocka_unit_test(test_raw_callers),
