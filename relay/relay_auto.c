@@ -47,6 +47,9 @@ static bool wanted(const struct wr_relay_auto *ra)
         return true;    /* IPv6 alone is not enough: many have none */
     if (wr_swarm_reachability(ra->swarm, 0) != WR_REACH_UNKNOWN)
         return wr_swarm_reachability(ra->swarm, 0) == WR_REACH_PRIVATE;
+    /* On a new network nothing is known for a while: who needed relays a moment ago keeps them until it is. */
+    if (ra->was_private)
+        return true;
     return wr_env_now(ra->env) - ra->unknown_since >= WR_RELAY_AUTO_PATIENCE && !listens_in_public(ra);
 }
 
@@ -401,8 +404,13 @@ size_t wr_relay_auto_owned_list(const struct wr_relay_auto *ra, struct wr_maddr 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
 {
     struct wr_relay_auto *ra = wr_list_entry(watch, struct wr_relay_auto, watch);
-    if (event->type == WR_SWARM_REACHABILITY && wr_swarm_reachability(ra->swarm, 0) == WR_REACH_UNKNOWN)
-        ra->unknown_since = wr_env_now(ra->env);
+    if (event->type == WR_SWARM_REACHABILITY) {
+        enum wr_reachability reach = wr_swarm_reachability(ra->swarm, 0);
+        if (reach == WR_REACH_UNKNOWN)
+            ra->unknown_since = wr_env_now(ra->env);
+        else
+            ra->was_private = reach == WR_REACH_PRIVATE || wr_swarm_reachability(ra->swarm, 4) == WR_REACH_PRIVATE;
+    }
     if (event->type == WR_SWARM_REACHABILITY || event->type == WR_SWARM_IDENTIFIED ||
         event->type == WR_SWARM_PEER_CHANGED)
         look_soon(ra);

@@ -48,6 +48,7 @@ struct wr_relay_auto {
     struct owned *owned[WR_RELAY_AUTO_OWNED_MAX];    /* or NULL */
     struct wr_connect *knock;       /* to a relay that we know and are not connected with */
     struct wr_peerid knocked;
+    bool was_private;            /* when our reachability was known last */
     wr_time unknown_since, searched_at, reviewed_at;
     struct wr_timer timer;
     struct wr_task task;            /* another look at the end of the turn */
