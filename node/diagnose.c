@@ -52,10 +52,11 @@ static void judge_mapping(const struct wr_diagnose_input *in, struct wr_findings
 {
     bool private4 = in->reach4 == WR_REACH_PRIVATE;
     bool needed = private4 && !in->public4;
-    bool nested = in->mapped.family && wr_ip_classify(&in->mapped) != WR_IP_PUBLIC;
-    add(out, is_shared(&in->mapped), WR_REASON_CARRIER_NAT);
-    add(out, (nested && !is_shared(&in->mapped)) || (in->nat.layers > 1 && !is_shared(&in->mapped)),
-        WR_REASON_DOUBLE_NAT);
+    bool carrier = in->carrier || is_shared(&in->mapped);
+    bool nested = carrier || in->nested || in->nat.layers > 1 ||
+                  (in->mapped.family && wr_ip_classify(&in->mapped) != WR_IP_PUBLIC);
+    add(out, carrier, WR_REASON_CARRIER_NAT);
+    add(out, nested && !carrier, WR_REASON_DOUBLE_NAT);
     add(out, in->mapping == WR_DIAGNOSE_MAPPING_MADE && !nested && private4, WR_REASON_MAPPING_FALSE);
     add(out, in->mapping == WR_DIAGNOSE_MAPPING_MADE && !nested && in->reach4 == WR_REACH_PUBLIC,
         WR_REASON_MAPPED);

@@ -22,6 +22,7 @@ struct wr_diagnose_input {
     struct wr_nat nat;
     enum wr_diagnose_mapping mapping;
     struct wr_ip mapped;          /* outside address that the router names; family 0: none */
+    bool carrier, nested;         /* it is the carrier's; another NAT stands behind the router */
     bool udp_blocked;
     bool clock_wrong;
     bool twin;

@@ -223,6 +223,33 @@ static void look_at_links(const struct wr_methods *m, struct wr_diagnose_input *
     }
 }
 
+/* What the routers said, as far as it decides something. */
+static void look_at_routers(const struct wr_methods *m, struct wr_diagnose_input *in)
+{
+    struct wr_portmap_finding *all =
+        m->o.portmap ? wr_alloc_array(WR_PORTMAP_FINDINGS_MAX, sizeof(*all)) : NULL;
+    size_t count = all ? wr_portmap_findings(m->o.portmap, all, WR_PORTMAP_FINDINGS_MAX) : 0;
+    bool asking = false, refused = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct wr_portmap_finding *f = &all[i];
+        asking |= f->reason == WR_PORTMAP_ASKING;
+        refused |= f->reason == WR_PORTMAP_REFUSED || f->reason == WR_PORTMAP_RESOURCES;
+        in->carrier |= f->reason == WR_PORTMAP_CARRIER;
+        /* A router that knows no public address while we are seen at one is not the last. */
+        in->nested |= f->reason == WR_PORTMAP_DOUBLE || f->reason == WR_PORTMAP_NESTED ||
+                      (f->reason == WR_PORTMAP_NO_NETWORK && in->nat.external.family);
+        if (f->port && f->reason == WR_PORTMAP_OK && f->gateway.family == 4) {
+            in->mapping = WR_DIAGNOSE_MAPPING_MADE;
+            in->mapped = f->external.ip;
+        }
+    }
+    if (m->o.portmap && in->mapping != WR_DIAGNOSE_MAPPING_MADE)
+        in->mapping = refused                ? WR_DIAGNOSE_MAPPING_REFUSED
+                      : asking || count == 0 ? WR_DIAGNOSE_MAPPING_LEARNING
+                                             : WR_DIAGNOSE_MAPPING_NONE;
+    wr_free(all);
+}
+
 void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *in)
 {
     struct wr_swarm *sw = m->o.swarm;
@@ -238,6 +265,7 @@ void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *i
         .no_peers = wr_swarm_conn_count(sw) == 0,
     };
     look_at_links(m, in);
+    look_at_routers(m, in);
     if (m->o.dcutr) {
         struct wr_dcutr_stats punches;
         wr_dcutr_stats(m->o.dcutr, &punches);

@@ -89,7 +89,7 @@
       "behind a NAT with a new outside port for each peer, in an order that can be guessed",        \
       "a port mapping on the router makes it certain: turn on UPnP, NAT-PMP or PCP there")          \
     X(NAT_HARD, "nat-hard", "behind a NAT with a random outside port for each peer",                \
-      "turn on UPnP, NAT-PMP or PCP on the router, or forward the listening port by hand")          \
+      "turn on UPnP, NAT-PMP or PCP on the router")                                                 \
     X(CARRIER_NAT, "carrier-nat", "behind the provider's NAT, where no port can be opened",         \
       "ask the provider for a public address or IPv6; holes can mostly be punched")                 \
     X(DOUBLE_NAT, "double-nat", "two routers with a NAT each, one behind the other",                \

@@ -26,6 +26,9 @@ site random nat=symmetric-random delay=20
 site counting nat=symmetric-sequential delay=20
 site wall nat=firewall delay=20
 site random-too nat=symmetric-random delay=20
+carrier isp delay=10
+site nested nat=port-restricted behind=isp portmap=pcp
+site helpful nat=port-restricted delay=20 portmap=pcp
 site mute nat=port-restricted delay=20 udp=blocked
 """
 PUBLIC = ("boot", "second", "third", "fourth")
@@ -60,10 +63,11 @@ class World:
     def listen(port, *transports, ip="0.0.0.0"):
         return [word for t in transports for word in ("--listen", ADDR[t] % (ip, port))]
 
-    def start(self, host, *flags, name=None):
+    def start(self, host, *flags, name=None, portmap=False):
         """A node on a host; more than one there needs names."""
         name = name or host
-        node = Node(self.net.hosts[host], self.args, os.path.join(self.folder, name), list(flags))
+        node = Node(self.net.hosts[host], self.args, os.path.join(self.folder, name), list(flags),
+                    portmap=portmap)
         self.nodes.append(node)
         self.kept[name] = node
         return node.wait_ready()
@@ -73,6 +77,10 @@ class World:
         if host not in self.kept:
             self.start(host, *self.bootstrap, *self.listen(PORT, *(transports or ADDR)))
         return self.kept[host]
+
+    def asking(self, host):
+        """A node that asks its router for open ports."""
+        return self.start(host, *self.bootstrap, *self.listen(4600, *ADDR), name=host + "-asking", portmap=True)
 
     def fresh_key(self, name, digit):
         path = os.path.join(self.folder, name)
@@ -132,6 +140,21 @@ def a_router_that_counts_ports(w):
 @fault("firewall")
 def a_firewall(w):
     return checked(w.at("wall"), "firewall")[:1]
+
+
+@fault("mapped")
+def a_router_that_opens_ports(w):
+    return checked(w.asking("helpful"), "mapped")[1:]
+
+
+@fault("mapping-none")
+def a_router_that_opens_none(w):
+    return checked(w.asking("home-2"), "mapping-none", 90)[1:]
+
+
+@fault("double-nat")
+def a_router_behind_the_providers(w):
+    return checked(w.asking("nested"), "double-nat")[1:]
 
 
 @fault("udp-blocked")

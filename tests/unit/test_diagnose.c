@@ -56,6 +56,8 @@ static const struct {
     {"a router behind a router",
      "nat-easy double-nat",
      {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_MADE, OUTSIDE(192, 168, 0, 2)}},
+    {"the router says it is not the last", "nat-easy double-nat", {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .nested = true}},
+    {"the router names the carrier", "nat-easy carrier-nat", {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .carrier = true}},
     {"the router refuses",
      "nat-easy mapping-refused",
      {AT_HOME, PRIVATE, NAT(EIM, PRESERVING), .mapping = WR_DIAGNOSE_MAPPING_REFUSED}},
