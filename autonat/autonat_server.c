@@ -118,7 +118,7 @@ static void answer_v1(struct talk *t, enum wr_autonat_v1_status status, const st
         (void)wr_msg_send(&t->msg, wr_buf_bytes(&body));
     wr_buf_clear(&body);
     wr_msg_close(&t->msg);
-    say(t, status, 0);
+    say(t, (int)status, 0);
     end(t);
 }
 
@@ -131,7 +131,7 @@ static void answer(struct talk *t, enum wr_autonat_status status, enum wr_autona
                                .stranger = t->stranger && status == WR_AUTONAT_OK};
     reply(t, &m);
     wr_msg_close(&t->msg);
-    say(t, status, dial);
+    say(t, (int)status, (int)dial);
     end(t);
 }
 
