@@ -89,7 +89,7 @@ static void finish(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome, int e
     if (succeeded(outcome) || !report.initiator)
         p->phase = WR_DCUTR_IDLE;
     if (succeeded(outcome))
-        p->attempt = 0;
+        p->attempt = p->asked = 0;    /* whoever is reached may ask anew when that connection is over */
     else if (report.initiator)
         go_on(p, outcome);
     wr_dcutr_note(p, &report);
