@@ -30,8 +30,9 @@
 #define WR_DCUTR_RETRY       (500 * WR_MSEC)  /* between attempts; ours */
 #define WR_DCUTR_REST        (10 * WR_MIN)    /* between rounds of three towards one peer; policy */
 #define WR_DCUTR_REST_CHANGE (30 * WR_SEC)    /* the same when addresses changed; ours */
-#define WR_DCUTR_ASKED_MAX   9                /* attempts in vain of one peer that we take part in, in WR_DCUTR_REST; ours:
-                                                 go makes three for each relayed connection */
+#define WR_DCUTR_ASKED_MAX   9                /* attempts in vain of one peer that we take part in, in
+                                                 WR_DCUTR_REST; ours: go makes three for each relayed
+                                                 connection */
 #define WR_DCUTR_PEERS_MAX   256              /* remembered, 14 KiB each at most; ours, the longest idle goes */
 #define WR_DCUTR_REPORTS     6                /* attempts remembered for each */
 #define WR_DCUTR_TRIES       8                /* addresses remembered for each attempt */
