@@ -45,11 +45,6 @@ LIMITATIONS = {
     ("punch", "quic", "*", "*", "js"): JS_PORT,
     ("circuit", "*", "*", "rust", "js"): "rust's observed address on a circuit is none, and js fails over it",
     ("autonat_v2", "tcp", "rust", "*"): "rust does not answer when its TCP dial runs into nothing: 10 s are over first",
-    # These are open: of the first two nobody has found out yet whose fault it is, the third is ours. Our punch reaches
-    # the listener of a public js, which takes us for its client, as we take it; the plain dial comes 5 s later.
-    ("autonat_v1", "*", "js", "*"): "OPEN: no verdict comes of js's server of version 1",
-    ("push", "*", "js", "*"): "OPEN: the js peer does not end its announcement of a new address",
-    ("reversal", "tcp", "*", "warren", "js"): "OPEN: the punch towards a public js runs out before the plain dial",
 }
 
 
