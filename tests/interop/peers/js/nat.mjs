@@ -176,6 +176,8 @@ async function known (host, q) {
 
 async function announce (host, q, signal) {
   const start = performance.now()
+  // Only an address that somebody observed can be confirmed.
+  host.libp2p.components.addressManager.addObservedAddr(multiaddr(q.addr))
   host.libp2p.components.addressManager.confirmObservedAddr(multiaddr(q.addr))
   while (!host.announcedAddrs().includes(q.addr)) {
     signal.throwIfAborted()
