@@ -332,16 +332,34 @@ static void keep(struct wr_stream *s, struct wr_bytes data)
     finish(s, WR_ELIMIT);
 }
 
+/* Bytes as the owner wants them: of a steady stream in pieces, of which each may pause it. Advances data. */
+static void deliver_pieces(struct wr_stream *s, struct wr_bytes *data)
+{
+    do {
+        size_t most = s->steady && !s->let_go ? WR_STREAM_STEADY_PIECE : data->len;
+        struct wr_bytes piece = {data->ptr, data->len < most ? data->len : most};
+        wr_bytes_take(data, piece.len);
+        deliver(s, piece);
+    } while (data->len && !s->finished && (s->let_go || !s->paused));
+}
+
 /* What waited while the stream was paused. */
 static void deliver_kept(struct wr_task *task)
 {
     struct wr_stream *s = wr_list_entry(task, struct wr_stream, task);
     if (!s->paused && s->rx.len) {
         struct wr_buf kept = s->rx;
+        struct wr_bytes left = wr_buf_bytes(&kept);
         wr_buf_init(&s->rx, RX_MAX);
-        deliver(s, wr_buf_bytes(&kept));
-        wr_account_give(&s->conn->memory, kept.len);
-        wr_buf_clear(&kept);
+        deliver_pieces(s, &left);
+        wr_account_give(&s->conn->memory, kept.len - left.len);
+        wr_buf_consume(&kept, kept.len - left.len);
+        if (!s->finished && left.len) {
+            s->rx = kept;    /* nothing came meanwhile: no input runs inside this */
+        } else {
+            wr_account_give(&s->conn->memory, kept.len);
+            wr_buf_clear(&kept);
+        }
     }
     if (!s->finished && !s->paused && s->eof_seen)
         tell_eof(s);
@@ -429,8 +447,8 @@ void wr_stream_input(struct wr_stream *s, struct wr_bytes data)
     if (data.len == 0)
         return;
     if (s->let_go || (!s->paused && s->rx.len == 0))
-        deliver(s, data);
-    else
+        deliver_pieces(s, &data);
+    if (data.len && !s->finished)
         keep(s, data);
 }
 

@@ -57,7 +57,9 @@ void wr_stream_reset(struct wr_stream *s, uint32_t code);    /* lets go at once,
 void wr_stream_pause(struct wr_stream *s, bool paused);
 
 /* From now on its receive window stays as it is: for streams that are paused for pace, which would gain nothing but
- * bytes waiting here. The protocol must be agreed. */
+ * bytes waiting here. And on_data gets at most WR_STREAM_STEADY_PIECE bytes at once, none after one that paused: what
+ * came while it was paused would leave in one burst otherwise. The protocol must be agreed. */
+#define WR_STREAM_STEADY_PIECE (16 * 1024)    /* bytes; ours */
 void wr_stream_steady(struct wr_stream *s);
 
 const char *wr_stream_protocol(const struct wr_stream *s);    /* NULL until agreed; lives as long as s */
