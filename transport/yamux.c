@@ -267,6 +267,7 @@ struct wr_yamux *wr_yamux_create(const struct wr_yamux_config *config)
     y->streams_max = config->streams_max;
     y->outbound_max = config->outbound_max;
     y->dialer = config->dialer;
+    y->mark_every = config->mark_every;
     if (config->rtt > 0)
         wr_yamux_rtt_add(y, config->rtt);
     y->next_id = config->first_id ? config->first_id : config->dialer ? 1 : 2;

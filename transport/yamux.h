@@ -49,6 +49,8 @@ struct wr_yamux_config {
     wr_time rtt;                  /* what the handshake showed, until a ping tells; 0: unknown */
     uint32_t salt;                /* random, hides the stream table's order from the peer */
     uint32_t first_id;            /* 0: 1 or 2, as the role says; for tests of the end of the ids */
+    uint32_t mark_every;          /* a ping goes between so many bytes of data and the next, whether or not others
+                                     are on their way: what comes back tells a slow way from a dead one. 0: none */
 };
 
 enum wr_yamux_event_type {

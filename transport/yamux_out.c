@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#define MARK      0    /* value of a ping that nobody waits for: wr_yamux_ping begins with 1 */
 #define FRESH_MAX WR_YAMUX_BODY_MAX    /* bytes that fresh streams may send before bulk has a turn */
 
 static size_t put_header(uint8_t *out, enum frame_type type, unsigned flags, uint32_t id,
@@ -34,6 +35,11 @@ static size_t put_goaway(struct wr_yamux *y, uint8_t *out)
     return put_header(out, GO_AWAY, 0, 0, y->goaway_code);
 }
 
+static bool mark_due(const struct wr_yamux *y)
+{
+    return y->mark_every && y->unmarked >= y->mark_every && !y->err;
+}
+
 /* One frame of the session itself, or 0. */
 static size_t put_session_frame(struct wr_yamux *y, uint8_t *out, wr_time now)
 {
@@ -43,6 +49,10 @@ static size_t put_session_frame(struct wr_yamux *y, uint8_t *out, wr_time now)
         y->ping = PING_SENT;
         y->ping_at = now;
         return put_header(out, PING, SYN, 0, y->ping_value);
+    }
+    if (mark_due(y)) {
+        y->unmarked = 0;
+        return put_header(out, PING, SYN, 0, MARK);
     }
     return y->answers ? put_answer(y, out) : 0;
 }
@@ -79,12 +89,15 @@ static size_t put_data(struct wr_yamux_stream *s, uint8_t *out, size_t room)
     struct wr_yamux *y = s->session;
     size_t body_room = room - WR_YAMUX_HEADER;
     uint32_t most = body_room < WR_YAMUX_BODY_MAX ? (uint32_t)body_room : WR_YAMUX_BODY_MAX;
+    if (y->mark_every && most > y->mark_every)
+        most = y->mark_every;
     uint32_t len = s->queue.len < most ? s->queue.len : most;
     unsigned flags = s->due & (SYN | ACK);
     s->due &= (uint16_t)~flags;
     put_header(out, DATA, flags, s->id, len);
     wr_sendq_take(&s->queue, &y->memory, out + WR_YAMUX_HEADER, len);
     s->send_window -= len;
+    y->unmarked += y->mark_every ? len : 0;
     wr_list_remove(&s->ready);
     if (s->queue.len)
         wr_list_append(&y->bulk, &s->ready);    /* one frame per turn */
@@ -144,7 +157,7 @@ size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time no
 
 bool wr_yamux_wants_output(const struct wr_yamux *y)
 {
-    if (y->goaway == GOAWAY_DUE || y->ping == PING_DUE || y->answers)
+    if (y->goaway == GOAWAY_DUE || y->ping == PING_DUE || y->answers || mark_due(y))
         return true;
     return !y->err && (!wr_list_empty(&y->control) || has_data(y));
 }

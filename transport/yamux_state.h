@@ -96,6 +96,7 @@ struct wr_yamux {
     enum { IDLE, PING_DUE, PING_SENT } ping;
     uint32_t ping_value;
     wr_time ping_at;
+    uint32_t mark_every, unmarked;           /* bytes of data: between marks, since the last one */
     enum { OPEN, GOAWAY_DUE, GOAWAY_SENT } goaway;
     uint32_t goaway_code;
     bool goaway_seen;               /* the peer's */

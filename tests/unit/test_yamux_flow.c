@@ -333,6 +333,23 @@ static void test_any_room(void **state)
     side_clear(&t);
 }
 
+/* A mark behind so much data, as often as it takes; nobody waits for what comes back. */
+static void test_marks(void **state)
+{
+    (void)state;
+    struct side t;
+    side_init(&t, (struct wr_yamux_config){.dialer = true, .mark_every = 1000});
+    struct wr_yamux_stream *s = open_taken(&t);
+    write_some(s, 2500);
+    assert_string_equal(sent(&t), "data 1 1000, ping 0 SYN 0, data 1 1000, ping 0 SYN 0, data 1 500");
+    assert_string_equal(feed_frame(&t, PING, ACK, 0, 0), "");
+    assert_int_equal(t.rc, 0);
+    write_some(s, 500);
+    assert_string_equal(sent(&t), "data 1 500, ping 0 SYN 0");
+    measure(&t, 30 * WR_MSEC, 1);    /* ours is another one */
+    side_clear(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_short_message_passes_transfers),
         cmocka_unit_test(test_transfers_are_not_starved),
         cmocka_unit_test(test_any_room),
+        cmocka_unit_test(test_marks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
