@@ -18,6 +18,13 @@
 
 #define WR_CHANNEL_KEEPALIVE (20 * WR_SEC)    /* tick; a silent one sends a ping, a second in a row ends it:
                                                  one ping in 40 s, go and js one in 30 s */
+/* A circuit is a relay's word that somebody is there: while it has streams, and when anything that we sent was not
+ * answered, its ticks are short, and this many silent ones end it: after 7.5 to 9 s. A slow relay is not silent: a mark
+ * goes behind so many bytes, which the other end sends back. */
+#define WR_CHANNEL_CIRCUIT_TICK   (1500 * WR_MSEC)    /* ours */
+#define WR_CHANNEL_CIRCUIT_TICKS  5                   /* ours: given up within 10 s */
+#define WR_CHANNEL_CIRCUIT_MARK   (16 * 1024)         /* bytes; ours */
+#define WR_CHANNEL_CIRCUIT_FRAME  (WR_CHANNEL_CIRCUIT_MARK + 1024)    /* bytes sealed as one, muxer's headers included */
 #define WR_CHANNEL_HANDSHAKE (15 * WR_SEC)    /* after the connect; go */
 #define WR_CHANNEL_CIRCUIT_HANDSHAKE (8 * WR_SEC)    /* through a relay; ours */
 #define WR_CHANNEL_CONNECT   (5 * WR_SEC)     /* TCP connect; go */

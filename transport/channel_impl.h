@@ -51,6 +51,7 @@ int wr_channel_start(struct wr_channel *ch);
 /* Multistream and the handshake's messages. 0 wants more; 1 the rest of *in is frames. */
 int wr_channel_handshake_input(struct wr_channel *ch, struct wr_bytes *in, struct wr_buf *out);
 void wr_channel_muxed(struct wr_channel *ch);    /* the muxer is agreed: keepalive ticks from now on */
+void wr_channel_sent(struct wr_channel *ch);     /* something went out that may be answered: a circuit watches */
 void wr_channel_on_timeout(struct wr_timer *timer);    /* of the connect, or the handshake */
 
 /* channel_in.c: bytes of the wire, as wr_sock_ops.on_read. */

@@ -63,6 +63,33 @@ static void on_keepalive(struct wr_timer *timer)
     wr_timer_start(env, &ch->timer, wr_env_now(env) + WR_CHANNEL_KEEPALIVE, on_keepalive);
 }
 
+static void on_circuit_tick(struct wr_timer *timer)
+{
+    struct wr_channel *ch = wr_list_entry(timer, struct wr_channel, timer);
+    wr_time now = wr_env_now(ch->conn.ctx->env);
+    if (ch->conn.bytes_in != ch->bytes_in_last)
+        ch->silent_ticks = 0;
+    else if (++ch->silent_ticks == WR_CHANNEL_CIRCUIT_TICKS) {
+        wr_channel_end(ch, WR_ETIMEOUT);
+        return;
+    }
+    ch->bytes_in_last = ch->conn.bytes_in;
+    bool awake = ch->silent_ticks || ch->conn.stream_count;
+    wr_timer_start(ch->conn.ctx->env, &ch->timer, now + (awake ? WR_CHANNEL_CIRCUIT_TICK : WR_CHANNEL_KEEPALIVE),
+                   on_circuit_tick);
+    if (ch->silent_ticks) {
+        wr_yamux_ping(ch->yamux, now);
+        wr_channel_want_flush(ch);
+    }
+}
+
+void wr_channel_sent(struct wr_channel *ch)
+{
+    wr_time by = wr_env_now(ch->conn.ctx->env) + WR_CHANNEL_CIRCUIT_TICK;
+    if (ch->conn.circuit && ch->phase == WR_PHASE_MUXED && ch->timer.at > by)
+        wr_timer_start(ch->conn.ctx->env, &ch->timer, by, on_circuit_tick);
+}
+
 void wr_channel_muxed(struct wr_channel *ch)
 {
     struct wr_env *env = ch->conn.ctx->env;
@@ -72,7 +99,7 @@ void wr_channel_muxed(struct wr_channel *ch)
     /* Ticks on a common grid, so that many quiet connections share one wake-up. */
     wr_time now = wr_env_now(env);
     wr_timer_start(env, &ch->timer, now - now % WR_CHANNEL_KEEPALIVE + 2 * WR_CHANNEL_KEEPALIVE,
-                   on_keepalive);
+                   ch->conn.circuit ? on_circuit_tick : on_keepalive);
     wr_channel_want_flush(ch);
 }
 
@@ -85,6 +112,7 @@ static int secured(struct wr_channel *ch, const struct wr_secure_result *result)
         .streams_max = (uint32_t)ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max,
         .outbound_max = (uint32_t)ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max / OUTBOUND_SHARE,
         .limits = ctx->limits,
+        .mark_every = ch->conn.circuit ? WR_CHANNEL_CIRCUIT_MARK : 0,
     };
     wr_env_random(ctx->env, &config.salt, sizeof(config.salt));
     ch->session = result->session;

@@ -49,6 +49,9 @@ static int seal_next(struct wr_channel *ch, uint8_t *frame, size_t room)
     room -= security->overhead;
     if (room > security->plain_max)
         room = security->plain_max;
+    /* A frame is opened when all of it is there: the mark in it would come late. */
+    if (ch->conn.circuit && room > WR_CHANNEL_CIRCUIT_FRAME)
+        room = WR_CHANNEL_CIRCUIT_FRAME;
     if (ch->early.len) {
         len = ch->early.len;
         memcpy(frame + security->header, ch->early.data, len);
@@ -91,6 +94,7 @@ static int send_batch(struct wr_channel *ch)
     ch->conn.bytes_out += used;
     int rc = wr_wire_write(&ch->wire, ctx->scratch, used);
     wr_channel_count_unsent(ch);
+    wr_channel_sent(ch);
     return rc < 0 ? rc : (int)used;
 }
 

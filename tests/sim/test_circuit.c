@@ -512,8 +512,8 @@ static void test_the_relay_goes(void **state)
     }
 }
 
-/* From some byte on the relay drops everything, changes one bit, or ends: at any stage both ends give up: within ten
- * seconds while shaking hands and wherever it shows, within the keepalive's time when it is silent. */
+/* From some byte on the relay drops everything, changes one bit, or ends: at any stage both ends give up within ten
+ * seconds, also where nothing is heard any more (a changed length may have them wait for the rest of a frame). */
 static void test_a_relay_that_harms(void **state)
 {
     (void)state;
@@ -528,9 +528,7 @@ static void test_a_relay_that_harms(void **state)
                                                    wr_maddr_bytes(&w.circuit), WR_TTL_TEMP, false),
                              0);
             open_small(&w, &c);
-            sim_run(w.sim, 11 * WR_SEC);
-            assert_true(c.err < 0 || harm != HARM_CUT);
-            sim_run(w.sim, 100 * WR_SEC);    /* silent: a changed length may be, too */
+            sim_run(w.sim, 11 * WR_SEC);    /* one for what went well before */
             assert_true(c.err < 0);
             assert_null(node_conn(&w.a, &w.b));
             assert_null(node_conn(&w.b, &w.a));
