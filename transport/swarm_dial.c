@@ -1,7 +1,7 @@
 /* Requests for connections and the dials that serve them. One dial a peer, shared by all requests:
  *
  *   request -> dial: addresses given + known -> names resolved -> ranked, staggered connects, circuits behind
- *                    none answers -> the router is asked once -> again
+ *                    none answers soon -> the router is asked -> again
  *           <- the first connection that opens, also one that the peer made meanwhile
  *
  * A circuit answers those whom it is enough for; for the rest the dial goes on, and waits as long as there is a
@@ -394,16 +394,38 @@ static void on_dial_timer(struct wr_timer *timer)
     step(wr_list_entry(timer, struct wr_swarm_dial, timer));
 }
 
+/* True: the router looks for the peer. */
+static bool ask_router(struct wr_swarm_dial *d)
+{
+    struct wr_swarm *sw = d->swarm;
+    wr_time now = wr_env_now(sw->env);
+    if (!d->may_route || !sw->router.find || !d->peer.len || d->search || d->routed > 1 ||
+        (d->routed && now - d->routed_at < WR_DIAL_ROUTE_AGAIN))
+        return d->search != NULL;
+    d->routed++;
+    d->routed_at = now;
+    d->search = sw->router.find(sw->router.arg, &d->peer, on_routed, d);
+    return d->search != NULL;
+}
+
+/* What is known of the peer does not answer at once. When its relays went, waiting until all of it has failed takes
+ * longer than asking where it is now. Returns when that is to be looked at; 0: not any more. */
+static wr_time route_early(struct wr_swarm_dial *d)
+{
+    wr_time due = d->asked_at + WR_DIAL_ROUTE_AFTER;
+    if (!d->may_route || d->routed || has_circuit(d))
+        return 0;
+    if (wr_env_now(d->swarm->env) < due)
+        return due;
+    (void)ask_router(d);
+    return 0;
+}
+
 /* Nothing is left to try: the router may know more. Streams wait for what may come of a circuit. False: it ended. */
 static bool exhausted(struct wr_swarm_dial *d)
 {
-    struct wr_swarm *sw = d->swarm;
-    if (d->may_route && !d->routed && sw->router.find && d->peer.len) {
-        d->routed = true;
-        d->search = sw->router.find(sw->router.arg, &d->peer, on_routed, d);
-        if (d->search)
-            return true;
-    }
+    if (ask_router(d))
+        return true;
     if (wr_list_empty(&d->streams) || !has_circuit(d)) {
         end_dial(d, final_error(d), NULL);
         return false;
@@ -453,7 +475,9 @@ static void step(struct wr_swarm_dial *d)
     if (wr_dial_done(&d->plan) && !resolving(d) && !d->search && !exhausted(d))
         return;
     wr_time wake = held ? held : wr_dial_wait(&d->plan);
-    wr_time deadline = d->asked_at + WR_DIAL_TIMEOUT;
+    wr_time deadline = d->asked_at + WR_DIAL_TIMEOUT, route = route_early(d);
+    if (route && route < deadline)
+        deadline = route;
     wr_timer_start(sw->env, &d->timer, wake && wake < deadline ? wake : deadline, on_dial_timer);
 }
 

@@ -44,7 +44,9 @@ struct wr_swarm_dial {
     struct wr_task task;             /* disposal */
     void *search;                    /* the router's, while asked */
     wr_time asked_at;                /* when it got its place */
-    bool may_route, routed, started, over;
+    bool may_route, started, over;
+    unsigned routed;                 /* how often the router was asked: once, and again when that is long past */
+    wr_time routed_at;
     int route_err;
     bool may_relay;                  /* somebody asked for whom a circuit is dialled */
     bool relayed;                    /* a circuit came of it: no more of them */
