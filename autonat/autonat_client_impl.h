@@ -46,12 +46,13 @@ struct hairpin {
     bool udp, tried;
 };
 
-/* How are ports allocated, where our own socket has but one? */
+/* How are ports allocated, where connections of our own socket do not show it? */
 struct ports {
     struct wr_autonat_client *client;
     struct wr_survey survey;
     struct wr_nat_kind found; /* alloc and what belongs to it */
-    bool udp, tried;
+    bool udp;
+    unsigned tried;
 };
 
 /* Which port does a NAT that counts give out now? Somebody waits for it. */

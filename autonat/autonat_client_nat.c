@@ -9,6 +9,8 @@
 #define LOOKS_MAX       4             /* for the newest port, at once; ours */
 #define EXTRAS_AFTER    (4 * WR_SEC) /* after the first server: by then it is clear what is missing; ours */
 #define PORTS_AFTER     (5 * WR_SEC) /* after the first server: by then the mapping is known; ours */
+#define PORTS_AGAIN     (15 * WR_SEC) /* after a survey that said nothing; ours */
+#define PORTS_TRIES     3             /* surveys that may say nothing, for each network; ours */
 #define HAIRPIN_AFTER   (3 * WR_SEC) /* after the first server: the rest first; ours */
 
 static struct wr_natkind *samples_of(struct wr_autonat_client *c, bool udp)
@@ -323,13 +325,34 @@ static void hairpin(struct wr_autonat_client *c)
 
 /* ---- ports ----------------------------------------------------------------------------------------- */
 
+/* Connections of our own port do not show how ports are allocated: where all have one, and where they do not stand in
+ * the order of their mappings. One that is made again while the router remembers the last, or a dial that another way
+ * overtook, has a mapping that is older than it. */
+static bool ports_unclear(const struct wr_nat_kind *kind)
+{
+    switch (kind->mapping) {
+    case WR_NAT_MAP_EIM:
+        return kind->alloc == WR_NAT_ALLOC_UNKNOWN;
+    case WR_NAT_MAP_ADM:
+    case WR_NAT_MAP_APDM:
+        return kind->alloc == WR_NAT_ALLOC_UNKNOWN || kind->alloc == WR_NAT_ALLOC_BLOCK;
+    case WR_NAT_MAP_UNKNOWN:
+    case WR_NAT_MAP_NONE:
+        break;
+    }
+    return false;
+}
+
 static void use_ports(const struct ports *p, struct wr_nat_kind *kind)
 {
-    if (kind->mapping != WR_NAT_MAP_EIM || kind->alloc != WR_NAT_ALLOC_UNKNOWN)
+    bool one_port = kind->mapping == WR_NAT_MAP_EIM;
+    if (!ports_unclear(kind) || (!one_port && p->found.alloc == WR_NAT_ALLOC_UNKNOWN))
         return;
     kind->alloc = p->found.alloc;
     kind->step = p->found.step;
     kind->rate_milli = p->found.rate_milli;
+    if (!one_port && p->found.last_port_at < kind->last_port_at)
+        return;
     kind->last_port = p->found.last_port;
     kind->last_port_at = p->found.last_port_at;
     kind->port_lo = p->found.port_lo;
@@ -344,20 +367,19 @@ static void on_surveyed(struct wr_survey *s)
     say_kind(p->client, p->udp);
 }
 
-/* Once for each network that we are in, and only where the ports are not known otherwise. */
+/* Only where the ports are not known otherwise. */
 static void ports(struct wr_autonat_client *c)
 {
     struct wr_maddr to[WR_SURVEY_SAMPLES];
-    if (!c->born_at || wr_env_now(c->env) - c->born_at < PORTS_AFTER)
-        return;
+    wr_time age = c->born_at ? wr_env_now(c->env) - c->born_at : 0;
     for (int udp = 0; udp <= 1; udp++) {
-        const struct wr_nat_kind *kind = kind_of(c, udp);
         struct ports *p = &c->ports[udp];
         size_t count = 0;
-        if (p->tried || kind->mapping != WR_NAT_MAP_EIM || kind->alloc != WR_NAT_ALLOC_UNKNOWN ||
+        if (p->survey.home || p->found.alloc != WR_NAT_ALLOC_UNKNOWN || p->tried >= PORTS_TRIES ||
+            age < PORTS_AFTER + p->tried * PORTS_AGAIN || !ports_unclear(kind_of(c, udp)) ||
             (count = targets(c, udp, to)) == 0)
             continue;
-        *p = (struct ports){.client = c, .udp = udp, .tried = true};
+        *p = (struct ports){.client = c, .udp = udp, .tried = p->tried + 1};
         wr_survey_start(&p->survey, c->sw, to, count, WR_SURVEY_SAMPLES, on_surveyed);
     }
 }

@@ -283,6 +283,32 @@ static void test_another_network_another_verdict(void **state)
     stop(&w);
 }
 
+/* Behind a router that counts, connections made again while it remembers the last ones, in another order: the ports of
+ * their mappings stand in no row, but those of fresh sockets do. */
+static void test_ports_out_of_order(void **state)
+{
+    (void)state;
+    static const unsigned order[SERVERS] = {2, 0, 3, 1};
+    struct world w;
+    start(&w, SERVERS, OTHERS,
+          &(struct simnat_options){
+              .mapping = SIMNAT_APDM, .filtering = SIMNAT_APDF, .alloc = SIMNAT_SEQUENTIAL});
+    meet_all(&w, true);
+    for (unsigned i = 0; i < SERVERS; i++)
+        wr_swarm_disconnect(w.c.n.swarm, wr_swarm_self(w.s[i].n.swarm), WR_CONN_OK);
+    sim_run(w.sim, WR_SEC);
+    for (unsigned i = 0; i < SERVERS; i++)
+        connect_to(&w, &w.c, &w.s[order[i]], true);
+    sim_run(w.sim, WR_SEC);
+    const struct wr_nat_kind *udp = &wr_swarm_nat(w.c.n.swarm)->udp;
+    assert_int_equal(udp->mapping, WR_NAT_MAP_APDM);
+    assert_int_equal(udp->alloc, WR_NAT_ALLOC_UNKNOWN);
+    sim_run(w.sim, 20 * WR_SEC);
+    assert_int_equal(udp->alloc, WR_NAT_ALLOC_SEQUENTIAL);
+    assert_int_equal(udp->step, 1);
+    stop(&w);
+}
+
 /* ---- liars ----------------------------------------------------------------------------------------- */
 
 struct liar {
@@ -434,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_a_verdict_is_pushed),
         cmocka_unit_test(test_another_network_another_verdict),
+        cmocka_unit_test(test_ports_out_of_order),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_version_1_will_do),
