@@ -31,6 +31,8 @@ static enum wr_reason nat_reason(const struct wr_nat_kind *kind)
     case WR_NAT_MAP_APDM:
         break;
     }
+    if (kind->alloc == WR_NAT_ALLOC_UNKNOWN)
+        return WR_REASON_LEARNING;
     bool guessable = kind->alloc == WR_NAT_ALLOC_PRESERVING || kind->alloc == WR_NAT_ALLOC_SEQUENTIAL;
     return guessable && kind->pooling != WR_NAT_ANSWER_YES ? WR_REASON_NAT_PREDICTABLE : WR_REASON_NAT_HARD;
 }

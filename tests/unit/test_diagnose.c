@@ -31,6 +31,7 @@ static const struct {
     {"before the verdict the kind is told", "nat-easy", {.online = true, NAT(EIM, PRESERVING)}},
     {"ports count up", "nat-predictable", {AT_HOME, PRIVATE, NAT(APDM, SEQUENTIAL)}},
     {"ports are kept", "nat-predictable", {AT_HOME, PRIVATE, NAT(ADM, PRESERVING)}},
+    {"a port for each peer, nobody knows which", "learning", {AT_HOME, PRIVATE, NAT(APDM, UNKNOWN)}},
     {"ports are drawn", "nat-hard", {AT_HOME, PRIVATE, NAT(APDM, RANDOM)}},
     {"ports are drawn from a block", "nat-hard", {AT_HOME, PRIVATE, NAT(APDM, BLOCK)}},
     {"ports count up on many addresses",
