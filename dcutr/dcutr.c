@@ -113,6 +113,19 @@ size_t wr_dcutr_reports(const struct wr_dcutr *d, const struct wr_peerid *peer, 
     return n;
 }
 
+bool wr_dcutr_now(const struct wr_dcutr *d, const struct wr_peerid *peer, struct wr_dcutr_now *out)
+{
+    const struct wr_dcutr_peer *p = find(d, peer);
+    if (!p || !p->now)
+        return false;
+    const struct wr_dcutr_report *r = &p->now->report;
+    *out = (struct wr_dcutr_now){.initiator = r->initiator,
+                                 .sending = p->phase == WR_DCUTR_PUNCHING,
+                                 .attempt = r->attempt,
+                                 .since = r->at};
+    return true;
+}
+
 wr_time wr_dcutr_next_at(const struct wr_dcutr *d, const struct wr_peerid *peer)
 {
     const struct wr_dcutr_peer *p = find(d, peer);

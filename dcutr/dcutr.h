@@ -85,6 +85,14 @@ void wr_dcutr_destroy(struct wr_dcutr *d);
 /* Attempts with this peer, newest first; returns how many of at most max. */
 size_t wr_dcutr_reports(const struct wr_dcutr *d, const struct wr_peerid *peer, struct wr_dcutr_report *out,
                         size_t max);
+/* The attempt that is under way; false: none is. */
+struct wr_dcutr_now {
+    bool initiator;
+    bool sending;          /* both send by now, or will at the agreed moment; before that they agree on it */
+    unsigned attempt;      /* from 1 */
+    wr_time since;
+};
+bool wr_dcutr_now(const struct wr_dcutr *d, const struct wr_peerid *peer, struct wr_dcutr_now *out);
 /* When it will try again by itself; 0: it is at work, or there is nothing to upgrade. */
 wr_time wr_dcutr_next_at(const struct wr_dcutr *d, const struct wr_peerid *peer);
 

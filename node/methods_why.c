@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-#define TRIED_MAX 32 /* addresses told of a peer; ours */
+#define TRIED_MAX  32     /* addresses told of a peer; ours */
+#define TELL_EVERY WR_SEC /* what goes on, to a client that waits for the end of it; ours */
 
 static void pack_reason(struct wr_pack *p, enum wr_reason reason)
 {
@@ -35,7 +36,54 @@ struct why {
     struct wr_call *call;
     struct wr_connect *request;
     struct wr_peerid peer;
+    struct wr_timer timer;    /* to the next progress */
 };
+
+static void pack_doing(const struct wr_methods *m, struct wr_pack *p, const char *path, const char *text, wr_time since)
+{
+    wr_pack_map(p, NULL);
+    wr_pack_text(p, "path", path);
+    wr_pack_text(p, "text", text);
+    wr_pack_u64(p, "for_ms", (uint64_t)((wr_env_now(m->env) - since) / WR_MSEC));
+}
+
+static void pack_dial_now(const struct wr_methods *m, struct wr_pack *p, const struct wr_dial_now *now)
+{
+    static const char *const texts[] = {
+        [WR_DIAL_QUEUED] = "waiting until fewer other peers are dialled",
+        [WR_DIAL_NAMING] = "looking up the addresses of a name",
+        [WR_DIAL_ROUTING] = "asking other peers for addresses",
+        [WR_DIAL_TRYING] = "connecting",
+    };
+    char addr[WR_MADDR_TEXT];
+    struct wr_bytes at = wr_maddr_bytes(&now->addr);
+    bool trying = now->doing == WR_DIAL_TRYING, relayed = trying && wr_maddr_is_circuit(at);
+    pack_doing(m, p, relayed ? "relayed" : trying ? "direct" : "none",
+               relayed ? "asking the relay for the way" : texts[now->doing], now->since);
+    if (at.len)
+        wr_pack_text(p, "addr", wr_maddr_print(at, addr, sizeof(addr)));
+    wr_pack_end(p);
+}
+
+/* What is under way towards a peer. */
+static void pack_trying(const struct wr_methods *m, struct wr_pack *p, const struct wr_peerid *peer)
+{
+    struct wr_dial_now *dials = wr_alloc_array(TRIED_MAX, sizeof(*dials));
+    size_t count = dials ? wr_swarm_dial_now(m->o.swarm, peer, dials, TRIED_MAX) : 0;
+    struct wr_dcutr_now punch;
+    wr_pack_array(p, "trying");
+    if (m->o.dcutr && wr_dcutr_now(m->o.dcutr, peer, &punch)) {
+        pack_doing(m, p, "punched", punch.sending ? "both sides send at the same time" : "agreeing on when both sides send",
+                   punch.since);
+        wr_pack_u64(p, "attempt", punch.attempt);
+        wr_pack_bool(p, "initiator", punch.initiator);
+        wr_pack_end(p);
+    }
+    for (size_t i = 0; i < count; i++)
+        pack_dial_now(m, p, &dials[i]);
+    wr_pack_end(p);
+    wr_free(dials);
+}
 
 static void pack_tried(const struct wr_methods *m, struct wr_pack *p,
                        const struct wr_dial_report *tried)
@@ -148,6 +196,7 @@ static void explain(struct wr_methods *m, struct wr_call *call, const struct wr_
         wr_pack_text(p, "path", "none");
         pack_reason(p, sum_up(m, err, tried, count));
     }
+    pack_trying(m, p, peer);
     wr_pack_array(p, "tried");
     pack_punches(m, p, peer);
     for (size_t i = 0; i < count; i++)
@@ -164,13 +213,26 @@ static void on_why_cancel(void *arg)
 {
     struct why *op = arg;
     wr_connect_cancel(op->request);
+    wr_timer_stop(op->m->env, &op->timer);
     wr_free(op);
+}
+
+static void on_why_waits(struct wr_timer *timer)
+{
+    struct why *op = wr_list_entry(timer, struct why, timer);
+    struct wr_pack *p = wr_call_progress(op->call);
+    if (p) {
+        pack_trying(op->m, p, &op->peer);
+        wr_call_progress_send(op->call);
+    }
+    wr_timer_start(op->m->env, timer, wr_env_now(op->m->env) + TELL_EVERY, on_why_waits);
 }
 
 static void on_why_dialled(void *arg, int err, struct wr_conn *conn)
 {
     struct why *op = arg;
     (void)conn;
+    wr_timer_stop(op->m->env, &op->timer);
     explain(op->m, op->call, &op->peer, err);
     wr_free(op);
 }
@@ -197,6 +259,7 @@ static void on_why(void *arg, struct wr_call *call, struct wr_params *params)
         explain(m, call, &target.peer, err);
         return;
     }
+    wr_timer_start(m->env, &op->timer, wr_env_now(m->env) + TELL_EVERY, on_why_waits);
     wr_call_defer(call, on_why_cancel, op);
 }
 

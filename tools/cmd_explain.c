@@ -21,6 +21,36 @@ static void print_tried(const msgpack_object *tried)
         (void)printf("      next: %s\n", hint);
 }
 
+static void print_trying(FILE *out, const msgpack_object *trying)
+{
+    char path[PRINT_TEXT], addr[PRINT_TEXT], text[PRINT_TEXT], since[32];
+    (void)print_duration(print_u64(trying, "for_ms"), since);
+    if (strcmp(print_text(trying, "path", path), "punched") == 0)
+        (void)fprintf(out, "trying to punch a hole, for %s: attempt %llu\n", since,
+                      (unsigned long long)print_u64(trying, "attempt"));
+    else if (*print_text(trying, "addr", addr))
+        (void)fprintf(out, "trying %s, for %s: %s\n", addr, since, path);
+    else
+        (void)fprintf(out, "trying to find it, for %s\n", since);
+    (void)fprintf(out, "      %s\n", print_text(trying, "text", text));
+}
+
+static void print_all_trying(FILE *out, const msgpack_object *map)
+{
+    uint32_t count;
+    const msgpack_object *rows = print_array(map, "trying", &count);
+    for (uint32_t i = 0; i < count; i++)
+        print_trying(out, &rows[i]);
+}
+
+/* While the answer is waited for; it is no part of it. */
+static void on_why_note(void *arg, struct wr_bytes name, const msgpack_object *map)
+{
+    (void)arg;
+    if (wr_bytes_equal(name, WR_BYTES_STR("progress")))
+        print_all_trying(stderr, map);
+}
+
 static int run_why(struct cli *cli)
 {
     struct client c;
@@ -30,6 +60,7 @@ static int run_why(struct cli *cli)
     int result = client_open(&c, cli);
     if (result)
         return result;
+    c.on_note = cli->json ? NULL : on_why_note;
     wr_pack_text(client_begin(&c, "why"), "peer", cli->argv[0]);
     result = client_call(&c, &reply);
     if (result) {
@@ -46,6 +77,7 @@ static int run_why(struct cli *cli)
             (void)printf("      %s\n", print_text(reply.result, "addr", addr));
         if (*print_text(reply.result, "hint", hint))
             (void)printf("      next: %s\n", hint);
+        print_all_trying(stdout, reply.result);
         const msgpack_object *rows = print_array(reply.result, "tried", &count);
         for (uint32_t i = 0; i < count; i++)
             print_tried(&rows[i]);

@@ -107,6 +107,20 @@ struct wr_dial_outcome {
 bool wr_swarm_dial_outcome(const struct wr_swarm *sw, const struct wr_peerid *peer,
                            struct wr_dial_outcome *out);
 
+/* What a dial of the peer is doing now; returns how many of at most max. */
+enum wr_dial_doing {
+    WR_DIAL_QUEUED,    /* it waits for others to end */
+    WR_DIAL_NAMING,    /* the addresses of a name are looked up: addr */
+    WR_DIAL_ROUTING,   /* the router is asked */
+    WR_DIAL_TRYING,    /* addr is dialled, or a relay asked for the way: addr */
+};
+struct wr_dial_now {
+    enum wr_dial_doing doing;
+    struct wr_maddr addr;    /* or empty */
+    wr_time since;
+};
+size_t wr_swarm_dial_now(struct wr_swarm *sw, const struct wr_peerid *peer, struct wr_dial_now *out, size_t max);
+
 /* Finds addresses of a peer that has none: set by the node, answered by the DHT. The router calls done
  * once, in a later turn; it puts what it found into the peerstore. */
 typedef void (*wr_route_done)(void *arg, int err);

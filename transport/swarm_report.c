@@ -79,3 +79,40 @@ bool wr_swarm_dial_outcome(const struct wr_swarm *sw, const struct wr_peerid *pe
     }
     return false;
 }
+
+/* ---- what goes on ---------------------------------------------------------------------------------- */
+
+struct listing {
+    struct wr_dial_now *out;
+    size_t count, max;
+};
+
+static void list_one(struct listing *l, enum wr_dial_doing doing, const struct wr_maddr *addr, wr_time since)
+{
+    if (l->count == l->max)
+        return;
+    l->out[l->count] = (struct wr_dial_now){.doing = doing, .since = since};
+    if (addr)
+        l->out[l->count].addr = *addr;
+    l->count++;
+}
+
+size_t wr_swarm_dial_now(struct wr_swarm *sw, const struct wr_peerid *peer, struct wr_dial_now *out, size_t max)
+{
+    const struct wr_swarm_peer *p = wr_swarm_peer_at(sw, peer, false);
+    const struct wr_swarm_dial *d = p ? p->dial : NULL;
+    struct listing l = {.out = out, .max = max};
+    if (!d)
+        return 0;
+    if (!d->started)
+        list_one(&l, WR_DIAL_QUEUED, NULL, d->plan.started_at);
+    for (size_t i = 0; i < d->resolving_count; i++)
+        if (d->resolving[i].resolve)
+            list_one(&l, WR_DIAL_NAMING, &d->resolving[i].name, d->plan.started_at);
+    if (d->search)
+        list_one(&l, WR_DIAL_ROUTING, NULL, d->routed_at);
+    for (size_t i = 0; i < d->plan.count; i++)
+        if (d->plan.addrs[i].state == WR_DIAL_RUNNING)
+            list_one(&l, WR_DIAL_TRYING, &d->plan.addrs[i].addr, d->begun_at[i]);
+    return l.count;
+}

@@ -148,16 +148,20 @@ struct client {
     unsigned progress, events;
     char note[4096]; /* names of the events, one after the other */
     double rtt_ms;   /* of the last progress */
+    uint32_t trying; /* rows in it */
 };
 
 static inline void take(struct client *c, const struct wr_rpc_message *m)
 {
     const msgpack_object *name = wr_rpc_find(m->params, "event");
     const msgpack_object *rtt = wr_rpc_find(m->params, "rtt_ms");
+    const msgpack_object *trying = wr_rpc_find(m->params, "trying");
     if (wr_bytes_equal(m->method, WR_BYTES_STR("progress"))) {
         c->progress++;
         if (rtt)
             c->rtt_ms = rtt->via.f64;
+        if (trying)
+            c->trying = trying->via.array.size;
     } else if (name) {
         c->events++;
         size_t len = strlen(c->note);

@@ -166,6 +166,30 @@ static void it_takes_no_longer_than_it_must(void **state)
     }
 }
 
+/* Whoever asks while it lasts hears how far it is. */
+static void what_goes_on_is_told(void **state)
+{
+    struct world w;
+    struct wr_dcutr_now now;
+    (void)state;
+    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, QUIC, 5);
+    know(&w.a, QUIC);
+    know(&w.b, QUIC);
+    assert_false(wr_dcutr_now(w.b.dcutr, site_id(&w.a.site), &now));
+    relay_up(&w);
+    sim_run(w.sim, L / 2);
+    assert_true(wr_dcutr_now(w.b.dcutr, site_id(&w.a.site), &now));
+    assert_true(now.initiator && !now.sending && now.attempt == 1);
+    assert_true(sim_now(w.sim) - now.since >= L / 2 && sim_now(w.sim) - now.since <= L);
+    sim_run(w.sim, 3 * L / 4);
+    assert_true(wr_dcutr_now(w.b.dcutr, site_id(&w.a.site), &now));
+    assert_true(now.sending);
+    assert_true(sim_run_while(w.sim, not_both_direct, &w, 5 * WR_SEC));
+    sim_run(w.sim, WR_MSEC);
+    assert_false(wr_dcutr_now(w.b.dcutr, site_id(&w.a.site), &now));
+    world_stop(&w);
+}
+
 /* ---- the plain dial beside it ------------------------------------------------------------------- */
 
 /* a is public and says so; nobody told b how it is seen, so it has nothing to punch with. */
@@ -427,6 +451,7 @@ int main(void)
         cmocka_unit_test(ports_used_up_unseen),
         cmocka_unit_test(ipv6_needs_no_observer),
         cmocka_unit_test(it_takes_no_longer_than_it_must),
+        cmocka_unit_test(what_goes_on_is_told),
         cmocka_unit_test(a_public_peer_is_simply_dialled),
         cmocka_unit_test(one_address_is_enough),
         cmocka_unit_test(a_peer_without_address),

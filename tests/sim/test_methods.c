@@ -127,6 +127,37 @@ static void test_connect_says_what_went_wrong(void **state)
     assert_int_equal(wr_swarm_conn_count(w->a.swarm), 0);
 }
 
+/* Nobody is at that address: until that is known both who asked and whoever asks again are told what goes on. */
+static void test_why_tells_of_what_is_under_way(void **state)
+{
+    struct world *w = *state;
+    struct client other;
+    sim_kill(w->b.host);
+    wr_pack_text(begin(&w->c, "why"), "peer", w->b.addr);
+    send_call(&w->c);
+    sim_run(w->sim, 1500 * WR_MSEC);
+    assert_true(no_reply(&w->c));
+    assert_int_equal(w->c.progress, 1);
+    assert_int_equal(w->c.trying, 1);
+    dial(&other, w->sim, &w->a);
+    wr_pack_text(begin(&other, "why"), "peer", w->b.peer);
+    send_call(&other);
+    sim_run(w->sim, 2 * WR_SEC);
+    assert_true(no_reply(&other));
+    assert_true(other.progress > 0 && other.trying == 1);
+    assert_true(sim_run_while(w->sim, no_reply, &w->c, 120 * WR_SEC));
+    rows(w->c.m.result, "trying", 0);
+    expect_text(rows(w->c.m.result, "tried", 1), "code", "no-answer");
+    /* Who leaves meanwhile is told nothing more. */
+    hang_up(&other);
+    dial(&other, w->sim, &w->a);
+    wr_pack_text(begin(&other, "why"), "peer", w->b.addr);
+    send_call(&other);
+    sim_run(w->sim, 500 * WR_MSEC);
+    hang_up(&other);
+    sim_run(w->sim, 10 * WR_SEC);
+}
+
 static void test_timeout_ends_a_dial(void **state)
 {
     struct world *w = *state;
@@ -469,6 +500,7 @@ int main(void)
         TEST(test_status_id_and_peers),
         TEST(test_metrics_are_prometheus_text),
         TEST(test_connect_says_what_went_wrong),
+        TEST(test_why_tells_of_what_is_under_way),
         TEST(test_timeout_ends_a_dial),
         TEST(test_ping),
         TEST(test_lost_pings_are_told),
