@@ -74,9 +74,12 @@ void wr_diagnose(const struct wr_diagnose_input *in, struct wr_findings *out)
         return;
     add(out, in->twin, WR_REASON_TWIN);
     add(out, in->clock_wrong, WR_REASON_CLOCK_WRONG);
+    add(out, in->port_in_use, WR_REASON_PORT_IN_USE);
     add(out, in->no_peers, WR_REASON_NO_PEERS);
     add(out, in->udp_blocked, WR_REASON_UDP_BLOCKED);
     judge_mapping(in, out);
     add(out, in->relay_wanted && !in->relayed, WR_REASON_NO_RELAY);
+    add(out, !in->relayed && in->relay_full, WR_REASON_RELAY_FULL);
+    add(out, !in->relayed && in->relay_refused, WR_REASON_RELAY_REFUSED);
     add(out, in->punch_failed >= WR_DIAGNOSE_PUNCHES && !in->punched, WR_REASON_PUNCH_NEVER);
 }

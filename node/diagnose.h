@@ -27,13 +27,15 @@ struct wr_diagnose_input {
     bool clock_wrong;
     bool twin;
     bool no_peers;
+    bool port_in_use;
     uint64_t punched, punch_failed;    /* attempts that ended in a direct connection; that both sides made in vain */
     bool relay_wanted, relayed;   /* strangers cannot reach us; a relay holds a place for us */
+    bool relay_full, relay_refused; /* the last relay's answer, where one is wanted or was named by the owner */
 };
 
 #define WR_DIAGNOSE_PUNCHES 6 /* attempts in vain, and none else, that mean something: two peers, three each; ours */
 
-#define WR_FINDINGS_MAX 12 /* reasons below that can hold at once */
+#define WR_FINDINGS_MAX 14 /* reasons below that can hold at once */
 
 struct wr_findings {
     enum wr_reason of[WR_FINDINGS_MAX];

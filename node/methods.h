@@ -36,6 +36,7 @@ struct wr_methods_options {
     struct wr_kv *kv;                    /* keeps allow and block rules; or NULL */
     struct wr_state *state;              /* knows of the clock; or NULL */
     const struct wr_config *config;
+    bool port_in_use;           /* not all of `listen` could be had */
     void (*on_stop)(void *arg); /* a client asked the node to stop */
     void *arg;
 };

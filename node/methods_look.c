@@ -63,6 +63,8 @@ static void pack_warnings(const struct wr_methods *m, struct wr_pack *p,
         warn(p, "the store was damaged and begun anew; what it was is kept as *.damaged", "warren metrics");
     if (m->o.state && wr_state_clock_suspect(m->o.state))
         warn(p, "the system's clock is far off and not believed", "date");
+    if (m->o.port_in_use)
+        warn(p, "another program has a port that this node was to listen on", "warren check");
     if (wr_swarm_twin(m->o.swarm, &twin)) {
         wr_addr_print(&twin, addr);
         (void)snprintf(text, sizeof(text), "another node uses this identity at %s", addr);

@@ -3,6 +3,7 @@
 #include "dcutr/dcutr.h"
 #include "node/diagnose.h"
 #include "node/methods_impl.h"
+#include "node/relaying.h"
 
 #include <string.h>
 
@@ -313,6 +314,19 @@ static void look_at_routers(const struct wr_methods *m, struct wr_diagnose_input
     wr_free(all);
 }
 
+/* What relays said to us, where we ask them. */
+static void look_at_relays(const struct wr_methods *m, struct wr_diagnose_input *in)
+{
+    struct wr_maddr owned[WR_RELAY_AUTO_OWNED_MAX];
+    struct wr_relay_client_stats s;
+    const struct wr_relaying *r = m->o.relaying;
+    if (!r || (!in->relay_wanted && wr_relay_auto_owned_list(r->ours, owned, WR_RELAY_AUTO_OWNED_MAX) == 0))
+        return;
+    wr_relay_client_stats(wr_relay_auto_client(r->ours), &s);
+    in->relay_full = s.last_status == WR_RELAY_FULL;
+    in->relay_refused = s.last_status == WR_RELAY_REFUSED || s.last_status == WR_RELAY_DENIED;
+}
+
 void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *in)
 {
     struct wr_swarm *sw = m->o.swarm;
@@ -326,6 +340,7 @@ void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *i
         .clock_wrong = m->o.state && wr_state_clock_suspect(m->o.state),
         .twin = wr_swarm_twin(sw, &twin),
         .no_peers = wr_swarm_conn_count(sw) == 0,
+        .port_in_use = m->o.port_in_use,
     };
     look_at_links(m, in);
     look_at_routers(m, in);
@@ -337,6 +352,7 @@ void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *i
         in->punch_failed = punches.outcomes[WR_DCUTR_FAILED];
     }
     in->relay_wanted = in->reach4 != WR_REACH_PUBLIC && wr_swarm_reachability(sw, 0) == WR_REACH_PRIVATE;
+    look_at_relays(m, in);
     for (size_t i = 0; i < book->count; i++)
         in->relayed |= book->of[i].source == WR_ADDR_RELAYED;
 }

@@ -41,6 +41,7 @@ struct wr_node {
     void *arg;
     struct wr_limits limits;
     uint64_t descriptors;
+    bool port_in_use;                  /* an address that we were to listen on is another program's */
     struct wr_key key;
     uint8_t psk[WR_PNET_KEY];
     bool has_psk;
@@ -241,12 +242,18 @@ static int listen_all(struct wr_node *n, char err[static WR_NODE_ERROR])
             bound++;
             continue;
         }
-        last = rc;
-        (void)snprintf(err, WR_NODE_ERROR, "cannot listen on %.1024s: %s", item->values[i], why_not(rc));
-        /* Not every machine has IPv6: a default that does not fit it is no mistake of the user's. */
-        if (item->from != WR_CONFIG_FROM_DEFAULT || rc == WR_EINUSE)
+        /* Not every machine has IPv6: a default that does not fit it is no mistake of the user's. A port that another
+         * program has may be free again at the next start: the others will do so long, and `check` tells of it. */
+        bool taken = rc == WR_EINUSE, meant = !taken && item->from != WR_CONFIG_FROM_DEFAULT;
+        n->port_in_use |= taken;
+        if (taken || meant || !n->port_in_use) {
+            last = rc;
+            (void)snprintf(err, WR_NODE_ERROR, "cannot listen on %.1024s: %s", item->values[i], why_not(rc));
+        }
+        if (meant)
             return rc;
-        wr_log(wr_env_log(n->env), WR_LOG_INFO, "node", "%s", err);
+        wr_log(wr_env_log(n->env), taken ? WR_LOG_WARN : WR_LOG_INFO, "node", "cannot listen addr=%s text=\"%s\"",
+               item->values[i], why_not(rc));
     }
     if (item->count && !bound)
         return last;
@@ -475,6 +482,7 @@ static int start_control(struct wr_node *n, char err[static WR_NODE_ERROR])
                                              .kv = n->kv,
                                              .state = n->state,
                                              .config = n->config,
+                                             .port_in_use = n->port_in_use,
                                              .on_stop = n->on_stop,
                                              .arg = n->arg};
         rc = wr_methods_create(&methods, &n->methods);

@@ -97,6 +97,8 @@
     X(OFFLINE, "offline", "this machine has no address but its own", "connect it to a network")     \
     X(LEARNING, "learning", "not known yet", "wait until more peers are connected")                 \
     X(CLOCK_WRONG, "clock-wrong", "the system's clock is far off", "set it: date, or turn on NTP")  \
+    X(PORT_IN_USE, "port-in-use", "another program has a port that this node was to listen on",     \
+      "end that program and start this node again, or choose another port with --listen")           \
     X(MAPPED, "mapped", "the router opened a port for us", "")                                      \
     X(MAPPING_REFUSED, "mapping-refused", "the router refuses to open ports",                       \
       "allow it there: UPnP, NAT-PMP or PCP for this machine")                                      \

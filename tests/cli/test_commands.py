@@ -675,6 +675,16 @@ class Explain(Case):
         self.assertIn("mapping unknown", result.out)
         self.assertEqual(row["udp"]["samples"], 0)
 
+    def test_check_of_a_port_that_is_taken(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            listen = "/ip4/127.0.0.1/tcp/%d" % taken.getsockname()[1]
+            a = self.node("a", "--listen", listen)
+        self.assertEqual(len(a.listen), 1)
+        self.assertIn("port-in-use", [f["code"] for f in a("check", "--json").row()["findings"]])
+        self.assertIn("a port that this node was to listen on", a("status").out)
+
     def test_why(self):
         a, b = self.node("a", "--security", "noise"), self.node("b")
         self.why(b, STRANGER, "no-peers")
