@@ -2,15 +2,21 @@
 """Faults made in the laboratory, and the one right code that `check` or `why` has to give for each (docs/reasons.md).
 
 usage: faults.py BUILD_DIR [--only NAME,NAME] [--logs DIR]
+
+Faults are made side by side, for mostly one waits; only what builds upon another fault comes after it.
 """
 import argparse
+import contextlib
 import os
 import shutil
+import socket
 import sys
+import threading
 import time
 
 import box
 import describe
+import portmap
 import rpc
 from net import Net
 from nodes import ADDR, PORT, Node
@@ -28,6 +34,13 @@ site wall nat=firewall delay=20
 site random-too nat=symmetric-random delay=20
 carrier isp delay=10
 site nested nat=port-restricted behind=isp portmap=pcp
+site customer nat=port-restricted behind=isp
+site guarded delay=10
+site crowd nat=port-restricted delay=20
+site left nat=port-restricted delay=20
+site right nat=port-restricted delay=20
+site clumsy nat=port-restricted delay=20
+site deft nat=port-restricted delay=20
 site helpful nat=port-restricted delay=20 portmap=pcp
 site mute nat=port-restricted delay=20 udp=blocked
 """
@@ -35,14 +48,26 @@ PUBLIC = ("boot", "second", "third", "fourth")
 NOBODY = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
 SECONDS = 60        # until a code is there; the codes of `check` need peers that tell what they see
 KEY = "/key/swarm/psk/1.0.0/\n/base16/\n%s\n"
+YEAR = 365 * 24 * 3600
+PLACES_PER_NET = 8  # a relay's, for one network; relay_server.h
+HOST_FIREWALL = """
+table inet wall {
+    chain input {
+        type filter hook input priority 0; policy drop;
+        iif "lo" accept
+        ct state established,related accept
+    }
+}
+"""
 
 FAULTS = []
 
 
-def fault(code):
-    """A function that makes the fault and returns the codes that were given, the one right one among them."""
+def fault(code, after=None):
+    """A function that makes the fault and returns the codes that were given, the one right one among them. after: the
+    one that has to be made before, by the same thread."""
     def register(function):
-        FAULTS.append((function.__name__.replace("_", "-"), code, function))
+        FAULTS.append((function.__name__.replace("_", "-"), code, function, after))
         return function
     return register
 
@@ -52,31 +77,36 @@ class World:
         self.net, self.args = net, args
         self.folder = os.path.join(args.logs or net.dir, "faults")
         self.nodes, self.kept = [], {}
+        self.guard, self.starting = threading.Lock(), {}
         everywhere = self.listen(PORT, *ADDR)
         boot = self.start("boot", "--bootstrap", "none", "--relay", "off", *everywhere)
         self.bootstrap = [word for t in ADDR for word in ("--bootstrap", boot.address(t))]
-        for name in PUBLIC[1:]:
-            self.start(name, *self.bootstrap, *everywhere)
-        self.start("relay", *self.bootstrap, "--relay", "on", *everywhere)
+        together([lambda name=name: self.start(name, *self.bootstrap, *everywhere) for name in PUBLIC[1:]] +
+                 [lambda: self.start("relay", *self.bootstrap, "--relay", "on", *everywhere)])
 
     @staticmethod
     def listen(port, *transports, ip="0.0.0.0"):
         return [word for t in transports for word in ("--listen", ADDR[t] % (ip, port))]
 
-    def start(self, host, *flags, name=None, portmap=False):
+    def start(self, host, *flags, name=None, **more):
         """A node on a host; more than one there needs names."""
         name = name or host
-        node = Node(self.net.hosts[host], self.args, os.path.join(self.folder, name), list(flags),
-                    portmap=portmap)
-        self.nodes.append(node)
-        self.kept[name] = node
-        return node.wait_ready()
+        node = Node(self.net.hosts[host], self.args, os.path.join(self.folder, name), list(flags), **more)
+        with self.guard:
+            self.nodes.append(node)
+        node.wait_ready()
+        with self.guard:
+            self.kept[name] = node
+        return node
 
-    def at(self, host, *transports):
+    def at(self, host, **more):
         """The ordinary node of a host, started when it is first wanted."""
-        if host not in self.kept:
-            self.start(host, *self.bootstrap, *self.listen(PORT, *(transports or ADDR)))
-        return self.kept[host]
+        with self.guard:
+            one_at_a_time = self.starting.setdefault(host, threading.Lock())
+        with one_at_a_time:
+            if host not in self.kept:
+                self.start(host, *self.bootstrap, *self.listen(PORT, *ADDR), **more)
+            return self.kept[host]
 
     def asking(self, host):
         """A node that asks its router for open ports."""
@@ -88,12 +118,48 @@ class World:
             file.write(KEY % (digit * 64))
         return path
 
+    def guest(self, host, relay, **more):
+        """The ordinary node of a host, with a place at a relay, or none after so long."""
+        node = self.at(host, **more)
+        node.call("relay.use", addr=relay.address("tcp"))
+        wait_until(lambda: node.relayed_addresses(), node, "addresses-changed")
+        return node
+
     def close(self):
         for node in self.nodes:
             if node.process.poll() is None:
                 node.stop()
         for node in self.nodes:
             node.process.wait(30)
+
+
+def together(calls):
+    """Makes all calls at once, each in a thread of its own; the first error is raised when all are over."""
+    errors = []
+
+    def one(call):
+        try:
+            call()
+        except BaseException as error:    # noqa: BLE001, told below
+            errors.append(error)
+    threads = [threading.Thread(target=one, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def wait_until(test, node, event, seconds=SECONDS):
+    """What test() says in the end: looked at whenever a node tells an event, or a second has passed."""
+    end = time.monotonic() + seconds
+    while True:
+        mark = node.control.mark()
+        found = test()
+        if found or time.monotonic() > end:
+            return found
+        node.control.wait_event(lambda e: e["event"].startswith(event), mark, 1)
 
 
 def checked(node, code, seconds=SECONDS):
@@ -173,13 +239,47 @@ def udp_gets_nowhere(w):
             return codes
 
 
+@fault("firewall")
+def a_firewall_on_the_machine_itself(w):
+    host = w.net.hosts["guarded"]
+    host.run(["nft", "-f", "-"], input=HOST_FIREWALL, text=True, check=True)
+    return checked(w.at("guarded"), "firewall")[:1]
+
+
+@fault("carrier-nat")
+def a_router_that_tells_of_its_carrier(w):
+    router = w.net.routers["customer"]
+    answer = lambda request: portmap.pcp_answer(request, router.outside)    # noqa: E731
+    with contextlib.closing(portmap.Fake(router, answer)):
+        return checked(w.asking("customer"), "carrier-nat")[1:]
+
+
+@fault("port-in-use")
+def another_program_has_the_port(w):
+    w.kept["third"]    # it listens there
+    node = w.start("third", *w.bootstrap, *w.listen(PORT, "tcp"), *w.listen(4700, "quic"), name="latecomer")
+    return checked(node, "port-in-use", 10)[1:]
+
+
+@fault("clock-wrong")
+def a_clock_that_is_off_by_a_year(w):
+    data = os.path.join(w.folder, "aged")
+    flags = ["--data", data, "--bootstrap", "none", *w.listen(4800, "tcp")]
+    before = w.start("fourth", *flags, name="in-time")
+    right = "clock-wrong" not in checked(before, "no-peers", 10)
+    before.stop()
+    before.process.wait(30)
+    clock = {"LD_PRELOAD": w.args.clock, "LAB_CLOCK": str(-YEAR)}
+    return checked(w.start("fourth", *flags, name="a-year-off", env=clock), "clock-wrong", 10)[1:] if right else []
+
+
 @fault("no-peers")
 def no_bootstrap(w):
     lonely = w.start("home-2", "--bootstrap", "none", *w.listen(4100, "tcp"), name="lonely")
     return checked(lonely, "no-peers")[1:]
 
 
-@fault("no-peers")
+@fault("no-peers", after=no_bootstrap)
 def nobody_to_ask(w):
     return why(w.kept["lonely"], NOBODY)[:1]
 
@@ -195,6 +295,7 @@ def the_cable_is_out(w):
 def one_identity_on_two_machines(w):
     first = w.at("home")
     data = os.path.join(w.folder, "copied")
+    shutil.rmtree(data, ignore_errors=True)
     os.makedirs(data, mode=0o700)
     shutil.copy2(os.path.join(first.dir, "data", "identity.key"), data)
     twin = w.start("home-4", "--data", data, "--bootstrap", "none", *w.listen(4200, "tcp"), name="copy")
@@ -223,6 +324,16 @@ def another_peer_at_that_address(w):
                "/p2p/QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC")[:1]
 
 
+@fault("silent")
+def something_that_says_nothing(w):
+    host = w.net.hosts["second"]
+    with host.inside():
+        listener = socket.create_server((host.addr, 4900))
+    with listener:
+        return why(w.at("home"), ADDR["tcp"] % listener.getsockname() + "/p2p/" +
+                   "QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt")[:1]
+
+
 @fault("wrong-network")
 def another_network_key(w):
     there = w.start("fourth", "--bootstrap", "none", *w.listen(4300, "tcp"), "--psk", w.fresh_key("a.key", "a"),
@@ -232,7 +343,7 @@ def another_network_key(w):
     return why(here, ADDR["tcp"] % (there.host.addr, 4300) + "/p2p/" + there.peer)[:1]
 
 
-@fault("blocked")
+@fault("blocked", after=nobody_to_ask)
 def a_rule_forbids_it(w):
     node = w.kept["lonely"]
     node.call("block", what=NOBODY)
@@ -249,13 +360,13 @@ def an_address_of_another_family(w):
     return why(w.at("home"), "/ip6/3ffe:b17:9::1/tcp/4001/p2p/QmSoLSafTMBsPKadTEgaXctDQVcqN88CNLHXMkTNwMKPnu")[:1]
 
 
-@fault("ourselves")
+@fault("ourselves", after=a_rule_forbids_it)
 def ones_own_id(w):
     node = w.kept["lonely"]
     return why(node, node.peer)[:1]
 
 
-@fault("unsupported")
+@fault("unsupported", after=another_network_key)
 def no_transport_in_common(w):
     return why(w.kept["keyed-otherwise"], ADDR["quic"] % (w.net.hosts["third"].addr, PORT) + "/p2p/" + NOBODY)[:1]
 
@@ -293,49 +404,116 @@ def a_relay_that_is_gone(w):
     return why(w.at("home"), address + "/p2p-circuit/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ")[:1]
 
 
+@fault("relay-refused")
+def a_relay_that_refuses(w):
+    node = w.start("crowd", "--bootstrap", "none", *w.listen(4490, "tcp"), name="turned-away")
+    node.call("relay.use", addr=w.kept["boot"].address("tcp"))    # which is not to relay
+    return checked(node, "relay-refused")[1:]
+
+
+@fault("relay-full")
+def a_relay_without_a_place_left(w):
+    relay = w.start("second", "--bootstrap", "none", "--relay", "on", *w.listen(4600, "tcp"), name="small-relay")
+    address = ADDR["tcp"] % (relay.host.addr, 4600) + "/p2p/" + relay.peer
+    crowd = []
+
+    def guest(i):
+        node = w.start("crowd", "--bootstrap", "none", *w.listen(4500 + i, "tcp"), name="guest-%d" % i)
+        node.call("relay.use", addr=address)
+        crowd.append(node)
+    together([lambda i=i: guest(i) for i in range(PLACES_PER_NET + 1)])
+
+    def left_out():
+        return [node for node in crowd if not node.relayed_addresses()]
+    wait_until(lambda: len(left_out()) <= 1, crowd[0], "relay")
+    return checked(left_out()[0], "relay-full")[1:]
+
+
 @fault("relayed")
 def two_homes_with_random_ports(w):
-    a, b = w.at("random"), w.at("random-too")
-    b.call("relay.use", addr=w.kept["relay"].address("tcp"))
-    end = time.monotonic() + SECONDS
-    while not b.relayed_addresses() and time.monotonic() < end:
-        b.control.wait_event(lambda e: e["event"] == "addresses-changed", b.control.mark(), 1)
+    a, b = w.at("random"), w.guest("random-too", w.kept["relay"])
     a.call("connect", timeout=60, peer=circuit(w.kept["relay"], b.peer))
     return why(a, b.peer)[:1]
 
 
-@fault("punch-hopeless")
+@fault("punch-hopeless", after=two_homes_with_random_ports)
 def two_random_ports_cannot_meet(w):
     a, b = w.kept["random"], w.kept["random-too"]
-    end = time.monotonic() + SECONDS
-    while True:
-        codes = why(b, a.peer)[1:]
-        if "punch-hopeless" in codes or "punch-failed" in codes or time.monotonic() > end:
-            return ["punch-hopeless" if c == "punch-failed" else c for c in codes]    # it may have to be tried first
-        b.control.wait_event(lambda e: e["event"].startswith("punch-"), b.control.mark(), 1)
+    final = ("punch-hopeless", "punch-failed")
+    codes = wait_until(lambda: [c for c in why(b, a.peer)[1:] if c in final], b, "punch-")
+    return ["punch-hopeless" if c == "punch-failed" else c for c in codes]    # it may have to be tried first
+
+
+# ---- a node that is built to miss, and one that is not, with the same two peers
+
+def meet(w, node):
+    """Both are called through the relay. Returns who they are."""
+    peers = [w.guest(name, w.kept["relay"]).peer for name in ("left", "right")]
+    for peer in peers:
+        node.call("connect", timeout=60, peer=circuit(w.kept["relay"], peer))
+    return peers
+
+
+@fault("punch-never")
+def punching_that_is_broken(w):
+    node = w.at("clumsy", program=w.args.unpunched)
+    checked(node, "nat-easy")    # with nothing known of itself it would not try
+    peers = meet(w, node)
+
+    def told():
+        return any(t["path"] == "punched" for peer in peers for t in node.call("why", peer=peer)["trying"])
+    if not wait_until(told, node, "punch-"):
+        return ["nothing told while it lasted"]
+    return checked(node, "punch-never")[1:]
+
+
+@fault("punched", after=punching_that_is_broken)
+def the_same_without_the_fault(w):
+    node = w.at("deft")
+    checked(node, "nat-easy")
+    peers = meet(w, node)
+    codes = wait_until(lambda: all("punched" in why(node, p) for p in peers) and ["punched"], node, "punch-") or []
+    return [c for c in codes if "punch-never" not in checked(node, "punch-never", 0)]
+
+
+def chains(only):
+    """Lists of faults, each to be made in its order; with those that a chosen one builds upon."""
+    wanted = [f for f in FAULTS if not only or f[0] in only]
+    for f in wanted:
+        wanted += [g for g in FAULTS if g[2] is f[3] and g not in wanted]
+    lists = {}
+    for f in FAULTS:
+        if f in wanted:
+            chain = lists.get(f[3]) or []
+            chain.append(f)
+            lists[f[2]] = chain
+    return list({id(chain): chain for chain in lists.values()}.values())
+
+
+def make_all(world, chain, results):
+    for name, code, make, _ in chain:
+        started = time.monotonic()
+        try:
+            codes = make(world)
+        except Exception as error:    # noqa: BLE001, whatever it was, the other faults are told
+            codes = ["%s: %s" % (type(error).__name__, error)]
+        good = code in codes
+        results.append(good)
+        print("%-6s %-40s %-16s %5.1f s%s" % ("ok" if good else "FAILED", name, code, time.monotonic() - started,
+                                             "" if good else "; said " + " ".join(codes)), flush=True)
 
 
 def inside(args):
-    passed = failed = 0
+    results, started = [], time.monotonic()
     with Net(describe.parse(NETWORK, "faults"), args.link) as net:
         world = World(net, args)
         try:
-            for name, code, make in FAULTS:
-                if args.only and name not in args.only:
-                    continue
-                started = time.monotonic()
-                try:
-                    codes = make(world)
-                except (rpc.RpcError, OSError, KeyError) as error:
-                    codes = ["%s: %s" % (type(error).__name__, error)]
-                good = code in codes
-                passed, failed = passed + good, failed + (not good)
-                print("%-6s %-36s %-16s %5.1f s%s" % ("ok" if good else "FAILED", name, code, time.monotonic() - started,
-                                                     "" if good else "; said " + " ".join(codes)), flush=True)
+            together([lambda chain=chain: make_all(world, chain, results) for chain in chains(args.only)])
         finally:
             world.close()
-    print("%d passed, %d failed, 0 skipped" % (passed, failed))
-    return 1 if failed else 0
+    print("faults: %d in %.0f s" % (len(results), time.monotonic() - started))
+    print("%d passed, %d failed, 0 skipped" % (results.count(True), results.count(False)))
+    return 0 if all(results) else 1
 
 
 def main():
@@ -347,6 +525,8 @@ def main():
     args.only = {s for s in args.only.split(",") if s}
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
     args.warren = os.path.join(os.path.abspath(args.build), "tools/warren")
+    args.clock = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_clock.so")
+    args.unpunched = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_unpunched")
     reason = box.why_not()
     if reason:
         print("natlab/faults skipped: " + reason)

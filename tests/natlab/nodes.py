@@ -35,16 +35,16 @@ class NodeFailed(Exception):
 
 
 class Node:
-    def __init__(self, host, args, folder, flags, portmap=False):
+    def __init__(self, host, args, folder, flags, portmap=False, program=None, env=None):
         self.host, self.name = host, host.name
         self.dir = os.path.join(folder, host.name)
         shutil.rmtree(self.dir, ignore_errors=True)    # a new node knows nothing of an earlier run
         os.makedirs(self.dir)
         self.log_path = os.path.join(self.dir, "log")
-        command = [args.warren, "run", "--data", os.path.join(self.dir, "data"), "--control",
+        command = [program or args.warren, "run", "--data", os.path.join(self.dir, "data"), "--control",
                    os.path.join(self.dir, "sock"), "--network", "lab", "--no-mdns", "--log", "debug",
                    *([] if portmap else ["--no-portmap"]), *flags]
-        env = {**os.environ, "HOME": self.dir, "XDG_RUNTIME_DIR": self.dir, "XDG_CONFIG_HOME": self.dir}
+        env = {**os.environ, "HOME": self.dir, "XDG_RUNTIME_DIR": self.dir, "XDG_CONFIG_HOME": self.dir, **(env or {})}
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = host.popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
                                       env=env)
