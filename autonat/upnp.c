@@ -1,20 +1,21 @@
 #include "autonat/upnp.h"
 
+#include "autonat/upnp_http.h"
+#include "autonat/upnp_search.h"
 #include "transport/err.h"
 
 #include <miniupnpc/miniupnpc.h>
-#include <miniupnpc/upnpcommands.h>
-#include <miniupnpc/upnperrors.h>
+#include <miniupnpc/upnpreplyparse.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SEARCH_MS 1000 /* answers are waited for; UPnP Device Architecture: MX, ours */
-#define TTL       2    /* of the search; UPnP Device Architecture 1.1 */
 #define TRIES_MAX 4    /* of one mapping: another lifetime, another port, the same port; ours */
+#define SOAP_MAX  2048 /* bytes of a request's body: a service name twice and numbers; ours */
 
 enum code { /* of AddPortMapping; WANIPConnection:2 section 2.5.17 */
             CODE_ARGUMENTS = 402,
+            CODE_FAILED = 501, /* also for a refusal without a code */
             CODE_DENIED = 606,
             CODE_CONFLICT = 718,
             CODE_SAME_PORT = 724,
@@ -48,18 +49,22 @@ bool wr_upnp_adapt(struct wr_upnp_port *port, int code)
     }
 }
 
+/* Of what soap() returns. */
 static int error_of(int code)
 {
-    if (code == UPNPCOMMAND_SUCCESS)
-        return 0;
+    if (code <= 0)
+        return code;
     if (code == CODE_DENIED)
         return WR_EPERM;
-    if (code == CODE_NO_ROOM)
-        return WR_ELIMIT;
-    return code > 0 ? WR_EREFUSED : WR_EUNREACH; /* below 0: the library's own, no answer came */
+    return code == CODE_NO_ROOM ? WR_ELIMIT : WR_EREFUSED;
 }
 
-/* ---- finding ---------------------------------------------------------------------------------------- */
+/* What the calls of one task share. */
+struct call {
+    struct wr_upnp_task *task;
+    int64_t until;    /* the end of everybody's patience */
+    char memory[WR_UPNP_HTTP_ANSWER + 1];
+};
 
 /* "http://IP:port/..." of this very address. */
 static bool is_at(const char *url, const struct wr_ip *ip)
@@ -70,104 +75,168 @@ static bool is_at(const char *url, const struct wr_ip *ip)
     return url && strncmp(url, want, len) == 0 && (url[len] == ':' || url[len] == '/');
 }
 
-/* Takes the gateway's devices out of *found. */
-static struct UPNPDev *of_gateway(struct UPNPDev **found, const struct wr_ip *gateway)
-{
-    struct UPNPDev *ours = NULL, **end = &ours;
-    for (struct UPNPDev **at = found; *at;) {
-        struct UPNPDev *device = *at;
-        if (!is_at(device->descURL, gateway)) {
-            at = &device->pNext;
-            continue;
-        }
-        *at = device->pNext;
-        device->pNext = NULL;
-        *end = device;
-        end = &device->pNext;
-    }
-    return ours;
-}
-
-static void find(struct wr_upnp_task *t)
-{
-    char source[WR_ADDR_TEXT], lan[WR_ADDR_TEXT];
-    struct UPNPUrls urls = {0};
-    struct IGDdatas data = {0};
-    int error = 0;
-    wr_ip_print(&t->source, source);
-    struct UPNPDev *found = upnpDiscover(SEARCH_MS, source, NULL, UPNP_LOCAL_PORT_ANY, 0, TTL, &error);
-    struct UPNPDev *ours = of_gateway(&found, &t->gateway);
-    freeUPNPDevlist(found);
-    if (!ours)
-        return;
-    /* 1: connected. 2: an IGD that says it is not, or has an outside address that is none. */
-    int kind = UPNP_GetValidIGD(ours, &urls, &data, lan, sizeof(lan));
-    if ((kind == 1 || kind == 2) && is_at(urls.controlURL, &t->gateway) &&
-        strlen(urls.controlURL) < sizeof(t->igd.control)) {
-        t->igd.known = true;
-        (void)snprintf(t->igd.control, sizeof(t->igd.control), "%s", urls.controlURL);
-        (void)snprintf(t->igd.service, sizeof(t->igd.service), "%s", data.first.servicetype);
-    }
-    if (kind)
-        FreeUPNPUrls(&urls);
-    freeUPNPDevlist(ours);
-}
-
 /* ---- asking ----------------------------------------------------------------------------------------- */
 
-static int ask_address(struct wr_upnp_task *t)
+/* One action of the service. 0 with the answer's values, to be cleared; above 0 an error code of UPnP; below 0 there
+ * was no answer, or none that is one. */
+static int soap(struct call *call, const char *name, const char *arguments, struct NameValueParserData *values)
 {
-    char text[WR_ADDR_TEXT] = "";
-    int code = UPNP_GetExternalIPAddress(t->igd.control, t->igd.service, text);
+    const struct wr_upnp_igd *igd = &call->task->igd;
+    char action[WR_UPNP_URL + 32], post[SOAP_MAX];
+    struct wr_bytes body;
+    (void)snprintf(action, sizeof(action), "%s#%s", igd->service, name);
+    int n = snprintf(post, sizeof(post), "<?xml version=\"1.0\"?>\r\n<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/"
+                     "soap/envelope/\" s:encodingStyle=\"http://schemas.xmlsoap.org/soap/encoding/\"><s:Body><u:%s "
+                     "xmlns:u=\"%s\">%s</u:%s></s:Body></s:Envelope>\r\n", name, igd->service, arguments, name);
+    if (n < 0 || (size_t)n >= sizeof(post))
+        return WR_EINVAL;
+    int status = wr_upnp_http_ask(igd->control, action, post, call->until, call->memory, &body);
+    if (status < 0)
+        return status == WR_EPROTO ? WR_EREFUSED : WR_EUNREACH;
+    ParseNameValue((const char *)body.ptr, (int)body.len, values);
+    const char *code = GetValueFromNameValueList(values, "errorCode");
+    if (status == 200 && !code)
+        return 0;
+    long number = code ? strtol(code, NULL, 10) : 0;
+    ClearNameValueList(values);
+    return number > 0 && number < 1000 ? (int)number : CODE_FAILED;
+}
+
+static int ask_address(struct call *call)
+{
+    struct wr_upnp_task *t = call->task;
+    struct NameValueParserData values;
+    int code = soap(call, "GetExternalIPAddress", "", &values);
     t->external = (struct wr_ip){0};
-    if (code == UPNPCOMMAND_SUCCESS && wr_ip_parse(text, &t->external) != 0)
+    if (code != 0)
+        return code < 0 ? WR_EUNREACH : 0;
+    const char *text = GetValueFromNameValueList(&values, "NewExternalIPAddress");
+    if (!text || wr_ip_parse(text, &t->external) != 0 || t->external.family != 4)
         t->external = (struct wr_ip){0};
-    return code < 0 ? WR_EUNREACH : 0;
+    ClearNameValueList(&values);
+    return 0;
 }
 
-static int ask_port(const struct wr_upnp_task *t, const struct wr_upnp_port *port)
+static int ask_port(struct call *call, const struct wr_upnp_port *port)
 {
-    char inside[8], outside[8], lifetime[12], source[WR_ADDR_TEXT];
-    const char *protocol = port->udp ? "UDP" : "TCP";
-    (void)snprintf(inside, sizeof(inside), "%u", port->internal);
-    (void)snprintf(outside, sizeof(outside), "%u", port->outside);
-    (void)snprintf(lifetime, sizeof(lifetime), "%u", (unsigned)port->lifetime);
-    wr_ip_print(&t->source, source);
-    if (port->remove)
-        return UPNP_DeletePortMapping(t->igd.control, t->igd.service, outside, protocol, NULL);
-    return UPNP_AddPortMapping(t->igd.control, t->igd.service, outside, inside, source, "warren", protocol,
-                               NULL, lifetime);
+    char arguments[SOAP_MAX / 2], source[WR_ADDR_TEXT];
+    struct NameValueParserData values;
+    int n = snprintf(arguments, sizeof(arguments), "<NewRemoteHost></NewRemoteHost><NewExternalPort>%u"
+                     "</NewExternalPort><NewProtocol>%s</NewProtocol>", port->outside, port->udp ? "UDP" : "TCP");
+    wr_ip_print(&call->task->source, source);
+    if (!port->remove)
+        (void)snprintf(arguments + n, sizeof(arguments) - (size_t)n, "<NewInternalPort>%u</NewInternalPort>"
+                       "<NewInternalClient>%s</NewInternalClient><NewEnabled>1</NewEnabled><NewPortMappingDescription>"
+                       "warren</NewPortMappingDescription><NewLeaseDuration>%u</NewLeaseDuration>", port->internal,
+                       source, (unsigned)port->lifetime);
+    int code = soap(call, port->remove ? "DeletePortMapping" : "AddPortMapping", arguments, &values);
+    if (code == 0)
+        ClearNameValueList(&values);
+    return code;
 }
 
-static void change_port(const struct wr_upnp_task *t, struct wr_upnp_port *port)
+static void change_port(struct call *call, struct wr_upnp_port *port)
 {
-    int code = ask_port(t, port);
+    int code = ask_port(call, port);
     for (int i = 1; i < TRIES_MAX && code > 0 && !port->remove && wr_upnp_adapt(port, code); i++)
-        code = ask_port(t, port);
+        code = ask_port(call, port);
     port->err = error_of(code);
 }
 
-static int ask_all(struct wr_upnp_task *t)
+static int ask_all(struct call *call)
 {
-    int err = ask_address(t);
+    struct wr_upnp_task *t = call->task;
+    int err = ask_address(call);
     for (size_t i = 0; i < t->count && err == 0; i++) {
         if (t->ports[i].outside == 0 || t->ports[i].internal == 0) { /* 0 would mean all of them */
             t->ports[i].err = WR_EINVAL;
             continue;
         }
-        change_port(t, &t->ports[i]);
+        change_port(call, &t->ports[i]);
         if (t->ports[i].err == WR_EUNREACH)
             err = WR_EUNREACH;
     }
     return err;
 }
 
-void wr_upnp_run(struct wr_upnp_task *t)
+/* ---- finding ---------------------------------------------------------------------------------------- */
+
+static const struct IGDdatas_service *service_of(const struct IGDdatas *data, int which)
 {
-    t->err = t->igd.known ? ask_all(t) : WR_EUNREACH;
+    static const char prefix[] = "urn:schemas-upnp-org:service:WAN"; /* an IP or a PPP connection */
+    const struct IGDdatas_service *s = which == 0 ? &data->first : &data->second;
+    return strncmp(s->servicetype, prefix, strlen(prefix)) == 0 && s->controlurl[0] ? s : NULL;
+}
+
+/* The service takes the place of the one that is known, if it is the gateway's own. */
+static bool take_service(struct wr_upnp_task *t, const char *url, const struct IGDdatas *data, int which)
+{
+    const struct IGDdatas_service *s = service_of(data, which);
+    struct IGDdatas one = *data;
+    struct UPNPUrls urls = {0};
+    if (!s)
+        return false;
+    one.first = *s;
+    GetUPNPUrls(&urls, &one, url, 0);
+    bool ours = is_at(urls.controlURL, &t->gateway) && strlen(urls.controlURL) < sizeof(t->igd.control);
+    if (ours) {
+        (void)snprintf(t->igd.control, sizeof(t->igd.control), "%s", urls.controlURL);
+        (void)snprintf(t->igd.service, sizeof(t->igd.service), "%s", s->servicetype);
+        t->igd.known = true;
+    }
+    FreeUPNPUrls(&urls);
+    return ours;
+}
+
+/* Of an IP and a PPP connection the one that has an outside address, else the first. */
+static bool describe(struct call *call, const char *url)
+{
+    struct wr_upnp_task *t = call->task;
+    struct IGDdatas data = {0};
+    struct wr_bytes body;
+    if (wr_upnp_http_ask(url, NULL, NULL, call->until, call->memory, &body) != 200)
+        return false;
+    parserootdesc((const char *)body.ptr, (int)body.len, &data);
+    if (take_service(t, url, &data, 0) && service_of(&data, 1) && ask_address(call) == 0 &&
+        (t->external.family == 0 || wr_ip_classify(&t->external) == WR_IP_UNSPECIFIED)) {
+        struct wr_upnp_igd first = t->igd;
+        if (!take_service(t, url, &data, 1) || ask_address(call) != 0 || t->external.family == 0)
+            t->igd = first;
+    } else if (!t->igd.known) {
+        (void)take_service(t, url, &data, 1);
+    }
+    return t->igd.known;
+}
+
+static void find(struct call *call)
+{
+    struct wr_upnp_task *t = call->task;
+    char urls[WR_UPNP_SEARCH_URLS][WR_UPNP_URL];
+    size_t count = wr_upnp_search(&t->gateway, &t->source, urls);
+    for (size_t i = 0; i < count && !describe(call, urls[i]); i++)
+        continue;
+}
+
+static void run(struct call *call)
+{
+    struct wr_upnp_task *t = call->task;
+    t->err = t->igd.known ? ask_all(call) : WR_EUNREACH;
     if (t->err == 0)
         return;
     t->igd = (struct wr_upnp_igd){0};
-    find(t);
-    t->err = t->igd.known ? ask_all(t) : WR_ENOTFOUND;
+    find(call);
+    t->err = t->igd.known ? ask_all(call) : WR_ENOTFOUND;
+}
+
+void wr_upnp_run(struct wr_upnp_task *t)
+{
+    struct call *call = wr_alloc(sizeof(*call));
+    if (!call) {
+        t->err = WR_ELIMIT;
+        return;
+    }
+    call->task = t;
+    call->until = wr_upnp_http_clock() + WR_UPNP_TIME;
+    run(call);
+    wr_free(call);
 }

@@ -1,5 +1,6 @@
 /* upnp.h - asking a router for ports over UPnP-IGD: blocking, XML and all. Service, run off the loop.
- * Spec: UPnP WANIPConnection:1 and :2, WANPPPConnection:1; SSDP, SOAP and their parsing are libminiupnpc's.
+ * Spec: UPnP WANIPConnection:1 and :2, WANPPPConnection:1; the XML is libminiupnpc's to parse. The gateway may lie, dawdle and never end: what it says has a
+ * bound (upnp_http.h), and so has the whole task.
  * Only devices at the address of our own gateway are talked to: an answer to the search may name any
  * address, and must not make us call there. Left out: IPv6 (PCP makes pinholes), event subscriptions. */
 #ifndef WR_UPNP_H
@@ -8,6 +9,7 @@
 #include "transport/addr.h"
 
 #define WR_UPNP_PORTS_MAX 16  /* mappings in one task; ours */
+#define WR_UPNP_TIME      20000 /* milliseconds of one task at most; ours */
 #define WR_UPNP_URL       160 /* bytes of a URL or service name with NUL; libminiupnpc: 128 and the root */
 
 /* A router's service, once found. */
@@ -36,7 +38,7 @@ struct wr_upnp_task {
 };
 
 /* Finds the router unless it is known, asks for its outside address, and makes or removes the mappings.
- * Takes up to some ten seconds. A router that does not answer any more is looked for again: after a restart
+ * Takes WR_UPNP_TIME at most. A router that does not answer any more is looked for again: after a restart
  * many have another HTTP port. */
 void wr_upnp_run(struct wr_upnp_task *task);
 
