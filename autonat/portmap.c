@@ -232,6 +232,17 @@ static void remake(struct wr_portmap_router *r)
                        now + (wr_time)wr_env_random_below(r->p->env, (uint64_t)REMAKE_SPREAD));
 }
 
+/* Is there a word of a restart left that is believed? Takes it. */
+static bool believed(struct wr_portmap_router *r, wr_time now)
+{
+    if (r->trusted_at < now)
+        r->trusted_at = now;
+    if (r->trusted_at - now > (WR_PORTMAP_RESTARTS - 1) * WR_PORTMAP_RESTART_EVERY)
+        return false;
+    r->trusted_at += WR_PORTMAP_RESTART_EVERY;
+    return true;
+}
+
 void wr_portmap_epoch(struct wr_portmap_router *r, enum wr_portmap_protocol way, uint32_t seconds)
 {
     wr_time now = wr_env_now(r->p->env);
@@ -240,9 +251,11 @@ void wr_portmap_epoch(struct wr_portmap_router *r, enum wr_portmap_protocol way,
         (r->remade_at && now - r->remade_at < REMAKE_GAP))
         return;
     r->remade_at = now;
+    remake(r);
+    if (!believed(r, now))
+        return;
     wr_ip_print(&r->gateway.ip, gateway);
     wr_log(wr_env_log(r->p->env), WR_LOG_INFO, "portmap", "router restarted gateway=%s", gateway);
-    remake(r);
     /* What it translated for us is forgotten as well. */
     r->p->remaking = true;
     wr_swarm_network_changed(r->p->swarm);

@@ -21,6 +21,10 @@ struct wr_upnp_task;
 #define WR_PORTMAP_AGAIN                                                                                   \
     (30 * WR_SEC) /* after nothing worked, doubling: a router takes a minute to start ... */
 #define WR_PORTMAP_AGAIN_MAX    (10 * WR_MIN) /* ... up to this; tailscale */
+/* Restarts of a router that are believed, so many at once and then one each. A restart makes us learn the whole network
+ * anew; some routers count from zero in every answer, and anybody on the link can speak for them. Ours. */
+#define WR_PORTMAP_RESTARTS      6
+#define WR_PORTMAP_RESTART_EVERY (30 * WR_MIN)
 #define WR_PORTMAP_FINDINGS_MAX 88 /* entries, at most: 8 gateways, each 3 protocols and 8 ports */
 
 enum wr_portmap_protocol { WR_PORTMAP_PCP, WR_PORTMAP_NATPMP, WR_PORTMAP_UPNP };

@@ -42,6 +42,7 @@ struct wr_portmap_router {
     struct wr_portmap_way ways[WR_PORTMAP_PROTOCOLS];
     int active; /* enum wr_portmap_protocol, or -1 */
     wr_time began_at, again_at, remade_at;
+    wr_time trusted_at; /* when WR_PORTMAP_RESTARTS of its restarts would be believed in a row again */
     unsigned failures;     /* in a row, of all ways */
     struct wr_ip external; /* outside address by NAT-PMP or UPnP */
     struct wr_portmap_port ports[WR_PORTMAP_PORTS];

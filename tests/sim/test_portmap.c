@@ -267,6 +267,38 @@ static void a_restart_is_noticed(void **state)
     end(&s);
 }
 
+/* Some count from zero in every answer, and whoever speaks for the router on the link may say every second that it
+ * restarted. The mappings are asked for again; all that was learnt of the network is not given up each time. */
+static void restarts_without_end(void **state)
+{
+    (void)state;
+    for (int said = 0; said < 2; said++) {
+        struct story s;
+        struct ear ear = {.watch.on_event = on_heard};
+        struct wr_addr group = {.ip = {4, {224, 0, 0, 1}}, .port = WR_PCP_ANNOUNCE_PORT};
+        uint8_t word[24] = {2, 0x80};
+        begin(&s, (struct router){.pcp = true, .lifetime = 600}, NULL);
+        wr_swarm_watch(s.node.swarm, &ear.watch);
+        for (wr_time at = 0; at < 3 * WR_HOUR; at += WR_SEC) {
+            s.router.up_since = sim_now(s.sim);
+            word[11] = (uint8_t)(at / WR_SEC % 2 * 100);
+            if (said)
+                wr_udp_send(s.router.udp, &group, 2, WR_BYTES(word, 24));
+            sim_run(s.sim, WR_SEC);
+        }
+        assert_in_range(ear.network, WR_PORTMAP_RESTARTS, WR_PORTMAP_RESTARTS + 3 * WR_HOUR / WR_PORTMAP_RESTART_EVERY);
+        assert_int_equal(in_book(&s, "11.1.0.2"), 2);
+        /* Once it is at peace for a while, it is believed again. */
+        sim_run(s.sim, WR_PORTMAP_RESTARTS * WR_PORTMAP_RESTART_EVERY);
+        unsigned before = ear.network;
+        s.router.up_since = sim_now(s.sim);
+        sim_run(s.sim, WR_PORTMAP_CHECK + WR_MIN);
+        assert_int_equal(ear.network, before + 1);
+        wr_swarm_unwatch(&ear.watch);
+        end(&s);
+    }
+}
+
 static void outside_addresses_are_judged(void **state)
 {
     (void)state;
@@ -439,6 +471,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_best_protocol_is_used),    cmocka_unit_test(mappings_are_kept),
         cmocka_unit_test(a_restart_is_noticed),         cmocka_unit_test(outside_addresses_are_judged),
+        cmocka_unit_test(restarts_without_end),
         cmocka_unit_test(refusals_have_reasons),        cmocka_unit_test(forged_answers_are_ignored),
         cmocka_unit_test(upnp_comes_last),              cmocka_unit_test(another_network),
         cmocka_unit_test(no_nat),                       cmocka_unit_test(out_of_memory),
