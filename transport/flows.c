@@ -106,17 +106,45 @@ static void note_rate(struct wr_flows *f, wr_time now)
 
 /* ---- silence ------------------------------------------------------------------------------------------- */
 
-static struct silent *silent_get(struct wr_flows *f, const struct wr_ip *ip, wr_time now)
+struct wr_ip wr_flows_host(const struct wr_ip *ip)
 {
-    struct silent *s = wr_map_get(&f->silent, WR_BYTES(ip, sizeof(*ip)));
+    return wr_ip_mask(ip, ip->family == 4 ? 32 : 64);
+}
+
+static void regain(struct silent *s, wr_time now)
+{
+    wr_time fresh = (now - s->counted_at) / WR_FLOWS_SILENT_EVERY;
+    s->counted_at += fresh * WR_FLOWS_SILENT_EVERY;
+    s->spent = (uint64_t)fresh < s->spent ? s->spent - (uint64_t)fresh : 0;
+}
+
+/* The least tried one goes, of equals the oldest: a crowd of addresses does not hide the one that is after. */
+static void make_room(struct wr_flows *f, wr_time now)
+{
+    struct silent *least = NULL;
+    wr_list_each(it, &f->silent_order)
+    {
+        struct silent *s = wr_list_entry(it, struct silent, node);
+        regain(s, now);
+        if (!least || s->spent < least->spent)
+            least = s;
+        if (least->spent == 0)
+            break;
+    }
+    silent_free(f, least);
+}
+
+static struct silent *silent_get(struct wr_flows *f, const struct wr_ip *host, wr_time now)
+{
+    struct silent *s = wr_map_get(&f->silent, WR_BYTES(host, sizeof(*host)));
     if (s)
         return s;
     if (f->silent.count == WR_FLOWS_SILENT_IPS)
-        silent_free(f, wr_list_entry(f->silent_order.next, struct silent, node));
+        make_room(f, now);
     s = wr_alloc(sizeof(*s));
     if (!s)
         return NULL;
-    s->ip = *ip;
+    s->ip = *host;
     s->counted_at = now;
     wr_list_init(&s->node);
     if (wr_map_put(&f->silent, silent_key(s), s) == 0)
@@ -128,12 +156,11 @@ static struct silent *silent_get(struct wr_flows *f, const struct wr_ip *ip, wr_
 /* Takes a try. Out of memory errs on the side of not dialling. */
 static bool may_try(struct wr_flows *f, const struct wr_ip *ip, bool insist, wr_time now)
 {
-    struct silent *s = silent_get(f, ip, now);
+    struct wr_ip host = wr_flows_host(ip);
+    struct silent *s = silent_get(f, &host, now);
     if (!s)
         return insist;
-    wr_time fresh = (now - s->counted_at) / WR_FLOWS_SILENT_EVERY;
-    s->counted_at += fresh * WR_FLOWS_SILENT_EVERY;
-    s->spent = (uint64_t)fresh < s->spent ? s->spent - (uint64_t)fresh : 0;
+    regain(s, now);
     wr_list_remove(&s->node);
     wr_list_append(&f->silent_order, &s->node);
     if (s->spent >= f->limits->of[WR_LIMIT_SILENT_TRIES].max) {
@@ -148,7 +175,8 @@ static bool may_try(struct wr_flows *f, const struct wr_ip *ip, bool insist, wr_
 
 void wr_flows_answered(struct wr_flows *f, const struct wr_ip *ip)
 {
-    struct silent *s = wr_map_get(&f->silent, WR_BYTES(ip, sizeof(*ip)));
+    struct wr_ip host = wr_flows_host(ip);
+    struct silent *s = wr_map_get(&f->silent, WR_BYTES(&host, sizeof(host)));
     if (s)
         silent_free(f, s);
 }
@@ -216,7 +244,7 @@ int wr_flows_begin(struct wr_flows *f, const struct wr_flow_ask *ask, wr_time no
     if (!may_try(f, &ask->to->ip, ask->insist, now))
         return WR_EBACKOFF;
     int rc = ask->nat ? begin_session(f, ask->to, ask->udp, out) : 0;
-    if (rc == 0)
+    if (rc == 0 && !ask->link)
         note_rate(f, now);
     return rc;
 }

@@ -1,14 +1,15 @@
 /* flows.h - one budget for what routers between us and the world have to remember. Value.
  * A home router holds an entry for every remote address and port that we talk to, and for a while after. Some hold a few
  * hundred, cheap ones and some carriers 64, for the whole household: when the table is full, nobody there gets out.
- * So whoever opens a flow to an address that is not on our link asks here first:
+ * So whoever opens a flow asks here first (on our own link only silence counts, and only what strangers named):
  *
  *   sessions   entries that the router holds for us, those of the past included until it has forgotten them
  *              (WR_LIMIT_SESSIONS). Counted where there is a NAT; flows that come in count too
  *   new flows  begun in a second (WR_LIMIT_NEW_FLOWS), bursts of two seconds' worth
- *   silence    tries towards one IP address, whichever port, whoever named it, until a libp2p peer proved to be
- *              there: WR_LIMIT_SILENT_TRIES at once, then one each WR_FLOWS_SILENT_EVERY. A try is at most 3 packets
- *              of TCP or 9 of QUIC. However many peers are said to live at a victim's address, that is what it gets
+ *   silence    tries towards one IP address (of IPv6 one /64: who has one address there has them all), whichever port,
+ *              whoever named it, until a libp2p peer proved to be there: WR_LIMIT_SILENT_TRIES at once, then one each
+ *              WR_FLOWS_SILENT_EVERY. A try is at most 3 packets of TCP or 9 of QUIC. However many peers are said to
+ *              live at a victim's address, that is what it gets
  *
  * Refusals are counted under those limits. Not here: bytes a second; what a punch may send (punch.h has a cap of its
  * own). */
@@ -26,7 +27,7 @@
 #define WR_FLOWS_LINGER_TCP    (10 * WR_SEC)     /* closed; nf_conntrack_tcp_timeout_close */
 #define WR_FLOWS_BURST         (2 * WR_SEC)      /* of new flows, at the allowed rate; ours */
 #define WR_FLOWS_SILENT_EVERY  (60 * WR_SEC)     /* a further try; ours */
-#define WR_FLOWS_SILENT_IPS    1024              /* addresses remembered; ours, the oldest goes */
+#define WR_FLOWS_SILENT_IPS    1024              /* addresses remembered; ours, the least tried goes */
 #define WR_FLOWS_LINGERS       4
 
 struct wr_flow;
@@ -47,9 +48,12 @@ struct wr_flow_ask {
     const struct wr_addr *to;
     bool udp;
     bool nat;       /* a router remembers it: sessions are counted */
+    bool link;      /* no router is on the way: it does not count for the rate */
     bool insist;    /* the owner wants it, or a cap of its own holds: silence and rate do not hold it back */
 };
 
+/* Under which address silence and caps are counted: IPv4 itself, IPv6 its /64. */
+struct wr_ip wr_flows_host(const struct wr_ip *ip);
 /* When the next flow may begin as far as the rate goes: 0 now. Counts a refusal when not. */
 wr_time wr_flows_wait(struct wr_flows *f, wr_time now);
 /* A flow begins. 0 with *out set, to be ended (NULL: nothing to remember); WR_EBACKOFF (silence), WR_ELIMIT

@@ -43,29 +43,31 @@ static void step(struct wr_punch *p);
 
 /* ---- what addresses get that never answer ------------------------------------------------------- */
 
-/* The entry of this address, made when there is none; NULL: all are busy. */
+/* The entry of this address, made when there is none. With all of them busy the one that got least makes room: whoever
+ * names a crowd of addresses keeps nobody from punching, and does not hide whom we sent much. */
 static struct wr_punch_quiet *quiet_of(struct wr_swarm *sw, const struct wr_ip *ip)
 {
     wr_time now = wr_env_now(sw->env);
-    struct wr_punch_quiet *free_one = NULL;
+    struct wr_ip who = wr_flows_host(ip);
+    struct wr_punch_quiet *least = NULL;
     for (size_t i = 0; i < WR_PUNCH_QUIET_IPS; i++) {
         struct wr_punch_quiet *q = &sw->punch_quiet[i];
-        bool stale = q->ip.family == 0 || now - q->since >= WR_PUNCH_QUIET_TIME;
-        if (!stale && wr_ip_equal(&q->ip, ip))
+        if (q->ip.family == 0 || now - q->since >= WR_PUNCH_QUIET_TIME)
+            *q = (struct wr_punch_quiet){.packets = 0};
+        else if (wr_ip_equal(&q->ip, &who))
             return q;
-        if (stale && !free_one)
-            free_one = q;
+        if (!least || q->packets < least->packets)
+            least = q;
     }
-    if (free_one)
-        *free_one = (struct wr_punch_quiet){.ip = *ip, .since = now};
-    return free_one;
+    *least = (struct wr_punch_quiet){.ip = who, .since = now};
+    return least;
 }
 
 /* Takes n packets for this address out of its allowance. False: it has had enough. */
 static bool may_send(struct wr_swarm *sw, const struct wr_ip *ip, unsigned n)
 {
     struct wr_punch_quiet *q = quiet_of(sw, ip);
-    if (!q || q->packets + n > WR_PUNCH_QUIET_MAX)
+    if (q->packets + n > WR_PUNCH_QUIET_MAX)
         return false;
     q->packets += n;
     return true;
@@ -75,14 +77,15 @@ static bool may_send(struct wr_swarm *sw, const struct wr_ip *ip, unsigned n)
 static void give_repeats(struct wr_swarm *sw, const struct wr_ip *ip)
 {
     struct wr_punch_quiet *q = quiet_of(sw, ip);
-    if (q && q->packets >= WR_PUNCH_SYN_REPEATS)
+    if (q->packets >= WR_PUNCH_SYN_REPEATS)
         q->packets -= WR_PUNCH_SYN_REPEATS;
 }
 
 static void answered(struct wr_swarm *sw, const struct wr_ip *ip)
 {
+    struct wr_ip who = wr_flows_host(ip);
     for (size_t i = 0; i < WR_PUNCH_QUIET_IPS; i++)
-        if (wr_ip_equal(&sw->punch_quiet[i].ip, ip))
+        if (wr_ip_equal(&sw->punch_quiet[i].ip, &who))
             sw->punch_quiet[i].ip.family = 0;
 }
 

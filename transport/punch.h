@@ -23,12 +23,12 @@
 #define WR_PUNCH_WINDOW     (5 * WR_SEC)     /* from the agreed instant; go and rust send for as long */
 #define WR_PUNCH_RETRY      (50 * WR_MSEC)   /* after a refused connect, up to twice that; lab notes 5 */
 
-/* What one IP address gets from us that never answered, all peers that name it taken together. A SYN or a
- * random datagram counts one, the system's repeats of a SYN come on top unless it is refused, a QUIC dial
- * counts WR_PUNCH_DIAL_COST (its first flight may be repeated that often). */
+/* What one IP address (of IPv6: one /64) gets from us that never answered, all peers that name it taken together.
+ * A SYN or a random datagram counts one, the system's repeats of a SYN come on top unless it is refused, a QUIC
+ * dial counts WR_PUNCH_DIAL_COST (its first flight may be repeated that often). */
 #define WR_PUNCH_QUIET_MAX  200              /* packets; ours: three tries at an unpredictable peer take 160 */
 #define WR_PUNCH_QUIET_TIME (10 * WR_MIN)
-#define WR_PUNCH_QUIET_IPS  512              /* such addresses remembered; with all of them busy there is no punch */
+#define WR_PUNCH_QUIET_IPS  512              /* such addresses remembered; beyond, the one that got least goes */
 #define WR_PUNCH_DIAL_COST  14               /* packets: the first and two at each of six probe time-outs */
 #define WR_PUNCH_SYN_REPEATS 2               /* within the window: after 1 s and 3 s; RFC 6298 */
 

@@ -346,6 +346,13 @@ static int start_circuit(struct wr_swarm_dial *d, size_t i)
     return d->circuits[i].attempt ? 0 : err;
 }
 
+/* The owner's word, and a neighbour's for himself, count more than silence so far. */
+static bool insists(const struct wr_swarm_dial *d, int i, const struct wr_addr *to)
+{
+    return d->origins[i] == WR_ORIGIN_OWNER ||
+           (d->origins[i] == WR_ORIGIN_LAN && wr_swarm_flow_free(d->swarm, &to->ip));
+}
+
 static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
 {
     struct wr_swarm *sw = d->swarm;
@@ -361,7 +368,7 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
     bool quic = wr_maddr_kind(addr) == WR_MADDR_QUIC;
     struct wr_flow *flow = NULL;
     if (wr_maddr_addr(addr, &to))
-        err = wr_swarm_flow_begin(sw, &to, quic, d->origins[i] == WR_ORIGIN_OWNER, &flow);
+        err = wr_swarm_flow_begin(sw, &to, quic, insists(d, i, &to), &flow);
     if (err != 0) {
         wr_dial_failed(&d->plan, i, err);
         return;

@@ -19,9 +19,12 @@ static bool behind_nat(const struct wr_swarm *sw)
 
 int wr_swarm_flow_begin(struct wr_swarm *sw, const struct wr_addr *to, bool udp, bool insist, struct wr_flow **out)
 {
-    struct wr_flow_ask ask = {.to = to, .udp = udp, .nat = behind_nat(sw), .insist = insist};
+    bool link = wr_swarm_flow_free(sw, &to->ip);
+    struct wr_flow_ask ask = {.to = to, .udp = udp, .nat = !link && behind_nat(sw), .link = link, .insist = insist};
     *out = NULL;
-    return wr_swarm_flow_free(sw, &to->ip) ? 0 : wr_flows_begin(&sw->flows, &ask, wr_env_now(sw->env), out);
+    if (link && (insist || wr_ip_classify(&to->ip) == WR_IP_LOOPBACK))
+        return 0;
+    return wr_flows_begin(&sw->flows, &ask, wr_env_now(sw->env), out);
 }
 
 bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to)

@@ -137,14 +137,14 @@ void wr_swarm_punch_conn_opened(struct wr_swarm *sw, struct wr_conn *c);
 void wr_swarm_punch_conn_failed(struct wr_swarm *sw, const struct wr_conn *c, int err);
 void wr_swarm_punches_abort(struct wr_swarm *sw);
 
-/* swarm_flow.c: every way out asks the budget of flows.h; addresses on our own link are free. */
+/* swarm_flow.c: every way out asks the budget of flows.h; on our own link only the silence of strangers counts. */
 /* A dial begins. `insist`: see flows.h. 0 with *out to be put into the connection, WR_EBACKOFF, WR_ELIMIT. */
 int wr_swarm_flow_begin(struct wr_swarm *sw, const struct wr_addr *to, bool udp, bool insist, struct wr_flow **out);
 /* One datagram leaves that begins no connection of ours. False: there is no room for what a router remembers of it. */
 bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to);
 /* When the next dial may begin; 0: now. */
 wr_time wr_swarm_flow_wait(struct wr_swarm *sw);
-bool wr_swarm_flow_free(const struct wr_swarm *sw, const struct wr_ip *to);    /* the budget is not asked */
+bool wr_swarm_flow_free(const struct wr_swarm *sw, const struct wr_ip *to);    /* no router is on the way */
 /* Inbound: may it come; it came. */
 bool wr_swarm_flow_may_come(struct wr_swarm *sw, const struct wr_ip *from);
 void wr_swarm_flow_came(struct wr_swarm *sw, struct wr_conn *c);

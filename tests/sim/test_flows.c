@@ -135,6 +135,34 @@ static void our_own_link_is_free(void **state)
     sim_destroy(sim);
 }
 
+/* A neighbour is still somebody else: strangers cannot have us knock at his ports, from inside his firewall. */
+static void a_neighbour_is_no_target(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 1});
+    struct node n = {.host = sim_host_add(sim, &(struct sim_host_options){.lan = 3, .ip4 = {4, {11, 9, 0, 10}}})};
+    node_start(&n, sim, 1);
+    sim_run(sim, WR_SEC);
+    struct wr_ip neighbour = {4, {11, 9, 0, 9}};
+    assert_true(wr_policy_on_link(wr_swarm_policy(n.swarm), &neighbour));
+    uint64_t before = sim_host_traffic(n.host)->connects;
+    for (unsigned i = 0; i < 300; i++) {
+        dial(&n, i, 7, (uint16_t)(1000 + i), false, WR_ORIGIN_STRANGER);
+        sim_run(sim, 20 * WR_MSEC);
+    }
+    assert_in_range(sim_host_traffic(n.host)->connects - before, 1, n.limits.of[WR_LIMIT_SILENT_TRIES].max + 2);
+    assert_int_equal(n.limits.of[WR_LIMIT_SESSIONS].peak, 0);    /* no router in between */
+    /* Who told of himself on the link is tried all the same. */
+    before = sim_host_traffic(n.host)->connects;
+    for (unsigned i = 300; i < 340; i++) {
+        dial(&n, i, 7, (uint16_t)(1000 + i), false, WR_ORIGIN_LAN);
+        sim_run(sim, 10 * WR_SEC);
+    }
+    assert_int_equal(sim_host_traffic(n.host)->connects - before, 40);
+    node_stop(&n);
+    sim_destroy(sim);
+}
+
 static bool out(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
 {
     (void)now;
@@ -186,6 +214,7 @@ int main(void)
         cmocka_unit_test(a_dead_address_is_not_dialled_for_everybody),
         cmocka_unit_test(a_small_router_is_not_filled),
         cmocka_unit_test(our_own_link_is_free),
+        cmocka_unit_test(a_neighbour_is_no_target),
         cmocka_unit_test(connections_hold_their_sessions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

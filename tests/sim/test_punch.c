@@ -251,6 +251,86 @@ static void a_victim_gets_no_more_than_the_cap(void **state)
     }
 }
 
+/* A peer nobody has met, all of whose addresses are somebody else's. How many of them are aimed at. */
+static size_t aim(struct world *w, unsigned i, const struct wr_maddr *addrs, size_t count, wr_time time)
+{
+    struct outcome o = {.env = w->a.env};
+    struct wr_peerid liar = *site_id(&w->server);
+    size_t got = 0;
+    liar.bytes[liar.len - 1] = (uint8_t)(liar.bytes[liar.len - 1] + 1 + i);
+    liar.bytes[liar.len - 2] = (uint8_t)(liar.bytes[liar.len - 2] + (i >> 7));
+    struct wr_punch_options options = {.peer = &liar, .addrs = addrs, .count = count, .role = WR_PUNCH_SERVER,
+                                       .rtt = RTT};
+    assert_int_equal(wr_punch_start(w->a.swarm, &options, on_punched, &o, &o.punch), 0);
+    sim_run(w->sim, time);
+    o.count = wr_punch_tries(o.punch, o.tries, WR_PUNCH_ADDRS_MAX);
+    for (size_t k = 0; k < o.count; k++)
+        got += o.tries[k].packets > 0;
+    wr_punch_cancel(o.punch);
+    return got;
+}
+
+/* Sixteen addresses a liar, a hundred liars: more than can be remembered. Honest peers are punched all the same. */
+static void liars_do_not_use_up_the_memory(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o[2];
+    start(&w, PORT_RESTRICTED, PORT_RESTRICTED, 5);
+    for (unsigned i = 0; i < 100; i++) {
+        struct wr_maddr named[16];
+        for (unsigned k = 0; k < 16; k++) {
+            struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)i, (uint8_t)(1 + k)}}, .port = 4001};
+            assert_int_equal(wr_maddr_from_addr(&to, true, &named[k]), 0);
+        }
+        assert_int_equal(aim(&w, i, named, 16, 500 * WR_MSEC), 16);
+    }
+    punch(&w, true, o);
+    assert_int_equal(o[0].err, 0);
+    assert_int_equal(o[1].err, 0);
+    stop(&w);
+}
+
+/* Nor do they get us to forget whom we have sent enough: others, who had less, are forgotten first. */
+static void liars_do_not_hide_a_victim(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, PUBLIC, REFUSING, 5);
+    unsigned before = simnat_count(w.b.nat)->unsolicited;
+    for (unsigned i = 0; i < 60; i++) {
+        struct wr_maddr named[16];
+        for (unsigned k = 0; k < 16; k++) {
+            struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)i, (uint8_t)(1 + k)}}, .port = 4001};
+            assert_int_equal(wr_maddr_from_addr(&to, true, &named[k]), 0);
+        }
+        (void)aim(&w, i, &w.b.quic, 1, 4 * WR_SEC);
+        (void)aim(&w, 100 + i, named, 16, 10 * WR_MSEC);
+    }
+    assert_in_range(simnat_count(w.b.nat)->unsolicited - before, 1, WR_PUNCH_QUIET_MAX);
+    stop(&w);
+}
+
+/* In IPv6 it is the network that counts: whoever has one address there can name any number. */
+static void a_victim_with_many_addresses(void **state)
+{
+    (void)state;
+    struct world w;
+    size_t aimed = 0;
+    start(&w, PUBLIC, PORT_RESTRICTED, 5);
+    for (unsigned i = 0; i < 100; i++) {
+        struct wr_maddr named[8];
+        for (unsigned k = 0; k < 8; k++) {
+            struct wr_addr to = {.ip = {6, {0x2a, 1, 2, 3, 4, 5, 6, 7, [14] = (uint8_t)i, [15] = (uint8_t)(1 + k)}},
+                                 .port = 4001};
+            assert_int_equal(wr_maddr_from_addr(&to, true, &named[k]), 0);
+        }
+        aimed += aim(&w, i, named, 8, 5 * WR_MSEC);
+    }
+    assert_int_equal(aimed, WR_PUNCH_QUIET_MAX);
+    stop(&w);
+}
+
 static void what_may_not_be_tried_is_not(void **state)
 {
     (void)state;
@@ -342,6 +422,9 @@ int main(void)
         cmocka_unit_test(a_server_that_was_first),
         cmocka_unit_test(a_dial_in_the_way_makes_room),
         cmocka_unit_test(a_victim_gets_no_more_than_the_cap),
+        cmocka_unit_test(liars_do_not_use_up_the_memory),
+        cmocka_unit_test(liars_do_not_hide_a_victim),
+        cmocka_unit_test(a_victim_with_many_addresses),
         cmocka_unit_test(what_may_not_be_tried_is_not),
         cmocka_unit_test(who_is_connected_is_not_punched),
         cmocka_unit_test(an_end_in_between),

@@ -208,6 +208,42 @@ static void silent_addresses_are_bounded(void **state)
     }
 }
 
+/* Whoever names thousands of other addresses in between does not get us to forget the one that is after. */
+static void a_crowd_does_not_hide_a_victim(void **state)
+{
+    (void)state;
+    struct wr_flow *f;
+    struct wr_addr victim = at(1, 4001);
+    unsigned tries = 0;
+    for (unsigned round = 0; round < 5; round++) {
+        for (unsigned i = 0; i < 100; i++)
+            tries += wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &victim}, T0, &f) == 0;
+        for (unsigned i = 0; i < 2 * WR_FLOWS_SILENT_IPS; i++) {
+            struct wr_addr to = at(1000 + i, 4001);
+            (void)wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0, &f);
+        }
+    }
+    assert_int_equal(tries, limits.of[WR_LIMIT_SILENT_TRIES].max);
+}
+
+/* In IPv6 a household has more addresses than we could remember. */
+static void a_network_of_ipv6_is_one_address(void **state)
+{
+    (void)state;
+    struct wr_flow *f;
+    struct wr_addr to = {.ip = {6, {0x2a, 0x01, 0x02, 0x03, 4, 5, 6, 7}}, .port = 4001};
+    uint64_t most = limits.of[WR_LIMIT_SILENT_TRIES].max;
+    for (unsigned i = 0; i < 2 * most; i++) {
+        to.ip.bytes[8 + i % 8] = (uint8_t)(1 + i);
+        assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0, &f), i < most ? 0 : WR_EBACKOFF);
+    }
+    to.ip.bytes[7]++;    /* the next household */
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0, &f), 0);
+    to.ip.bytes[7]--;
+    wr_flows_answered(&flows, &to.ip);
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0, &f), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -221,6 +257,8 @@ int main(void)
         TEST(new_flows_have_a_rate),
         TEST(a_silent_address_is_left_alone),
         TEST(silent_addresses_are_bounded),
+        TEST(a_crowd_does_not_hide_a_victim),
+        TEST(a_network_of_ipv6_is_one_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
