@@ -1,6 +1,6 @@
 /* upnp.h - asking a router for ports over UPnP-IGD: blocking, XML and all. Service, run off the loop.
- * Spec: UPnP WANIPConnection:1 and :2, WANPPPConnection:1; the XML is libminiupnpc's to parse. The gateway may lie, dawdle and never end: what it says has a
- * bound (upnp_http.h), and so has the whole task.
+ * Spec: UPnP WANIPConnection:1 and :2, WANPPPConnection:1; the XML is libminiupnpc's to parse. A gateway may
+ * lie, dawdle and never end: what it says has a bound (upnp_http.h), and so has the whole task.
  * Only devices at the address of our own gateway are talked to: an answer to the search may name any
  * address, and must not make us call there. Left out: IPv6 (PCP makes pinholes), event subscriptions. */
 #ifndef WR_UPNP_H

@@ -12,9 +12,10 @@
 /* Milliseconds of a clock that only goes forward. */
 int64_t wr_upnp_http_clock(void);
 
-/* A URL like "http://192.168.1.1:5000/path". GET, or with an action (SOAPAction) POST of the body. Over by `until`, a moment of the clock, and after
- * WR_UPNP_HTTP_TIME in any case. memory takes the answer; *body is the part of it behind the head. The status, 200 and
- * such; WR_EINVAL (the URL), WR_EUNREACH, WR_ETIMEOUT, WR_ELIMIT (too long an answer), WR_EPROTO. */
+/* GET, or with an action (SOAPAction) POST of the body, at a URL like "http://192.168.1.1:5000/path". Over by
+ * `until`, a moment of the clock, and after WR_UPNP_HTTP_TIME in any case. memory takes the answer; *body is the part of
+ * it behind the head. The status, 200 and such; WR_EINVAL (the URL), WR_EUNREACH, WR_ETIMEOUT, WR_ELIMIT (too long an answer),
+ * WR_EPROTO. */
 int wr_upnp_http_ask(const char *url, const char *action, const char *post, int64_t until,
                      char memory[static WR_UPNP_HTTP_ANSWER + 1], struct wr_bytes *body);
 

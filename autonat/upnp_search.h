@@ -6,7 +6,7 @@
 
 #include "autonat/upnp.h"
 
-#define WR_UPNP_SEARCH_URLS 4       /* descriptions looked at; ours: a router has one, or one for each of its services */
+#define WR_UPNP_SEARCH_URLS 4       /* descriptions looked at; ours: a router has one, seldom two */
 #define WR_UPNP_SEARCH_TIME 1000    /* milliseconds that answers are waited for; MX, ours */
 
 /* How many there are. */

@@ -1,5 +1,5 @@
-/* A whole UPnP task with a gateway whose every answer is made of the input: descriptions and SOAP, as XML. The source is
- * included, with an exchange that takes the next piece of the input for its answer, its first byte for the status. */
+/* A whole UPnP task with a gateway whose every answer is made of the input: descriptions and SOAP, as XML. The source
+ * is included, with an exchange that takes the next piece of the input for its answer, its first byte for the status. */
 #include "autonat/upnp_http.h"
 #include "autonat/upnp_search.h"
 

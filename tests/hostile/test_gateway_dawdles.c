@@ -22,6 +22,8 @@
 
 #define HURRY 300    /* milliseconds of patience with what never comes */
 
+#define CHUNKED "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 enum manner {
     SAYS,        /* `first`, then closes */
     STAYS,       /* `first`, then keeps the connection open and silent */
@@ -113,20 +115,19 @@ static const struct row {
     {"more than its length", SAYS, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhello", "", 200, "he"},
     {"until it is closed", SAYS, "HTTP/1.0 500 No\r\n\r\nhello", "", 500, "hello"},
     {"never closed", STAYS, "HTTP/1.1 200 OK\r\n\r\nhello", "", 200, "hello"},
-    {"in chunks", STAYS, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n1;x\r\no\r\n0\r\n\r\n", "", 200,
-     "hello"},
-    {"a chunk larger than all", SAYS, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nhe", "", 200,
-     "he"},
-    {"another host is named", SAYS, "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.2/\r\nContent-Length: 0\r\n\r\n", "", 302,
-     ""},
+    {"in chunks", STAYS, CHUNKED "4\r\nhell\r\n1;x\r\no\r\n0\r\n\r\n", "", 200, "hello"},
+    {"a chunk larger than all", SAYS, CHUNKED "ffffffffffffffff\r\nhe", "", 200, "he"},
+    {"another host is named", SAYS, "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.2/\r\nContent-Length: 0\r\n\r\n",
+     "", 302, ""},
     {"nothing", SAYS, "", "", WR_EPROTO, NULL},
     {"no head", SAYS, "hello", "", WR_EPROTO, NULL},
     {"no HTTP", SAYS, "SSH-2.0-x\r\n\r\n", "", WR_EPROTO, NULL},
     {"less than its length", SAYS, "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello", "", 200, "hello"},
     {"an endless body", FLOODS, "HTTP/1.1 200 OK\r\n\r\n", "<device><device><device>", WR_ELIMIT, NULL},
     {"an endless head", FLOODS, "HTTP/1.1 200 OK\r\n", "X: yyyyyyyyyyyyyyyyyyyyyy\r\n", WR_ELIMIT, NULL},
-    {"endless chunks", FLOODS, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", WR_ELIMIT, NULL},
-    {"a huge length", FLOODS, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", "<device>", WR_ELIMIT, NULL},
+    {"endless chunks", FLOODS, CHUNKED, "1\r\nx\r\n", WR_ELIMIT, NULL},
+    {"a huge length", FLOODS, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", "<device>",
+     WR_ELIMIT, NULL},
     {"a dripping head", DRIPS, "HTTP/1.1 200 OK\r\n", "X: y\r\n", WR_ETIMEOUT, NULL},
     {"a dripping body", DRIPS, "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", "<device>", WR_ETIMEOUT, NULL},
     {"silence", STAYS, "", "", WR_ETIMEOUT, NULL},
@@ -161,7 +162,8 @@ static void what_is_no_url(void **state)
     static char memory[WR_UPNP_HTTP_ANSWER + 1];
     static const char *const bad[] = {"https://127.0.0.1/", "http://router.lan/x", "http://127.0.0.1:0/",
                                       "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "http://127.0.0.1@127.0.0.2/",
-                                      "http://1.2.3.4.5.6.7.8.9/", "http://", "", "http://[::1]/", "http://127.0.0.1:80x/"};
+                                      "http://1.2.3.4.5.6.7.8.9/", "http://", "", "http://[::1]/",
+                                      "http://127.0.0.1:80x/"};
     struct wr_bytes body;
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
@@ -173,7 +175,8 @@ static void a_task_ends(void **state)
 {
     (void)state;
     struct gateway g;
-    struct wr_upnp_task t = {.gateway = {4, {127, 0, 0, 1}}, .source = {4, {127, 0, 0, 1}}, .igd.known = true, .count = 1};
+    static const struct wr_ip here = {4, {127, 0, 0, 1}};
+    struct wr_upnp_task t = {.gateway = here, .source = here, .igd.known = true, .count = 1};
     t.ports[0] = (struct wr_upnp_port){.internal = 4001, .outside = 4001, .lifetime = 60};
     gateway_up(&g, DRIPS, "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", "<device>");
     snprintf(t.igd.control, sizeof(t.igd.control), "%s", g.url);
