@@ -59,12 +59,17 @@ static void on_sweep(struct wr_timer *timer)
         wr_timer_start(rs->env, timer, wr_env_now(rs->env) + SWEEP_EVERY, on_sweep);
 }
 
+static bool same_net(const struct wr_ip *a, const struct wr_ip *b)
+{
+    return wr_ip_same_prefix(a, b, a->family == 4 ? NET_BITS_4 : NET_BITS_6);
+}
+
 static bool net_is_full(const struct wr_relay_server *rs, const struct wr_ip *ip)
 {
     unsigned n = 0;
     for (const struct wr_list *it = rs->guests.next; it != &rs->guests; it = it->next) {
         const struct guest *g = (const struct guest *)((uintptr_t)it - offsetof(struct guest, node));
-        n += wr_ip_same_prefix(&g->of.ip, ip, ip->family == 4 ? NET_BITS_4 : NET_BITS_6);
+        n += same_net(&g->of.ip, ip);
     }
     return n >= WR_RELAY_GUESTS_PER_NET;
 }
@@ -215,6 +220,20 @@ static unsigned circuits_of(const struct wr_relay_server *rs, const struct wr_pe
     return n;
 }
 
+/* Have callers of this network half of the guest's places, or of all? */
+static bool callers_are_many(const struct wr_relay_server *rs, const struct wr_ip *from, const struct wr_peerid *guest)
+{
+    uint64_t all = 0, most = (rs->limits->of[WR_LIMIT_RELAY_CIRCUITS].max + 1) / 2;
+    unsigned there = 0;
+    for (const struct wr_list *it = rs->streams.next; it != &rs->streams; it = it->next) {
+        const struct circuit *c = (const struct circuit *)((uintptr_t)it - offsetof(struct circuit, node));
+        bool near = c->counted && same_net(&c->from, from);
+        all += near;
+        there += near && wr_peerid_equal(&c->guest, guest);
+    }
+    return wr_ip_classify(from) != WR_IP_LOOPBACK && (all >= most || there >= WR_RELAY_CIRCUITS_PER_PEER / 2);
+}
+
 /* May this caller have a circuit to this guest? A status. */
 static enum wr_relay_status may_connect(struct wr_relay_server *rs, const struct wr_conn *conn,
                                         const struct wr_peerid *to)
@@ -235,6 +254,11 @@ static enum wr_relay_status may_connect(struct wr_relay_server *rs, const struct
     }
     if (!wr_limits_take(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1)) {
         rs->stats.refused_full++;
+        return WR_RELAY_FULL;
+    }
+    if (callers_are_many(rs, &conn->remote.ip, to)) {
+        wr_limits_give(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1);
+        rs->stats.refused_net++;
         return WR_RELAY_FULL;
     }
     return WR_RELAY_OK;
@@ -296,6 +320,7 @@ static void on_connect(struct circuit *c, const struct wr_relay_msg *m)
     c->counted = true;
     rs->stats.circuits++;
     c->caller = conn->peer;
+    c->from = conn->remote.ip;
     c->guest = to;
     struct wr_conn *there = wr_swarm_conn(rs->swarm, &to);
     struct wr_stream *s =

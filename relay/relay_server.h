@@ -27,7 +27,8 @@
                                                             can be, in equal parts; ours */
 #define WR_RELAY_SHARE_BURST       (16 * 1024)           /* bytes of its part at once: a handshake and more; ours */
 #define WR_RELAY_GUESTS_PER_NET    8                     /* reservations of one /24 or /48; go: of one address */
-#define WR_RELAY_CIRCUITS_PER_PEER 16                    /* as caller, and as guest; go */
+#define WR_RELAY_CIRCUITS_PER_PEER 16                    /* as caller, and as guest; go. Callers of one /24 or /48 take
+                                                            half of a guest's, and half of all; ours */
 #define WR_RELAY_HOPS_MAX          32                    /* streams of the protocol per connection; ours */
 #define WR_RELAY_HOP_TIMEOUT       (30 * WR_SEC)         /* for the first message; js */
 #define WR_RELAY_STOP_WAIT         (30 * WR_SEC)         /* for the guest's answer; go */

@@ -28,6 +28,7 @@ struct circuit {
     struct wr_relay_server *server;
     struct wr_msg hop, stop;  /* until both ends have agreed */
     struct wr_peerid caller, guest;
+    struct wr_ip from;        /* the caller's address */
     struct wr_buf early;      /* what the guest sent behind its answer */
     struct half side[2];
     bool counted;             /* under limit RELAY_CIRCUITS */

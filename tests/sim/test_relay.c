@@ -343,6 +343,39 @@ static void test_ceilings(void **state)
     world_down(&w);
 }
 
+/* Callers of one network take half of a guest's places, and half of all, however many identities they have: others
+ * still get through. */
+static void test_one_network_does_not_take_all(void **state)
+{
+    enum { HALF = WR_RELAY_CIRCUITS_PER_PEER / 2, CROWD = HALF + 2 };
+    struct world w;
+    struct member crowd[CROWD];
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 21}, &lent);
+    assert_int_equal(wr_limits_change(&w.relay.n.limits, "home"), 0);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    memset(crowd, 0, sizeof(crowd));
+    for (unsigned i = 0; i < CROWD; i++) {
+        struct wr_ip ip = {.family = 4, .bytes = {9, 9, 9, (uint8_t)(i + 1)}};
+        crowd[i].n.host = sim_host_add(w.sim, &(struct sim_host_options){.ip4 = ip});
+        member_up(&crowd[i], w.sim, 20 + i);
+        assert_int_equal(reach(&w, &crowd[i], &w.b), i < HALF ? 0 : WR_EFULL);
+    }
+    assert_int_equal(stats_of(&w.relay).refused_net, CROWD - HALF);
+    assert_int_equal(stats_of(&w.relay).circuits, HALF);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    /* Of all that there are. */
+    w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].max = 2 * HALF;
+    assert_int_equal(node_connect(w.sim, &w.a.n, &w.relay.n), 0);
+    assert_int_equal(reserve(w.sim, &w.a, &w.relay), 0);
+    assert_int_equal(reach(&w, &crowd[HALF], &w.a), WR_EFULL);
+    assert_int_equal(stats_of(&w.relay).refused_net, CROWD - HALF + 1);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].used, HALF + 1);
+    for (unsigned i = 0; i < CROWD; i++)
+        member_down(&crowd[i]);
+    world_down(&w);
+}
+
 /* A crowd that opens as many circuits as it gets, sends what it can, and knocks for more all the time. */
 static void test_floods_leave_the_others_their_rate(void **state)
 {
@@ -497,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_modes),
         cmocka_unit_test(test_a_stale_way_is_forgotten),
         cmocka_unit_test(test_ceilings),
+        cmocka_unit_test(test_one_network_does_not_take_all),
         cmocka_unit_test(test_floods_leave_the_others_their_rate),
         cmocka_unit_test(test_memory_of_a_reservation),
         cmocka_unit_test(test_each_allocation_may_fail),
