@@ -237,12 +237,15 @@ static void look_at_all(struct wr_task *task)
         look(p);
 }
 
-/* Something may be possible now that was not: no need to wait all the time. */
+/* Something may be possible now that was not: no need to wait all the time. Strangers make such news as they like, so
+ * each time that it was in vain is followed by a longer wait. */
 static void changed(struct wr_dcutr_peer *p)
 {
-    wr_time soon = p->round_at + WR_DCUTR_REST_CHANGE, now = wr_env_now(p->d->env);
+    unsigned doubled = p->hurried < 8 ? p->hurried : 8;
+    wr_time soon = p->round_at + (WR_DCUTR_REST_CHANGE << doubled), now = wr_env_now(p->d->env);
     if (p->phase != WR_DCUTR_RESTING || soon >= p->timer.at)
         return;
+    p->hurried++;
     wr_dcutr_talk_rest(p, soon > now ? soon : now);
 }
 
@@ -288,11 +291,14 @@ static void on_peer_known(struct wr_dcutr *d, const struct wr_peerid *id)
     look_soon(d);
 }
 
-static void on_own_addrs(struct wr_dcutr *d)
+static void on_own_addrs(struct wr_dcutr *d, bool network)
 {
     size_t cursor = 0;
-    for (struct wr_dcutr_peer *p; (p = wr_map_next(&d->peers, &cursor));)
+    for (struct wr_dcutr_peer *p; (p = wr_map_next(&d->peers, &cursor));) {
+        if (network)
+            p->hurried = 0;
         changed(p);
+    }
     look_soon(d);
 }
 
@@ -312,7 +318,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         break;
     case WR_SWARM_ADDRS:
     case WR_SWARM_NETWORK_CHANGED:
-        on_own_addrs(d);
+        on_own_addrs(d, event->type == WR_SWARM_NETWORK_CHANGED);
         break;
     case WR_SWARM_OBSERVED:
         look_soon(d);

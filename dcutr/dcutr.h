@@ -29,7 +29,8 @@
 #define WR_DCUTR_LOOK        (2 * WR_SEC)     /* for the newest port of our NAT, before ports are named; ours */
 #define WR_DCUTR_RETRY       (500 * WR_MSEC)  /* between attempts; ours */
 #define WR_DCUTR_REST        (10 * WR_MIN)    /* between rounds of three towards one peer; policy */
-#define WR_DCUTR_REST_CHANGE (30 * WR_SEC)    /* the same when addresses changed; ours */
+#define WR_DCUTR_REST_CHANGE (30 * WR_SEC)    /* the same when addresses changed, doubling when they change again
+                                                 and it was in vain; ours */
 #define WR_DCUTR_ASKED_MAX   9                /* attempts in vain of one peer that we take part in, in
                                                  WR_DCUTR_REST; ours: go makes three for each relayed
                                                  connection */

@@ -45,6 +45,7 @@ struct wr_dcutr_peer {
     unsigned attempt;                /* of this round, from 0 */
     bool same_external;              /* the peer is behind our external address */
     wr_time round_at;                /* end of the last round; 0: none */
+    unsigned hurried;                /* rounds that began early, because of news; fewer after a whole rest */
     uint64_t asked_on;               /* A: id of the relayed connection ... */
     unsigned asked_there;            /* ... and attempts on it */
     unsigned asked;                  /* attempts since asked_since */

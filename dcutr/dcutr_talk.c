@@ -36,8 +36,10 @@ static void let_go(struct wr_dcutr_peer *p)
 static void on_rested(struct wr_timer *timer)
 {
     struct wr_dcutr_peer *p = wr_list_entry(timer, struct wr_dcutr_peer, timer);
-    if (p->phase == WR_DCUTR_RESTING)
+    if (p->phase == WR_DCUTR_RESTING) {
         p->attempt = 0;
+        p->hurried -= p->hurried && now_of(p) - p->round_at >= WR_DCUTR_REST;
+    }
     p->phase = WR_DCUTR_IDLE;
     wr_dcutr_talk_start(p);
 }
@@ -89,7 +91,7 @@ static void finish(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome, int e
     if (succeeded(outcome) || !report.initiator)
         p->phase = WR_DCUTR_IDLE;
     if (succeeded(outcome))
-        p->attempt = p->asked = 0;    /* whoever is reached may ask anew when that connection is over */
+        p->attempt = p->asked = p->hurried = 0;    /* whoever is reached may ask anew when that connection is over */
     else if (report.initiator)
         go_on(p, outcome);
     wr_dcutr_note(p, &report);

@@ -83,6 +83,33 @@ static void a_liar_cannot_make_us_shout(void **state)
     site_free(&victim);
 }
 
+/* Somebody sees us somewhere else every few seconds. That is no reason to try again what just failed, each time. */
+static void news_without_end(void **state)
+{
+    struct world w;
+    (void)state;
+    world_start(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
+    know(&w.a, BOTH);
+    know(&w.b, BOTH);
+    relay_up(&w);
+    sim_run(w.sim, 25 * WR_SEC);
+    assert_int_equal(w.b.reports, 3);
+    wr_time began = sim_now(w.sim);
+    for (unsigned i = 0; sim_now(w.sim) < began + WR_HOUR; i++) {
+        struct wr_addrbook *book = wr_swarm_addrbook(w.b.site.swarm);
+        struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)(i >> 8), (uint8_t)i}}, .port = 4001};
+        struct wr_maddr seen;
+        assert_int_equal(wr_maddr_from_addr(&to, true, &seen), 0);
+        assert_true(wr_addrbook_put(book, wr_maddr_bytes(&seen), WR_ADDR_CANDIDATE, sim_now(w.sim)));
+        wr_swarm_addrs_changed(w.b.site.swarm);
+        sim_run(w.sim, 5 * WR_SEC);
+        wr_addrbook_del(book, wr_maddr_bytes(&seen), WR_ADDR_CANDIDATE);
+    }
+    /* After 1/2, 1, 2, 4 and 8 minutes, and then by turns after ten and eight. */
+    assert_in_range(w.b.reports, 3 + 3 * 7, 3 + 3 * 11);
+    world_stop(&w);
+}
+
 /* Messages out of order, of the wrong kind, too long, or none: each ends the exchange, and nothing is sent. */
 static void what_is_not_in_order(void **state)
 {
@@ -227,6 +254,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_liar_cannot_make_us_shout),
+        cmocka_unit_test(news_without_end),
         cmocka_unit_test(what_is_not_in_order),
         cmocka_unit_test(only_the_reached_side_may_ask),
         cmocka_unit_test(the_relay_breaks),
