@@ -452,16 +452,19 @@ void wr_swarm_punch_conn_opened(struct wr_swarm *sw, struct wr_conn *c)
     finish(p, 0, c);
 }
 
-/* The moment may not have come for one of the two NATs: again, soon. */
-static void again(struct wr_punch *p, struct target *t, int err)
+/* The moment may not have come for one of the two NATs: again, soon. Who accepted a connect and is not our peer after all
+ * had more of it than a SYN. */
+static void again(struct wr_punch *p, struct target *t, const struct wr_conn *c, int err)
 {
     t->conn = NULL;
     t->err = err;
     t->refused++;
     t->security += err == WR_EUNSUPPORTED;
-    if (!t->quic)
+    if (!t->quic && c->local.ip.family != 0)
+        quiet_of(p->swarm, &t->to.ip)->packets += WR_PUNCH_HELLO_COST;
+    else if (!t->quic)
         give_repeats(p->swarm, &t->to.ip);
-    if (t->quic && t->refused > 2)
+    if ((t->quic && t->refused > 2) || err == WR_EPEERID)
         return;
     put_off(p, t, t->refused > FAST_TRIES ? SLOW : WR_PUNCH_RETRY + random_below(p, WR_PUNCH_RETRY));
     if (t->due_at < p->timer.at)
@@ -476,7 +479,7 @@ void wr_swarm_punch_conn_failed(struct wr_swarm *sw, const struct wr_conn *c, in
         for (size_t i = 0; i < p->count; i++) {
             if (p->of[i].conn != c)
                 continue;
-            again(p, &p->of[i], err);
+            again(p, &p->of[i], c, err);
             return;
         }
     }

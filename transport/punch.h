@@ -30,6 +30,7 @@
 #define WR_PUNCH_QUIET_TIME (10 * WR_MIN)
 #define WR_PUNCH_QUIET_IPS  512              /* such addresses remembered; beyond, the one that got least goes */
 #define WR_PUNCH_DIAL_COST  14               /* packets: the first and two at each of six probe time-outs */
+#define WR_PUNCH_HELLO_COST 8                /* packets more, when the connect succeeds and nothing comes of it; ours */
 #define WR_PUNCH_SYN_REPEATS 2               /* within the window: after 1 s and 3 s; RFC 6298 */
 
 enum wr_punch_role {

@@ -252,21 +252,24 @@ static void a_victim_gets_no_more_than_the_cap(void **state)
 }
 
 /* A peer nobody has met, all of whose addresses are somebody else's. How many of them are aimed at. */
-static size_t aim(struct world *w, unsigned i, const struct wr_maddr *addrs, size_t count, wr_time time)
+static size_t aim(struct world *w, unsigned i, const struct wr_maddr *addrs, size_t count, enum wr_punch_role role,
+                  wr_time time)
 {
     struct outcome o = {.env = w->a.env};
     struct wr_peerid liar = *site_id(&w->server);
     size_t got = 0;
     liar.bytes[liar.len - 1] = (uint8_t)(liar.bytes[liar.len - 1] + 1 + i);
     liar.bytes[liar.len - 2] = (uint8_t)(liar.bytes[liar.len - 2] + (i >> 7));
-    struct wr_punch_options options = {.peer = &liar, .addrs = addrs, .count = count, .role = WR_PUNCH_SERVER,
+    struct wr_punch_options options = {.peer = &liar, .addrs = addrs, .count = count, .role = role,
                                        .rtt = RTT};
     assert_int_equal(wr_punch_start(w->a.swarm, &options, on_punched, &o, &o.punch), 0);
     sim_run(w->sim, time);
-    o.count = wr_punch_tries(o.punch, o.tries, WR_PUNCH_ADDRS_MAX);
+    if (!o.done)
+        o.count = wr_punch_tries(o.punch, o.tries, WR_PUNCH_ADDRS_MAX);
     for (size_t k = 0; k < o.count; k++)
         got += o.tries[k].packets > 0;
-    wr_punch_cancel(o.punch);
+    if (!o.done)
+        wr_punch_cancel(o.punch);
     return got;
 }
 
@@ -283,7 +286,7 @@ static void liars_do_not_use_up_the_memory(void **state)
             struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)i, (uint8_t)(1 + k)}}, .port = 4001};
             assert_int_equal(wr_maddr_from_addr(&to, true, &named[k]), 0);
         }
-        assert_int_equal(aim(&w, i, named, 16, 500 * WR_MSEC), 16);
+        assert_int_equal(aim(&w, i, named, 16, WR_PUNCH_SERVER, 500 * WR_MSEC), 16);
     }
     punch(&w, true, o);
     assert_int_equal(o[0].err, 0);
@@ -304,10 +307,30 @@ static void liars_do_not_hide_a_victim(void **state)
             struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)i, (uint8_t)(1 + k)}}, .port = 4001};
             assert_int_equal(wr_maddr_from_addr(&to, true, &named[k]), 0);
         }
-        (void)aim(&w, i, &w.b.quic, 1, 4 * WR_SEC);
-        (void)aim(&w, 100 + i, named, 16, 10 * WR_MSEC);
+        (void)aim(&w, i, &w.b.quic, 1, WR_PUNCH_SERVER, 4 * WR_SEC);
+        (void)aim(&w, 100 + i, named, 16, WR_PUNCH_SERVER, 10 * WR_MSEC);
     }
     assert_in_range(simnat_count(w.b.nat)->unsolicited - before, 1, WR_PUNCH_QUIET_MAX);
+    stop(&w);
+}
+
+/* Somebody does live there, and is none of those who are said to: he is not called up as often as a silent address gets
+ * packets. */
+static void a_stranger_who_answers(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, PUBLIC, PORT_RESTRICTED, 5);
+    struct wr_maddr at = site_at(&w.server, false);
+    struct wr_conn *c = wr_swarm_conn(w.a.swarm, site_id(&w.server));
+    if (c)
+        wr_conn_close(c, WR_CONN_OK);
+    sim_run(w.sim, WR_SEC);
+    uint64_t before = sim_host_traffic(w.a.host)->connects;
+    for (unsigned i = 0; i < 20; i++)
+        (void)aim(&w, i, &at, 1, WR_PUNCH_CLIENT, 6 * WR_SEC);
+    assert_in_range(sim_host_traffic(w.a.host)->connects - before, 2,
+                    WR_PUNCH_QUIET_MAX / (1 + WR_PUNCH_SYN_REPEATS + WR_PUNCH_HELLO_COST) + 1);
     stop(&w);
 }
 
@@ -325,7 +348,7 @@ static void a_victim_with_many_addresses(void **state)
                                  .port = 4001};
             assert_int_equal(wr_maddr_from_addr(&to, true, &named[k]), 0);
         }
-        aimed += aim(&w, i, named, 8, 5 * WR_MSEC);
+        aimed += aim(&w, i, named, 8, WR_PUNCH_SERVER, 5 * WR_MSEC);
     }
     assert_int_equal(aimed, WR_PUNCH_QUIET_MAX);
     stop(&w);
@@ -425,6 +448,7 @@ int main(void)
         cmocka_unit_test(liars_do_not_use_up_the_memory),
         cmocka_unit_test(liars_do_not_hide_a_victim),
         cmocka_unit_test(a_victim_with_many_addresses),
+        cmocka_unit_test(a_stranger_who_answers),
         cmocka_unit_test(what_may_not_be_tried_is_not),
         cmocka_unit_test(who_is_connected_is_not_punched),
         cmocka_unit_test(an_end_in_between),
