@@ -1,18 +1,27 @@
 /* naked.c - the yardsticks beside the peers: what the sockets and the cryptography of a task cost without a
  * muxer, an event loop or a protocol. Two processes over loopback TCP, one JSON line on standard output:
  *   naked [-c CORE,CORE] pipe BYTES           sealed frames of one Noise message each, one way
+ *   naked [-c CORE,CORE] aespipe BYTES        the same with AES-128-GCM and records of 16 KiB, as in TLS
+ *   naked [-c CORE,CORE] tlspipe BYTES        the record layer of GnuTLS with that cipher
+ *   naked [-c CORE,CORE] udppipe BYTES        packets of 1,350 bytes with that cipher, 40 in a system call
  *   naked [-c CORE,CORE] pingpong COUNT A B   sealed messages of A bytes, answered by B bytes
+ *   naked [-c CORE,CORE] udpping COUNT A B    the same over UDP
  *   naked [-c CORE,CORE] conns COUNT          connect, the operations of a Noise XX handshake, a byte each way
+ *   naked [-c CORE,CORE] tlsconns COUNT       connect, handshake of GnuTLS with two certificates, a byte each way
+ *   naked [-c CORE,CORE] relay BYTES          as pipe, through a process that opens each frame and seals it anew
+ *   naked [-c CORE,CORE] relayping COUNT A B  as pingpong, through such a process
  *   naked init DIRECTORY                      only sets up the libraries that the node uses, then waits
- * The first core is the client's. CPU time is that of each process between the first and the last byte. */
-#include "transport/aead.h"
+ * The first core is the client's, a relay runs on the second. CPU time is that of each process between the first and
+ * the last byte. */
+#include "naked.h"
 
 #include <ares.h>
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <lmdb.h>
 #include <netinet/tcp.h>
+#include <ngtcp2/ngtcp2_crypto.h>
 #include <openssl/sha.h>
+#include <poll.h>
 #include <sched.h>
 #include <secp256k1.h>
 #include <signal.h>
@@ -28,30 +37,31 @@
 
 #define NOISE_BODY  65519                        /* bytes of one message; 65535 less the tag */
 #define FRAME       (2 + NOISE_BODY + WR_AEAD_TAG)
-#define PINGS_FIRST 30                           /* rounds before the clock starts */
+#define RECORD_BODY 16384                        /* of one TLS record */
+#define RECORDS     4                            /* sealed before one write */
+#define FRAMES_FIRST 64                          /* frames before the clock starts */
 #define HASHES      26                           /* SHA-256 of 64 to 200 bytes in one side of a handshake */
-
-/* One side's work; false when it failed. */
-typedef bool (*side)(int fd, const size_t *amounts);
 
 static struct wr_aead *engine;
 static uint8_t key[WR_AEAD_KEY] = {1};
+static size_t body = NOISE_BODY, batch = 1;    /* of a pipe's frames; how many are written at once */
+static bool tls;                               /* the handshakes are those of GnuTLS */
 static int64_t cpu_begun, wall_begun, pings_p50, pings_p99;
 
-static int64_t clock_ns(clockid_t id)
+int64_t naked_clock(clockid_t id)
 {
     struct timespec t;
     clock_gettime(id, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void clock_start(void)
+void naked_clock_start(void)
 {
-    cpu_begun = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    wall_begun = clock_ns(CLOCK_MONOTONIC);
+    cpu_begun = naked_clock(CLOCK_PROCESS_CPUTIME_ID);
+    wall_begun = naked_clock(CLOCK_MONOTONIC);
 }
 
-static bool write_all(int fd, const uint8_t *data, size_t len)
+bool naked_write(int fd, const uint8_t *data, size_t len)
 {
     while (len > 0) {
         ssize_t n = write(fd, data, len);
@@ -63,7 +73,7 @@ static bool write_all(int fd, const uint8_t *data, size_t len)
     return true;
 }
 
-static bool read_all(int fd, uint8_t *data, size_t len)
+bool naked_read(int fd, uint8_t *data, size_t len)
 {
     while (len > 0) {
         ssize_t n = read(fd, data, len);
@@ -75,69 +85,77 @@ static bool read_all(int fd, uint8_t *data, size_t len)
     return true;
 }
 
-static void number(uint8_t nonce[static WR_AEAD_NONCE], uint64_t n)
+void naked_nonce(uint8_t nonce[static WR_AEAD_NONCE], uint64_t n)
 {
     memset(nonce, 0, WR_AEAD_NONCE);
     memcpy(nonce + 4, &n, sizeof(n));
 }
 
 /* frame has room for the length and the tag around len bytes at frame + 2. */
-static bool seal_write(int fd, uint8_t *frame, size_t len, uint64_t n)
+static bool seal(uint8_t *frame, size_t len, uint64_t n)
 {
     uint8_t nonce[WR_AEAD_NONCE];
-    number(nonce, n);
-    if (wr_aead_seal(engine, key, nonce, (struct wr_bytes){0}, frame + 2, len, frame + 2) != 0)
-        return false;
-    size_t body = len + WR_AEAD_TAG;
-    frame[0] = (uint8_t)(body >> 8);
-    frame[1] = (uint8_t)body;
-    return write_all(fd, frame, 2 + body);
+    naked_nonce(nonce, n);
+    size_t sealed = len + WR_AEAD_TAG;
+    frame[0] = (uint8_t)(sealed >> 8);
+    frame[1] = (uint8_t)sealed;
+    return wr_aead_seal(engine, key, nonce, (struct wr_bytes){0}, frame + 2, len, frame + 2) == 0;
+}
+
+static bool open_frame(uint8_t *frame, size_t len, uint64_t n)
+{
+    uint8_t nonce[WR_AEAD_NONCE];
+    naked_nonce(nonce, n);
+    return wr_aead_open(engine, key, nonce, (struct wr_bytes){0}, frame + 2, len + WR_AEAD_TAG, frame + 2) == 0;
+}
+
+static bool seal_write(int fd, uint8_t *frame, size_t len, uint64_t n)
+{
+    return seal(frame, len, n) && naked_write(fd, frame, 2 + len + WR_AEAD_TAG);
 }
 
 static bool read_open(int fd, uint8_t *frame, size_t len, uint64_t n)
 {
-    uint8_t nonce[WR_AEAD_NONCE];
-    number(nonce, n);
-    return read_all(fd, frame, 2 + len + WR_AEAD_TAG) &&
-           wr_aead_open(engine, key, nonce, (struct wr_bytes){0}, frame + 2, len + WR_AEAD_TAG, frame + 2) == 0;
+    return naked_read(fd, frame, 2 + len + WR_AEAD_TAG) && open_frame(frame, len, n);
 }
 
 /* ---- pipe ------------------------------------------------------------------------------------------- */
 
 static bool pipe_send(int fd, const size_t *amounts)
 {
-    static uint8_t frame[FRAME];
-    size_t frames = amounts[0] / NOISE_BODY + 1;
-    for (size_t i = 0; i < 64; i++)
-        if (!seal_write(fd, frame, NOISE_BODY, i))
+    static uint8_t frames[FRAME > RECORDS * (RECORD_BODY + 2 + WR_AEAD_TAG) ? FRAME
+                                                                           : RECORDS * (RECORD_BODY + 2 + WR_AEAD_TAG)];
+    size_t count = FRAMES_FIRST + amounts[0] / body + 1, frame = 2 + body + WR_AEAD_TAG;
+    for (size_t i = 0; i < count; i += batch) {
+        size_t some = count - i < batch ? count - i : batch;
+        if (i == FRAMES_FIRST)
+            naked_clock_start();
+        for (size_t k = 0; k < some; k++)
+            if (!seal(frames + k * frame, body, i + k))
+                return false;
+        if (!naked_write(fd, frames, some * frame))
             return false;
-    clock_start();
-    for (size_t i = 0; i < frames; i++)
-        if (!seal_write(fd, frame, NOISE_BODY, i))
-            return false;
+    }
     shutdown(fd, SHUT_WR);
-    return read(fd, frame, 1) == 0;
+    return read(fd, frames, 1) == 0;
 }
 
 /* Reads as much as there is, up to four frames, as a program would that has a buffer of that size. */
 static bool pipe_receive(int fd, const size_t *amounts)
 {
     static uint8_t buf[4 * FRAME];
-    size_t have = 0, frames = 64 + amounts[0] / NOISE_BODY + 1;
-    for (uint64_t seen = 0; seen < frames;) {
+    size_t have = 0, count = FRAMES_FIRST + amounts[0] / body + 1, frame = 2 + body + WR_AEAD_TAG;
+    for (uint64_t seen = 0; seen < count;) {
         ssize_t n = read(fd, buf + have, sizeof(buf) - have);
         if (n <= 0)
             return false;
         have += (size_t)n;
         size_t at = 0;
-        for (; have - at >= FRAME && seen < frames; at += FRAME) {
-            uint8_t nonce[WR_AEAD_NONCE];
-            number(nonce, seen < 64 ? seen : seen - 64);
-            if (wr_aead_open(engine, key, nonce, (struct wr_bytes){0}, buf + at + 2, NOISE_BODY + WR_AEAD_TAG,
-                             buf + at + 2) != 0)
+        for (; have - at >= frame && seen < count; at += frame) {
+            if (!open_frame(buf + at, body, seen))
                 return false;
-            if (++seen == 64)
-                clock_start();
+            if (++seen == FRAMES_FIRST)
+                naked_clock_start();
         }
         memmove(buf, buf + at, have - at);
         have -= at;
@@ -153,25 +171,29 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void naked_times(int64_t *times, size_t count)
+{
+    qsort(times, count, sizeof(*times), by_size);
+    pings_p50 = times[count / 2];
+    pings_p99 = times[count * 99 / 100];
+}
+
 static bool ping_ask(int fd, const size_t *amounts)
 {
     static uint8_t frame[FRAME];
     size_t count = amounts[0];
     int64_t *times = calloc(count, sizeof(*times));
     bool ok = times != NULL;
-    for (size_t i = 0; ok && i < count + PINGS_FIRST; i++) {
-        if (i == PINGS_FIRST)
-            clock_start();
-        int64_t begun = clock_ns(CLOCK_MONOTONIC);
+    for (size_t i = 0; ok && i < count + NAKED_FIRST; i++) {
+        if (i == NAKED_FIRST)
+            naked_clock_start();
+        int64_t begun = naked_clock(CLOCK_MONOTONIC);
         ok = seal_write(fd, frame, amounts[1], i) && read_open(fd, frame, amounts[2], i);
-        if (i >= PINGS_FIRST)
-            times[i - PINGS_FIRST] = clock_ns(CLOCK_MONOTONIC) - begun;
+        if (i >= NAKED_FIRST)
+            times[i - NAKED_FIRST] = naked_clock(CLOCK_MONOTONIC) - begun;
     }
-    if (ok) {
-        qsort(times, count, sizeof(*times), by_size);
-        pings_p50 = times[count / 2];
-        pings_p99 = times[count * 99 / 100];
-    }
+    if (ok)
+        naked_times(times, count);
     free(times);
     return ok;
 }
@@ -179,9 +201,9 @@ static bool ping_ask(int fd, const size_t *amounts)
 static bool ping_answer(int fd, const size_t *amounts)
 {
     static uint8_t frame[FRAME];
-    for (size_t i = 0; i < amounts[0] + PINGS_FIRST; i++) {
-        if (i == PINGS_FIRST)
-            clock_start();
+    for (size_t i = 0; i < amounts[0] + NAKED_FIRST; i++) {
+        if (i == NAKED_FIRST)
+            naked_clock_start();
         if (!read_open(fd, frame, amounts[1], i) || !seal_write(fd, frame, amounts[2], i))
             return false;
     }
@@ -210,7 +232,7 @@ static bool handshake_work(void)
         SHA256(block, i % 2 ? 64 : 136, shared);
     for (uint64_t i = 0; i < 4; i++) {
         uint8_t sealed[sizeof(block) + WR_AEAD_TAG];
-        number(nonce, i);
+        naked_nonce(nonce, i);
         if (wr_aead_seal(engine, shared, nonce, (struct wr_bytes){0}, block, 120, sealed) != 0)
             return false;
     }
@@ -218,7 +240,7 @@ static bool handshake_work(void)
     return crypto_sign_verify_detached(signature, block, 56, identity) == 0;
 }
 
-static int loopback(struct sockaddr_in *sa, uint16_t port)
+int naked_socket(struct sockaddr_in *sa, uint16_t port)
 {
     *sa = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
     sa->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -233,12 +255,16 @@ static bool conn_ask(uint16_t port)
     static uint8_t buf[512];
     struct sockaddr_in sa;
     struct linger now = {.l_onoff = 1};
-    int fd = loopback(&sa, port);
+    int fd = naked_socket(&sa, port);
     if (fd < 0)
         return false;
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-    bool ok = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 && write_all(fd, buf, 60) &&
-              read_all(fd, buf, 260) && handshake_work() && write_all(fd, buf, 300) && read_all(fd, buf, 60);
+    bool ok = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+    if (tls)
+        ok = ok && naked_tls_handshake(fd, true);
+    else
+        ok = ok && naked_write(fd, buf, 60) && naked_read(fd, buf, 260) && handshake_work() &&
+             naked_write(fd, buf, 300) && naked_read(fd, buf, 60);
     close(fd);
     return ok;
 }
@@ -250,24 +276,88 @@ static bool conn_answer(int listener)
     if (fd < 0)
         return false;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    bool ok = read_all(fd, buf, 60) && handshake_work() && write_all(fd, buf, 260) && read_all(fd, buf, 300) &&
-              write_all(fd, buf, 60) && read(fd, buf, 1) <= 0;
+    bool ok = tls ? naked_tls_handshake(fd, false)
+                  : naked_read(fd, buf, 60) && handshake_work() && naked_write(fd, buf, 260) &&
+                        naked_read(fd, buf, 300) && naked_write(fd, buf, 60);
+    ok = ok && read(fd, buf, 1) <= 0;
     close(fd);
     return ok;
 }
 
 static bool conns(size_t count, int listener, uint16_t port)
 {
-    for (size_t i = 0; i < count + PINGS_FIRST; i++) {
-        if (i == PINGS_FIRST)
-            clock_start();
+    for (size_t i = 0; i < count + NAKED_FIRST; i++) {
+        if (i == NAKED_FIRST)
+            naked_clock_start();
         if (listener >= 0 ? !conn_answer(listener) : !conn_ask(port))
             return false;
     }
     return true;
 }
 
-/* ---- two processes ---------------------------------------------------------------------------------- */
+/* ---- a relay ---------------------------------------------------------------------------------------- */
+
+struct way {
+    int from, to;
+    uint64_t seen;
+    size_t have;
+    bool ended;
+    uint8_t buf[4 * FRAME];
+};
+
+/* Reads what there is, opens and seals each whole frame in place, writes them at once. */
+static bool relay_some(struct way *w)
+{
+    ssize_t n = read(w->from, w->buf + w->have, sizeof(w->buf) - w->have);
+    if (n <= 0) {
+        w->ended = true;
+        shutdown(w->to, SHUT_WR);
+        return n == 0;
+    }
+    w->have += (size_t)n;
+    size_t at = 0;
+    while (w->have - at > 2) {
+        size_t len = (size_t)w->buf[at] << 8 | w->buf[at + 1];
+        if (len < WR_AEAD_TAG || w->have - at < 2 + len)
+            break;
+        if (!open_frame(w->buf + at, len - WR_AEAD_TAG, w->seen) || !seal(w->buf + at, len - WR_AEAD_TAG, w->seen))
+            return false;
+        if (++w->seen == NAKED_FIRST)
+            naked_clock_start();
+        at += 2 + len;
+    }
+    if (!naked_write(w->to, w->buf, at))
+        return false;
+    memmove(w->buf, w->buf + at, w->have - at);
+    w->have -= at;
+    return true;
+}
+
+static bool relay_between(int a, int b)
+{
+    static struct way ways[2];
+    ways[0].from = ways[1].to = a;
+    ways[0].to = ways[1].from = b;
+    while (!ways[0].ended || !ways[1].ended) {
+        struct pollfd fds[2] = {{.fd = ways[0].ended ? -1 : a, .events = POLLIN},
+                                {.fd = ways[1].ended ? -1 : b, .events = POLLIN}};
+        if (poll(fds, 2, -1) < 0)
+            return false;
+        for (int i = 0; i < 2; i++)
+            if (fds[i].revents && !relay_some(&ways[i]))
+                return false;
+    }
+    return true;
+}
+
+/* ---- the processes ---------------------------------------------------------------------------------- */
+
+struct task {
+    naked_side asks, answers;    /* both NULL: connections, which make sockets of their own */
+    bool relayed;
+    size_t amounts[3];
+    int cores[2];
+};
 
 static void stay_on(int core)
 {
@@ -279,49 +369,103 @@ static void stay_on(int core)
     sched_setaffinity(0, sizeof(set), &set);
 }
 
-static bool run_side(side work, const size_t *amounts, int fd, uint16_t port)
-{
-    if (work)
-        return work(fd, amounts);
-    return conns(amounts[0], port ? -1 : fd, port);
-}
-
-/* asks and answers; NULL for connections, which make sockets of their own. */
-static int two(side asks, side answers, const size_t *amounts, const int *cores)
+static int listen_any(uint16_t *port)
 {
     struct sockaddr_in sa;
     socklen_t sa_len = sizeof(sa);
-    int listener = loopback(&sa, 0), result[2];
-    if (listener < 0 || bind(listener, (struct sockaddr *)&sa, sizeof(sa)) != 0 || listen(listener, 64) != 0 ||
-        getsockname(listener, (struct sockaddr *)&sa, &sa_len) != 0 || pipe(result) != 0)
-        return 1;
-    uint16_t port = ntohs(sa.sin_port);
-    pid_t child = fork();
-    if (child < 0)
-        return 1;
-    if (child == 0) {
-        stay_on(cores[1]);
-        int fd = asks ? accept(listener, NULL, NULL) : listener, on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-        bool ok = run_side(answers, amounts, fd, 0);
-        int64_t used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_begun;
-        _exit(ok && write(result[1], &used, sizeof(used)) == sizeof(used) ? 0 : 1);
-    }
-    close(result[1]);
-    stay_on(cores[0]);
-    int fd = loopback(&sa, port), status = 0;
-    bool ok = fd >= 0 && (!asks || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0) &&
-              run_side(asks, amounts, fd, port);
-    int64_t used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_begun, theirs = 0;
-    int64_t wall = clock_ns(CLOCK_MONOTONIC) - wall_begun;
-    if (!ok)
+    int fd = naked_socket(&sa, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 || listen(fd, 64) != 0 ||
+        getsockname(fd, (struct sockaddr *)&sa, &sa_len) != 0)
+        return -1;
+    *port = ntohs(sa.sin_port);
+    return fd;
+}
+
+static int accept_one(int listener)
+{
+    int fd = accept(listener, NULL, NULL), on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    return fd;
+}
+
+static int connect_to(uint16_t port)
+{
+    struct sockaddr_in sa;
+    int fd = naked_socket(&sa, port);
+    return fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 ? fd : -1;
+}
+
+static int64_t used_ns(void)
+{
+    return naked_clock(CLOCK_PROCESS_CPUTIME_ID) - cpu_begun;
+}
+
+/* The end of a child: what it used goes to the parent. */
+static _Noreturn void report(bool ok, int to)
+{
+    int64_t used = used_ns();
+    _exit(ok && write(to, &used, sizeof(used)) == sizeof(used) ? 0 : 1);
+}
+
+static bool answer(const struct task *t, int listener)
+{
+    if (!t->answers)
+        return conns(t->amounts[0], listener, 0);
+    int fd = accept_one(listener);
+    return fd >= 0 && t->answers(fd, t->amounts);
+}
+
+static bool ask(const struct task *t, uint16_t port)
+{
+    if (!t->asks)
+        return conns(t->amounts[0], -1, port);
+    int fd = connect_to(port);
+    bool ok = fd >= 0 && t->asks(fd, t->amounts);
+    if (fd >= 0)
+        close(fd);    /* which ends a relay */
+    return ok;
+}
+
+/* A child's figure; false when it failed. */
+static bool await(pid_t child, int from, bool kill_it, int64_t *used)
+{
+    int status = 1;
+    if (kill_it)
         kill(child, SIGKILL);
-    ok = read(result[0], &theirs, sizeof(theirs)) == sizeof(theirs) && ok;
-    waitpid(child, &status, 0);
-    if (!ok || status != 0)
+    bool ok = read(from, used, sizeof(*used)) == sizeof(*used);
+    return waitpid(child, &status, 0) == child && status == 0 && ok;
+}
+
+static int run(const struct task *t)
+{
+    uint16_t port, first;
+    int listener = listen_any(&port), before = listen_any(&first), results[2], relayed[2];
+    if (listener < 0 || before < 0 || pipe(results) != 0 || pipe(relayed) != 0)
         return 1;
-    printf("{\"client_ns\":%" PRId64 ",\"server_ns\":%" PRId64 ",\"wall_ns\":%" PRId64 ",\"p50_ns\":%" PRId64
-           ",\"p99_ns\":%" PRId64 "}\n", used, theirs, wall, pings_p50, pings_p99);
+    fflush(stdout);
+    pid_t child = fork(), relay = 0;
+    if (child == 0) {
+        stay_on(t->relayed ? t->cores[0] : t->cores[1]);
+        report(answer(t, listener), results[1]);
+    }
+    if (child > 0 && t->relayed && (relay = fork()) == 0) {
+        stay_on(t->cores[1]);
+        int b = connect_to(port), a = accept_one(before);
+        report(a >= 0 && b >= 0 && relay_between(a, b), relayed[1]);
+    }
+    if (child < 0 || relay < 0)
+        return 1;
+    close(results[1]);
+    close(relayed[1]);
+    stay_on(t->cores[0]);
+    bool ok = ask(t, t->relayed ? first : port);
+    int64_t used = used_ns(), theirs = 0, between = 0, wall = naked_clock(CLOCK_MONOTONIC) - wall_begun;
+    bool relay_ok = !relay || await(relay, relayed[0], !ok, &between);
+    if (!await(child, results[0], !ok, &theirs) || !relay_ok || !ok)
+        return 1;
+    printf("{\"client_ns\":%" PRId64 ",\"server_ns\":%" PRId64 ",\"relay_ns\":%" PRId64 ",\"wall_ns\":%" PRId64
+           ",\"p50_ns\":%" PRId64 ",\"p99_ns\":%" PRId64 "}\n",
+           used, theirs, between, wall, pings_p50, pings_p99);
     return 0;
 }
 
@@ -335,10 +479,13 @@ static int init_only(const char *directory)
     uv_loop_t loop;
     ares_channel channel;
     uint8_t secret[32] = {2};
+    uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN];
+    ngtcp2_cid cid = {.datalen = 8};
     secp256k1_pubkey public;
     secp256k1_context *ctx = secp256k1_context_create(SECP256K1_CONTEXT_NONE);
     bool ok = ctx && secp256k1_ec_pubkey_create(ctx, &public, secret) && ares_library_init(ARES_LIB_INIT_ALL) == 0 &&
-              ares_init(&channel) == 0 && uv_loop_init(&loop) == 0 && handshake_work() && mdb_env_create(&db) == 0 &&
+              ares_init(&channel) == 0 && uv_loop_init(&loop) == 0 && handshake_work() && naked_tls_init() &&
+              ngtcp2_crypto_generate_stateless_reset_token(token, secret, sizeof(secret), &cid) == 0 && mdb_env_create(&db) == 0 &&
               mdb_env_open(db, directory, 0, 0600) == 0 && mdb_txn_begin(db, NULL, 0, &txn) == 0 &&
               mdb_dbi_open(txn, NULL, 0, &dbi) == 0 && mdb_txn_commit(txn) == 0;
     if (!ok)
@@ -350,31 +497,55 @@ static int init_only(const char *directory)
     return 0;
 }
 
+static const struct kind {
+    const char *name;
+    naked_side asks, answers;
+    bool relayed, aes, tls;
+} kinds[] = {
+    {.name = "pipe", .asks = pipe_send, .answers = pipe_receive},
+    {.name = "aespipe", .asks = pipe_send, .answers = pipe_receive, .aes = true},
+    {.name = "tlspipe", .asks = naked_tls_send, .answers = naked_tls_receive, .tls = true},
+    {.name = "udppipe", .asks = naked_udp_send, .answers = naked_udp_receive},
+    {.name = "pingpong", .asks = ping_ask, .answers = ping_answer},
+    {.name = "udpping", .asks = naked_udp_ask, .answers = naked_udp_answer},
+    {.name = "conns"},
+    {.name = "tlsconns", .tls = true},
+    {.name = "relay", .asks = pipe_send, .answers = pipe_receive, .relayed = true},
+    {.name = "relayping", .asks = ping_ask, .answers = ping_answer, .relayed = true},
+};
+
+static bool set_up(const struct kind *kind, struct task *task)
+{
+    task->asks = kind->asks;
+    task->answers = kind->answers;
+    task->relayed = kind->relayed;
+    tls = kind->tls;
+    if (kind->aes) {
+        body = RECORD_BODY;
+        batch = RECORDS;
+    }
+    engine = kind->aes ? wr_aead_create_cipher(WR_AEAD_AES128) : wr_aead_create();
+    return engine && sodium_init() >= 0 && (!tls || naked_tls_init());
+}
+
 int main(int argc, char **argv)
 {
-    int cores[2] = {-1, -1};
+    struct task task = {.cores = {-1, -1}};
     if (argc > 2 && strcmp(argv[1], "-c") == 0) {
-        if (sscanf(argv[2], "%d,%d", &cores[0], &cores[1]) != 2)
+        if (sscanf(argv[2], "%d,%d", &task.cores[0], &task.cores[1]) != 2)
             return 2;
         argc -= 2;
         argv += 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    engine = wr_aead_create();
-    if (argc < 3 || !engine || sodium_init() < 0)
-        return 2;
-    if (strcmp(argv[1], "init") == 0)
-        return init_only(argv[2]);
-    size_t amounts[3] = {0};
+    if (argc > 2 && strcmp(argv[1], "init") == 0)
+        return set_up(&kinds[0], &task) ? init_only(argv[2]) : 2;
     for (int i = 2; i < argc && i < 5; i++)
-        amounts[i - 2] = strtoull(argv[i], NULL, 10);
-    bool sized = amounts[0] > 0 && amounts[1] < NOISE_BODY && amounts[2] < NOISE_BODY;
-    if (sized && strcmp(argv[1], "pipe") == 0)
-        return two(pipe_send, pipe_receive, amounts, cores);
-    if (sized && strcmp(argv[1], "pingpong") == 0)
-        return two(ping_ask, ping_answer, amounts, cores);
-    if (sized && strcmp(argv[1], "conns") == 0)
-        return two(NULL, NULL, amounts, cores);
+        task.amounts[i - 2] = strtoull(argv[i], NULL, 10);
+    bool sized = task.amounts[0] > 0 && task.amounts[1] < NOISE_BODY && task.amounts[2] < NOISE_BODY;
+    for (size_t i = 0; argc > 2 && sized && i < sizeof(kinds) / sizeof(*kinds); i++)
+        if (strcmp(argv[1], kinds[i].name) == 0)
+            return set_up(&kinds[i], &task) ? run(&task) : 2;
     fprintf(stderr, "naked: see the top of naked.c\n");
     return 2;
 }
