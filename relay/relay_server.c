@@ -71,7 +71,8 @@ static bool net_is_full(const struct wr_relay_server *rs, const struct wr_ip *ip
         const struct guest *g = (const struct guest *)((uintptr_t)it - offsetof(struct guest, node));
         n += same_net(&g->of.ip, ip);
     }
-    return n >= WR_RELAY_GUESTS_PER_NET;
+    unsigned most = rs->options.guests_per_net;
+    return n >= (most ? most : WR_RELAY_GUESTS_PER_NET);
 }
 
 /* A place for this peer, new or had already. A status. */

@@ -43,6 +43,7 @@ struct wr_relay_server_options {
     struct wr_relay_limit limit;      /* of each circuit; zeros: none */
     uint32_t ttl;                     /* seconds */
     uint64_t rate_each, rate_total;   /* bytes a second; 0: none */
+    unsigned guests_per_net;          /* 0: WR_RELAY_GUESTS_PER_NET */
     /* Whom to serve: guest NULL for a reservation of `who`. NULL: everybody. */
     bool (*allow)(void *arg, const struct wr_peerid *who, const struct wr_peerid *guest);
     void *arg;

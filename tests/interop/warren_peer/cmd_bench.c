@@ -1,4 +1,4 @@
-/* Plain loops for the benchmarks: fresh connections, fresh streams, pings, connections held. */
+/* Plain loops for the benchmarks: fresh connections, fresh streams, messages, pings, connections held. */
 #include "peer.h"
 #include "pinger.h"
 
@@ -202,6 +202,98 @@ static void cmd_streams(struct command *c)
     wr_env_defer(c->host->peer->env, &b->next, begin);
 }
 
+/* ---- messages ------------------------------------------------------------------------------------------- */
+
+#define MESSAGE_MAX 65536    /* bytes */
+
+struct messages {
+    struct command *command;
+    struct wr_stream *stream;
+    size_t len, got, done, count;    /* got: bytes of the answer under way */
+    wr_time begun_at, *times;
+};
+
+static void messages_end(struct messages *m, int err)
+{
+    struct command *c = m->command;
+    qsort(m->times, m->done, sizeof(*m->times), by_time);
+    json_t *fields = json_pack("{s:I,s:I,s:[],s:f,s:o,s:o}", "done", (json_int_t)m->done, "failed",
+                               (json_int_t)(m->count - m->done), "errors", "ms", command_ms(c), "p50",
+                               json_ms(m->done ? m->times[m->done / 2] : 0), "p99",
+                               json_ms(m->done ? m->times[m->done * 99 / 100] : 0));
+    wr_free(m->times);
+    wr_free(m);
+    if (err == 0) {
+        command_ok(c, fields);
+        return;
+    }
+    command_fail_with(c, fields, "%s", wr_err_text(err));
+}
+
+static void message_send(struct messages *m)
+{
+    m->got = 0;
+    m->begun_at = wr_env_now(m->command->host->peer->env);
+    wr_stream_write(m->stream, pattern(), m->len);
+}
+
+static void message_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    struct messages *m = arg;
+    m->got += data.len;
+    if (m->got < m->len)
+        return;
+    m->times[m->done++] = wr_env_now(m->command->host->peer->env) - m->begun_at;
+    if (m->done < m->count) {
+        message_send(m);
+        return;
+    }
+    wr_stream_reset(s, WR_STREAM_OK);
+    messages_end(m, 0);
+}
+
+static void message_close(struct wr_stream *s, void *arg, int err)
+{
+    (void)s;
+    messages_end(arg, err ? err : WR_ECLOSED);
+}
+
+static const struct wr_stream_ops message_ops = {.on_data = message_data, .on_close = message_close};
+
+static void messages_timeout(struct command *c)
+{
+    struct messages *m = c->state;
+    wr_stream_reset(m->stream, WR_STREAM_OK);
+    wr_free(m->times);
+    wr_free(m);
+}
+
+static void cmd_messages(struct command *c)
+{
+    struct wr_conn *conn;
+    size_t count = (size_t)arg_u64(c, "count", 1), len = (size_t)arg_u64(c, "bytes", 1200);
+    if (!arg_conn(c, &conn))
+        return;
+    if (count == 0 || len == 0 || len > MESSAGE_MAX) {
+        command_fail(c, "'count' or 'bytes' is out of range");
+        return;
+    }
+    struct messages *m = wr_alloc(sizeof(*m));
+    *m = (struct messages){.command = c, .count = count, .len = len};
+    m->times = wr_alloc_array(count, sizeof(*m->times));
+    int err = 0;
+    m->stream = wr_conn_open_stream(conn, offer_echo, &message_ops, m, &err);
+    if (!m->stream) {
+        wr_free(m->times);
+        wr_free(m);
+        command_fail(c, "%s", wr_err_text(err));
+        return;
+    }
+    c->state = m;
+    c->on_timeout = messages_timeout;
+    message_send(m);
+}
+
 /* ---- pings -------------------------------------------------------------------------------------------- */
 
 struct pings {
@@ -314,6 +406,8 @@ bool command_bench(struct command *c, const char *name)
         cmd_conns(c);
     else if (strcmp(name, "bench-streams") == 0)
         cmd_streams(c);
+    else if (strcmp(name, "bench-messages") == 0)
+        cmd_messages(c);
     else if (strcmp(name, "bench-ping") == 0)
         cmd_pings(c);
     else if (strcmp(name, "hold") == 0)

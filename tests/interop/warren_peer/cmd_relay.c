@@ -18,6 +18,10 @@ static bool limit_from(struct host *h, struct wr_relay_server_options *o, const 
         o->ttl = (uint32_t)value;
     else if (len == 12 && strncmp(name, "reservations", len) == 0)
         h->limits.of[WR_LIMIT_RELAY_RESERVATIONS].max = (uint64_t)value;
+    else if (len == 7 && strncmp(name, "per-net", len) == 0)
+        o->guests_per_net = (unsigned)value;
+    else if (len == 4 && strncmp(name, "rate", len) == 0)
+        o->rate_each = o->rate_total = (uint64_t)value;
     else if (len == 8 && strncmp(name, "circuits", len) == 0)
         h->limits.of[WR_LIMIT_RELAY_CIRCUITS].max = (uint64_t)value;
     else
