@@ -8,6 +8,7 @@ the JSON file only. A contender that cannot run here says so and gets no figure.
 import argparse
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -19,17 +20,42 @@ sys.dont_write_bytecode = True
 
 import cases  # noqa: E402
 import figures  # noqa: E402
+import overlink  # noqa: E402
+import relays  # noqa: E402
 from peerproc import FOREIGN, IMPLS, programs  # noqa: E402
 
 ROUNDS_ENOUGH = 11    # fewer show a figure, they do not settle a goal
 ROUNDS = {"quick": 3, "normal": 11, "full": 15}
+SLOW = ("js",)        # at size quick these take part in the first round only
+
+
+class Clock:
+    """Deals the minutes out: what a case leaves is for those after it. The first round of each is always made, as long
+    as there are any minutes."""
+
+    def __init__(self, minutes, cases):
+        self.end = time.monotonic() + minutes * 60 if minutes else None
+        self.cases = cases
+
+    def over(self):
+        return self.end is not None and time.monotonic() > self.end
+
+    def begin(self):
+        self.began = self.last = time.monotonic()
+        self.share = (self.end - self.began) / self.cases if self.end else 0
+        self.cases -= 1
+
+    def allows_another(self):
+        """After a round: whether one more like it fits into the case's share."""
+        now = time.monotonic()
+        took, self.last = now - self.last, now
+        return self.end is None or now - self.began + took <= self.share
 
 
 class Setup:
     def __init__(self, args):
         build = args.build
         self.size, self.cores, self.versions = args.size, args.cores, {}
-        self.security = args.security
         self.naked = os.path.join(build, "tools/bench/naked")
         self.node = os.path.join(build, "tools/warren")
         self.link = os.path.join(build, "tests/natlab/lab_link")
@@ -46,10 +72,12 @@ def contenders(case, args):
             absent[impl] = reasons.get(impl, "no program")
     if args.cross and case.cross:
         names += [f"{a}>{b}" for f in names if f in FOREIGN for a, b in (("warren", f), (f, "warren"))]
-    if case.yardstick:
-        names.insert(0, case.yardstick)
-    if case.id == "B14":
-        names.insert(0, "libraries")
+    for other in case.others + ((case.yardstick,) if case.yardstick else ()):
+        why = case.lacks(other)
+        if why:
+            absent[other] = why
+        else:
+            names.insert(0, other)
     return names, absent
 
 
@@ -63,15 +91,16 @@ def one_round(case, order, absent):
         except Exception as e:  # a contender that fails once is out, with its reason
             absent[name] = str(e).splitlines()[0] if str(e) else type(e).__name__
             note(f"    {name}: {absent[name]}")
+    case.complete(result)
     return result
 
 
-def run_case(case, args):
+def run_case(case, args, clock):
     names, absent = contenders(case, args)
     rounds = []
     try:
         for name in names:
-            if name == case.yardstick:
+            if name == case.yardstick or name in case.others and case.id != "B14":
                 continue
             try:
                 case.prepare(name)
@@ -80,7 +109,10 @@ def run_case(case, args):
                 note(f"    {name}: {absent[name]}")
         count = min(args.rounds or ROUNDS[args.size], case.rounds_at_most)
         for i in range(count):
-            rounds.append(one_round(case, names if i % 2 == 0 else names[::-1], absent))
+            if i > 0 and not clock.allows_another():
+                break
+            order = [n for n in names if i == 0 or args.size != "quick" or n not in SLOW]
+            rounds.append(one_round(case, order if i % 2 == 0 else order[::-1], absent))
             note(f"    round {i + 1} of {count}: " + ", ".join(
                 f"{n} {figures.number(v['main'])}" for n, v in rounds[-1].items()))
     finally:
@@ -92,26 +124,40 @@ def run_case(case, args):
 
 def row(case, metric, rounds, names):
     """One metric of one case: medians, ratios with intervals, goals."""
-    key, out = metric.key, {"id": case.id, "metric": metric.unit, "medians": {}, "ratios": {}}
+    key = metric.key
+    out = {"id": case.label, "metric": metric.unit, "medians": {}, "ratios": {}, "beside": {},
+           "others": list(case.others)}
     for name in names:
         seen = [r[name][key] for r in rounds if key in r.get(name, {})]
         if seen:
             out["medians"][name] = statistics.median(seen)
-        if name in FOREIGN and figures.ratios(rounds, key, name, "warren"):
-            out["ratios"][name] = figures.interval(figures.ratios(rounds, key, name, "warren"))
-    if case.yardstick and figures.ratios(rounds, key, "warren", case.yardstick):
-        out["naked"] = figures.interval(figures.ratios(rounds, key, "warren", case.yardstick))
+        pair = ("warren", name) if metric.more else (name, "warren")
+        if name in FOREIGN and figures.ratios(rounds, key, *pair):
+            out["ratios"][name] = figures.interval(figures.ratios(rounds, key, *pair))
+        if name in case.others + (case.yardstick,) and figures.ratios(rounds, key, "warren", name):
+            out["beside"][name] = figures.interval(figures.ratios(rounds, key, "warren", name))
+    out["yardstick"] = case.yardstick
     ours = [r["warren"][key] for r in rounds if key in r.get("warren", {})]
-    goals = []
+    out["goals"], out["rounds"] = goals(case, metric, out, ours), len(ours)
+    return out
+
+
+def goals(case, metric, out, ours):
+    """[(text, whether the bad end of the interval passes)]"""
+    list_of = []
     if metric.per_peer and out["ratios"]:
         best = min(out["ratios"], key=lambda n: out["ratios"][n][0])
-        goals.append((f"{metric.per_peer:g}x {best}", out["ratios"][best][1] >= metric.per_peer))
-    if metric.per_naked and "naked" in out:
-        goals.append((f"{metric.per_naked:g}x naked", out["naked"][2] <= metric.per_naked))
+        list_of.append((f"{metric.per_peer:g}x {best}", out["ratios"][best][1] >= metric.per_peer))
+    limits = dict(metric.per_other)
+    if metric.per_naked:
+        limits[case.yardstick] = metric.per_naked
+    for name, limit in limits.items():
+        if name in out["beside"]:
+            _, low, high = out["beside"][name]
+            list_of.append((f"{limit:g}x {name}", low >= limit if metric.more else high <= limit))
     if metric.most and ours:
-        goals.append((f"at most {metric.most:g}", figures.interval(ours)[2] <= metric.most))
-    out["goals"], out["rounds"] = goals, len(ours)
-    return out
+        list_of.append((f"at most {metric.most:g}", figures.interval(ours)[2] <= metric.most))
+    return list_of
 
 
 def text_row(r, absent, names):
@@ -119,16 +165,34 @@ def text_row(r, absent, names):
         if name not in r["medians"]:
             return "not run here" if name in absent or name not in names else "-"
         value = figures.number(r["medians"][name])
-        if name in r["ratios"]:
-            value += " (%.2fx; %.2f-%.2f)" % r["ratios"][name]
-        return value
-    limit = figures.number(r["medians"].get("naked", r["medians"].get("libraries")))
-    if "naked" in r:
-        limit += " (%.2fx; %.2f-%.2f)" % r["naked"]
+        ratio = r["ratios"].get(name) or r["beside"].get(name)
+        return value + " (%.2fx; %.2f-%.2f)" % ratio if ratio else value
+    beside = [f"{n} {cell(n)}" for n in [r["yardstick"]] * bool(r["yardstick"]) + r["others"] if n in r["medians"]]
+    words = verdicts(r)
+    return [r["id"], r["metric"], cell("warren"), ", ".join(beside) or "-"] + [cell(f) for f in FOREIGN] + [
+        "; ".join(f"{text}: {words[met]}" for text, met in r["goals"]) or "-"]
+
+
+def verdicts(r):
     few = r["rounds"] < ROUNDS_ENOUGH
-    words = (f"no, {r['rounds']} rounds", f"yes, {r['rounds']} rounds") if few else ("missed", "met")
-    goals = "; ".join(f"{text}: {words[met]}" for text, met in r["goals"]) or "-"
-    return [r["id"], r["metric"], cell("warren"), limit] + [cell(f) for f in FOREIGN] + [goals]
+    return (f"no, {r['rounds']} rounds", f"yes, {r['rounds']} rounds") if few else ("missed", "met")
+
+
+def goal_lines(results):
+    """Which goals hold and which do not, each with the figure behind it."""
+    lines = {True: [], False: []}
+    for result in results.values():
+        for r in result["rows"]:
+            for text, met in r["goals"]:
+                if text.startswith("at most"):
+                    seen = figures.number(r["medians"]["warren"])
+                else:
+                    of = text.split()[-1]
+                    seen = "%.2f (%.2f-%.2f)" % (r["ratios"].get(of) or r["beside"][of])
+                lines[met].append(f"    {r['id']}, {r['metric']}: {text}: {seen}")
+    total = len(lines[True]) + len(lines[False])
+    return [f"goals that hold: {len(lines[True])} of {total}", *lines[True],
+            f"goals missed: {len(lines[False])} of {total}", *lines[False]]
 
 
 def cross_rows(results):
@@ -163,12 +227,23 @@ def arguments():
     p.add_argument("--rounds", type=int, default=0, help="the default is 3, 11 or 15 by size")
     p.add_argument("--cross", action="store_true", help="also pairs of warren with each of the others")
     p.add_argument("--cores", type=pair_of_cores, default=[0, 1], help="client's and server's core, or none")
-    p.add_argument("--security", choices=("noise", "tls"), default="noise",
-                   help="of the connections; the yardsticks always encrypt as Noise does")
+    p.add_argument("--over", default="", help="noise, tls, quic: only the rows over these")
     p.add_argument("--json", default="", help="where all figures go; default benchmarks.json in the build directory")
+    p.add_argument("--minutes", type=float, default=None,
+                   help="stop making rounds so that all is done by then; the default is 18 for quick, none otherwise")
     args = p.parse_args()
+    if args.minutes is None:
+        args.minutes = 18 if args.size == "quick" else 0
     args.impl = [i for i in args.impl.split(",") if i]
     return args
+
+
+def chosen(setup, args):
+    """The cases that were asked for, in the order of their numbers."""
+    only, over = ([w for w in text.split(",") if w] for text in (args.only, args.over))
+    made = [kind(setup) for kind in cases.CASES + overlink.CASES + relays.CASES]
+    return sorted((c for c in made if (not only or c.id in only) and (not over or c.over in over)),
+                  key=lambda c: int(c.id[1:]))
 
 
 def machine():
@@ -184,22 +259,25 @@ def machine():
 
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))    # so that the namespaces go as well
     os.environ.setdefault("WARREN_PEER", os.path.join(args.build, "tests/interop/warren_peer/warren_peer"))
     if (os.cpu_count() or 1) < 2 and args.cores == [0, 1]:
         args.cores = [0, 0]
-    only = [i for i in args.only.split(",") if i]
-    setup, results, began = Setup(args), {}, time.time()
-    for kind in cases.CASES:
-        if only and kind.id not in only:
-            continue
-        case = kind(setup)
-        note(f"{case.id}: {case.title}")
-        why = case.unable()
+    setup, results, unable, began = Setup(args), {}, {}, time.time()
+    todo = chosen(setup, args)
+    clock = Clock(args.minutes, len(todo))
+    for case in todo:
+        clock.begin()
+        note(f"{case.label}: {case.title}")
+        why = "the minutes are over" if clock.over() else case.unable()
         if why:
             note(f"    not run here: {why}")
+            unable[case.label] = why
             continue
-        results[case.id] = run_case(case, args)
-    head = ["id", "metric", "warren", "naked (warren/naked)"] + [f"{f} ({f}/warren)" for f in FOREIGN] + ["goals"]
+        at = time.monotonic()
+        results[case.label] = run_case(case, args, clock)
+        results[case.label]["seconds"] = round(time.monotonic() - at)
+    head = ["id", "metric", "warren", "beside it (warren/other)"] + [f"{f} (times worse)" for f in FOREIGN] + ["goals"]
     print(figures.table([head] + [text_row(r, res["absent"], res["names"])
                                   for res in results.values() for r in res["rows"]]))
     cross = cross_rows(results)
@@ -210,13 +288,15 @@ def main():
             print(f"{name}: {who} not run here: {why}")
         if result["dropped"]:
             print(f"{name}: {result['dropped']} of {len(result['rounds'])} rounds dropped: yardstick off its median")
+    for name, why in unable.items():
+        print(f"{name}: not run here: {why}")
+    print("\n".join(goal_lines(results)))
     counters = figures.Meter.counters()
     print("metric: " + ("processor time; cycles and instructions in the JSON file" if counters else
                         "processor time; this machine has no hardware counters"))
     figures.save(args.json or os.path.join(args.build, "benchmarks.json"),
                  {"machine": machine(), "versions": setup.versions, "size": args.size, "cores": args.cores,
-                  "security": args.security,
-                  "seconds": round(time.time() - began), "results": results})
+                  "not run": unable, "seconds": round(time.time() - began), "results": results})
     return 0 if results else 1
 
 

@@ -1,42 +1,46 @@
-"""The benchmarks, by the numbers of the plan: B1 perf, B5 first byte over a long path, B6 fresh connections, B7
-streams, B8 latency beside a transfer, B13 idle connections, B14 a node at rest, B17 DHT requests.
+"""The benchmarks of loopback, by the numbers of the plan: B1 perf (B2 over TLS, B3 over QUIC), B6 fresh connections, B7
+streams, B13 idle connections, B14 a node at rest, B17 DHT requests.
 
-A case prepares contenders (pairs of test peers that stay for all rounds) and measures one of them once. Every metric is
-such that less is better."""
+A case prepares contenders (pairs of test peers that stay for all rounds) and measures one of them once."""
 
 import json
 import os
 import shutil
-import statistics
+import socket
 import subprocess
 import tempfile
 import time
 
 from figures import Meter, process_clock
-from lab import Lab, why_not
 from peerproc import Peer, programs
 
 MIB = 1 << 20
 DHT = "/wbench"
 WARM_CONNECTIONS = 30
-RTT_MS = 60          # of the emulated path
 NODES_AROUND = 40    # DHT servers that the asked one knows
 FIND_REQUEST, FIND_REPLY = 56, 1500  # bytes on the wire, near enough for the yardstick
 
 
-class Metric:
-    """per_peer: the best peer's figure divided by ours has to reach it; per_naked: ours divided by the yardstick's may
-    not pass it; most: ours may not pass it."""
+# The flags of a test peer for the ways in which two of them may talk.
+OVER = {"noise": ["--security", "noise"], "tls": ["--security", "tls"], "quic": ["--transport", "quic"]}
 
-    def __init__(self, key, unit, per_peer=None, per_naked=None, most=None):
-        self.key, self.unit = key, unit
-        self.per_peer, self.per_naked, self.most = per_peer, per_naked, most
+
+class Metric:
+    """Less is better, or with `more` more. per_peer: we have to be so many times better than the best peer; per_naked:
+    ours divided by the yardstick's may not pass it (with `more`: has to reach it); per_other: the same for others
+    beside it; most: ours may not pass it."""
+
+    def __init__(self, key, unit, per_peer=None, per_naked=None, most=None, per_other=None, more=False):
+        self.key, self.unit, self.more = key, unit, more
+        self.per_peer, self.per_naked, self.most, self.per_other = per_peer, per_naked, most, per_other or {}
 
 
 class Case:
     id = title = ""
     metrics = ()
     yardstick = None       # name of a contender, or None
+    others = ()            # more of them that are no libp2p
+    over = "noise"
     rounds_at_most = 1000
     cross = True           # pairs of two implementations make sense
 
@@ -44,9 +48,20 @@ class Case:
         self.setup = setup
         self.started = {}
 
+    @property
+    def label(self):
+        return self.id if self.over == "noise" or self.id in ("B2", "B3") else f"{self.id} {self.over.upper()}"
+
     def unable(self):
         """A sentence when the machine cannot do it."""
         return None
+
+    def lacks(self, name):
+        """A sentence when one of the others is not there."""
+        return None
+
+    def complete(self, result):
+        """What can be said when all contenders of a round have their figures."""
 
     def size(self, quick, normal, full):
         return {"quick": quick, "normal": normal, "full": full}[self.setup.size]
@@ -54,7 +69,7 @@ class Case:
     def peer(self, impl, side, args=(), prefix=()):
         core = self.setup.cores[0 if side == "client" else 1]
         command = list(prefix) + (["taskset", "-c", str(core)] if core is not None else [])
-        command += [programs()[0][impl], "--security", self.setup.security] + list(args)
+        command += [programs()[0][impl], *OVER[self.over], *args]
         p = Peer(impl, command[1:], path=command[0], name=f"{impl} ({side})")
         self.setup.versions[impl] = p.ready.get("version", "")
         return p
@@ -135,6 +150,7 @@ class Perf(Case):
     metrics = (Metric("main", "CPU ns/byte, both ends, up and down", per_peer=2.5, per_naked=1.15),
                Metric("up", "CPU ns/byte up"), Metric("down", "CPU ns/byte down"))
     yardstick = "naked"
+    pipe = "pipe"
 
     def warm(self, client, server):
         super().warm(client, server)
@@ -142,8 +158,8 @@ class Perf(Case):
 
     def measure(self, name):
         amount = self.size(64, 256, 1024) * MIB
-        if name == "naked":
-            out = per_naked(self.naked("pipe", amount), amount)
+        if name not in self.started:
+            out = self.beside(name, amount)
             return dict(out, up=out["main"], down=out["main"])
         c, s = self.started[name]
         out = {}
@@ -155,31 +171,108 @@ class Perf(Case):
         out["main"] = (out["up"] + out["down"]) / 2
         return out
 
+    def beside(self, name, amount):
+        return per_naked(self.naked(self.pipe, amount), amount)
+
+
+class PerfTls(Perf):
+    id, title, over, pipe = "B2", "/perf, one stream, TCP+TLS+yamux", "tls", "aespipe"
+    metrics = (Metric("main", "CPU ns/byte, both ends, up and down", per_peer=2.5, per_naked=1.25,
+                      per_other={"gnutls": 1.0}),) + Perf.metrics[1:]
+    others = ("gnutls",)
+
+    def beside(self, name, amount):
+        return per_naked(self.naked("tlspipe" if name == "gnutls" else self.pipe, amount), amount)
+
+
+class PerfQuic(Perf):
+    """ngtcp2's example programs, as Debian packages them, move a file by HTTP/3 in one direction."""
+
+    id, title, over, pipe = "B3", "/perf, one stream, QUIC", "quic", "udppipe"
+    metrics = (Metric("main", "CPU ns/byte, both ends, up and down", per_peer=2, per_naked=1.8,
+                      per_other={"ngtcp2": 0.25}),) + Perf.metrics[1:]
+    others = ("ngtcp2",)
+
+    def lacks(self, name):
+        return None if shutil.which("gtlsclient") and shutil.which("gtlsserver") else "no gtlsclient or gtlsserver"
+
+    def beside(self, name, amount):
+        return self.examples(amount) if name == "ngtcp2" else super().beside(name, amount)
+
+    def examples(self, amount):
+        home = tempfile.mkdtemp(prefix="warren-bench-")
+        try:
+            with open(home + "/file", "wb") as f:
+                f.write(os.urandom(MIB) * (amount // MIB))
+            port = free_port()
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                            "-keyout", home + "/key", "-out", home + "/crt", "-subj", "/CN=bench"], check=True,
+                           stderr=subprocess.DEVNULL)
+            place = [["taskset", "-c", str(c)] if c is not None else [] for c in self.setup.cores]
+            server = subprocess.Popen([*place[1], "gtlsserver", "-q", "-d", home, "127.0.0.1", str(port), home + "/key",
+                                       home + "/crt"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                return self.fetch(server, [*place[0], "gtlsclient", "-q", "--no-quic-dump", "--no-http-dump",
+                                           "--exit-on-all-streams-close", f"--download={home}/got", "127.0.0.1", str(port),
+                                           f"https://127.0.0.1:{port}/file"], home, amount)
+            finally:
+                server.kill()
+                server.wait()
+        finally:
+            shutil.rmtree(home)
+
+    def fetch(self, server, command, home, amount):
+        os.mkdir(home + "/got")
+        time.sleep(0.3)
+        begun, at = process_clock(server.pid), time.monotonic()
+        client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(client.pid, 0)
+        client.returncode = os.waitstatus_to_exitcode(status)
+        if not os.path.exists(home + "/got/file") or os.path.getsize(home + "/got/file") != amount:
+            raise RuntimeError("the example programs did not move the file")
+        return {"main": ((used.ru_utime + used.ru_stime) * 1e9 + process_clock(server.pid) - begun) / amount,
+                "wall": (time.monotonic() - at) * 1e9 / amount}
+
 
 class Connections(Case):
     id, title = "B6", "fresh connections, 1 byte each way"
     metrics = (Metric("main", "CPU us/connection, both ends", per_peer=3, per_naked=1.5),
                Metric("client", "CPU us, dialler"), Metric("server", "CPU us, listener"))
-    yardstick = "naked"
+    yardstick, chain = "naked", "conns"
 
     def warm(self, client, server):
-        client.call("bench-conns", addr=server.addr(), count=WARM_CONNECTIONS, timeout=120000)
+        slow = client.impl == "js" and self.over == "quic"
+        client.call("bench-conns", addr=server.addr(), count=3 if slow else WARM_CONNECTIONS, timeout=120000)
 
     def measure(self, name):
         count = self.size(60, 200, 2000)
+        if name == "js" and self.over == "quic":
+            count //= 6    # a connection costs it a second
         if name == "naked":
-            return per_naked(self.naked("conns", count), count, 1e-3)
+            return per_naked(self.naked(self.chain, count), count, 1e-3)
         c, s = self.started[name]
         with self.meter(name) as m:
             good(c.call("bench-conns", addr=s.addr(), count=count, timeout=600000), count)
         return per(m, count, 1e-3)
 
 
+class ConnectionsTls(Connections):
+    over, chain = "tls", "tlsconns"
+    metrics = (Metric("main", "CPU us/connection, both ends", per_peer=1, per_naked=1.25),) + Connections.metrics[1:]
+
+
+class ConnectionsQuic(Connections):
+    """The yardstick shakes hands over TCP: what TLS costs is the same."""
+
+    over, chain = "quic", "tlsconns"
+    metrics = (Metric("main", "CPU us/connection, both ends", per_peer=1, per_naked=1.6),) + Connections.metrics[1:]
+
+
 class Streams(Case):
     id, title = "B7", "streams on one connection, 1 byte each way"
     metrics = (Metric("main", "CPU us/stream, one after the other", per_peer=5, per_naked=2),
                Metric("at_once", "CPU us/stream, many at once"))
-    yardstick = "naked"
+    yardstick, ping = "naked", "pingpong"
 
     def warm(self, client, server):
         super().warm(client, server)
@@ -188,7 +281,7 @@ class Streams(Case):
     def measure(self, name):
         count, at_once = self.size(1000, 4000, 50000), self.size(200, 1000, 1000)
         if name == "naked":
-            return per_naked(self.naked("pingpong", count, 1, 1), count, 1e-3)
+            return per_naked(self.naked(self.ping, count, 1, 1), count, 1e-3)
         c, s = self.started[name]
         with self.meter(name) as m:
             good(c.call("bench-streams", peer=s.id(), count=count, timeout=600000), count)
@@ -198,6 +291,14 @@ class Streams(Case):
         if reply["failed"] == 0:
             out["at_once"] = m.total() / at_once * 1e-3
         return out
+
+
+class StreamsTls(Streams):
+    over = "tls"
+
+
+class StreamsQuic(Streams):
+    over, ping = "quic", "udpping"
 
 
 class Requests(Case):
@@ -238,85 +339,6 @@ class Requests(Case):
         with self.meter(name) as m:
             good(c.call("bench-findnode", peer=s.id(), count=count, timeout=600000), count)
         return per(m, count, 1e-3)
-
-
-class OverLink(Case):
-    """Client and server in namespaces of their own, on a link that this case makes."""
-
-    delay_ms, rate_mbit = RTT_MS / 2, 0
-
-    def unable(self):
-        if not os.access(self.setup.link, os.X_OK):
-            return "the link emulator is not built"
-        return why_not()
-
-    def hosts(self):
-        if not hasattr(self, "lab"):
-            self.lab = Lab(self.setup.link).__enter__()
-            self.near, self.far = self.lab.host("near"), self.lab.host("far")
-            self.lab.link(self.near, "10.77.0.1/24", self.far, "10.77.0.2/24", delay_ms=self.delay_ms,
-                          rate_mbit=self.rate_mbit)
-        return self.near, self.far
-
-    def prepare(self, name):
-        near, far = self.hosts()
-        client, _, server = name.partition(">")
-        s = self.peer(server or client, "server", ["--listen", "/ip4/10.77.0.2/tcp/0"], far.command([]))
-        c = self.peer(client, "client", ["--listen", "none"], near.command([]))
-        self.started[name] = (c, s)
-        self.warm(c, s)
-
-    def rtt(self, server):
-        """Median milliseconds of a TCP handshake on the link."""
-        port = server.addr().split("/")[4]
-        text = ("import socket,time\nfor i in range(9):\n t=time.monotonic()\n"
-                f" s=socket.create_connection(('10.77.0.2',{port}))\n print(time.monotonic()-t)\n s.close()")
-        run = self.near.run(["python3", "-c", text], capture_output=True, text=True, check=True)
-        return statistics.median(float(x) for x in run.stdout.split()) * 1e3
-
-    def close(self):
-        super().close()
-        if hasattr(self, "lab"):
-            self.lab.__exit__()
-
-
-class FirstByte(OverLink):
-    id, title = "B5", f"dial, 1 byte answered, {RTT_MS} ms path"
-    metrics = (Metric("main", "round trips, p50", per_peer=1.0, most=3.05), Metric("p99", "round trips, p99", most=3.35))
-
-    def warm(self, client, server):
-        client.call("bench-conns", addr=server.addr(), count=3, timeout=120000)
-
-    def measure(self, name):
-        count = self.size(10, 20, 100)
-        c, s = self.started[name]
-        rtt = self.rtt(s)
-        reply = good(c.call("bench-conns", addr=s.addr(), count=count, timeout=600000), count)
-        return {"main": reply["p50"] / rtt, "p99": reply["p99"] / rtt, "rtt_ms": rtt}
-
-
-class Beside(OverLink):
-    id, title = "B8", "32-byte ping beside a transfer on the same connection, 100 Mbit/s, 20 ms"
-    metrics = (Metric("main", "ms, ping p99 under load", per_peer=5), Metric("p50", "ms, ping p50 under load"),
-               Metric("idle", "ms, ping p99 idle"), Metric("transfer", "ns/byte of the transfer"))
-    delay_ms, rate_mbit = 10, 100
-
-    def measure(self, name):
-        count = self.size(40, 60, 100)
-        c, s = self.started[name]
-        idle = good(c.call("bench-ping", peer=s.id(), count=count, timeout=120000), count)
-        bytes_up = self.size(80, 160, 400) * MIB
-        begun = time.monotonic()
-        up = c.start("perf", peer=s.id(), up=bytes_up, down=0, timeout=600000)
-        time.sleep(1.5)
-        loaded = good(c.call("bench-ping", peer=s.id(), count=count // 2, timeout=300000), count // 2)
-        during = not up.done.is_set()
-        up.wait()
-        spent = time.monotonic() - begun
-        if not during:
-            raise RuntimeError("the transfer ended before the pings")
-        return {"main": loaded["p99"], "p50": loaded["p50"], "idle": idle["p99"],
-                "transfer": spent / bytes_up * 1e9}
 
 
 class Idle(Case):
@@ -360,14 +382,29 @@ class Idle(Case):
         return min(first, second, key=lambda m: m["anonKiB"])
 
 
+class IdleTls(Idle):
+    over = "tls"
+    metrics = (Metric("main", "KiB anonymous memory/connection", per_peer=10, most=14),) + Idle.metrics[1:]
+
+
+class IdleQuic(Idle):
+    over = "quic"
+    metrics = (Metric("main", "KiB anonymous memory/connection", per_peer=10, most=64),) + Idle.metrics[1:]
+
+
 class AtRest(Case):
     id, title = "B14", "a node with a DHT server, no connections"
     metrics = (Metric("main", "ms, exec to ready", per_peer=10, most=10),
                Metric("cpu", "CPU ms, exec to ready"), Metric("anon", "KiB anonymous memory", most=2048),
                Metric("rss", "KiB resident", per_peer=5),
+               Metric("above", "KiB resident above the libraries", most=1536),
                Metric("size", "KiB stripped program", per_peer=8, most=2048))
-    yardstick = None
+    others = ("libraries",)
     cross = False
+
+    def complete(self, result):
+        if "warren" in result and "libraries" in result:
+            result["warren"]["above"] = result["warren"]["rss"] - result["libraries"]["rss"]
 
     def prepare(self, name):
         self.started[name] = ()
@@ -434,4 +471,12 @@ def good(reply, count):
     return reply
 
 
-CASES = (Perf, FirstByte, Connections, Streams, Beside, Idle, AtRest, Requests)
+def free_port():
+    """A UDP port that nobody has; for programs that cannot choose one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+CASES = (Perf, PerfTls, PerfQuic, Connections, ConnectionsTls, ConnectionsQuic, Streams, StreamsTls, StreamsQuic, Requests,
+         Idle, IdleTls, IdleQuic, AtRest)
