@@ -48,7 +48,8 @@ NEWCOMERS = ["61.%d.0.1" % i for i in range(101, 181)]    # each is new: the nod
 ECHO_PORT = 7
 DESCRIPTORS = 100    # of the node that has few
 KAD = "/lab/kad/1.0.0"
-GOOD_PEERS = {"connections": 8, "connections-half-open": 0, "streams": 8}    # what they use of the node's limits
+GOOD_PEERS = {"connections": 8, "connections-half-open": 0, "streams": 8, "relay-reservations": 0,
+              "relay-circuits": 0}    # what they use of the node's limits
 ATTACK_MAX = 60    # seconds; what an attack that has an end may take
 
 # name, mode, count, networks (/16) that it comes from (0: one /24), whether it ends by itself, what it is
@@ -66,6 +67,9 @@ ATTACKS = [
     ("partial", "partial", 192, 1, False, "connections stopped inside the largest frame"),
     ("fill", "fill", 128, 1, False, "32 unfinished DHT messages per connection"),
     ("hoard", "hoard", 100, 1, False, "connections keeping 32 DHT streams each"),
+    ("hop", "hop", 128, 128, False, "strangers who want places and circuits of the relay"),
+    ("hop-subnet", "hop", 128, 0, False, "the same from one /24"),
+    ("nat", "nat", 128, 128, False, "AutoNAT with others' addresses, stray nonces"),
     ("push", "push", 1500, 128, True, "identities pushing the largest identify"),
     ("announce", "announce", 100000, 1, True, "announcements of one key by one identity"),
     ("many", "many", 1000, 0, True, "identities in three /24 announcing one key"),
@@ -136,7 +140,7 @@ class Node:
         self.log = open(os.path.join(directory, "log"), "ab")
         self.proc = host.popen([program, "run", "--data", directory, "--control", self.control, "--listen",
                                 "/ip4/0.0.0.0/tcp/%d" % port, "--network", "lab", "--bootstrap", "none", "--dht",
-                                "server", "--no-mdns", "--no-portmap", "--limits", "small"], stdout=subprocess.PIPE,
+                                "server", "--no-mdns", "--no-portmap", "--limits", "small", "--relay", "on"], stdout=subprocess.PIPE,
                                stderr=self.log, text=True, **kw)
         self.id, self.lines = None, []
         for line in self.proc.stdout:

@@ -14,12 +14,15 @@
  *   partial   COUNT connections that stop in the middle of the largest frame
  *   fill      COUNT connections with 32 DHT streams each, all in the middle of the largest message
  *   hoard     COUNT connections with 32 DHT streams each, on which one request was answered
+ *   hop       COUNT connections that want places and circuits of the relay without pause, to each other and to nobody
+ *   nat       COUNT connections that have AutoNAT dial others, and say what belongs to relays and punches
  *   push      COUNT identities that push the largest identify message
  *   members   COUNT connections of as many identities that do nothing wrong but stay
  *   announce  one identity announces ARG (hex) COUNT times
  *   many      COUNT identities, from three /24 networks, announce ARG once each
  * announce, push and many end by themselves, the others go on for SECONDS. One JSON line tells what was done.
  * `kad=NAME` in the environment (KAD) names the DHT protocol. */
+#include "tests/hostile/nat_words.h"
 #include "transport/key.h"
 #include "transport/mss.h"
 #include "transport/noise.h"
@@ -520,6 +523,27 @@ static void hold_streams(struct peer *p)
     p->stuck = true;
 }
 
+static void own_id(struct wr_peerid *id);
+
+/* The first identity of the crowd is the one whom all the others call. */
+static void flood_words(struct peer *p)
+{
+    static struct wr_peerid first;
+    static unsigned n;
+    struct wr_peerid self;
+    bool relay = strcmp(a.mode, "hop") == 0;
+    own_id(&self);
+    if (first.len == 0)
+        first = self;
+    for (int i = 0; i < 16; i++, n++) {
+        uint8_t memory[8192];
+        struct wr_buf word;
+        wr_buf_over(&word, memory, sizeof(memory));
+        const char *name = relay ? nat_word_to_relay(n, &self, &first, &word) : nat_word(n, &self, &word);
+        data_frame(p, n % 7 ? FIN : 0, open_stream(p, name), word.data, word.len);
+    }
+}
+
 static void crowd(void (*act)(struct peer *p), bool reads, bool once)
 {
     unsigned count = a.count < PEERS_MAX ? a.count : PEERS_MAX;
@@ -723,6 +747,8 @@ static bool run(void)
         crowd(hold_streams, true, true);
     else if (strcmp(m, "members") == 0)
         crowd(NULL, true, true);
+    else if (strcmp(m, "hop") == 0 || strcmp(m, "nat") == 0)
+        crowd(flood_words, true, false);
     else if (strcmp(m, "push") == 0)
         push_all();
     else if (strcmp(m, "announce") == 0)
