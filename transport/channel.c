@@ -7,7 +7,7 @@
 
 static const struct wr_mux_ops mux_ops, circuit_ops;
 
-static struct wr_channel *of_conn(const struct wr_conn *c)
+struct wr_channel *wr_channel_of(const struct wr_conn *c)
 {
     return (struct wr_channel *)((uintptr_t)c - offsetof(struct wr_channel, conn));
 }
@@ -168,7 +168,7 @@ struct wr_conn *wr_channel_circuit(struct wr_conn_ctx *ctx, const struct wr_circ
 
 static int mux_open(struct wr_conn *c, struct wr_stream *s)
 {
-    struct wr_channel *ch = of_conn(c);
+    struct wr_channel *ch = wr_channel_of(c);
     int err = 0;
     s->mux = wr_yamux_open(ch->yamux, s, &err);
     /* A stream of this session that ends makes room at once; that there is memory again nobody tells. */
@@ -184,7 +184,7 @@ static int mux_write(struct wr_stream *s, const uint8_t *data, size_t len)
 {
     int n = wr_yamux_write(s->mux, data, len);
     if (n > 0)
-        wr_channel_want_flush(of_conn(s->conn));
+        wr_channel_want_flush(wr_channel_of(s->conn));
     return n;
 }
 
@@ -201,18 +201,18 @@ static size_t mux_queued(const struct wr_stream *s)
 static void mux_shut(struct wr_stream *s)
 {
     wr_yamux_shut(s->mux);
-    wr_channel_want_flush(of_conn(s->conn));
+    wr_channel_want_flush(wr_channel_of(s->conn));
 }
 
 static void mux_reset(struct wr_stream *s, uint32_t code)
 {
     wr_yamux_reset(s->mux, code);
-    wr_channel_want_flush(of_conn(s->conn));
+    wr_channel_want_flush(wr_channel_of(s->conn));
 }
 
 static void mux_consumed(struct wr_stream *s, size_t len)
 {
-    struct wr_channel *ch = of_conn(s->conn);
+    struct wr_channel *ch = wr_channel_of(s->conn);
     wr_yamux_consumed(s->mux, len, wr_env_now(s->env));
     if (wr_yamux_wants_output(ch->yamux))
         wr_channel_want_flush(ch);
@@ -220,7 +220,7 @@ static void mux_consumed(struct wr_stream *s, size_t len)
 
 static void mux_forget(struct wr_stream *s)
 {
-    struct wr_channel *ch = of_conn(s->conn);
+    struct wr_channel *ch = wr_channel_of(s->conn);
     wr_yamux_forget(s->mux);
     wr_channel_want_flush(ch);
     if (!wr_list_empty(&ch->conn.waiting))
@@ -234,7 +234,7 @@ static void mux_steady(struct wr_stream *s)
 
 static void mux_close(struct wr_conn *c, uint32_t code)
 {
-    struct wr_channel *ch = of_conn(c);
+    struct wr_channel *ch = wr_channel_of(c);
     if (!wr_wire_open(&ch->wire))
         return;
     if (ch->yamux && ch->phase == WR_PHASE_MUXED) {
@@ -247,7 +247,7 @@ static void mux_close(struct wr_conn *c, uint32_t code)
 
 static void mux_release(struct wr_conn *c)
 {
-    struct wr_channel *ch = of_conn(c);
+    struct wr_channel *ch = wr_channel_of(c);
     struct wr_env *env = c->ctx->env;
     wr_timer_stop(env, &ch->timer);
     wr_timer_stop(env, &ch->more);
@@ -273,14 +273,14 @@ static void mux_release(struct wr_conn *c)
 
 static wr_time mux_rtt(const struct wr_conn *c)
 {
-    const struct wr_channel *ch = of_conn(c);
+    const struct wr_channel *ch = wr_channel_of(c);
     wr_time rtt = ch->yamux ? wr_yamux_rtt(ch->yamux) : 0;
     return rtt || !wr_wire_open(&ch->wire) ? rtt : wr_wire_rtt(&ch->wire);
 }
 
 static void mux_stats(const struct wr_conn *c, struct wr_conn_stats *out)
 {
-    const struct wr_channel *ch = of_conn(c);
+    const struct wr_channel *ch = wr_channel_of(c);
     struct wr_sock_stats tcp;
     if (!ch->wire.sock)
         return;

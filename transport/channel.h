@@ -42,6 +42,12 @@ struct wr_conn *wr_channel_accept(struct wr_conn_ctx *ctx, struct wr_sock *sock)
 struct wr_conn *wr_channel_accept_server(struct wr_conn_ctx *ctx, struct wr_sock *sock,
                                          const struct wr_secure *security, const struct wr_peerid *expect);
 
+/* Whether a connection that we dialled without being outbound (punch.h) is made, and nothing of a proposal came yet. */
+bool wr_channel_awaits_proposal(const struct wr_conn *c);
+/* Such a one may wait in vain, when our SYN met a listener and not a SYN: that end waits, too. So we propose, and are
+ * outbound from here on. 0; WR_ELIMIT and the errors of wr_wire_write: the caller closes it. */
+int wr_channel_propose(struct wr_conn *c);
+
 /* Which end of a circuit we are. All borrowed for the call. */
 struct wr_circuit_side {
     bool outbound;

@@ -43,7 +43,9 @@ struct wr_channel {
     bool secured;
 };
 
-/* channel.c: the end that the network, or what the peer sent, brings. */
+/* channel.c */
+struct wr_channel *wr_channel_of(const struct wr_conn *c);
+/* The end that the network, or what the peer sent, brings. */
 void wr_channel_end(struct wr_channel *ch, int err);
 
 /* channel_open.c: the first flight. 0, <0: it is for the caller to end it. */

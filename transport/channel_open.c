@@ -1,6 +1,7 @@
 /* Becoming a connection: multistream, the handshake, the muxer's name; then the ticks that keep it one. */
 #include "transport/channel_impl.h"
 
+#include <assert.h>
 #include <sodium.h>
 #include <string.h>
 
@@ -177,6 +178,34 @@ void wr_channel_on_timeout(struct wr_timer *timer)
     wr_channel_end(wr_list_entry(timer, struct wr_channel, timer), WR_ETIMEOUT);
 }
 
+/* The proposal of conn.security and that one's first message. */
+static int propose(struct wr_channel *ch, struct wr_buf *out)
+{
+    ch->offer[0] = ch->conn.security->name;
+    wr_mss_dial(ch->mss, ch->offer, out);
+    return start_handshake(ch, out);
+}
+
+bool wr_channel_awaits_proposal(const struct wr_conn *c)
+{
+    const struct wr_channel *ch = wr_channel_of(c);
+    return ch->phase == WR_PHASE_SECURITY && !c->outbound && !c->closing && !ch->mss->greeted && ch->mss->have == 0;
+}
+
+int wr_channel_propose(struct wr_conn *c)
+{
+    struct wr_channel *ch = wr_channel_of(c);
+    struct wr_buf out;
+    assert(wr_channel_awaits_proposal(c) && c->security);
+    wr_buf_init(&out, WR_CHANNEL_OUT_MAX);
+    c->outbound = true;
+    int rc = propose(ch, &out);
+    if (rc == 0)
+        return wr_channel_send_clear(ch, &out);
+    wr_buf_clear(&out);
+    return rc;
+}
+
 /* Our nonce goes out at once; the rest of the first flight is the dialler's. */
 int wr_channel_start(struct wr_channel *ch)
 {
@@ -205,9 +234,7 @@ int wr_channel_start(struct wr_channel *ch)
         wr_pnet_start(ch->pnet, ctx->psk, random, &nonce);
     }
     if (ch->conn.outbound) {
-        ch->offer[0] = ch->conn.security->name;
-        wr_mss_dial(ch->mss, ch->offer, &out);
-        int rc = start_handshake(ch, &out);
+        int rc = propose(ch, &out);
         if (rc < 0) {
             wr_buf_clear(&nonce);
             wr_buf_clear(&out);

@@ -230,16 +230,38 @@ static void dial_tcp(struct wr_punch *p, struct target *t)
         err = wr_swarm_flow_begin(sw, &t->to, false, true, &flow);
     if (from && err == 0)
         c = wr_channel_dial(&sw->ctx, &t->to, from, security, &p->peer, NULL, &err);
+    opening(p, t, c, flow, err);
     if (c && p->role == WR_PUNCH_SERVER) {
         c->outbound = false;
         wr_limits_charge(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
+        t->waited = 0;
+        put_off(p, t, WR_PUNCH_RETRY);
     }
-    opening(p, t, c, flow, err);
+}
+
+/* As the server we wait for a proposal. Where our SYN met a listener, that end waits as well: a peer that is not behind
+ * a NAT after all, and does not look who calls. Then it is for us to begin. */
+static void await_proposal(struct wr_punch *p, struct target *t)
+{
+    struct wr_conn *c = t->conn;
+    bool made = wr_channel_awaits_proposal(c);
+    t->due_at = 0;
+    if (made && is_mute(p, t)) {
+        wr_limits_give(p->swarm->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
+        if (wr_channel_propose(c) != 0)
+            wr_conn_close(c, WR_CONN_OK);
+    } else if (made || c->local.ip.family == 0) {
+        put_off(p, t, WR_PUNCH_RETRY);
+    }
 }
 
 static void act(struct wr_punch *p, struct target *t)
 {
     bool dial = t->quic && p->role == WR_PUNCH_CLIENT;
+    if (t->conn) {
+        await_proposal(p, t);
+        return;
+    }
     if (!t->quic && !way_is_free(p, t))
         return;
     unsigned cost = dial ? WR_PUNCH_DIAL_COST : t->quic ? 1 : 1 + WR_PUNCH_SYN_REPEATS;

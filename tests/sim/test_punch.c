@@ -131,6 +131,28 @@ static void every_pair_over_quic(void **state)
     pairs(true);
 }
 
+/* ---- when the other side only listens ---------------------------------------------------------------- */
+
+/* A client that is not behind a NAT and dials from another port than the one it listens on, as js does: our SYN meets
+ * its listener, which takes us for the dialler. Whoever should answer proposes then. */
+static void a_listener_is_met(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o;
+    start(&w, PUBLIC, PORT_RESTRICTED, 77);
+    wr_time at = sim_now(w.sim) + 100 * WR_MSEC;
+    assert_int_equal(begin(&w.b, &w.a, &w.a.tcp, 1, WR_PUNCH_SERVER, at, &o), 0);
+    sim_run(w.sim, 6 * WR_SEC);
+    assert_true(o.done);
+    assert_int_equal(o.err, 0);
+    assert_true(o.conn->outbound);
+    /* the SYN and its answer, the silence of 200 ms and two round trips, the proposal */
+    assert_true(o.at - at <= 6 * RTT + 200 * WR_MSEC);
+    assert_int_equal(w.b.swarm->limits->of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+    stop(&w);
+}
+
 /* ---- when one side is late ---------------------------------------------------------------------- */
 
 /* One way is 40 ms: 60 ms are too early for a hole that is not there yet. */
@@ -440,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_pair_over_tcp),
         cmocka_unit_test(every_pair_over_quic),
+        cmocka_unit_test(a_listener_is_met),
         cmocka_unit_test(an_early_side_is_waited_for),
         cmocka_unit_test(a_port_is_learnt),
         cmocka_unit_test(a_server_that_was_first),
