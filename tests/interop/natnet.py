@@ -11,7 +11,8 @@
     with Net(link_program) as net:
         net.peer("go", "home-a", ["--dcutr"])
 
-The NATs are the kernel's: endpoint-independent mapping that keeps ports, address- and port-dependent filtering.
+The NATs are the kernel's: endpoint-independent mapping that keeps ports, address- and port-dependent filtering. With
+`nats` each side has another kind instead, in the words of tests/natlab/nat.h, done by the link.
 """
 
 import os
@@ -65,9 +66,9 @@ def why_not():
 class Net:
     """tag keeps the namespaces of several nets in one process apart."""
 
-    def __init__(self, link_program, tag=""):
+    def __init__(self, link_program, tag="", nats=None, delay_ms=DELAY_MS):
         self.lab = lab.Lab(link_program)
-        self.tag = tag
+        self.tag, self.nats, self.delay_ms = tag, nats or {}, delay_ms
         self.hosts = {}
         self.port = FIRST_PORT  # where everybody listens
 
@@ -82,14 +83,13 @@ class Net:
             self.cable("core", "11.0.2.1/24", "open", "11.0.2.2/24")
             for i, side in ((3, "a"), (4, "b")):
                 self.cable("core", f"11.1.{i}.1/24", f"acc-{side}", f"11.1.{i}.2/24")
-                self.lab.link(self.hosts[f"acc-{side}"], f"11.0.{i}.1/24", self.hosts[f"nat-{side}"], f"11.0.{i}.2/24",
-                              delay_ms=DELAY_MS)
+                self.uplink(i, side)
                 self.cable(f"nat-{side}", "192.168.1.1/24", f"home-{side}", LAN + "/24")
                 self.at("core", "ip", "route", "add", f"11.0.{i}.0/24", "via", f"11.1.{i}.2")
                 for name, via in ((f"acc-{side}", f"11.1.{i}.1"), (f"nat-{side}", f"11.0.{i}.1"),
                                   (f"home-{side}", "192.168.1.1")):
-                    self.at(name, "ip", "route", "add", "default", "via", via)
-                self.at(f"nat-{side}", "nft", "-f", "-", input=NAT.encode())
+                    if name != f"nat-{side}" or side not in self.nats:
+                        self.at(name, "ip", "route", "add", "default", "via", via)
             for name, via in (("relay", "11.0.1.1"), ("open", "11.0.2.1")):
                 self.at(name, "ip", "route", "add", "default", "via", via)
             for i in range(MANY_COUNT):
@@ -103,6 +103,18 @@ class Net:
 
     def __exit__(self, *exc):
         self.lab.__exit__(*exc)
+
+    def uplink(self, i, side):
+        """The link of a home to the core, with its NAT."""
+        access, nat = self.hosts[f"acc-{side}"], self.hosts[f"nat-{side}"]
+        if side not in self.nats:
+            self.lab.link(access, f"11.0.{i}.1/24", nat, f"11.0.{i}.2/24", delay_ms=self.delay_ms)
+            self.at(f"nat-{side}", "nft", "-f", "-", input=NAT.encode())
+            return
+        # the outside address is the translator's; the device has none
+        self.lab.link(nat, "-", access, f"11.0.{i}.1/24", delay_ms=self.delay_ms, seed=i,
+                      nat=f"{self.nats[side]} address=11.0.{i}.2")
+        self.at(f"nat-{side}", "ip", "route", "add", "default", "dev", "link0")
 
     def forget(self):
         """What the NATs still know of earlier peers must not help or hinder the next ones: these use another port."""

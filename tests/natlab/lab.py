@@ -60,10 +60,10 @@ class Lab:
         self.hosts.append(host)
         return host
 
-    def link(self, a, addr_a, b, addr_b, delay_ms=0, jitter_ms=0, loss=0, rate_mbit=0, queue_kib=256, seed=1):
+    def link(self, a, addr_a, b, addr_b, delay_ms=0, jitter_ms=0, loss=0, rate_mbit=0, queue_kib=256, seed=1, nat=""):
         args = [self.link_program, a.ns, addr_a, b.ns, addr_b, "--delay", str(delay_ms), "--jitter",
                 str(jitter_ms), "--loss", str(loss), "--rate", str(rate_mbit), "--queue", str(queue_kib),
-                "--seed", str(seed)]
+                "--seed", str(seed)] + (["--nat", nat] if nat else [])
         link = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.links.append(link)
         if link.stdout.readline().strip() != "ready":

@@ -21,6 +21,7 @@ sys.dont_write_bytecode = True
 import cases  # noqa: E402
 import figures  # noqa: E402
 import overlink  # noqa: E402
+import punches  # noqa: E402
 import relays  # noqa: E402
 from peerproc import FOREIGN, IMPLS, programs  # noqa: E402
 
@@ -30,20 +31,20 @@ SLOW = ("js",)        # at size quick these take part in the first round only
 
 
 class Clock:
-    """Deals the minutes out: what a case leaves is for those after it. The first round of each is always made, as long
-    as there are any minutes."""
+    """Deals the minutes out by the weights of the cases: what one leaves is for those after it. The first round of each
+    is always made, as long as there are any minutes."""
 
-    def __init__(self, minutes, cases):
+    def __init__(self, minutes, todo):
         self.end = time.monotonic() + minutes * 60 if minutes else None
-        self.cases = cases
+        self.weight = sum(case.weight for case in todo)
 
     def over(self):
         return self.end is not None and time.monotonic() > self.end
 
-    def begin(self):
+    def begin(self, case):
         self.began = self.last = time.monotonic()
-        self.share = (self.end - self.began) / self.cases if self.end else 0
-        self.cases -= 1
+        self.share = (self.end - self.began) * case.weight / self.weight if self.end else 0
+        self.weight -= case.weight
 
     def allows_another(self):
         """After a round: whether one more like it fits into the case's share."""
@@ -155,8 +156,10 @@ def goals(case, metric, out, ours):
         if name in out["beside"]:
             _, low, high = out["beside"][name]
             list_of.append((f"{limit:g}x {name}", low >= limit if metric.more else high <= limit))
-    if metric.most and ours:
+    if metric.most is not None and ours:
         list_of.append((f"at most {metric.most:g}", figures.interval(ours)[2] <= metric.most))
+    if metric.least and ours:
+        list_of.append((f"at least {metric.least:g}", figures.interval(ours)[1] >= metric.least))
     return list_of
 
 
@@ -184,7 +187,7 @@ def goal_lines(results):
     for result in results.values():
         for r in result["rows"]:
             for text, met in r["goals"]:
-                if text.startswith("at most"):
+                if text.startswith("at "):
                     seen = figures.number(r["medians"]["warren"])
                 else:
                     of = text.split()[-1]
@@ -241,7 +244,7 @@ def arguments():
 def chosen(setup, args):
     """The cases that were asked for, in the order of their numbers."""
     only, over = ([w for w in text.split(",") if w] for text in (args.only, args.over))
-    made = [kind(setup) for kind in cases.CASES + overlink.CASES + relays.CASES]
+    made = [kind(setup) for kind in cases.CASES + overlink.CASES + relays.CASES + punches.CASES]
     return sorted((c for c in made if (not only or c.id in only) and (not over or c.over in over)),
                   key=lambda c: int(c.id[1:]))
 
@@ -265,9 +268,9 @@ def main():
         args.cores = [0, 0]
     setup, results, unable, began = Setup(args), {}, {}, time.time()
     todo = chosen(setup, args)
-    clock = Clock(args.minutes, len(todo))
+    clock = Clock(args.minutes, todo)
     for case in todo:
-        clock.begin()
+        clock.begin(case)
         note(f"{case.label}: {case.title}")
         why = "the minutes are over" if clock.over() else case.unable()
         if why:

@@ -21,7 +21,7 @@ LIFTED_OURS = ",per-net=100000,rate=0"
 
 
 class Relays(Case):
-    cross = False
+    cross, weight = False, 1.7
 
     def unable(self):
         return why_not()

@@ -1,0 +1,192 @@
+"""The benchmarks of hole punching: B11 how long it takes, B12 between which NATs it works, in the small internet of
+tests/interop/natnet.py. The relay is warren's for all; both homes run the contender."""
+
+import statistics
+import threading
+import time
+
+import kinds
+import nat
+import natnet
+from cases import Case, Metric
+
+PATIENCE = 25            # seconds for a direct connection: as long as go goes on trying
+B11_DELAY_MS = 30        # one way from a home to the core: a round trip between the homes takes 120 ms
+LOOK = 0.005             # seconds between two looks at the connections
+SETTLE = 5               # seconds for what a home finds out about its NAT, the same for all
+OBSERVERS = ("11.7.1.1", "11.8.1.1", "11.9.1.1")
+TRANSPORTS = {"noise": "tcp", "quic": "quic"}
+TRIPS = {"noise": 2, "quic": 1}    # round trips of a direct handshake, in the unit of 1.5 L + n D
+JS = "js dials from another port than it listens on, so that it punches through no NAT"
+
+
+class NotDirect(Exception):
+    """Nothing came of it."""
+
+
+def observers(row):
+    """Peers in networks of their own, from which a home learns how its NAT counts."""
+    started = []
+    for addr in OBSERVERS:
+        row.net.at("relay", "ip", "addr", "add", addr + "/32", "dev", "lo")
+        row.net.at("core", "ip", "route", "add", addr + "/32", "via", natnet.PUBLIC["relay"])
+        started.append(row.net.peer("warren", "relay", row.transport, ["--autonat", "v2", "--reach", "public"],
+                                    address=addr))
+        row.peers.append(started[-1])
+    return [peer.wait_ready() for peer in started]
+
+
+def relayed_pair(row, impl, others=()):
+    """The homes' peers, who know the others, connected through the relay just now; and the relay. With others warren
+    finds out by itself what NAT it is behind, which go and rust have no use for: they are told that there is one."""
+    args = ["--dcutr"] + (["--autonat", "v2", "--reach", "auto"] if others and impl == "warren" else ["--reach", "private"])
+    r, b, a = row.start(("warren", "relay", ["--relay"]), (impl, "home-b", args), (impl, "home-a", args))
+    b.call("reserve", addr=r.addr())
+    a.call("connect", addr=r.addr())
+    for peer in (a, b):
+        for other in others:
+            peer.call("connect", addr=other.addr())
+        for other in (r, *others):
+            peer.call("identify", peer=other.id())
+    if others:
+        time.sleep(SETTLE)
+    a.call("connect", addr=nat.circuit_of(r, b))
+    return r, b, a
+
+
+def until_direct(a, b):
+    """Seconds until the dialler has it; NotDirect after PATIENCE."""
+    began, took = time.monotonic(), None
+    for me, other in ((a, b), (b, a)):
+        while not nat.direct(me, other):
+            if time.monotonic() - began > PATIENCE:
+                raise NotDirect(f"no direct connection after {PATIENCE} s")
+            time.sleep(LOOK)
+        took = took or time.monotonic() - began
+    return took
+
+
+def trip(peer, other, count=5):
+    """Seconds of a round trip."""
+    return min(peer.call("ping", peer=other.id(), count=count)["rtts"]) / 1e3
+
+
+class InNet(Case):
+    cross, weight = False, 1.5
+
+    def unable(self):
+        return natnet.why_not()
+
+    def prepare(self, name):
+        if name == "js":
+            raise RuntimeError(JS)
+
+
+class Upgrade(InNet):
+    """L and D are round trips over the relay (the sum of both ends' to it) and direct, in the same try."""
+
+    id, title = "B11", "from relayed to direct, two homes behind NATs"
+    metrics = (Metric("main", "times 1.5 L + 2 D, relayed to direct", per_peer=2, most=1.1),
+               Metric("ms", "ms, relayed to direct"))
+
+    def measure(self, name):
+        if not hasattr(self, "net"):
+            self.net = natnet.Net(self.setup.link, delay_ms=B11_DELAY_MS).__enter__()
+        tries = [self.one(name) for _ in range(self.size(1, 3, 5))]
+        return {key: statistics.median(t[key] for t in tries) for key in tries[0]}
+
+    def one(self, name):
+        self.net.forget()
+        row = nat.Row(self.net, TRANSPORTS[self.over])
+        try:
+            r, b, a = relayed_pair(row, name)
+            took = until_direct(a, b)
+            over_relay, straight = trip(a, r) + trip(b, r), trip(a, b)
+        finally:
+            row.end()
+        return {"main": took / (1.5 * over_relay + TRIPS[self.over] * straight), "ms": took * 1e3}
+
+    def close(self):
+        if hasattr(self, "net"):
+            self.net.__exit__()
+
+
+class UpgradeQuic(Upgrade):
+    over = "quic"
+    metrics = (Metric("main", "times 1.5 L + 1 D, relayed to direct", per_peer=2, most=1.1),) + Upgrade.metrics[1:]
+
+
+class Matrix(InNet):
+    """A contender's tries and the others' run side by side, a cell at a time, each in a net of its own."""
+
+    id, title, over = "B12", "pairs of NATs with a direct connection in the end", "quic"
+    weight = 7
+    metrics = (Metric("main", "share of the tries", more=True),
+               Metric("behind", "cells in which a peer does better", most=0),
+               Metric("ahead", "cells in which no peer is as good", least=3))
+    CELLS = (("port-restricted", "port-restricted"), ("port-restricted-random", "port-restricted-random"),
+             ("restricted", "symmetric-random"), ("port-restricted", "symmetric-preserving"),
+             ("port-restricted", "symmetric-sequential"), ("symmetric-preserving", "symmetric-preserving"),
+             ("symmetric-preserving", "symmetric-sequential"), ("symmetric-sequential", "symmetric-sequential"))
+
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.rounds_at_most = 1 if setup.size == "quick" else 3
+        self.there, self.found = [], {}
+
+    def prepare(self, name):
+        super().prepare(name)
+        self.there.append(name)
+
+    def measure(self, name):
+        if name not in self.found:
+            self.found = {n: [] for n in self.there}
+            for cell in self.CELLS:
+                self.cell(cell)
+        cells = self.found.pop(name)
+        for cell in cells:
+            if isinstance(cell, Exception):
+                raise cell
+        return {"main": sum(cells) / len(cells), "cells": dict(zip(map(" x ".join, self.CELLS), cells))}
+
+    def complete(self, result):
+        ours = result.get("warren", {}).get("cells")
+        theirs = [r["cells"] for name, r in result.items() if name != "warren"]
+        if ours and theirs:
+            best = {cell: max(t[cell] for t in theirs) for cell in ours}
+            result["warren"]["behind"] = sum(best[c] > ours[c] for c in ours)
+            result["warren"]["ahead"] = sum(best[c] < ours[c] for c in ours)
+
+    def cell(self, cell):
+        got = {}
+        threads = [threading.Thread(target=self.tries, args=(name, cell, got)) for name in self.there]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        for name in self.there:
+            self.found[name].append(got[name])
+
+    def tries(self, name, cell, got):
+        """The share of the tries that became direct."""
+        words = [" ".join("%s=%s" % w for w in kinds.words_of(kind, {}).items()) for kind in cell]
+        count, good = self.size(1, 2, 5), 0
+        for i in range(count):
+            try:
+                with natnet.Net(self.setup.link, tag="-" + name, nats=dict(zip("ab", words))) as net:
+                    row = nat.Row(net, TRANSPORTS[self.over])
+                    try:
+                        _, b, a = relayed_pair(row, name, observers(row))
+                        until_direct(a, b)
+                        good += 1
+                    finally:
+                        row.end()
+            except NotDirect:
+                continue
+            except Exception as e:  # that says nothing about the NATs: no figure
+                got[name] = e
+                return
+        got[name] = good / count
+
+
+CASES = (Upgrade, UpgradeQuic, Matrix)
