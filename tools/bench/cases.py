@@ -64,6 +64,11 @@ class Case:
     def complete(self, result):
         """What can be said when all contenders of a round have their figures."""
 
+    @property
+    def patience(self):
+        """Milliseconds that a command may take: a contender that hangs must not take the others' time."""
+        return self.size(90000, 600000, 600000)
+
     def size(self, quick, normal, full):
         return {"quick": quick, "normal": normal, "full": full}[self.setup.size]
 
@@ -166,7 +171,7 @@ class Perf(Case):
         out = {}
         for way, args in (("up", {"up": amount, "down": 0}), ("down", {"up": 0, "down": amount})):
             with self.meter(name) as m:
-                c.call("perf", peer=s.id(), timeout=600000, **args)
+                c.call("perf", peer=s.id(), timeout=self.patience, **args)
             for key, value in per(m, amount, both=way).items():
                 out[key] = value if key == way else out.get(key, 0) + value / 2
         out["main"] = (out["up"] + out["down"]) / 2
@@ -253,7 +258,7 @@ class Connections(Case):
             return per_naked(self.naked(self.chain, count), count, 1e-3)
         c, s = self.started[name]
         with self.meter(name) as m:
-            good(c.call("bench-conns", addr=s.addr(), count=count, timeout=600000), count)
+            good(c.call("bench-conns", addr=s.addr(), count=count, timeout=self.patience), count)
         return per(m, count, 1e-3)
 
 
@@ -285,10 +290,10 @@ class Streams(Case):
             return per_naked(self.naked(self.ping, count, 1, 1), count, 1e-3)
         c, s = self.started[name]
         with self.meter(name) as m:
-            good(c.call("bench-streams", peer=s.id(), count=count, timeout=600000), count)
+            good(c.call("bench-streams", peer=s.id(), count=count, timeout=self.patience), count)
         out = per(m, count, 1e-3)
         with self.meter(name) as m:
-            reply = c.call("bench-streams", peer=s.id(), count=at_once, parallel=at_once, timeout=600000)
+            reply = c.call("bench-streams", peer=s.id(), count=at_once, parallel=at_once, timeout=self.patience)
         if reply["failed"] == 0:
             out["at_once"] = m.total() / at_once * 1e-3
         return out
@@ -338,7 +343,7 @@ class Requests(Case):
             return per_naked(self.naked("pingpong", count, FIND_REQUEST, FIND_REPLY), count, 1e-3)
         c, s, _ = self.started[name]
         with self.meter(name) as m:
-            good(c.call("bench-findnode", peer=s.id(), count=count, timeout=600000), count)
+            good(c.call("bench-findnode", peer=s.id(), count=count, timeout=self.patience), count)
         return per(m, count, 1e-3)
 
 
@@ -373,7 +378,7 @@ class Idle(Case):
 
     def hold(self, client, server, begin, count):
         for at in range(begin, begin + count, self.BATCH):
-            good(client.call("hold", addr=server.addr(), host=at, count=self.BATCH, timeout=600000), self.BATCH)
+            good(client.call("hold", addr=server.addr(), host=at, count=self.BATCH, timeout=self.patience), self.BATCH)
 
     def memory(self, server):
         time.sleep(self.size(2, 5, 60))

@@ -70,7 +70,7 @@ class FirstByte(OverLink):
         count = self.size(10, 20, 100)
         c, s = self.started[name]
         rtt = self.rtt()
-        reply = good(c.call("bench-conns", addr=s.addr(), count=count, timeout=600000), count)
+        reply = good(c.call("bench-conns", addr=s.addr(), count=count, timeout=self.patience), count)
         return {"main": reply["p50"] / rtt, "p99": reply["p99"] / rtt, "rtt_ms": rtt}
 
 
@@ -95,7 +95,7 @@ class Beside(OverLink):
         idle = good(c.call("bench-ping", peer=s.id(), count=count, timeout=120000), count)
         bytes_up = self.size(80, 160, 400) * MIB
         begun = time.monotonic()
-        up = c.start("perf", peer=s.id(), up=bytes_up, down=0, timeout=600000)
+        up = c.start("perf", peer=s.id(), up=bytes_up, down=0, timeout=self.patience)
         time.sleep(1.5)
         loaded = good(c.call("bench-ping", peer=s.id(), count=count // 2, timeout=300000), count // 2)
         during = not up.done.is_set()
@@ -166,7 +166,7 @@ class LongFat(OverLink):
             c, s = self.pair(name)
             c.call("connect", addr=s.addr(), timeout=60000)
             amount = int(self.rate_mbit * 125000 * (self.warm_s + 40))    # more than can pass while we look
-            transfer = c.start("perf", peer=s.id(), up=amount, down=0, timeout=600000)
+            transfer = c.start("perf", peer=s.id(), up=amount, down=0, timeout=self.patience)
             seen = self.watch()
             if transfer.done.is_set():
                 transfer.wait()
@@ -178,9 +178,10 @@ class LongFat(OverLink):
             self.finish(name)
 
     def iperf(self):
-        server = self.far.popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
+        server = self.far.popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.5)
-        client = self.near.popen(["iperf3", "-c", "10.77.0.2", "-t", "600"], stdout=subprocess.DEVNULL)
+        client = self.near.popen(["iperf3", "-c", "10.77.0.2", "-t", "600"], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
         try:
             return self.watch()
         finally:

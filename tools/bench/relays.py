@@ -105,11 +105,11 @@ class Passing(Relays):
         count, amount, messages = self.circuits(), self.size(32, 128, 512) * MIB, self.size(500, 2000, 10000)
         out = {}
         with Meter({"relay": r.proc.pid}) as m:
-            a.call("perf", peer=b.id(), up=amount, down=0, timeout=600000)
+            a.call("perf", peer=b.id(), up=amount, down=0, timeout=self.patience)
         out["main"] = m.total() / amount
         each = amount // count
         with Meter({"relay": r.proc.pid}) as m:
-            self.together(a.start("perf", host=i, peer=b.id(i), up=each, down=0, timeout=600000) for i in range(count))
+            self.together(a.start("perf", host=i, peer=b.id(i), up=each, down=0, timeout=self.patience) for i in range(count))
         out["many"] = m.total() / (each * count)
         with Meter({"relay": r.proc.pid}) as m:
             alone = good(a.call("bench-messages", peer=b.id(), count=messages, bytes=MESSAGE, timeout=300000), messages)
