@@ -206,13 +206,14 @@ static void deliver(struct pipe *pipes, int which, int64_t now)
     }
 }
 
-static void fill(struct pipe *p, bool translated, int64_t now)
+static void fill(struct pipe *p, bool translated)
 {
     static uint8_t data[PACKET_MAX];
     for (int i = 0; i < 64; i++) {
         ssize_t n = read(p->from, data, NAT_PACKET_MAX);
         if (n <= 0)
             return;
+        int64_t now = now_ns();    /* after the packet came: what is older would send it on too early */
         size_t len = (size_t)n;
         enum nat_way way = NAT_OUT;
         if (translated && is_ipv4(data, len))
@@ -305,9 +306,8 @@ static void run(int a, int b)
             die("poll");
         if (fds[2].revents && !take_commands())
             return;
-        now = now_ns();
-        fill(&pipes[0], link_options.nat != NULL, now);
-        fill(&pipes[1], false, now);
+        fill(&pipes[0], link_options.nat != NULL);
+        fill(&pipes[1], false);
     }
 }
 
