@@ -191,7 +191,8 @@ static void no_answer(void **state)
     wr_time start = wr_env_now(c->a);
     assert_int_equal(lookup(c, "x.test", WR_LOOKUP_A)->err, WR_ETIMEOUT);
     wr_time took = wr_env_now(c->a) - start;
-    assert_true(took >= WR_LOOKUP_TIMEOUT && took < WR_LOOKUP_TIMEOUT + 2 * WR_SEC);
+    assert_true(took >= WR_LOOKUP_TIMEOUT);
+    assert_true(!c->simulated || took < WR_LOOKUP_TIMEOUT + 2 * WR_SEC);    /* real time is the machine's too */
 }
 
 static void at_once(void **state)

@@ -62,6 +62,11 @@ bool contract_step(struct contract *c)
     return true;
 }
 
+void contract_poll(struct contract *c)
+{
+    sim_run(driver_of(c)->sim, WR_MSEC);
+}
+
 void contract_starve(struct contract *c, bool starving)
 {
     struct driver *d = driver_of(c);
