@@ -344,9 +344,14 @@ static void idle_means_no_wake_ups(void **state)
     contract_run(c, 10 * WR_MSEC);    /* whoever waited for room finds that nothing is left to send */
     uv_check_init(loop_of(c), &check);
     uv_check_start(&check, on_check);
-    rounds = 0;
-    contract_run(c, 300 * WR_MSEC);
-    assert_in_range(rounds, 0, 2);    /* the end of the wait itself */
+    /* The end of the wait itself, and what a busy machine's kernel still has to say of the transfer: whoever
+     * spins never comes to rest. */
+    unsigned waits = 0;
+    do {
+        assert_in_range(++waits, 1, 10);
+        rounds = 0;
+        contract_run(c, 300 * WR_MSEC);
+    } while (rounds > 2);
     wr_timer_stop(c->a, &far);
     uv_close((uv_handle_t *)&check, NULL);
     end_close(&client, true);
