@@ -337,8 +337,11 @@ class Run(Case):
         for number in (signal.SIGTERM, signal.SIGINT):
             node = self.node("a")
             started = time.monotonic()
+            self.assertEqual(self.home.warren("version").code, YES)
+            version = time.monotonic() - started  # what a busy machine makes of next to nothing
+            started = time.monotonic()
             self.assertEqual(node.stop(number), 0)
-            self.assertLess(time.monotonic() - started, 5)
+            self.assertLess(time.monotonic() - started, 5 + 20 * version)
             self.assertFalse(os.path.exists(node.socket))
         node = self.node("a")
         node.process.kill()
