@@ -25,6 +25,7 @@
 #include "transport/swarm.h"
 
 #define WR_DHT_RPC_TIMEOUT      (10 * WR_SEC)  /* one question; go, rust */
+#define WR_DHT_BUSY_MAX         (10 * WR_MIN)  /* who refused all our questions so long leaves the table; ours */
 #define WR_DHT_SEARCH_TIMEOUT   (60 * WR_SEC)  /* one search; rust query.rs */
 #define WR_DHT_REANNOUNCE       (22 * WR_HOUR) /* kad-dht/README.md, republish interval */
 #define WR_DHT_PROVIDED_MAX     16384          /* keys we provide; ours */

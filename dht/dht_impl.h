@@ -25,6 +25,7 @@ struct wr_dht_rpc {
     struct wr_peerid peer;
     bool one_way; /* the end of the stream is the answer */
     bool warm;    /* there was a connection when it was asked */
+    bool busy;    /* the peer refused: it is asked too much */
     wr_time sent_at;
     void *owner; /* NULL: nobody waits for it any more, done is not called */
     /* Once. answer is borrowed during the call and may be changed in it, NULL on error or when
@@ -122,6 +123,8 @@ void wr_dht_table_clear(struct wr_dht *d);
 void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer,
                            const struct wr_dht_msg *answer);
 void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err);
+/* It refused the question, and said that it is asked too much. */
+void wr_dht_table_busy(struct wr_dht *d, const struct wr_peerid *peer);
 /* Identify says that the peer speaks our protocol, or that it does not. */
 void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn);
 void wr_dht_table_consider_all(struct wr_dht *d); /* whoever is connected and serves */

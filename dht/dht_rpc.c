@@ -22,7 +22,9 @@ static void finish(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
             wr_pace_sample(&d->pace, wr_env_now(d->env) - rpc->sent_at);
     } else {
         d->counted.failed++;
-        if (err != WR_EREFUSED) /* of a record: alive and well */
+        if (rpc->busy)
+            wr_dht_table_busy(d, &rpc->peer);
+        else if (err != WR_EREFUSED) /* of a record: alive and well */
             wr_dht_table_failed(d, &rpc->peer, err);
     }
     if (rpc->owner)
@@ -61,6 +63,7 @@ static void on_close(struct wr_msg *m, int err)
         err = WR_EREFUSED;
     else if (rpc->one_way && err == WR_ERESET && m->agreed)
         err = 0;
+    rpc->busy = err == WR_ERESET && (m->code == WR_STREAM_RATE || m->code == WR_STREAM_LIMIT);
     finish(rpc, err, NULL);
 }
 

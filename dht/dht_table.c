@@ -184,6 +184,17 @@ void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err
     forget(d, peer, key, wr_err_name(err));
 }
 
+/* Alive, and says why it does not answer. rust keeps such a peer, go loses it as after any failure. We keep it
+ * while it has been of use not long ago: places are not for those who only ever refuse. */
+void wr_dht_table_busy(struct wr_dht *d, const struct wr_peerid *peer)
+{
+    uint8_t key[WR_KAD_KEY];
+    wr_kad_key(wr_peerid_bytes(peer), key);
+    const struct wr_kentry *entry = wr_kbucket_find(&d->table, key);
+    if (entry && wr_env_now(d->env) >= entry->useful_at + WR_DHT_BUSY_MAX)
+        forget(d, peer, key, "busy");
+}
+
 /* ---- admission: a FIND_NODE for its own id, which a server answers with somebody ------------ */
 
 /* Peers that came while CHECKS_MAX others were asked: a node that many bootstrap from meets them in

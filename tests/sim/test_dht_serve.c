@@ -356,6 +356,40 @@ static void test_rate(void **state)
     tear_down_sim();
 }
 
+/* Whoever says that it is asked too much keeps its place in the asker's table, unless that is all it has said
+ * for long. */
+static void test_a_busy_peer_keeps_its_place(void **state)
+{
+    (void)state;
+    const struct wr_peerid *busy;
+    uint8_t key[WR_KAD_KEY];
+    set_up(24);
+    server->dht->rate = 1; /* a second until it answers again */
+    busy = wr_swarm_self(server->swarm);
+    wr_kad_key(wr_peerid_bytes(busy), key);
+    for (unsigned old = 0; old < 2; old++) {
+        struct wr_dht_msg request = find_node(wr_swarm_self(nodes[3].swarm));
+        struct guest g;
+        struct wr_kentry *entry = wr_kbucket_find(&client->dht->table, key);
+        uint64_t failed = client->dht->counted.failed;
+        assert_non_null(entry);
+        entry->useful_at -= old * WR_DHT_BUSY_MAX;
+        guest_start(&g);
+        for (unsigned i = 0; i < 1000 && !g.closed; i++) {
+            guest_ask(&g, &request);
+            sim_run(sim, 2 * WR_MSEC);
+        }
+        assert_true(g.closed && g.code == WR_STREAM_RATE);
+        guest_stop(&g);
+        assert_true(wr_dht_table_check(client->dht, busy));
+        sim_run(sim, WR_SEC);
+        assert_int_equal(client->dht->counted.failed, failed + 1);
+        assert_int_equal(wr_kbucket_find(&client->dht->table, key) != NULL, !old);
+        sim_run(sim, 10 * WR_SEC);
+    }
+    tear_down_sim();
+}
+
 /* A record that all refuse was not left with anybody: that is said, and tried again. */
 static void test_a_refused_record_does_not_count(void **state)
 {
@@ -536,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_asked_for_itself),
         cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_a_busy_peer_keeps_its_place),
         cmocka_unit_test(test_rate_of_the_allowed),
         cmocka_unit_test(test_a_refused_record_does_not_count),
         cmocka_unit_test(test_streams_are_bounded),
