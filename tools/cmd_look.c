@@ -421,7 +421,7 @@ static int run_limits(struct cli *cli)
     if (json_rows(cli, rows, count))
         return finish(&c, &reply);
     char knob[PRINT_TEXT];
-    (void)printf("%-24s %12s %12s %12s %9s\n", "LIMIT", "USED", "PEAK", "CEILING", "REFUSED");
+    (void)printf("%-26s %12s %12s %12s %9s\n", "LIMIT", "USED", "PEAK", "CEILING", "REFUSED");
     for (uint32_t i = 0; i < count; i++) {
         char name[PRINT_TEXT], unit[PRINT_TEXT], text[3][32];
         static const char *const fields[] = {"used", "peak", "max"};
@@ -433,7 +433,7 @@ static int run_limits(struct cli *cli)
             else
                 (void)snprintf(text[f], sizeof(text[f]), "%llu", (unsigned long long)v);
         }
-        (void)printf("%-24s %12s %12s %12s %9llu\n", print_text(&rows[i], "name", name), text[0],
+        (void)printf("%-26s %12s %12s %12s %9llu\n", print_text(&rows[i], "name", name), text[0],
                      text[1], text[2], (unsigned long long)print_u64(&rows[i], "refused"));
     }
     (void)printf("all from one knob: --limits %s\n", print_text(reply.result, "knob", knob));

@@ -44,14 +44,15 @@ static const struct cli_command *find(int argc, char **argv, int *words)
     return NULL;
 }
 
-/* The command whose name is spelt most like this. */
+/* The command whose name is spelt most like this, or begins so: "stat" is not a misspelt "stop". */
 static const char *nearest(const char *name)
 {
     const char *best = "";
     size_t least = SIZE_MAX;
     for (size_t g = 0; g < GROUP_COUNT; g++) {
         for (const struct cli_command *c = groups[g].commands; c->name; c++) {
-            size_t edits = wr_nearest_distance(name, c->name);
+            bool begun = strncmp(c->name, name, strlen(name)) == 0;
+            size_t edits = begun ? 0 : wr_nearest_distance(name, c->name);
             if (edits >= least)
                 continue;
             least = edits;

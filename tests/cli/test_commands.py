@@ -200,6 +200,7 @@ class Help(Case):
     def test_mistakes(self):
         self.assertEqual(self.warren().code, USAGE)
         self.fails(self.warren("stauts"), USAGE, "no command stauts; the nearest is status")
+        self.fails(self.warren("stat"), USAGE, "no command stat; the nearest is status")
         self.fails(self.warren("pnig", STRANGER), USAGE, "no command pnig; the nearest is ping")
         self.fails(self.warren("dht", "privide", CID), USAGE, "the nearest is dht provide")
         self.fails(self.warren("dht", "fly"), USAGE, "no command dht fly")
