@@ -292,38 +292,25 @@ static void mux_stats(const struct wr_conn *c, struct wr_conn_stats *out)
                                   .mtu = tcp.mtu};
 }
 
-static const struct wr_mux_ops mux_ops = {
-    .transport = "tcp",
-    .muxer = "/yamux/1.0.0",
-    .open = mux_open,
-    .write = mux_write,
-    .space = mux_space,
-    .queued = mux_queued,
-    .shut = mux_shut,
-    .reset = mux_reset,
-    .consumed = mux_consumed,
-    .forget = mux_forget,
-    .steady = mux_steady,
-    .close = mux_close,
-    .release = mux_release,
-    .rtt = mux_rtt,
-    .stats = mux_stats,
-};
+/* What carries the bytes makes no difference to yamux, only to what is said of the connection. */
+#define MUX_OPS(carrier)                                                                                   \
+    {                                                                                                      \
+        .transport = (carrier),                                                                            \
+        .muxer = "/yamux/1.0.0",                                                                           \
+        .open = mux_open,                                                                                  \
+        .write = mux_write,                                                                                \
+        .space = mux_space,                                                                                \
+        .queued = mux_queued,                                                                              \
+        .shut = mux_shut,                                                                                  \
+        .reset = mux_reset,                                                                                \
+        .consumed = mux_consumed,                                                                          \
+        .forget = mux_forget,                                                                              \
+        .steady = mux_steady,                                                                              \
+        .close = mux_close,                                                                                \
+        .release = mux_release,                                                                            \
+        .rtt = mux_rtt,                                                                                    \
+        .stats = mux_stats,                                                                                \
+    }
 
-static const struct wr_mux_ops circuit_ops = {
-    .transport = "circuit",
-    .muxer = "/yamux/1.0.0",
-    .open = mux_open,
-    .write = mux_write,
-    .space = mux_space,
-    .queued = mux_queued,
-    .shut = mux_shut,
-    .reset = mux_reset,
-    .consumed = mux_consumed,
-    .forget = mux_forget,
-    .steady = mux_steady,
-    .close = mux_close,
-    .release = mux_release,
-    .rtt = mux_rtt,
-    .stats = mux_stats,
-};
+static const struct wr_mux_ops mux_ops = MUX_OPS("tcp");
+static const struct wr_mux_ops circuit_ops = MUX_OPS("circuit");
