@@ -90,98 +90,99 @@ static void run(struct trace *t, const struct nat *nat, unsigned peers, unsigned
     (void)wr_natkind_judge(&t->k, t->now, &t->out);
 }
 
+static const struct {
+    const char *name;
+    struct nat nat;
+    unsigned peers, ports;
+    enum wr_nat_mapping mapping;
+    enum wr_nat_alloc alloc;
+} mappings[] = {
+    {"no NAT", {.none = true}, 4, 1, WR_NAT_MAP_NONE, WR_NAT_ALLOC_PRESERVING},
+    {"no NAT, two peers", {.none = true}, 2, 1, WR_NAT_MAP_NONE, WR_NAT_ALLOC_PRESERVING},
+    {"no NAT, a liar", {.none = true, .liars = 5}, 10, 1, WR_NAT_MAP_NONE, WR_NAT_ALLOC_PRESERVING},
+    {"one peer says nothing", {.mapping = EIM}, 1, 1, WR_NAT_MAP_UNKNOWN, WR_NAT_ALLOC_UNKNOWN},
+    {"EIM, own port", {.mapping = EIM}, 4, 1, WR_NAT_MAP_EIM, WR_NAT_ALLOC_PRESERVING},
+    {"EIM, other port", {.mapping = EIM, .alloc = RANDOM}, 4, 1, WR_NAT_MAP_EIM, WR_NAT_ALLOC_UNKNOWN},
+    {"EIM, two peers", {.mapping = EIM, .alloc = RANDOM}, 2, 1, WR_NAT_MAP_EIM, WR_NAT_ALLOC_UNKNOWN},
+    {"EIM, a liar in five",
+     {.mapping = EIM, .alloc = RANDOM, .liars = 5},
+     10,
+     1,
+     WR_NAT_MAP_EIM,
+     WR_NAT_ALLOC_UNKNOWN},
+    {"EIM, a liar in three",
+     {.mapping = EIM, .liars = 3},
+     3,
+     1,
+     WR_NAT_MAP_EIM,
+     WR_NAT_ALLOC_PRESERVING},
+    {"APDM in sequence",
+     {.mapping = APDM, .alloc = SEQUENTIAL, .step = 1},
+     4,
+     1,
+     WR_NAT_MAP_APDM,
+     WR_NAT_ALLOC_SEQUENTIAL},
+    {"APDM in sequence, three",
+     {.mapping = APDM, .alloc = SEQUENTIAL, .step = 1},
+     3,
+     1,
+     WR_NAT_MAP_APDM,
+     WR_NAT_ALLOC_SEQUENTIAL},
+    {"APDM, two steps down",
+     {.mapping = APDM, .alloc = SEQUENTIAL, .step = -2},
+     6,
+     1,
+     WR_NAT_MAP_APDM,
+     WR_NAT_ALLOC_SEQUENTIAL},
+    {"APDM among others",
+     {.mapping = APDM, .alloc = SEQUENTIAL, .step = 2, .others = 2},
+     16,
+     1,
+     WR_NAT_MAP_APDM,
+     WR_NAT_ALLOC_SEQUENTIAL},
+    {"APDM, a liar in five",
+     {.mapping = APDM, .alloc = SEQUENTIAL, .step = 1, .liars = 5},
+     10,
+     1,
+     WR_NAT_MAP_APDM,
+     WR_NAT_ALLOC_SEQUENTIAL},
+    {"ADM in sequence",
+     {.mapping = ADM, .alloc = SEQUENTIAL, .step = 1},
+     6,
+     2,
+     WR_NAT_MAP_ADM,
+     WR_NAT_ALLOC_SEQUENTIAL},
+    {"ADM, a liar",
+     {.mapping = ADM, .alloc = RANDOM, .liars = 5},
+     10,
+     2,
+     WR_NAT_MAP_ADM,
+     WR_NAT_ALLOC_RANDOM},
+    {"APDM, two ports each",
+     {.mapping = APDM, .alloc = RANDOM},
+     6,
+     2,
+     WR_NAT_MAP_APDM,
+     WR_NAT_ALLOC_RANDOM},
+    {"APDM, random", {.mapping = APDM, .alloc = RANDOM}, 8, 1, WR_NAT_MAP_APDM, WR_NAT_ALLOC_RANDOM},
+    {"APDM, a block", {.mapping = APDM, .alloc = BLOCK}, 16, 1, WR_NAT_MAP_APDM, WR_NAT_ALLOC_BLOCK},
+};
+
 static void test_mappings(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        struct nat nat;
-        unsigned peers, ports;
-        enum wr_nat_mapping mapping;
-        enum wr_nat_alloc alloc;
-    } rows[] = {
-        {"no NAT", {.none = true}, 4, 1, WR_NAT_MAP_NONE, WR_NAT_ALLOC_PRESERVING},
-        {"no NAT, two peers", {.none = true}, 2, 1, WR_NAT_MAP_NONE, WR_NAT_ALLOC_PRESERVING},
-        {"no NAT, a liar", {.none = true, .liars = 5}, 10, 1, WR_NAT_MAP_NONE, WR_NAT_ALLOC_PRESERVING},
-        {"one peer says nothing", {.mapping = EIM}, 1, 1, WR_NAT_MAP_UNKNOWN, WR_NAT_ALLOC_UNKNOWN},
-        {"EIM, own port", {.mapping = EIM}, 4, 1, WR_NAT_MAP_EIM, WR_NAT_ALLOC_PRESERVING},
-        {"EIM, other port", {.mapping = EIM, .alloc = RANDOM}, 4, 1, WR_NAT_MAP_EIM, WR_NAT_ALLOC_UNKNOWN},
-        {"EIM, two peers", {.mapping = EIM, .alloc = RANDOM}, 2, 1, WR_NAT_MAP_EIM, WR_NAT_ALLOC_UNKNOWN},
-        {"EIM, a liar in five",
-         {.mapping = EIM, .alloc = RANDOM, .liars = 5},
-         10,
-         1,
-         WR_NAT_MAP_EIM,
-         WR_NAT_ALLOC_UNKNOWN},
-        {"EIM, a liar in three",
-         {.mapping = EIM, .liars = 3},
-         3,
-         1,
-         WR_NAT_MAP_EIM,
-         WR_NAT_ALLOC_PRESERVING},
-        {"APDM in sequence",
-         {.mapping = APDM, .alloc = SEQUENTIAL, .step = 1},
-         4,
-         1,
-         WR_NAT_MAP_APDM,
-         WR_NAT_ALLOC_SEQUENTIAL},
-        {"APDM in sequence, three",
-         {.mapping = APDM, .alloc = SEQUENTIAL, .step = 1},
-         3,
-         1,
-         WR_NAT_MAP_APDM,
-         WR_NAT_ALLOC_SEQUENTIAL},
-        {"APDM, two steps down",
-         {.mapping = APDM, .alloc = SEQUENTIAL, .step = -2},
-         6,
-         1,
-         WR_NAT_MAP_APDM,
-         WR_NAT_ALLOC_SEQUENTIAL},
-        {"APDM among others",
-         {.mapping = APDM, .alloc = SEQUENTIAL, .step = 2, .others = 2},
-         16,
-         1,
-         WR_NAT_MAP_APDM,
-         WR_NAT_ALLOC_SEQUENTIAL},
-        {"APDM, a liar in five",
-         {.mapping = APDM, .alloc = SEQUENTIAL, .step = 1, .liars = 5},
-         10,
-         1,
-         WR_NAT_MAP_APDM,
-         WR_NAT_ALLOC_SEQUENTIAL},
-        {"ADM in sequence",
-         {.mapping = ADM, .alloc = SEQUENTIAL, .step = 1},
-         6,
-         2,
-         WR_NAT_MAP_ADM,
-         WR_NAT_ALLOC_SEQUENTIAL},
-        {"ADM, a liar",
-         {.mapping = ADM, .alloc = RANDOM, .liars = 5},
-         10,
-         2,
-         WR_NAT_MAP_ADM,
-         WR_NAT_ALLOC_RANDOM},
-        {"APDM, two ports each",
-         {.mapping = APDM, .alloc = RANDOM},
-         6,
-         2,
-         WR_NAT_MAP_APDM,
-         WR_NAT_ALLOC_RANDOM},
-        {"APDM, random", {.mapping = APDM, .alloc = RANDOM}, 8, 1, WR_NAT_MAP_APDM, WR_NAT_ALLOC_RANDOM},
-        {"APDM, a block", {.mapping = APDM, .alloc = BLOCK}, 16, 1, WR_NAT_MAP_APDM, WR_NAT_ALLOC_BLOCK},
-    };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < sizeof(mappings) / sizeof(mappings[0]); i++) {
         for (unsigned seed = 1; seed <= 20; seed++) {
             struct trace t;
             state_of_chance = seed * 7919;
-            run(&t, &rows[i].nat, rows[i].peers, rows[i].ports);
-            if (t.out.mapping != rows[i].mapping || t.out.alloc != rows[i].alloc)
-                print_message("%s, seed %u: mapping %d alloc %d step %d\n", rows[i].name, seed,
+            run(&t, &mappings[i].nat, mappings[i].peers, mappings[i].ports);
+            if (t.out.mapping != mappings[i].mapping || t.out.alloc != mappings[i].alloc)
+                print_message("%s, seed %u: mapping %d alloc %d step %d\n", mappings[i].name, seed,
                               t.out.mapping, t.out.alloc, t.out.step);
-            assert_int_equal(t.out.mapping, rows[i].mapping);
-            assert_int_equal(t.out.alloc, rows[i].alloc);
+            assert_int_equal(t.out.mapping, mappings[i].mapping);
+            assert_int_equal(t.out.alloc, mappings[i].alloc);
             if (t.out.alloc == WR_NAT_ALLOC_SEQUENTIAL)
-                assert_int_equal(t.out.step, rows[i].nat.step);
+                assert_int_equal(t.out.step, mappings[i].nat.step);
         }
     }
 }
