@@ -8,7 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define VOTES_MAX  64
+#define VOTES_MAX  160    /* more than there can be candidates */
 #define LOCALS_MAX 3
 
 static uint8_t take(struct wr_bytes *in)
@@ -32,7 +32,7 @@ static struct wr_bytes seen(struct wr_bytes *in, uint8_t room[static 16])
     uint8_t how = take(in);
     if (how & 1)
         return wr_bytes_take(in, how >> 1 < in->len ? how >> 1 : in->len);
-    const uint8_t ma[] = {4, 5, 5, 5, (uint8_t)(how >> 6), 6, 0x0f, (uint8_t)(0xa0 | (how & 6))};
+    const uint8_t ma[] = {4, 5, 5, 5, (uint8_t)(how >> 6), 6, 0x0f, take(in)};
     memcpy(room, ma, sizeof(ma));
     return WR_BYTES(room, sizeof(ma));
 }
