@@ -66,6 +66,17 @@ static void stop(struct world *w)
     free(w->relay);
 }
 
+/* A connection that was made to look at the NAT only may go while it is asked over; then once more. */
+static void take_place(struct world *w, struct home *h, struct home *relay)
+{
+    for (unsigned tries = 0; tries < 3 && h->holds == 0; tries++) {
+        int rc = wr_relay_client_hold(h->client, site_id(&relay->site));
+        assert_true(rc == 0 || rc == WR_ECLOSED);
+        sim_run_while(w->sim, hold_waits, h, 5 * WR_SEC);
+    }
+    assert_int_equal(h->holds, 1);
+}
+
 /* Everybody meets some servers, and holds a place at one. */
 static void settle(struct world *w)
 {
@@ -76,8 +87,7 @@ static void settle(struct world *w)
             for (int quic = 0; quic < 2; quic++)
                 site_dial(w->sim, &h->site, &w->server[(first + k) % w->server_count].site, quic);
         w->relay[i] = (unsigned)first;
-        assert_int_equal(wr_relay_client_hold(h->client, site_id(&w->server[first].site)), 0);
-        assert_true(sim_run_while(w->sim, hold_waits, h, 5 * WR_SEC));
+        take_place(w, h, &w->server[first]);
     }
     sim_run(w->sim, SETTLE);
 }
