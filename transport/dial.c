@@ -57,11 +57,12 @@ static wr_time stagger(enum group group)
     return group == GROUP_LAN ? WR_DIAL_STAGGER_LAN : WR_DIAL_STAGGER;
 }
 
-/* Sorts before: IPv6 first, low ports first (what a node was set up with, not what a NAT gave it). */
-static bool goes_first(const struct rank *a, size_t ia, const struct rank *b, size_t ib)
+/* Sorts before: IPv6 first (IPv4 where that leads nowhere), low ports first (what a node was set up with, not what a
+ * NAT gave it). */
+static bool goes_first(const struct rank *a, size_t ia, const struct rank *b, size_t ib, bool ip6_last)
 {
     if (a->ip4 != b->ip4)
-        return !a->ip4;
+        return a->ip4 == ip6_last;
     if (a->port != b->port)
         return a->port < b->port;
     return ia < ib;
@@ -73,11 +74,12 @@ static wr_time rank_kind(struct wr_dial *d, const struct rank *ranks, enum group
                          wr_time base)
 {
     size_t of[WR_DIAL_ADDRS_MAX], n = 0;
+    bool ip6_last = d->ip6_last && group == GROUP_PUBLIC;
     for (size_t i = 0; i < d->count; i++) {
         if (ranks[i].group != group || ranks[i].kind != kind)
             continue;
         size_t at = n++;
-        while (at > 0 && goes_first(&ranks[i], i, &ranks[of[at - 1]], of[at - 1])) {
+        while (at > 0 && goes_first(&ranks[i], i, &ranks[of[at - 1]], of[at - 1], ip6_last)) {
             of[at] = of[at - 1];
             at--;
         }
@@ -92,7 +94,7 @@ static wr_time rank_kind(struct wr_dial *d, const struct rank *ranks, enum group
     int most = 0;
     for (size_t k = 0; k < n; k++) {
         int steps = k == 0 ? 0 : both || kind != KIND_QUIC ? 2 : 1;
-        if (k > 0 && !second && (!both || ranks[of[k]].ip4)) {
+        if (k > 0 && !second && (!both || ranks[of[k]].ip4 != ranks[of[0]].ip4)) {
             second = true;
             steps = 1;
         }
@@ -175,7 +177,7 @@ void wr_dial_plan(struct wr_dial *d, const struct wr_maddr *addrs, size_t count,
 {
     d->count = d->running = 0;
     d->started_at = now;
-    d->quic_last = false;
+    d->quic_last = d->ip6_last = false;
     for (size_t i = 0; i < count; i++)
         insert(d, wr_maddr_bytes(&addrs[i]));
     rank_all(d);
@@ -281,7 +283,7 @@ int wr_dial_error(const struct wr_dial *d)
     return best;
 }
 
-/* ---- networks that drop UDP ------------------------------------------------------------------------- */
+/* ---- networks that drop UDP or IPv6 ----------------------------------------------------------------- */
 
 bool wr_blackhole_suspects(struct wr_blackhole *b)
 {

@@ -36,7 +36,8 @@ struct wr_dial {
     struct wr_dial_addr addrs[WR_DIAL_ADDRS_MAX];    /* an index stays good for the dial's life */
     size_t count, running;
     wr_time started_at;
-    bool quic_last;    /* public addresses: TCP first. Set between plan and the first add */
+    /* Public addresses: TCP first; IPv4 first. Set between plan and the first add. */
+    bool quic_last, ip6_last;
 };
 
 /* Ranks (duplicates dropped, beyond the maximum the worst dropped). */
@@ -51,21 +52,21 @@ void wr_dial_done_one(struct wr_dial *d, int index);    /* that one led to a con
 bool wr_dial_done(const struct wr_dial *d);       /* nothing runs, nothing is left */
 int wr_dial_error(const struct wr_dial *d);       /* the most telling error of all tries */
 
-/* ---- networks that drop UDP: where TCP got through and QUIC, which had the head start, did not, time and
- * again, QUIC goes last; now and then it is tried first all the same, and one success ends it. */
+/* ---- networks that drop UDP, or IPv6: where TCP got through and QUIC, which had the head start, did not, time and
+ * again, QUIC goes last; now and then it is tried first all the same, and one success ends it. IPv4 and IPv6 alike. */
 #define WR_BLACKHOLE_WINDOW 16    /* contests lost in a row; ours, go: 5 successes of 100 dials */
-#define WR_BLACKHOLE_PROBE  16    /* each so many dials QUIC goes first; ours, go 100 */
+#define WR_BLACKHOLE_PROBE  16    /* each so many dials it goes first; ours, go 100 */
 
 #define WR_BLACKHOLE_SIGN   3     /* contests lost in a row that are worth telling the owner of; nat sheet 12.4 */
 
 struct wr_blackhole {
     unsigned lost;      /* contests since the last success */
-    unsigned dials;     /* since QUIC went first */
+    unsigned dials;     /* since it went first */
 };
 
-/* Whether QUIC is to go last in a dial that begins now. */
+/* Whether QUIC (IPv6) is to go last in a dial that begins now. */
 bool wr_blackhole_suspects(struct wr_blackhole *b);
-/* QUIC to a public address: it got through, or TCP to the same peer overtook it. */
+/* QUIC (IPv6) to a public address: it got through, or TCP (IPv4) to the same peer overtook it. */
 void wr_blackhole_note(struct wr_blackhole *b, bool through);
 
 /* ---- back-off: (peer, address) pairs that failed lately; bounded, seeded hash. */

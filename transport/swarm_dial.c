@@ -26,19 +26,38 @@ static void dispose_dial(struct wr_task *task)
     wr_free(d);
 }
 
-/* What the dial says about UDP here: QUIC needs one round trip and starts first, TCP three. */
-static void judge_udp(struct wr_swarm_dial *d, const struct wr_conn *winner)
+/* Was it under way before the winner, and without an answer when that one was there? */
+static bool overtaken(const struct wr_swarm_dial *d, size_t i, size_t winner)
 {
-    bool overtaken = false;
+    const struct wr_dial_addr *a = &d->plan.addrs[i];
+    return !a->lan && (a->state == WR_DIAL_RUNNING || a->err == WR_ETIMEOUT) &&
+           d->begun_at[i] < d->begun_at[winner];
+}
+
+/* What the dial says about UDP and IPv6 here. QUIC needs one round trip and starts first, TCP three; IPv6 starts first
+ * of the two families. Each is judged where all else is equal, for who has no IPv6 has no QUIC over it either. */
+static void judge_network(struct wr_swarm_dial *d, const struct wr_conn *winner)
+{
+    struct wr_swarm *sw = d->swarm;
+    bool ip6 = winner->remote.ip.family == 6, quic_lost = false, ip6_lost = false;
+    size_t won = 0;
     if (winner->circuit || wr_ip_classify(&winner->remote.ip) != WR_IP_PUBLIC)
         return;
-    for (size_t i = 0; i < d->plan.count; i++) {
-        const struct wr_dial_addr *a = &d->plan.addrs[i];
-        bool quic = wr_maddr_kind(wr_maddr_bytes(&a->addr)) == WR_MADDR_QUIC && !a->lan;
-        overtaken |= quic && (a->state == WR_DIAL_RUNNING || a->err == WR_ETIMEOUT);
+    while (won < d->plan.count && d->conns[won] != winner)
+        won++;
+    for (size_t i = 0; won < d->plan.count && i < d->plan.count; i++) {
+        struct wr_bytes addr = wr_maddr_bytes(&d->plan.addrs[i].addr);
+        struct wr_addr to;
+        if (!wr_maddr_addr(addr, &to) || wr_maddr_is_circuit(addr) || !overtaken(d, i, won))
+            continue;
+        bool quic = wr_maddr_kind(addr) == WR_MADDR_QUIC;
+        quic_lost |= quic && !winner->udp && to.ip.family == winner->remote.ip.family;
+        ip6_lost |= to.ip.family == 6 && !ip6 && quic == winner->udp;
     }
-    if (winner->udp || (overtaken && winner->owner == NULL && winner->outbound && !d->plan.quic_last))
-        wr_blackhole_note(&d->swarm->udp, winner->udp);
+    if (winner->udp || quic_lost)
+        wr_blackhole_note(&sw->udp, winner->udp);
+    if (ip6 || ip6_lost)
+        wr_blackhole_note(&sw->ip6, ip6);
 }
 
 /* Is there a circuit that may yet lead to a direct connection? */
@@ -105,7 +124,7 @@ static void end_dial(struct wr_swarm_dial *d, int err, struct wr_conn *winner)
     int stream_err = winner ? WR_ECLOSED : has_circuit(d) ? WR_ELIMITED : err;
     wr_swarm_report_keep(d, err, winner);
     if (winner)
-        judge_udp(d, winner);
+        judge_network(d, winner);
     wr_timer_stop(sw->env, &d->timer);
     wr_list_remove(&d->node);
     if (d->started)
@@ -527,6 +546,7 @@ struct wr_swarm_dial *wr_swarm_dial_create(struct wr_swarm *sw, const struct wr_
     wr_list_init(&d->streams);
     wr_dial_plan(&d->plan, NULL, 0, wr_env_now(sw->env));
     d->plan.quic_last = wr_blackhole_suspects(&sw->udp);
+    d->plan.ip6_last = wr_blackhole_suspects(&sw->ip6);
     wr_list_append(&sw->dial_queue, &d->node);
     return d;
 }

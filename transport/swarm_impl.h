@@ -62,7 +62,7 @@ struct wr_swarm {
     struct wr_policy policy;
     struct wr_backoff backoff;
     struct wr_flows flows;
-    struct wr_blackhole udp;
+    struct wr_blackhole udp, ip6;
     struct wr_list conns;               /* open ones; oldest first */
     struct wr_list opening;             /* handshakes under way; oldest first */
     size_t conn_count;

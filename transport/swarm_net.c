@@ -12,7 +12,7 @@ static void raise_network(struct wr_task *task)
     wr_backoff_clear(&sw->backoff);
     wr_backoff_init(&sw->backoff, wr_env_hash_seed(sw->env));
     wr_flows_forgive(&sw->flows);
-    sw->udp = (struct wr_blackhole){0};
+    sw->udp = sw->ip6 = (struct wr_blackhole){0};
     wr_log(wr_env_log(sw->env), WR_LOG_INFO, "swarm", "network changed");
     wr_swarm_raise(sw, WR_SWARM_NETWORK_CHANGED, NULL, NULL, 0);
 }

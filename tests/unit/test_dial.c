@@ -275,6 +275,25 @@ static void test_quic_last(void **state)
     assert_int_equal(start_of(&d, of[3]), 30 * WR_MSEC);
 }
 
+/* Where IPv6 leads nowhere IPv4 has the head start, on public addresses alone. */
+static void test_ip6_last(void **state)
+{
+    static const struct row rows[] = {
+        {"/ip6/2a00::1/udp/1/quic-v1", 250}, {"/ip4/8.8.8.8/udp/1/quic-v1", 0}, {"/ip6/2a00::1/tcp/1", 750},
+        {"/ip4/8.8.8.8/tcp/1", 500},         {"/ip6/fd00::1/tcp/1", 0},         {"/ip4/10.0.0.1/tcp/1", 30},
+    };
+    (void)state;
+    struct wr_dial d;
+    wr_dial_plan(&d, NULL, 0, START);
+    d.ip6_last = true;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct wr_maddr m = ma(rows[i].addr);
+        wr_dial_add(&d, wr_maddr_bytes(&m), START);
+    }
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_int_equal(start_of(&d, rows[i].addr), rows[i].ms * WR_MSEC);
+}
+
 static void test_black_hole(void **state)
 {
     (void)state;
@@ -302,6 +321,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranking_table),
         cmocka_unit_test(test_quic_last),
+        cmocka_unit_test(test_ip6_last),
         cmocka_unit_test(test_black_hole),
         cmocka_unit_test(test_starts_are_staggered_and_failures_hurry),
         cmocka_unit_test(test_no_more_than_the_maximum_at_once),
