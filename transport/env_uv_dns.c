@@ -6,6 +6,7 @@
  * sockets before it closes them itself: answers are kept and handed over in a turn of their own. */
 #include "transport/env_uv_priv.h"
 
+#define CARES_NO_DEPRECATED    /* c-ares 1.28 has other calls instead, which the 1.18 of Debian 12 has not */
 #include <ares.h>
 #include <arpa/nameser.h>
 #include <assert.h>

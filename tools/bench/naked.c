@@ -484,7 +484,7 @@ static int init_only(const char *directory)
     secp256k1_pubkey public;
     secp256k1_context *ctx = secp256k1_context_create(SECP256K1_CONTEXT_NONE);
     bool ok = ctx && secp256k1_ec_pubkey_create(ctx, &public, secret) && ares_library_init(ARES_LIB_INIT_ALL) == 0 &&
-              ares_init(&channel) == 0 && uv_loop_init(&loop) == 0 && handshake_work() && naked_tls_init() &&
+              ares_init_options(&channel, NULL, 0) == 0 && uv_loop_init(&loop) == 0 && handshake_work() && naked_tls_init() &&
               ngtcp2_crypto_generate_stateless_reset_token(token, secret, sizeof(secret), &cid) == 0 && mdb_env_create(&db) == 0 &&
               mdb_env_open(db, directory, 0, 0600) == 0 && mdb_txn_begin(db, NULL, 0, &txn) == 0 &&
               mdb_dbi_open(txn, NULL, 0, &dbi) == 0 && mdb_txn_commit(txn) == 0;
