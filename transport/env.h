@@ -248,6 +248,8 @@ struct wr_ifaddr {
     struct wr_ip ip;
     uint8_t prefix;    /* bits of the link's network */
     bool loopback, multicast;
+    bool temporary;     /* IPv6: one of those that change by the day, for privacy (RFC 8981) */
+    bool deprecated;    /* IPv6: still good for what is open, and gone soon */
 };
 
 #define WR_IFADDRS_MAX 64    /* ours; more are not looked at */

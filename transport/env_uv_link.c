@@ -58,23 +58,93 @@ static bool read_ifaddr(const struct ifaddrs *i, struct wr_ifaddr *out)
     return true;
 }
 
-size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max)
-{
-    (void)env;
-    struct ifaddrs *all;
-    size_t count = 0;
-    if (getifaddrs(&all) != 0)
-        return 0;
-    for (struct ifaddrs *i = all; i && count < max; i = i->ifa_next)
-        count += read_ifaddr(i, &out[count]);
-    freeifaddrs(all);
-    return count;
-}
-
-/* ---- default routes --------------------------------------------------------------------------------- */
+/* ---- asking the kernel ------------------------------------------------------------------------------ */
 
 #define DUMP_ROOM ((size_t)32 * 1024)    /* bytes; the kernel fills what it is given, 32 KiB at most */
 #define DUMP_ROUNDS 64                   /* receives; ours: a home has ten routes, a router with more is left alone */
+
+typedef void (*dump_fn)(void *arg, struct nlmsghdr *msg);
+
+/* One receive of the answer. False: that was the last. */
+static bool read_dump(int fd, void *room, dump_fn each, void *arg)
+{
+    ssize_t got = recv(fd, room, DUMP_ROOM, MSG_DONTWAIT);    /* the kernel answers within send and recv */
+    if (got <= 0)
+        return false;
+    size_t len = (size_t)got;
+    for (struct nlmsghdr *msg = room; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len)) {
+        if (msg->nlmsg_type == NLMSG_DONE || msg->nlmsg_type == NLMSG_ERROR)
+            return false;
+        each(arg, msg);
+    }
+    return true;
+}
+
+/* The answers to a question for all of something. */
+static void dump(const struct nlmsghdr *question, dump_fn each, void *arg)
+{
+    void *room = wr_alloc(DUMP_ROOM);
+    int fd = room ? socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE) : -1;
+    if (fd >= 0 && send(fd, question, question->nlmsg_len, 0) == (ssize_t)question->nlmsg_len)
+        for (int i = 0; i < DUMP_ROUNDS && read_dump(fd, room, each, arg); i++)
+            continue;
+    if (fd >= 0)
+        close(fd);
+    wr_free(room);
+}
+
+/* ---- addresses -------------------------------------------------------------------------------------- */
+
+struct ifaddr_list {
+    struct wr_ifaddr *of;
+    size_t count;
+};
+
+/* What getifaddrs leaves out. */
+static void mark_ifaddr(void *arg, struct nlmsghdr *msg)
+{
+    const struct ifaddr_list *list = arg;
+    const struct ifaddrmsg *head = NLMSG_DATA(msg);
+    if (msg->nlmsg_type != RTM_NEWADDR || msg->nlmsg_len < NLMSG_LENGTH(sizeof(*head)) || head->ifa_family != AF_INET6)
+        return;
+    size_t len = IFA_PAYLOAD(msg);
+    for (struct rtattr *a = IFA_RTA(NLMSG_DATA(msg)); RTA_OK(a, len); a = RTA_NEXT(a, len)) {
+        for (size_t i = 0; a->rta_type == IFA_ADDRESS && RTA_PAYLOAD(a) == 16 && i < list->count; i++) {
+            struct wr_ifaddr *at = &list->of[i];
+            if (at->ip.family != 6 || at->index != head->ifa_index || memcmp(at->ip.bytes, RTA_DATA(a), 16) != 0)
+                continue;
+            at->temporary = head->ifa_flags & IFA_F_TEMPORARY;
+            at->deprecated = head->ifa_flags & IFA_F_DEPRECATED;
+        }
+    }
+}
+
+size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max)
+{
+    static const struct {
+        struct nlmsghdr head;
+        struct ifaddrmsg addr;
+    } ask = {{.nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETADDR, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+             {.ifa_family = AF_INET6}};
+    (void)env;
+    struct ifaddrs *all;
+    struct ifaddr_list list = {.of = out};
+    bool ip6 = false;
+    if (getifaddrs(&all) != 0)
+        return 0;
+    for (struct ifaddrs *i = all; i && list.count < max; i = i->ifa_next) {
+        if (!read_ifaddr(i, &out[list.count]))
+            continue;
+        ip6 |= out[list.count].ip.family == 6 && !out[list.count].loopback;
+        list.count++;
+    }
+    freeifaddrs(all);
+    if (ip6)
+        dump(&ask.head, mark_ifaddr, &list);
+    return list.count;
+}
+
+/* ---- default routes --------------------------------------------------------------------------------- */
 
 static void read_ip(struct wr_ip *out, uint8_t family, const void *data, size_t len)
 {
@@ -143,46 +213,31 @@ static size_t insert_gateway(struct wr_gateway *out, size_t count, size_t max, c
     return count + 1;
 }
 
-static bool ask_for_routes(int fd)
-{
-    struct {
-        struct nlmsghdr head;
-        struct rtmsg route;
-    } ask = {{.nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-             {.rtm_family = AF_UNSPEC}};
-    return send(fd, &ask, sizeof(ask), 0) == (ssize_t)sizeof(ask);
-}
+struct gateway_list {
+    struct wr_gateway *of;
+    size_t count, max;
+};
 
-/* One receive of the answer. False: that was the last. */
-static bool read_dump(int fd, void *room, struct wr_gateway *out, size_t max, size_t *count)
+static void list_gateway(void *arg, struct nlmsghdr *msg)
 {
-    ssize_t got = recv(fd, room, DUMP_ROOM, MSG_DONTWAIT);    /* the kernel answers within send and recv */
-    if (got <= 0)
-        return false;
-    size_t len = (size_t)got;
-    for (struct nlmsghdr *msg = room; NLMSG_OK(msg, len); msg = NLMSG_NEXT(msg, len)) {
-        struct wr_gateway gateway;
-        if (msg->nlmsg_type == NLMSG_DONE || msg->nlmsg_type == NLMSG_ERROR)
-            return false;
-        if (read_gateway(msg, &gateway))
-            *count = insert_gateway(out, *count, max, &gateway);
-    }
-    return true;
+    struct gateway_list *list = arg;
+    struct wr_gateway gateway;
+    if (read_gateway(msg, &gateway))
+        list->count = insert_gateway(list->of, list->count, list->max, &gateway);
 }
 
 size_t wr_env_gateways(struct wr_env *env, struct wr_gateway *out, size_t max)
 {
+    static const struct {
+        struct nlmsghdr head;
+        struct rtmsg route;
+    } ask = {{.nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+             {.rtm_family = AF_UNSPEC}};
     (void)env;
-    size_t count = 0;
-    void *room = wr_alloc(DUMP_ROOM);
-    int fd = room ? socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE) : -1;
-    if (fd >= 0 && max && ask_for_routes(fd))
-        for (int i = 0; i < DUMP_ROUNDS && read_dump(fd, room, out, max, &count); i++)
-            continue;
-    if (fd >= 0)
-        close(fd);
-    wr_free(room);
-    return count;
+    struct gateway_list list = {.of = out, .max = max};
+    if (max)
+        dump(&ask.head, list_gateway, &list);
+    return list.count;
 }
 
 /* ---- changes --------------------------------------------------------------------------------------- */
@@ -225,7 +280,9 @@ static bool is_cut(const struct wr_env_uv_link *link, struct nlmsghdr *msg)
     const struct ifinfomsg *info = NLMSG_DATA(msg);
     switch (msg->nlmsg_type) {
     case RTM_DELADDR:
-        return msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*addr)) && addr->ifa_scope < RT_SCOPE_LINK;
+        /* An IPv6 address whose time was over is not the network's doing. */
+        return msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*addr)) && addr->ifa_scope < RT_SCOPE_LINK &&
+               !(addr->ifa_family == AF_INET6 && addr->ifa_flags & (IFA_F_TEMPORARY | IFA_F_DEPRECATED));
     case RTM_DELROUTE:
         return is_default_route(msg);
     case RTM_DELLINK:

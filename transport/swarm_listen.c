@@ -151,8 +151,9 @@ static void announce_listener(struct wr_swarm *sw, const struct wr_swarm_listene
     for (size_t i = 0; i < sw->policy.link_count; i++) {
         const struct wr_ifaddr *link = &sw->policy.links[i];
         struct wr_addr at = {.ip = link->ip, .port = l->addr.port};
-        /* Link-local addresses mean something only together with an interface of the reader's. */
-        if (link->ip.family != l->addr.ip.family || wr_ip_classify(&link->ip) == WR_IP_LINK_LOCAL)
+        /* Link-local addresses mean something only together with an interface of the reader's; deprecated ones are
+         * gone before most have read of them. */
+        if (link->ip.family != l->addr.ip.family || wr_ip_classify(&link->ip) == WR_IP_LINK_LOCAL || link->deprecated)
             continue;
         if (wr_maddr_from_addr(&at, !l->socket, &ma) == 0)
             wr_addrbook_put(&sw->addrbook, wr_maddr_bytes(&ma), WR_ADDR_LISTEN, now);

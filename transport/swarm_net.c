@@ -31,6 +31,12 @@ static void digest_bytes(struct wr_swarm *sw, uint64_t *digest, const void *data
     crypto_shorthash((unsigned char *)digest, both, sizeof(*digest) + len, wr_env_hash_seed(sw->env));
 }
 
+/* Does it say where we are? Privacy addresses change by the day on one and the same network. */
+static bool is_telling(const struct wr_ifaddr *link)
+{
+    return !link->loopback && !link->temporary && !link->deprecated && wr_ip_classify(&link->ip) != WR_IP_LINK_LOCAL;
+}
+
 /* What makes a network another one: our addresses, the ways out, and whether we were cut off meanwhile. */
 static uint64_t network_digest(struct wr_swarm *sw)
 {
@@ -40,7 +46,7 @@ static uint64_t network_digest(struct wr_swarm *sw)
     size_t gateway_count = wr_env_gateways(sw->env, gateways, WR_GATEWAYS_MAX);
     uint64_t digest = wr_env_net_cuts(sw->env);
     for (size_t i = 0; i < link_count; i++)
-        if (!links[i].loopback && wr_ip_classify(&links[i].ip) != WR_IP_LINK_LOCAL)
+        if (is_telling(&links[i]))
             digest_bytes(sw, &digest, &links[i].ip, sizeof(links[i].ip));
     for (size_t i = 0; i < gateway_count; i++) {
         digest_bytes(sw, &digest, &gateways[i].ip, sizeof(gateways[i].ip));

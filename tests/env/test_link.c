@@ -167,6 +167,66 @@ static void default_routes_are_listed(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+static const struct wr_ifaddr *find(const struct wr_ifaddr *all, size_t count, uint8_t last, bool temporary)
+{
+    for (size_t i = 0; i < count; i++)
+        if (all[i].ip.family == 6 && all[i].ip.bytes[0] == 0x3f && all[i].temporary == temporary &&
+            (temporary || all[i].ip.bytes[15] == last))
+            return &all[i];
+    return NULL;
+}
+
+/* Which addresses of IPv6 will not last, and that their end is no cut. */
+static void addresses_that_do_not_last_are_marked(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    struct watcher w = {.watch.on_change = on_change};
+    struct wr_ifaddr all[16];
+    char line[160], text[WR_ADDR_TEXT];
+    uv_loop_init(&loop);
+    struct wr_env *env = wr_env_uv_create(&loop, NULL);
+    ip("link add name wan type veth peer name far");
+    ip("link set dev far up");
+    ip("link set dev wan up");
+    ip("address add 10.3.0.2/24 dev wan");
+    ip("address add 3ffe:b17::2/64 dev wan nodad");
+    ip("address add 3ffe:b17::3/64 dev wan nodad preferred_lft 0");
+    wr_env_watch_net(env, &w.watch);
+    run_for(&loop, env, &w, 400 * WR_MSEC);
+    size_t count = wr_env_ifaddrs(env, all, 16);
+    const struct wr_ifaddr *lasting = find(all, count, 2, false), *going = find(all, count, 3, false);
+    assert_true(lasting && !lasting->deprecated && going && going->deprecated);
+    assert_null(find(all, count, 0, true));
+    FILE *use = fopen("/proc/sys/net/ipv6/conf/wan/use_tempaddr", "w");
+    if (use) {    /* where /proc is that of another namespace there is none */
+        assert_true(fputs("2", use) >= 0 && fclose(use) == 0);
+        ip("address add 3ffe:b17:1::2/64 dev wan nodad mngtmpaddr");
+        count = wr_env_ifaddrs(env, all, 16);
+        const struct wr_ifaddr *temporary = find(all, count, 0, true);
+        assert_true(temporary && !temporary->deprecated && temporary->prefix == 64);
+        run_for(&loop, env, &w, 400 * WR_MSEC);
+        uint64_t cuts = wr_env_net_cuts(env);
+        wr_ip_print(&temporary->ip, text);
+        (void)snprintf(line, sizeof(line), "address delete %s/64 dev wan", text);
+        ip(line);
+        run_for(&loop, env, &w, 400 * WR_MSEC);
+        assert_true(wr_env_net_cuts(env) == cuts);
+    }
+    uint64_t cuts = wr_env_net_cuts(env);
+    ip("address delete 3ffe:b17::3/64 dev wan");
+    run_for(&loop, env, &w, 400 * WR_MSEC);
+    assert_true(wr_env_net_cuts(env) == cuts);
+    ip("address delete 3ffe:b17::2/64 dev wan");
+    run_for(&loop, env, &w, 400 * WR_MSEC);
+    assert_true(wr_env_net_cuts(env) == cuts + 1);
+    ip("link delete dev wan");
+    wr_net_watch_stop(&w.watch);
+    wr_env_uv_destroy(env);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 /* What happens to a machine, and whether it was cut off by it. */
 static void cuts_are_told_from_news(void **state)
 {
@@ -264,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(changes_are_told_together),
         cmocka_unit_test(default_routes_are_listed),
+        cmocka_unit_test(addresses_that_do_not_last_are_marked),
         cmocka_unit_test(cuts_are_told_from_news),
         cmocka_unit_test(standing_still_is_noticed),
     };

@@ -295,7 +295,7 @@ struct sim_host *sim_host_add(struct sim *sim, const struct sim_host_options *op
     host->ip6 = options->ip6;
     if (!host->ip4.family && !host->ip6.family)
         public_ips(host->index, &host->ip4, &host->ip6);
-    host->node4.host = host->node6.host = host;
+    host->node4.host = host->node6.host = host->node_temporary.host = host;
     addresses_add(host);
     host->up = true;
     chance_seed(&host->chance, sim->o.seed, host->index + 1);
@@ -420,6 +420,9 @@ void sim_move(struct sim_host *host, struct wr_ip ip4, struct wr_ip ip6, unsigne
         sim_address_remove(host->sim, &host->node4);
     if (host->ip6.family)
         sim_address_remove(host->sim, &host->node6);
+    if (host->temporary.family)
+        sim_address_remove(host->sim, &host->node_temporary);
+    host->temporary = (struct wr_ip){0};
     host->ip4 = ip4;
     host->ip6 = ip6;
     host->lan = lan;
@@ -427,14 +430,31 @@ void sim_move(struct sim_host *host, struct wr_ip ip4, struct wr_ip ip6, unsigne
     sim_cut(host);
 }
 
+static void tell_watches(struct sim_host *host)
+{
+    sim_begin(host);
+    wr_env_turn_tell_watches(&host->env);
+    sim_end(host);
+}
+
 void sim_cut(struct sim_host *host)
 {
     if (!host->up)
         return;
     host->env.net_cuts++;
-    sim_begin(host);
-    wr_env_turn_tell_watches(&host->env);
-    sim_end(host);
+    tell_watches(host);
+}
+
+void sim_set_temporary(struct sim_host *host, struct wr_ip ip6, bool deprecated)
+{
+    assert(!host->env.in_turn && host->up);
+    if (host->temporary.family)
+        sim_address_remove(host->sim, &host->node_temporary);
+    host->temporary = ip6;
+    host->temporary_deprecated = deprecated;
+    if (ip6.family)
+        sim_address_add(host->sim, &host->node_temporary, host->gateway, &ip6);
+    tell_watches(host);
 }
 
 void sim_set_routes(struct sim_host *host, bool routes)
@@ -444,9 +464,7 @@ void sim_set_routes(struct sim_host *host, bool routes)
     if (!host->up)
         return;
     host->env.net_cuts += gone;
-    sim_begin(host);
-    wr_env_turn_tell_watches(&host->env);
-    sim_end(host);
+    tell_watches(host);
 }
 
 /* ---- env.h: time, chance, work, interfaces --------------------------------------------------------------------- */
@@ -526,7 +544,7 @@ int wr_env_work(struct wr_env *env, struct wr_work *work)
 size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max)
 {
     const struct sim_host *host = sim_host_from(env);
-    struct wr_ifaddr all[4];
+    struct wr_ifaddr all[5];
     size_t count = 0;
     all[count++] = (struct wr_ifaddr){.name = "lo", .index = 1, .ip = {4, {127, 0, 0, 1}}, .prefix = 8,
                                       .loopback = true};
@@ -538,6 +556,10 @@ size_t wr_env_ifaddrs(struct wr_env *env, struct wr_ifaddr *out, size_t max)
     if (host->up && host->ip6.family)
         all[count++] = (struct wr_ifaddr){.name = "eth0", .index = 2, .ip = host->ip6, .prefix = 64,
                                           .multicast = true};
+    if (host->up && host->temporary.family)
+        all[count++] = (struct wr_ifaddr){.name = "eth0", .index = 2, .ip = host->temporary, .prefix = 64,
+                                          .multicast = true, .temporary = true,
+                                          .deprecated = host->temporary_deprecated};
     count = count < max ? count : max;
     memcpy(out, all, count * sizeof(*out));
     return count;

@@ -111,6 +111,9 @@ void sim_set_descriptors(struct sim_host *host, unsigned max);
 unsigned sim_descriptors(const struct sim_host *host);    /* open now */
 /* New addresses (family 0: none) and LAN: what was open on the old ones is cut off, watches are told. */
 void sim_move(struct sim_host *host, struct wr_ip ip4, struct wr_ip ip6, unsigned lan);
+/* A second IPv6 address, as privacy extensions make them; the machine sends from it until it is deprecated. Family 0:
+ * its time is over. Watches are told. */
+void sim_set_temporary(struct sim_host *host, struct wr_ip ip6, bool deprecated);
 /* A cable pulled and put back at once: nothing differs, and watches are told. */
 void sim_cut(struct sim_host *host);
 /* Takes the default routes away (what is sent still arrives) or gives them back; watches are told. */

@@ -66,12 +66,14 @@ bool sim_is_loopback(const struct wr_ip *ip)
 
 bool sim_ip_is_ours(const struct sim_host *host, const struct wr_ip *ip)
 {
-    return wr_ip_equal(ip, &host->ip4) || wr_ip_equal(ip, &host->ip6) || sim_is_loopback(ip);
+    return wr_ip_equal(ip, &host->ip4) || wr_ip_equal(ip, &host->ip6) || wr_ip_equal(ip, &host->temporary) ||
+           sim_is_loopback(ip);
 }
 
 bool sim_source_ip(const struct sim_host *host, const struct wr_ip *to, struct wr_ip *out)
 {
-    *out = sim_is_loopback(to) ? *to : to->family == 4 ? host->ip4 : host->ip6;
+    const struct wr_ip *ip6 = host->temporary.family && !host->temporary_deprecated ? &host->temporary : &host->ip6;
+    *out = sim_is_loopback(to) ? *to : to->family == 4 ? host->ip4 : *ip6;
     return out->family != 0;
 }
 

@@ -58,9 +58,9 @@ struct sim_host {
     unsigned index, id, side, lan;
     const char *name;
     struct sim_gateway *gateway;
-    struct wr_ip ip4, ip6;
-    struct sim_node node4, node6;
-    bool up, paused, jammed, routeless;
+    struct wr_ip ip4, ip6, temporary;
+    struct sim_node node4, node6, node_temporary;
+    bool up, paused, jammed, routeless, temporary_deprecated;
     wr_time paused_at;
     struct sim_chance chance;
     int64_t clock_error;

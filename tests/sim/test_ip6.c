@@ -182,12 +182,138 @@ static void test_udp_and_ip6_are_judged_apart(void **state)
     sim_destroy(sim);
 }
 
+/* ---- addresses of ours that come and go ----------------------------------------------------------------- */
+
+/* Listens on all addresses of both families over QUIC, and counts the changes of its network. */
+struct mobile {
+    struct node node;
+    struct sim_host *host;
+    struct wr_swarm_watch watch;
+    int networks;
+};
+
+static void on_mobile_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    wr_list_entry(watch, struct mobile, watch)->networks += event->type == WR_SWARM_NETWORK_CHANGED;
+}
+
+static void mobile_start(struct mobile *m, struct sim *sim)
+{
+    struct wr_maddr any6 = maddr_of(&(struct wr_ip){.family = 6}, 4001, true);
+    node_start_at(&m->node, sim, 1, &(struct wr_addr){.ip.family = 4, .port = 4001});
+    assert_int_equal(wr_swarm_listen(m->node.swarm, wr_maddr_bytes(&any6)), 0);
+    m->host = m->node.host;
+    m->watch.on_event = on_mobile_event;
+    wr_swarm_watch(m->node.swarm, &m->watch);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(m->networks, 0);
+}
+
+static void mobile_stop(struct mobile *m)
+{
+    wr_swarm_unwatch(&m->watch);
+    node_stop(&m->node);
+}
+
+static bool announces(const struct mobile *m, const struct wr_ip *ip)
+{
+    struct wr_maddr all[WR_ADDRBOOK_MAX], want = maddr_of(ip, 4001, true);
+    size_t count = wr_addrbook_announce(&m->node.swarm->addrbook, NULL, all, WR_ADDRBOOK_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (wr_bytes_equal(wr_maddr_bytes(&all[i]), wr_maddr_bytes(&want)))
+            return true;
+    return false;
+}
+
+static const struct wr_ip privacy6 = {6, {0x2a, 0x0e, 9, [8] = 0x5e, [15] = 0x77}};
+
+/* A connection leaves from the privacy address, as the system wants it, and outlives it; the lasting address is what
+ * others are told once the other one is on its way out; and none of that is another network. */
+static void test_a_privacy_address_runs_out(void **state)
+{
+    (void)state;
+    struct sim *sim = world(34);
+    struct mobile m = {0};
+    struct node b = {0};
+    struct wr_maddr addrs[4];
+    struct client c;
+    mobile_start(&m, sim);
+    start_everywhere(&b, sim, 2, addrs);
+    b.addr = addrs[2];
+    const struct wr_ip *lasting = sim_host_ip6(m.host);
+    sim_set_bandwidth(m.host, 1250000);
+    sim_set_temporary(m.host, privacy6, false);
+    assert_true(announces(&m, &privacy6) && announces(&m, lasting));
+    talk(&m.node, &b, &c, 3 << 20);
+    sim_run(sim, WR_SEC);
+    const struct wr_conn *there = wr_swarm_conn(b.swarm, wr_swarm_self(m.node.swarm));
+    assert_non_null(there);
+    assert_true(wr_ip_equal(&there->remote.ip, &privacy6));
+    sim_set_temporary(m.host, privacy6, true);
+    assert_true(!announces(&m, &privacy6) && announces(&m, lasting));
+    sim_run(sim, WR_SEC);
+    assert_true(wr_ip_equal(&there->remote.ip, &privacy6));    /* still good for what is open */
+    assert_false(c.closed);
+    sim_set_temporary(m.host, (struct wr_ip){0}, false);
+    sim_run(sim, 20 * WR_SEC);
+    assert_whole(&c);
+    assert_int_equal(m.node.opened, 1);
+    assert_int_equal(b.opened, 1);
+    assert_true(wr_ip_equal(&there->remote.ip, lasting));
+    assert_int_equal(there->remote.port, 4001);
+    assert_int_equal(m.networks, 0);
+    mobile_stop(&m);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* The provider gives out another prefix: the socket on :: is there too, the new address is what others are told, who
+ * was connected stays, and who read the new address gets in. */
+static void test_another_prefix(void **state)
+{
+    (void)state;
+    struct sim *sim = world(35);
+    struct mobile m = {0};
+    struct node b = {0}, other = {0};
+    struct wr_maddr addrs[4], fresh;
+    struct client c;
+    struct wr_ip next = {6, {0x2a, 0x0e, 8, 1, [15] = 9}};
+    mobile_start(&m, sim);
+    start_everywhere(&b, sim, 2, addrs);
+    b.addr = addrs[2];
+    node_start(&other, sim, 3);
+    struct wr_ip before = *sim_host_ip6(m.host), ip4 = *sim_host_ip4(m.host);
+    sim_set_bandwidth(m.host, 1250000);
+    talk(&m.node, &b, &c, 3 << 20);
+    sim_run(sim, WR_SEC);
+    assert_true(announces(&m, &before));
+    sim_move(m.host, ip4, next, 0);
+    sim_run(sim, WR_MSEC);
+    assert_true(!announces(&m, &before) && announces(&m, &next));
+    assert_int_equal(m.networks, 1);
+    sim_run(sim, 20 * WR_SEC);
+    assert_whole(&c);
+    assert_int_equal(b.opened, 1);
+    const struct wr_conn *there = wr_swarm_conn(b.swarm, wr_swarm_self(m.node.swarm));
+    assert_non_null(there);
+    assert_true(wr_ip_equal(&there->remote.ip, &next));
+    fresh = maddr_of(&next, 4001, true);
+    struct way way = connect_over(sim, &other, &m.node, &fresh, 1);
+    assert_true(way.ip6 && way.udp);
+    mobile_stop(&m);
+    node_stop(&b);
+    node_stop(&other);
+    sim_destroy(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_network_without_ip6_costs_nothing_after_a_while),
         cmocka_unit_test(test_a_peer_with_ip6_alone_shows_that_it_works),
         cmocka_unit_test(test_udp_and_ip6_are_judged_apart),
+        cmocka_unit_test(test_a_privacy_address_runs_out),
+        cmocka_unit_test(test_another_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
