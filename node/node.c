@@ -185,8 +185,22 @@ static void remember(struct wr_node *n, const struct wr_peerid *id)
     struct wr_maddr addrs[WR_STATE_ADDRS_MAX];
     size_t count =
         wr_peerstore_addrs(wr_swarm_peerstore(n->swarm), id, addrs, WR_STATE_ADDRS_MAX);
+    const struct wr_peer *peer = wr_peerstore_find(wr_swarm_peerstore(n->swarm), id);
     if (count)
         (void)wr_state_peer_seen(n->state, id, addrs, count);
+    if (peer && peer->security)
+        (void)wr_state_peer_set_security(n->state, id, peer->security);
+}
+
+/* What this peer spoke in an earlier life is proposed to it first: another choice would cost a round trip. */
+static void recall_security(struct wr_node *n, const struct wr_peerid *id)
+{
+    uint8_t security = wr_state_peer_security(n->state, id);
+    if (security == 0 || security > WR_SECURE_COUNT)
+        return;
+    struct wr_peer *peer = wr_peerstore_get(wr_swarm_peerstore(n->swarm), id);
+    if (peer && !peer->security)
+        peer->security = security;
 }
 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
@@ -194,6 +208,8 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     struct wr_node *n = wr_list_entry(watch, struct wr_node, watch);
     if (event->type == WR_SWARM_IDENTIFIED)
         remember(n, event->peer);
+    if (event->type == WR_SWARM_DIALLING && event->peer && !event->udp)
+        recall_security(n, event->peer);
 }
 
 /* ---- the network -------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #define RECORD_VERSION 1
 #define RECORD_MAX     (16 + WR_STATE_ADDRS_MAX * (WR_MADDR_MAX + 2))    /* bytes */
 #define KEY_MAX_       (WR_STATE_PREFIX + WR_PEERID_MAX)
+#define SECURITY_SHIFT 6    /* in the byte of the flags: earlier versions write 0 there, and do not read it */
 #define FLAGS_ALL      (WR_STATE_PEER_TABLE | WR_STATE_PEER_RELAY | WR_STATE_PEER_OWNER)
 #define KEY_TIME       "ntime"    /* in the node's own area, which no network shares */
 #define KEY_SEQ        "nseq"
@@ -20,6 +21,7 @@ struct known {
     struct wr_list node;    /* on one of wr_state.order */
     struct wr_peerid id;
     unsigned flags;
+    uint8_t security;
     int64_t seen_at;        /* as written or newer */
     int64_t written_at;     /* the seen_at that is in the store */
 };
@@ -148,7 +150,7 @@ static void open_time(struct wr_state *s)
 static void encode(const struct wr_state_peer *peer, struct wr_buf *out)
 {
     wr_buf_put_u8(out, RECORD_VERSION);
-    wr_buf_put_u8(out, (uint8_t)peer->flags);
+    wr_buf_put_u8(out, (uint8_t)(peer->flags | (unsigned)peer->security << SECURITY_SHIFT));
     wr_buf_put_u64be(out, (uint64_t)(peer->seen_at / WR_SEC));
     for (size_t i = 0; i < peer->count; i++)
         wr_buf_put_prefixed(out, wr_maddr_bytes(&peer->addrs[i]));
@@ -159,7 +161,9 @@ static bool decode(struct wr_bytes in, struct wr_state_peer *peer)
     struct wr_reader r;
     wr_reader_init(&r, in);
     bool known = wr_read_u8(&r) == RECORD_VERSION;
-    peer->flags = wr_read_u8(&r) & FLAGS_ALL;
+    uint8_t flags = wr_read_u8(&r);
+    peer->flags = flags & FLAGS_ALL;
+    peer->security = flags >> SECURITY_SHIFT;
     uint64_t seen = wr_read_u64be(&r);
     peer->seen_at = seen <= INT64_MAX / WR_SEC ? (int64_t)seen * WR_SEC : 0;
     peer->count = 0;
@@ -245,6 +249,7 @@ static int write_peer(struct wr_state *s, struct known *k, struct wr_state_peer 
     struct wr_buf b;
     peer->id = k->id;
     peer->flags = k->flags;
+    peer->security = k->security;
     peer->seen_at = k->seen_at;
     wr_buf_init(&b, RECORD_MAX);
     encode(peer, &b);
@@ -308,6 +313,7 @@ static bool load_one(void *arg, struct wr_bytes key, struct wr_bytes value)
         return false;
     }
     k->flags = peer.flags;
+    k->security = peer.security;
     k->seen_at = k->written_at = peer.seen_at;
     return true;
 }
@@ -479,11 +485,36 @@ int wr_state_peer_flag(struct wr_state *s, const struct wr_peerid *id, unsigned 
     return 0;
 }
 
+int wr_state_peer_set_security(struct wr_state *s, const struct wr_peerid *id, uint8_t security)
+{
+    struct wr_state_peer peer;
+    struct known *k = find(s, id);
+    assert(security <= WR_STATE_SECURITY_MAX);
+    if (!k)
+        return WR_ENOTFOUND;
+    if (k->security == security)
+        return 0;
+    read_addrs(s, id, &peer);
+    uint8_t old = k->security;
+    k->security = security;
+    int err = write_peer(s, k, &peer);
+    if (err)
+        k->security = old;
+    return err;
+}
+
+uint8_t wr_state_peer_security(const struct wr_state *s, const struct wr_peerid *id)
+{
+    const struct known *k = find(s, id);
+    return k ? k->security : 0;
+}
+
 static void fill(struct wr_state *s, const struct known *k, struct wr_state_peer *out)
 {
     read_addrs(s, &k->id, out);
     out->id = k->id;
     out->flags = k->flags;
+    out->security = k->security;
     out->seen_at = k->seen_at;
 }
 

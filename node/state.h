@@ -62,6 +62,7 @@ struct wr_state_peer {
     struct wr_peerid id;
     unsigned flags;      /* WR_STATE_PEER_* */
     int64_t seen_at;     /* nanoseconds since 1970, to the second */
+    uint8_t security;    /* see wr_state_peer_set_security */
     size_t count;        /* addresses */
     struct wr_maddr addrs[WR_STATE_ADDRS_MAX];    /* without /p2p, best first */
 };
@@ -73,6 +74,11 @@ int wr_state_peer_seen(struct wr_state *s, const struct wr_peerid *id, const str
                        size_t count);
 /* Sets or clears flags. 0, WR_ENOTFOUND (never seen), WR_ELIMIT. */
 int wr_state_peer_flag(struct wr_state *s, const struct wr_peerid *id, unsigned flags, bool on);
+/* What secured our last dial of this peer, so that the next life begins with it: a number of the caller's, at most
+ * WR_STATE_SECURITY_MAX, that means the same in all versions; 0: not known. 0, and as flag. */
+#define WR_STATE_SECURITY_MAX 3
+int wr_state_peer_set_security(struct wr_state *s, const struct wr_peerid *id, uint8_t security);
+uint8_t wr_state_peer_security(const struct wr_state *s, const struct wr_peerid *id);    /* from memory */
 int wr_state_peer_get(struct wr_state *s, const struct wr_peerid *id, struct wr_state_peer *out);
 void wr_state_peer_forget(struct wr_state *s, const struct wr_peerid *id);
 size_t wr_state_peer_count(const struct wr_state *s);

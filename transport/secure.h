@@ -69,7 +69,8 @@ struct wr_secure {
 
 #define WR_SECURE_COUNT 2
 
-/* All there are, the favourite first; NULL at the end. See secure.c for why. */
+/* All there are, the favourite first; NULL at the end. See secure.c for why. Places in it are saved (node/state.h): a
+ * newcomer goes to the end. */
 extern const struct wr_secure *const wr_secure_all[WR_SECURE_COUNT + 1];
 
 /* By the name in multistream, or by the word in settings; NULL: none. */

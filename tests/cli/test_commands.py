@@ -119,6 +119,12 @@ class Node:
         while (name in self.json("id")[0]["protocols"]) != there:
             assert time.monotonic() < end, name
 
+    def wait_identified(self, peer):
+        """Until a connected peer has told who it is."""
+        end = time.monotonic() + PATIENCE
+        while not any(row["agent"] for row in self.json("peers") if row["peer"] == peer):
+            assert time.monotonic() < end, peer
+
     def __call__(self, *args, **kw):
         return self.home.warren(*args, "--node", self.socket, **kw)
 
@@ -333,6 +339,17 @@ class Run(Case):
         self.assertEqual(node.stop(), 0)
         again = self.node("a", listen=port)
         self.assertEqual((again.peer, again.listen[0]), (peer, port))
+
+    def test_what_a_peer_speaks_is_remembered(self):
+        """Whom we met over TLS is offered TLS first after a restart, whatever our favourite is by then."""
+        b = self.node("b")
+        for favourite in ("tls,noise", "noise,tls"):
+            a = self.node("a", "--security", favourite)
+            self.assertEqual(a("connect", b.addr).code, YES)
+            self.assertEqual(a("wait", "--peer", b.peer, "--timeout", "30").code, YES)
+            self.assertEqual([row["security"] for row in a.json("peers") if row["peer"] == b.peer], ["/tls/1.0.0"])
+            a.wait_identified(b.peer)
+            self.assertEqual(a.stop(), 0, a.log)
 
     def test_ends_of_all_kinds(self):
         for number in (signal.SIGTERM, signal.SIGINT):

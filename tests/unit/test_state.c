@@ -198,6 +198,33 @@ static void test_peers_come_back(void **state)
     assert_int_equal(flag(2, WR_STATE_PEER_TABLE, true), WR_ENOTFOUND);
 }
 
+/* Also beside flags, which share a byte with it, and when nothing else is news. */
+static void test_what_a_peer_speaks_comes_back(void **state)
+{
+    (void)state;
+    struct wr_peerid one = id_of(1), nobody = id_of(9);
+    struct wr_state_peer peer;
+    see(1);
+    see(2);
+    flag(1, WR_STATE_PEER_OWNER, true);
+    flag(1, WR_STATE_PEER_TABLE, true);
+    assert_int_equal(wr_state_peer_security(s, &one), 0);
+    for (uint8_t security = 1; security <= WR_STATE_SECURITY_MAX; security++) {
+        assert_int_equal(wr_state_peer_set_security(s, &one, security), 0);
+        restart();
+        assert_int_equal(wr_state_peer_security(s, &one), security);
+        assert_int_equal(wr_state_peer_get(s, &one, &peer), 0);
+        assert_int_equal(peer.security, security);
+        assert_int_equal(peer.flags, WR_STATE_PEER_OWNER | WR_STATE_PEER_TABLE);
+        assert_int_equal(peer.count, 1);
+        see_at(1, 40u + security);
+        restart();
+        assert_int_equal(wr_state_peer_security(s, &one), security);
+    }
+    assert_int_equal(wr_state_peer_security(s, &nobody), 0);
+    assert_int_equal(wr_state_peer_set_security(s, &nobody, 1), WR_ENOTFOUND);
+}
+
 static void test_addresses_change_and_stay(void **state)
 {
     (void)state;
@@ -534,6 +561,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_peers_come_back),
+        TEST(test_what_a_peer_speaks_comes_back),
         TEST(test_addresses_change_and_stay),
         TEST(test_the_same_again_is_not_written),
         TEST(test_full_of_peers),
