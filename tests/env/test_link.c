@@ -218,7 +218,8 @@ static void addresses_that_do_not_last_are_marked(void **state)
     run_for(&loop, env, &w, 400 * WR_MSEC);
     assert_true(wr_env_net_cuts(env) == cuts);
     ip("address delete 3ffe:b17::2/64 dev wan");
-    run_for(&loop, env, &w, 400 * WR_MSEC);
+    for (int i = 0; i < 50 && wr_env_net_cuts(env) == cuts; i++)    /* however slow the machine is */
+        run_for(&loop, env, &w, 400 * WR_MSEC);
     assert_true(wr_env_net_cuts(env) == cuts + 1);
     ip("link delete dev wan");
     wr_net_watch_stop(&w.watch);
