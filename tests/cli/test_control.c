@@ -1,5 +1,6 @@
 /* The control socket on the real environment: calls, events, and how many clients there may be. */
 #include "tests/cli/control_world.h"
+#include "tests/env/loop_step.h"
 
 /* ---- calls */
 
@@ -165,7 +166,7 @@ static void test_timeout(void **state)
     wr_call_done(f->waiting[0]); /* in time: its timer is gone with it */
     expect_result(f, &p, 0);
     while (!f->cancelled)
-        (void)uv_run(&f->loop, UV_RUN_ONCE);
+        loop_step(&f->loop);
     expect_error(f, &p, 1, "WR_ETIMEOUT", "no result within 30 ms");
     hang_up(f, &p);
     assert_int_equal(f->cancelled, 1);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "transport/env_uv.h"
+#include "tests/env/loop_step.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -79,7 +80,7 @@ static void run_for(uv_loop_t *loop, struct wr_env *env, struct watcher *w, wr_t
     w->over = false;
     wr_timer_start(env, &w->timer, wr_env_now(env) + time, on_over);
     while (!w->over)
-        uv_run(loop, UV_RUN_ONCE);
+        loop_step(loop);
 }
 
 static void changes_are_told_together(void **state)

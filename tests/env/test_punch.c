@@ -9,6 +9,7 @@
 
 #include "transport/env_uv.h"
 #include "transport/punch.h"
+#include "tests/env/loop_step.h"
 
 #include <string.h>
 #include <uv.h>
@@ -123,7 +124,7 @@ static void both_roles(const char *at_a, const char *at_b)
         punch(&w.a, &w.b, WR_PUNCH_CLIENT, late == 1 ? now + LATE : 0, &left);
         punch(&w.b, &w.a, WR_PUNCH_SERVER, late == 2 ? now + LATE : 0, &left);
         while (left)
-            uv_run(&w.loop, UV_RUN_ONCE);
+            loop_step(&w.loop);
         assert_int_equal(w.a.err, 0);
         assert_int_equal(w.b.err, 0);
         assert_true(w.a.outbound && !w.b.outbound);
@@ -175,7 +176,7 @@ static void a_refusal_is_not_the_end(void **state)
     punch(&w.a, &w.b, WR_PUNCH_CLIENT, 0, &left);
     wr_timer_start(w.env, &o.timer, wr_env_now(w.env) + LATE, on_open_late);
     while (left)
-        uv_run(&w.loop, UV_RUN_ONCE);
+        loop_step(&w.loop);
     check(&w.a, true);
     assert_in_range(w.a.tries[0].packets, 2, 8);
     assert_int_equal(w.a.tries[0].err, WR_EREFUSED);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "transport/env_uv.h"
+#include "tests/env/loop_step.h"
 
 #include <string.h>
 #include <uv.h>
@@ -211,7 +212,7 @@ static void test_the_loop_works_the_usual_way_afterwards(void **state)
     b->received = 0;
     assert_int_equal(wr_sock_write(b->sock[0], (const uint8_t *)"x", 1), 0);
     while (!b->stop)
-        uv_run(&b->loop, UV_RUN_ONCE);
+        loop_step(&b->loop);
     assert_int_equal(b->received, 1000);
 }
 

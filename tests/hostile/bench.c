@@ -1,4 +1,5 @@
 #include "tests/hostile/bench.h"
+#include "tests/env/loop_step.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -47,7 +48,7 @@ int bench_commit(struct bench *b, struct wr_kv *kv)
     if (err)
         return err;
     while (!answer.done)
-        uv_run(&b->loop, UV_RUN_ONCE);
+        loop_step(&b->loop);
     return answer.err;
 }
 

@@ -5,6 +5,7 @@
  * below them). The name server is a process of its own. */
 #include "tests/env/dns_server.h"
 #include "tests/hostile/bench.h"
+#include "tests/env/loop_step.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -154,7 +155,7 @@ static struct asked ask(struct bench *b, const char *name, enum wr_lookup_type t
         return q;
     }
     while (!q.answers)
-        uv_run(&b->loop, UV_RUN_ONCE);
+        loop_step(&b->loop);
     return q;
 }
 

@@ -10,6 +10,7 @@
 #include "tests/hostile/bench.h"
 #include "tests/hostile/history.h"
 #include "tests/hostile/tape.h"
+#include "tests/env/loop_step.h"
 
 #include "transport/kvcheck.h"
 
@@ -56,7 +57,7 @@ static void live(struct bench *b, const char *dir)
         assert_int_equal(wr_kv_commit(kv, on_done, &answer), 0);
         history_go_on(&h, kv);
         while (!answer.done)
-            uv_run(&b->loop, UV_RUN_ONCE);
+            loop_step(&b->loop);
         tape_mark(committing);
         if (h.batch % 40 == 0) {
             wr_kv_close(kv);

@@ -116,6 +116,13 @@ def reserve(b, r, **more):
     return got
 
 
+def ready_to_punch(relay, *peers):
+    """go begins with DCUtR once it believes in a public address of its own, and leaves out connections from before."""
+    for peer in peers:
+        if peer.impl == "go":
+            eventually(lambda: any("dcutr" in p for p in relay.call("known", peer=peer.id())["protocols"]))
+
+
 # ---------------------------------------------------------------------------------------------- rows
 
 def circuit(row, r_impl, b_impl, a_impl):
@@ -230,6 +237,7 @@ def punch(row, r_impl, b_impl, a_impl):
     a.call("connect", addr=r.addr())
     for peer in (a, b):
         peer.call("identify", peer=r.id())
+    ready_to_punch(r, a, b)
     outside = row.net.listen("home-b", row.transport, HOME["home-b"])[0]
     try:
         a.call("connect", addr=f"{outside}/p2p/{b.id()}", timeout=1500)
@@ -280,6 +288,7 @@ def reversal(row, r_impl, b_impl, a_impl):
     a.call("connect", addr=r.addr())
     for peer in (a, b):
         peer.call("identify", peer=r.id())
+    ready_to_punch(r, a, b)
     a.call("connect", addr=circuit_of(r, b))
     began = time.monotonic()
     wait_direct(a, b)
