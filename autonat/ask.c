@@ -42,6 +42,7 @@ static bool send_data(struct wr_ask *a, uint64_t wanted)
         wr_buf_reset(&body);
         wr_autonat_msg_encode(&m, &body);
         ok = !body.full && wr_msg_send(&a->msg, wr_buf_bytes(&body)) == 0;
+        a->data_bytes += len;
         wanted -= len;
     }
     wr_buf_clear(&body);

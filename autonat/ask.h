@@ -30,6 +30,7 @@ struct wr_ask {
     struct wr_msg msg;
     bool v1;
     bool data_sent;
+    uint64_t data_bytes; /* that were sent */
     bool stranger; /* in on_done: the server says that somebody else dialled for it */
     void (*on_done)(struct wr_ask *a, enum wr_ask_result result);
 };

@@ -170,6 +170,26 @@ static void put_source(struct wr_autonat_client *c, enum wr_addr_source source)
             put(c, &book->of[i]);
 }
 
+/* What a byte of dial data keeps of the allowance, and for how long. */
+#define DATA_BYTE (WR_SEC / WR_AUTONAT_CLIENT_DATA_RATE)
+
+static void spend_data(struct wr_autonat_client *c, uint64_t bytes)
+{
+    wr_time now = wr_env_now(c->env);
+    c->stats.data_bytes += bytes;
+    c->data_whole_at = (c->data_whole_at > now ? c->data_whole_at : now) + (wr_time)bytes * DATA_BYTE;
+}
+
+/* Is it worth dial data? Where most see us none is asked for: always; elsewhere while the allowance lasts. */
+static bool affordable(const struct wr_autonat_client *c, const struct wr_own_addr *own)
+{
+    struct wr_addr at;
+    if (!wr_maddr_addr(wr_maddr_bytes(&own->addr), &at) ||
+        wr_ip_equal(&at.ip, &wr_swarm_nat(c->sw)->external))
+        return true;
+    return c->data_whole_at - wr_env_now(c->env) < WR_AUTONAT_CLIENT_DATA * DATA_BYTE;
+}
+
 /* The newest. Where every peer sees another one none leads to us: then it is the kind of filter that they
  * tell, and only he for whom a mapping was made can. */
 static void put_candidates(struct wr_autonat_client *c)
@@ -181,7 +201,7 @@ static void put_candidates(struct wr_autonat_client *c)
         for (size_t i = book->count; i > 0; i--) {
             const struct wr_own_addr *own = &book->of[i - 1];
             bool udp = wr_maddr_kind(wr_maddr_bytes(&own->addr)) == WR_MADDR_QUIC;
-            if (own->source != WR_ADDR_CANDIDATE || !judged(c, own) || !left[udp] ||
+            if (own->source != WR_ADDR_CANDIDATE || !judged(c, own) || !left[udp] || !affordable(c, own) ||
                 owned != wr_autonat_client_nat_owned(c, &own->addr, udp))
                 continue;
             put(c, own);
@@ -323,6 +343,7 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     struct server *s = find_server(c, &p->server);
     wr_time now = wr_env_now(c->env);
     enum wr_verdict_outcome outcome = outcome_of(p, result);
+    spend_data(c, ask->data_bytes);
     char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
     static const char *const results[] = {"reached", "back-error", "failed", "refused", "broken"};
     wr_log(wr_env_log(c->env), WR_LOG_DEBUG, "autonat", "answer peer=%s addr=%s is=%s nonce=%d stranger=%d",

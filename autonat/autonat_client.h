@@ -20,6 +20,10 @@
 #define WR_AUTONAT_CLIENT_SERVERS   64              /* remembered; ours: connected ones first */
 #define WR_AUTONAT_CLIENT_PROBES    8               /* questions at once; go 5 workers */
 #define WR_AUTONAT_CLIENT_BUSY      2               /* questions to one server at once; go takes no more */
+/* Bytes of dial data sent for addresses that few saw, at once and then a second: servers want it for each address that
+ * is not where they see us, and a stranger can have seen us anywhere. Ours; a question costs 30,000 to 100,000. */
+#define WR_AUTONAT_CLIENT_DATA      (2 * 1024 * 1024)
+#define WR_AUTONAT_CLIENT_DATA_RATE 1024
 #define WR_AUTONAT_CLIENT_BACKS     16              /* dial-back streams at once; ours */
 #define WR_AUTONAT_CLIENT_FIRST     (500 * WR_MSEC) /* from a new address or server to the question; go 1 s */
 #define WR_AUTONAT_CLIENT_AGAIN     (2 * WR_MIN)    /* between two questions to one server; go */

@@ -106,6 +106,7 @@ struct wr_autonat_client {
     struct wr_timer timer;
     wr_time news_at;    /* a server in a new network turned up */
     wr_time born_at;    /* the first server since the last reset; 0: none yet */
+    wr_time data_whole_at; /* when all of the allowance for dial data is back */
     uint64_t listening; /* of the IPv4 addresses that we listen on: a hash */
     struct wr_autonat_client_stats stats;
 };

@@ -351,6 +351,42 @@ static void make_liar(struct member *m, struct liar *liar, bool yes)
     node_handle(&m->n, WR_AUTONAT_REQUEST, on_lie, liar);
 }
 
+/* Somebody sees us somewhere else every few seconds, at others' addresses. Servers want dial data for each: we do not send
+ * as much as he has us asked for. */
+static void test_an_observer_who_costs(void **state)
+{
+    (void)state;
+    struct world w;
+    uint64_t taken = 0;
+    struct wr_maddr seen;
+    start(&w, SERVERS, 0, NULL);
+    meet_all(&w, true);
+    sim_run(w.sim, WR_MIN);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    assert_int_equal(stats(&w).data_bytes, 0);    /* our own address costs nothing */
+    struct wr_addrbook *book = wr_swarm_addrbook(w.c.n.swarm);
+    wr_identify_destroy(w.c.identify);    /* what it would write into the address book, we do */
+    w.c.identify = NULL;
+    for (unsigned i = 0; i < 240; i++) {
+        struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)(i >> 8), (uint8_t)i}}, .port = 4001};
+        assert_int_equal(wr_maddr_from_addr(&to, i % 2, &seen), 0);
+        assert_true(wr_addrbook_put(book, wr_maddr_bytes(&seen), WR_ADDR_CANDIDATE, sim_now(w.sim)));
+        wr_swarm_addrs_changed(w.c.n.swarm);
+        sim_run(w.sim, 5 * WR_SEC);
+        wr_addrbook_del(book, wr_maddr_bytes(&seen), WR_ADDR_CANDIDATE);
+    }
+    for (unsigned i = 0; i < SERVERS; i++) {
+        struct wr_autonat_server_stats s;
+        wr_autonat_server_stats(w.s[i].server, &s);
+        taken += s.data_bytes;
+    }
+    assert_true(taken > 0);
+    assert_in_range(stats(&w).data_bytes, 1, WR_AUTONAT_CLIENT_DATA + 20 * 60 * WR_AUTONAT_CLIENT_DATA_RATE +
+                                                 WR_AUTONAT_CLIENT_PROBES * WR_AUTONAT_SERVER_DATA_MAX);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    stop(&w);
+}
+
 /* One server of four, whichever it is, always lies. */
 static void test_a_lying_server(void **state)
 {
@@ -461,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_a_verdict_is_pushed),
         cmocka_unit_test(test_another_network_another_verdict),
         cmocka_unit_test(test_ports_out_of_order),
+        cmocka_unit_test(test_an_observer_who_costs),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_version_1_will_do),
