@@ -54,11 +54,12 @@ static void on_mode_timer(struct wr_timer *timer)
     say_mode(d);
 }
 
-/* Up at once, down only after a while: servers that come and go harm everybody's tables (specs
- * #713). */
+/* Up at once, and down as soon as it is known that strangers do not reach us. While nothing is known (another
+ * network, a peer from afar) only after a while: servers that come and go harm everybody's tables (specs #713). */
 static void choose_mode(struct wr_dht *d, bool at_once)
 {
     bool serve = should_serve(d);
+    at_once |= wr_swarm_reachability(d->swarm, 0) == WR_REACH_PRIVATE;
     if (serve || at_once)
         wr_timer_stop(d->env, &d->mode_timer);
     if (serve == d->serving)
@@ -109,6 +110,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         wr_dht_announce_missed(d);
         choose_mode(d, false);
         break;
+    case WR_SWARM_REACHABILITY:
     case WR_SWARM_OPENED:
     case WR_SWARM_CLOSED:
         choose_mode(d, false);

@@ -11,7 +11,7 @@
  * It feeds itself: peers come from identify (whoever speaks the protocol), from the table saved
  * last time and from the bootstrap list, in that order of trust in one's own memory; it goes on
  * trying as long as it is alone. It serves others when it can be reached (wr_dht_mode), and asks
- * only otherwise.
+ * only otherwise; a verdict that it cannot ends serving at once.
  *
  * Where what is: query.h decides whom a search asks; kbucket.h whom we remember; store.h what we
  * keep for others; dht_rpc.c is one question and its answer; dht_search.c runs searches,
@@ -32,7 +32,7 @@
 #define WR_DHT_NAMES_MAX        256            /* names joined; ours */
 #define WR_DHT_BOOTSTRAP_MAX    64             /* addresses in the list; ours */
 #define WR_DHT_TABLE_LOW        10 /* fewer peers: bootstrap again; go dht_bootstrap.go */
-#define WR_DHT_DOWN_AFTER       (10 * WR_MIN) /* unreachable for so long: stop serving; ours */
+#define WR_DHT_DOWN_AFTER       (10 * WR_MIN) /* not known to be reachable for so long: stop serving; ours */
 #define WR_DHT_INBOUND_MAX      512           /* streams of others open at once; ours */
 #define WR_DHT_INBOUND_PER_CONN 32            /* rust handler.rs, js constants.ts */
 #define WR_DHT_INBOUND_IDLE     (60 * WR_SEC) /* go dht_net.go */

@@ -415,6 +415,33 @@ static void test_mode_follows_reachability(void **state)
     tear_down_sim();
 }
 
+/* That strangers do not reach us is no doubt: whoever goes on serving then is in everybody's way. */
+static void test_private_rests_within_a_second(void **state)
+{
+    (void)state;
+    make_swarm(5, 19);
+    struct node *n = add(WR_DHT_AUTO);
+    bootstrap(n, &nodes[0]);
+    judge(n, WR_ADDR_REACHABLE);
+    wr_swarm_set_reachability(n->swarm, 4, WR_REACH_PUBLIC);
+    sim_run(sim, WR_MIN);
+    assert_true(wr_dht_serving(n->dht));
+    judge(n, WR_ADDR_UNREACHABLE);
+    wr_swarm_set_reachability(n->swarm, 4, WR_REACH_UNKNOWN);
+    sim_run(sim, WR_MIN);
+    assert_true(wr_dht_serving(n->dht)); /* nothing is known: wait */
+    wr_swarm_set_reachability(n->swarm, 4, WR_REACH_PRIVATE);
+    sim_run(sim, WR_SEC);
+    assert_false(wr_dht_serving(n->dht));
+    sim_run(sim, 3 * WR_SEC);
+    assert_false(in_table(&nodes[0], n)); /* identify's push told them */
+    judge(n, WR_ADDR_REACHABLE);
+    wr_swarm_set_reachability(n->swarm, 4, WR_REACH_PUBLIC);
+    sim_run(sim, WR_SEC);
+    assert_true(wr_dht_serving(n->dht));
+    tear_down_sim();
+}
+
 /* ---- ends ----------------------------------------------------------------------------------- */
 
 static struct wr_dht_request *to_cancel;
@@ -540,6 +567,7 @@ int main(void)
         cmocka_unit_test(test_public_key_is_kept),
         cmocka_unit_test(test_correction),
         cmocka_unit_test(test_mode_follows_reachability),
+        cmocka_unit_test(test_private_rests_within_a_second),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_end_in_the_middle),
         cmocka_unit_test(test_out_of_memory),
