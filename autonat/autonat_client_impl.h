@@ -80,6 +80,7 @@ struct extra {
     struct wr_autonat_client *client;
     struct wr_connect *request;
     uint64_t conn_id; /* 0: none */
+    wr_time done_at;  /* when its peer had said what it sees; 0: not yet */
 };
 
 struct wr_autonat_client {
@@ -99,6 +100,7 @@ struct wr_autonat_client {
     struct filter filters[2];
     struct extra extras[2][WR_NATKIND_FEW];
     bool extras_made[2];
+    struct wr_timer extras_timer;
     struct server servers[WR_AUTONAT_CLIENT_SERVERS];
     size_t server_count;
     struct wr_list probes, backs;

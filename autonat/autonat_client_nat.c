@@ -8,6 +8,8 @@
 #define FILTER_PEERS    WR_FILTERTEST_PEERS
 #define LOOKS_MAX       4             /* for the newest port, at once; ours */
 #define EXTRAS_AFTER    (4 * WR_SEC) /* after the first server: by then it is clear what is missing; ours */
+#define EXTRA_LOOK      (1 * WR_SEC)  /* between two looks whether others use such a connection; ours */
+#define EXTRA_PATIENCE  (30 * WR_SEC) /* what is still used after that is an ordinary one; ours */
 #define PORTS_AFTER     (5 * WR_SEC) /* after the first server: by then the mapping is known; ours */
 #define PORTS_AGAIN     (15 * WR_SEC) /* after a survey that said nothing; ours */
 #define PORTS_TRIES     3             /* surveys that may say nothing, for each network; ours */
@@ -44,7 +46,7 @@ static void say_kind(const struct wr_autonat_client *c, bool udp)
 
 static void use_ports(const struct ports *p, struct wr_nat_kind *kind);
 static void use_look(const struct wr_autonat_client *c, bool udp);
-static void close_extra(struct wr_autonat_client *c, struct wr_conn *conn);
+static void extra_done(struct wr_autonat_client *c, const struct wr_conn *conn);
 
 void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn *conn,
                                     const struct wr_maddr *seen)
@@ -54,7 +56,7 @@ void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn 
     struct wr_nat *nat = wr_swarm_nat(c->sw);
     bool quic = wr_maddr_kind(wr_maddr_bytes(seen)) == WR_MADDR_QUIC;
     wr_time now = wr_env_now(c->env);
-    close_extra(c, conn);
+    extra_done(c, conn);
     /* What came in did not make a mapping, and a neighbour sees none. */
     if (!conn->outbound || conn->circuit || quic != conn->udp ||
         !wr_maddr_addr(wr_maddr_bytes(seen), &sample.seen) || sample.seen.ip.family != 4 ||
@@ -233,8 +235,10 @@ static void on_extra(void *arg, int err, struct wr_conn *conn)
 {
     struct extra *e = arg;
     e->request = NULL;
-    if (err == 0)
-        e->conn_id = conn->id;
+    if (err != 0)
+        return;
+    e->conn_id = conn->id;
+    e->done_at = 0;
 }
 
 /* Most peers are met over one transport; of the other one there are too few samples. */
@@ -278,16 +282,59 @@ static bool spare(const struct wr_autonat_client *c, const struct wr_conn *conn)
     return a.found;
 }
 
-/* What an extra connection was made for is done, if there is another one to that peer. */
-static void close_extra(struct wr_autonat_client *c, struct wr_conn *conn)
+struct wanted {
+    uint64_t id;
+    struct wr_conn *conn;
+};
+
+static void find_wanted(struct wr_conn *c, void *arg)
+{
+    struct wanted *w = arg;
+    if (c->id == w->id && !c->closing)
+        w->conn = c;
+}
+
+/* Closes it when nobody uses it and there is another one to that peer; false: somebody does. */
+static bool extra_ended(const struct wr_autonat_client *c, const struct extra *e)
+{
+    struct wanted w = {.id = e->conn_id};
+    wr_swarm_each(c->sw, find_wanted, &w);
+    if (!w.conn)
+        return true;
+    if (w.conn->stream_count)
+        return wr_env_now(c->env) - e->done_at >= EXTRA_PATIENCE;
+    if (spare(c, w.conn))
+        wr_conn_close(w.conn, WR_CONN_OK);
+    return true;
+}
+
+static void on_extras(struct wr_timer *timer)
+{
+    struct wr_autonat_client *c = wr_list_entry(timer, struct wr_autonat_client, extras_timer);
+    bool more = false;
+    for (size_t i = 0; i < 2 * WR_NATKIND_FEW; i++) {
+        struct extra *e = &c->extras[i / WR_NATKIND_FEW][i % WR_NATKIND_FEW];
+        if (!e->conn_id || !e->done_at)
+            continue;
+        if (extra_ended(c, e))
+            e->conn_id = 0;
+        else
+            more = true;
+    }
+    if (more)
+        wr_timer_start(c->env, timer, wr_env_now(c->env) + EXTRA_LOOK, on_extras);
+}
+
+/* What an extra connection was made for is done. It goes when what others began over it meanwhile has ended, too: they
+ * take the best connection to a peer and do not know whose it is. */
+static void extra_done(struct wr_autonat_client *c, const struct wr_conn *conn)
 {
     for (size_t i = 0; i < 2 * WR_NATKIND_FEW; i++) {
         struct extra *e = &c->extras[i / WR_NATKIND_FEW][i % WR_NATKIND_FEW];
-        if (e->conn_id != conn->id)
+        if (!e->conn_id || e->conn_id != conn->id || e->done_at)
             continue;
-        e->conn_id = 0;
-        if (conn->id && spare(c, conn))
-            wr_conn_close(conn, WR_CONN_OK);
+        e->done_at = wr_env_now(c->env);
+        wr_timer_start(c->env, &c->extras_timer, e->done_at + EXTRA_LOOK, on_extras);
     }
 }
 
@@ -478,6 +525,7 @@ void wr_autonat_client_nat_end(struct wr_autonat_client *c)
 
 void wr_autonat_client_nat_stop(struct wr_autonat_client *c)
 {
+    wr_timer_stop(c->env, &c->extras_timer);
     for (size_t i = 0; i < 2; i++) {
         wr_dialback_cancel(&c->hairpins[i].dial);
         wr_survey_cancel(&c->ports[i].survey);

@@ -309,6 +309,93 @@ static void test_ports_out_of_order(void **state)
     stop(&w);
 }
 
+/* ---- connections made to be looked at ---------------------------------------------------------------- */
+
+/* Somebody who begins a conversation over the connection of the other transport as soon as there is one. */
+struct user {
+    struct wr_swarm_watch watch;
+    struct wr_env *env;
+    struct wr_stream *stream;
+    uint64_t conn_id;
+    unsigned begun, broken;
+};
+
+static void user_close(struct wr_stream *s, void *arg, int err)
+{
+    struct user *u = arg;
+    (void)s, (void)err;
+    u->broken++;
+    u->stream = NULL;
+}
+
+static void user_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    static const char *const offer[] = {"/test/talk", NULL};
+    static const struct wr_stream_ops ops = {.on_close = user_close};
+    struct user *u = wr_list_entry(watch, struct user, watch);
+    int err = 0;
+    if (event->type != WR_SWARM_OPENED || !event->conn->outbound || !event->conn->udp || u->stream)
+        return;
+    u->stream = wr_conn_open_stream(event->conn, offer, &ops, u, &err);
+    u->conn_id = event->conn->id;
+    u->begun += u->stream != NULL;
+}
+
+static void on_talk(struct wr_stream *s, void *arg)
+{
+    static const struct wr_stream_ops ops = {0};
+    wr_stream_set_ops(s, &ops, arg);
+}
+
+struct udp_count {
+    const struct user *user;
+    unsigned all, used;
+};
+
+static void count_udp(struct wr_conn *c, void *arg)
+{
+    struct udp_count *n = arg;
+    n->all += c->udp && c->outbound && !c->closing;
+    n->used += c->id == n->user->conn_id && !c->closing;
+}
+
+static struct udp_count udp_conns(struct world *w, const struct user *user)
+{
+    struct udp_count n = {.user = user};
+    wr_swarm_each(w->c.n.swarm, count_udp, &n);
+    return n;
+}
+
+/* A connection made for what its peer sees of us goes when that is known and nobody uses it: not under a conversation
+ * that somebody began over it, however long that lasts; after a long one it is a connection like others. */
+static void test_extra_connections_do_not_break_what_runs(void **state)
+{
+    static const wr_time lasts[] = {3 * WR_SEC, 40 * WR_SEC};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct world w;
+        struct simnat_options nat = {.filtering = SIMNAT_APDF};
+        struct user user = {.watch.on_event = user_event};
+        start(&w, 3, 0, &nat);
+        for (unsigned k = 0; k < 3; k++)
+            node_handle(&w.s[k].n, "/test/talk", on_talk, NULL);
+        wr_swarm_watch(w.c.n.swarm, &user.watch);
+        meet_all(&w, false);
+        for (unsigned ms = 0; ms < 30000 && !user.begun; ms += 10)
+            sim_run(w.sim, 10 * WR_MSEC);
+        assert_int_equal(user.begun, 1);
+        sim_run(w.sim, lasts[i]);
+        assert_int_equal(user.broken, 0);
+        assert_int_equal(wr_swarm_nat(w.c.n.swarm)->udp.mapping, EIM);
+        wr_stream_reset(user.stream, WR_STREAM_OK);
+        sim_run(w.sim, 20 * WR_SEC); /* questions of our own are over by then, too */
+        assert_int_equal(udp_conns(&w, &user).all, i);
+        assert_int_equal(udp_conns(&w, &user).used, i);
+        wr_swarm_unwatch(&user.watch);
+        stop(&w);
+    }
+}
+
 /* ---- liars ----------------------------------------------------------------------------------------- */
 
 struct liar {
@@ -498,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_another_network_another_verdict),
         cmocka_unit_test(test_ports_out_of_order),
         cmocka_unit_test(test_an_observer_who_costs),
+        cmocka_unit_test(test_extra_connections_do_not_break_what_runs),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_version_1_will_do),
