@@ -14,13 +14,17 @@ static const char *const large_offer[] = {LARGE, NULL};
 
 /* ---- the toy: everybody who asks is joined to b */
 
-enum harm { HARM_NONE, HARM_DROP, HARM_CORRUPT, HARM_CUT };
+enum harm { HARM_NONE, HARM_DROP, HARM_CORRUPT, HARM_CUT, HARM_DELAY };
 
 struct joint {
     enum harm harm;
     size_t after, passed;       /* bytes until then */
     struct wr_stream *of[2];    /* NULL: over */
     struct wr_buf kept[2];      /* for of[i] */
+    bool ended[2];              /* of[i] is to be shut behind what is kept for it */
+    struct wr_env *env;
+    struct wr_timer timer;      /* HARM_DELAY: what is kept goes on then ... */
+    wr_time delay;              /* ... and each time so long after it came */
 };
 
 static int side_of(const struct joint *j, const struct wr_stream *s)
@@ -30,6 +34,7 @@ static int side_of(const struct joint *j, const struct wr_stream *s)
 
 static void joint_end(struct joint *j)
 {
+    wr_timer_stop(j->env, &j->timer);
     for (int i = 0; i < 2; i++) {
         if (j->of[i])
             wr_stream_reset(j->of[i], WR_STREAM_LIMIT);
@@ -38,14 +43,36 @@ static void joint_end(struct joint *j)
     wr_free(j);
 }
 
-static void joint_flush(struct joint *j, int to)
+/* False: j is gone. */
+static bool joint_flush(struct joint *j, int to)
 {
     int n = j->kept[to].len ? wr_stream_write(j->of[to], j->kept[to].data, j->kept[to].len) : 0;
     if (n > 0)
         wr_buf_consume(&j->kept[to], (size_t)n);
-    if (n >= 0 && !j->kept[to].full)
-        return;
-    joint_end(j);
+    if (n < 0 || j->kept[to].full) {
+        joint_end(j);
+        return false;
+    }
+    if (j->ended[to] && j->kept[to].len == 0)
+        wr_stream_shut(j->of[to]);
+    return true;
+}
+
+static void joint_timer(struct wr_timer *timer)
+{
+    struct joint *j = wr_list_entry(timer, struct joint, timer);
+    for (int to = 0; to < 2; to++)
+        if (j->of[to] && !joint_flush(j, to))
+            return;
+}
+
+/* Now, or when the delay has passed. */
+static void joint_go(struct joint *j, int to)
+{
+    if (!j->delay || j->passed <= j->after)
+        joint_flush(j, to);
+    else if (!j->timer.at || j->timer.at <= wr_env_now(j->env))
+        wr_timer_start(j->env, &j->timer, wr_env_now(j->env) + j->delay, joint_timer);
 }
 
 static void joint_data(struct wr_stream *s, void *arg, struct wr_bytes data)
@@ -64,21 +91,25 @@ static void joint_data(struct wr_stream *s, void *arg, struct wr_bytes data)
         return;
     }
     wr_buf_put_bytes(&j->kept[to], data);
-    if (now && begun <= j->after && !j->kept[to].full)
+    if (now && j->harm == HARM_CORRUPT && begun <= j->after && !j->kept[to].full)
         j->kept[to].data[j->kept[to].len - 1] ^= 1;
-    joint_flush(j, to);
+    joint_go(j, to);
 }
 
 static void joint_writable(struct wr_stream *s, void *arg)
 {
-    joint_flush(arg, side_of(arg, s));
+    struct joint *j = arg;
+    if (!j->delay)
+        joint_flush(j, side_of(j, s));
 }
 
 static void joint_eof(struct wr_stream *s, void *arg)
 {
     struct joint *j = arg;
-    if (j->of[!side_of(j, s)])
-        wr_stream_shut(j->of[!side_of(j, s)]);
+    int to = !side_of(j, s);
+    j->ended[to] = true;
+    if (j->of[to])
+        joint_go(j, to);
 }
 
 static void joint_close(struct wr_stream *s, void *arg, int err)
@@ -105,6 +136,7 @@ struct world {
     unsigned asked, small, large;
     enum harm harm;
     size_t after;
+    wr_time delay;
     size_t got;
 };
 
@@ -119,6 +151,8 @@ static void on_ask(struct wr_stream *s, void *arg)
     }
     j->harm = w->harm;
     j->after = w->after;
+    j->env = w->relay.env;
+    j->delay = w->harm == HARM_DELAY ? w->delay : 0;
     wr_buf_init(&j->kept[0], 4 << 20);
     wr_buf_init(&j->kept[1], 4 << 20);
     j->of[0] = s;
@@ -539,6 +573,53 @@ static void test_a_relay_that_harms(void **state)
     }
 }
 
+static void delayed(wr_time delay, size_t after)
+{
+    struct world w;
+    struct client c = {.err = 1, .left = 100000};
+    world_up(&w, &(struct sim_options){.seed = 11, .rtt = 60 * WR_MSEC});
+    w.harm = HARM_DELAY;
+    w.delay = delay;
+    w.after = after;
+    assert_int_equal(wr_peerstore_add_addr(wr_swarm_peerstore(w.a.swarm), wr_swarm_self(w.b.swarm),
+                                           wr_maddr_bytes(&w.circuit), WR_TTL_TEMP, false),
+                     0);
+    open_small(&w, &c);
+    wr_time began = sim_now(w.sim);
+    for (unsigned ms = 0; ms < 120000 && c.err == 1; ms += 10)
+        sim_run(w.sim, 10 * WR_MSEC);
+    wr_time took = sim_now(w.sim) - began;
+    print_message("%d ms from byte %zu on: %s after %d ms, %zu bytes\n", (int)(delay / WR_MSEC), after,
+                  c.err ? wr_err_name(c.err) : "done", (int)(took / WR_MSEC), w.got);
+    assert_int_not_equal(c.err, 1);
+    if (delay <= 1 * WR_SEC)
+        assert_true(c.err == 0 && w.got == 100000 && node_conn(&w.a, &w.b));
+    if (delay > 8 * WR_SEC) {
+        assert_true(c.err < 0 && took <= 11 * WR_SEC);    /* one for what went well before */
+        sim_run(w.sim, 10 * WR_SEC);
+        assert_true(!node_conn(&w.a, &w.b) && !node_conn(&w.b, &w.a));
+    }
+    assert_non_null(node_conn(&w.a, &w.relay));
+    sim_run(w.sim, 60 * WR_SEC);
+    assert_int_equal(w.a.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+    assert_int_equal(w.b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+    world_down(&w);
+}
+
+/* From the first byte on, or once the circuit stands, the relay keeps everything for a while before it passes it on. What
+ * is only slow is used as it is; where nothing is heard for longer than a circuit may be silent, both ends give up within
+ * ten seconds, and nothing leaks. */
+static void test_a_relay_that_delays(void **state)
+{
+    static const wr_time delays[] = {100 * WR_MSEC, 500 * WR_MSEC, 1 * WR_SEC, 3 * WR_SEC, 8 * WR_SEC, 12 * WR_SEC,
+                                     30 * WR_SEC};
+    (void)state;
+    for (size_t i = 0; i < sizeof(delays) / sizeof(delays[0]); i++) {
+        delayed(delays[i], 0);
+        delayed(delays[i], 5000);
+    }
+}
+
 static void test_destroy_in_flight(void **state)
 {
     (void)state;
@@ -591,6 +672,7 @@ int main(void)
         cmocka_unit_test(test_relays_come_behind),
         cmocka_unit_test(test_the_relay_goes),
         cmocka_unit_test(test_a_relay_that_harms),
+        cmocka_unit_test(test_a_relay_that_delays),
         cmocka_unit_test(test_destroy_in_flight),
         cmocka_unit_test(test_each_allocation_may_fail),
     };
