@@ -169,6 +169,146 @@ static void only_the_reached_side_may_ask(void **state)
     world_stop(&w);
 }
 
+/* ---- hostile lists ------------------------------------------------------------------------------- */
+
+#define PRIVATE_SEEN_MAX (2 * WR_DCUTR_ASKED_MAX * WR_PLAN_PRIVATE_MAX)    /* room to see the bound broken */
+
+/* What leaves a's home, by where it goes to. */
+struct leaving {
+    bool (*outbound)(struct sim_gateway *gateway, struct sim_head *head, wr_time now);
+    struct wr_ip victim, own;
+    unsigned to_victim, to_own, to_self, to_never;
+    struct wr_ip private[PRIVATE_SEEN_MAX];    /* not of a's link */
+    size_t private_count;
+};
+
+static struct leaving leaving;    /* gateways have no place for it */
+
+static void count_private(const struct wr_ip *ip)
+{
+    for (size_t i = 0; i < leaving.private_count; i++)
+        if (wr_ip_equal(&leaving.private[i], ip))
+            return;
+    if (leaving.private_count < PRIVATE_SEEN_MAX)
+        leaving.private[leaving.private_count++] = *ip;
+}
+
+static bool count_leaving(struct sim_gateway *gateway, struct sim_head *head, wr_time now)
+{
+    const struct wr_ip *ip = &head->to.ip;
+    const uint8_t *b = ip->bytes;
+    leaving.to_victim += wr_ip_equal(ip, &leaving.victim);
+    leaving.to_own += wr_ip_equal(ip, &leaving.own);
+    leaving.to_self += wr_ip_equal(ip, &leaving.own) && head->to.port == PORT;
+    leaving.to_never += b[0] == 0 || b[0] == 127 || b[0] >= 224 || (b[0] == 169 && b[1] == 254);
+    if (b[0] == 10 || (b[0] == 172 && b[1] == 16) || (b[0] == 192 && b[1] == 168) || (b[0] == 100 && b[1] == 64))
+        count_private(ip);
+    return leaving.outbound(gateway, head, now);
+}
+
+static void list_put(struct wr_buf *b, const struct wr_maddr *addr)
+{
+    const uint8_t head[] = {0x12, (uint8_t)addr->len};    /* ObsAddrs */
+    if (b->len + sizeof(head) + addr->len > WR_DCUTR_READ_MAX)
+        return;
+    wr_buf_put(b, head, sizeof(head));
+    wr_buf_put_bytes(b, wr_maddr_bytes(addr));
+}
+
+static void list_put_at(struct wr_buf *b, struct wr_ip ip, uint16_t port)
+{
+    struct wr_addr to = {.ip = ip, .port = port};
+    struct wr_maddr at;
+    for (int quic = 0; quic < 2; quic++) {
+        assert_int_equal(wr_maddr_from_addr(&to, quic, &at), 0);
+        list_put(b, &at);
+    }
+}
+
+/* As long as a message may be, four hundred addresses: somebody's true one, maybe our own, and what nobody may dial. */
+static void list_fill(struct world *w, struct wr_buf *b, bool own, const struct wr_addr *victim)
+{
+    static const uint8_t nets[][3] = {{10, 0, 0},     {192, 168, 7}, {172, 16, 0}, {127, 0, 0}, {224, 0, 0},
+                                      {239, 255, 255}, {169, 254, 1}, {100, 64, 0}, {0, 0, 0},   {255, 255, 255}};
+    static const uint8_t type[] = {8, WR_DCUTR_CONNECT};
+    wr_buf_put(b, type, sizeof(type));
+    list_put_at(b, victim->ip, victim->port);
+    for (unsigned i = 0; i < 2 && own; i++) {
+        struct wr_addr at;
+        assert_true(wr_maddr_addr(wr_maddr_bytes(&w->a.site.tcp), &at));
+        list_put_at(b, at.ip, (uint16_t)(at.port + i));
+        list_put_at(b, *sim_host_ip4(w->a.site.host), (uint16_t)(PORT + i));
+    }
+    while (b->len + 2 * 16 < WR_DCUTR_READ_MAX) {
+        const uint8_t *net = nets[sim_random(w->sim, sizeof(nets) / sizeof(nets[0]))];
+        struct wr_ip ip = {4, {net[0], net[1], net[2], (uint8_t)sim_random(w->sim, 256)}};
+        list_put_at(b, ip, (uint16_t)(1 + sim_random(w->sim, 65535)));
+    }
+}
+
+static void lie_at_length(struct world *w, struct liar *l, struct wr_bytes list)
+{
+    static const char *const names[] = {WR_DCUTR_NAME, NULL};
+    static const struct wr_stream_ops none;
+    int err = 0;
+    struct wr_conn *c = wr_swarm_conn(w->b.site.swarm, site_id(&w->a.site));
+    assert_true(c && c->circuit);
+    struct wr_stream *s = wr_conn_open_stream(c, names, &none, NULL, &err);
+    assert_non_null(s);
+    wr_msg_start(&l->msg, w->b.site.env, s, WR_DCUTR_READ_MAX, &liar_ops);
+    assert_int_equal(wr_msg_send(&l->msg, list), 0);
+}
+
+/* Thousands of addresses in messages as long as they may be: private ones, multicast, loopback, and our own. The true
+ * address before them shows that the lists were read and followed. Who names our external address may be our neighbour
+ * behind one carrier: other ports of it are tried within the cap of each address, and few private ones each time. Apart
+ * from that nothing is sent to any of them, and nothing ever to ourselves. */
+static void hostile_lists(void **state)
+{
+    (void)state;
+    for (int own = 0; own <= 1; own++) {
+        struct world w;
+        struct site victim;
+        struct liar l = {0};
+        struct wr_addr at;
+        world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+        site_start(&victim, w.sim, REFUSING, 9);
+        site_learn(w.sim, &victim, &w.relay);
+        know(&w.a, BOTH);
+        wr_dcutr_destroy(w.b.dcutr);
+        w.b.dcutr = NULL;
+        relay_up(&w);
+        struct sim_gateway *gateway = simnat_gateway(w.a.site.nat);
+        leaving = (struct leaving){.outbound = gateway->outbound,
+                                   .victim = *simnat_ip4(victim.nat),
+                                   .own = *simnat_ip4(w.a.site.nat)};
+        gateway->outbound = count_leaving;
+        assert_true(wr_maddr_addr(wr_maddr_bytes(&victim.tcp), &at));
+        for (unsigned i = 0; i < 10; i++) {
+            struct wr_buf list;
+            wr_buf_init(&list, WR_DCUTR_READ_MAX);
+            list_fill(&w, &list, own, &at);
+            assert_false(list.full);
+            lie_at_length(&w, &l, wr_buf_bytes(&list));
+            wr_buf_clear(&list);
+            sim_run(w.sim, 7 * WR_SEC);
+            wr_msg_reset(&l.msg, WR_STREAM_OK);
+        }
+        print_message("%s: %u answers, %u packets to the true address, %u to ours, %zu private addresses\n",
+                      own ? "our own among them" : "without ours", l.answers, leaving.to_victim, leaving.to_own,
+                      leaving.private_count);
+        assert_in_range(l.answers, 3, WR_DCUTR_ASKED_MAX);
+        assert_in_range(leaving.to_victim, 1, WR_PUNCH_QUIET_MAX);
+        assert_int_equal(leaving.to_never, 0);
+        assert_int_equal(leaving.to_self, 0);
+        assert_in_range(leaving.to_own, own, own * WR_PUNCH_QUIET_MAX);
+        assert_in_range(leaving.private_count, own, own * WR_DCUTR_ASKED_MAX * WR_PLAN_PRIVATE_MAX);
+        site_stop(&victim);
+        world_stop(&w);
+        site_free(&victim);
+    }
+}
+
 /* ---- breaking off ------------------------------------------------------------------------------- */
 
 /* The relay is cut at every stage: no leak, no hang, and what was agreed on before is still carried out. */
@@ -254,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_liar_cannot_make_us_shout),
+        cmocka_unit_test(hostile_lists),
         cmocka_unit_test(news_without_end),
         cmocka_unit_test(what_is_not_in_order),
         cmocka_unit_test(only_the_reached_side_may_ask),
