@@ -417,6 +417,7 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     qc->sock = sock;
     qc->window = WR_QUIC_CONN_WINDOW;
     qc->send_cap = WR_QUIC_SEND_MIN;
+    qc->send_max = WR_QUIC_SEND_MAX;
     qc->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_ng, .user_data = qc};
     wr_list_init(&qc->ids);
     wr_list_init(&qc->streams);

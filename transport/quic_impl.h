@@ -22,6 +22,8 @@
 #define WR_QUIC_CONN_WINDOW   (768 * 1024)          /* bytes at first, all streams together; go */
 #define WR_QUIC_CONN_MAX      (15 * 1024 * 1024)    /* go */
 #define WR_QUIC_SEND_MIN      (128 * 1024)          /* bytes a stream may have queued at least; as yamux */
+#define WR_QUIC_SEND_MAX      (4 * 1024 * 1024)     /* bytes it may have queued or under way at first; as yamux */
+#define WR_QUIC_SEND_MOST     (12 * 1024 * 1024)    /* on a long fat path: go's window and something to follow; ours */
 
 struct wr_quic_conn;
 struct wr_quic_linger;
@@ -92,6 +94,8 @@ struct wr_quic_conn {
     struct wr_timer timer;
     uint32_t outbound, inbound;          /* streams of ours, of the peer's */
     uint64_t send_cap;                   /* bytes a stream may have queued or unacknowledged */
+    uint64_t send_max;                   /* what it may become, by and by */
+    wr_time send_max_at;                 /* when that was changed */
     uint64_t window, window_used;        /* received: as wr_quic_stream, all streams together */
     wr_time window_at;
     wr_time keepalive;                   /* silence after which we ask */

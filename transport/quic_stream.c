@@ -8,6 +8,7 @@
 #define CHUNK_MAX     (32 * 1024)    /* bytes, bookkeeping included; ours */
 #define CHUNK_MIN     256            /* ours: most streams carry one small request */
 #define OUTBOUND_SHARE 2             /* streams of ours at once: half of what we take, as over yamux */
+#define SEND_RESERVE  (8 * 1024 * 1024)    /* bytes of memory that long queues leave; ours */
 #define WRITE_ROOM    (16 * 1024)    /* bytes acknowledged that are worth telling a writer of */
 
 struct wr_quic_chunk {
@@ -98,16 +99,16 @@ static wr_time rtt_of(const struct wr_quic_conn *qc)
     return info.min_rtt == UINT64_MAX ? 0 : (wr_time)info.smoothed_rtt;
 }
 
-/* A window of which half was read within two round trips is what holds the peer back: it doubles, under the
- * node's budget. Returns by how much it grew. */
+/* A window of which half was read within two round trips is what holds the peer back, or will in the next one: it
+ * doubles, under the node's budget. Returns by how much it grew. */
 static uint64_t grow(struct wr_quic_conn *qc, uint64_t *window, uint64_t *used, wr_time *since, uint64_t max,
                      size_t len)
 {
     wr_time now = wr_env_now(qc->q->env);
-    *used += len;
-    if (*used < *window / 2)
-        return 0;
     bool fast = *since != 0 && now - *since < 2 * rtt_of(qc);
+    bool half = (*used += len) >= *window / 2;
+    if (fast && !half)
+        return 0;
     *used = 0;
     *since = now;
     uint64_t more = *window < max - *window ? *window : max - *window;
@@ -197,10 +198,13 @@ static void want_send(struct wr_quic_stream *qs)
 static size_t mux_space(const struct wr_stream *s)
 {
     const struct wr_quic_stream *qs = s->mux;
-    uint64_t held = qs->end - qs->acked;
+    uint64_t held = qs->end - qs->acked, cap = qs->qc->send_cap;
     if (qs->dead)
         return WRITE_ROOM;
-    return held < qs->qc->send_cap ? (size_t)(qs->qc->send_cap - held) : 0;
+    /* What ngtcp2 needs for itself must stay: it gives the connection up otherwise. */
+    if (cap > WR_QUIC_SEND_MAX && wr_account_room(&qs->qc->conn.memory) < SEND_RESERVE)
+        cap = WR_QUIC_SEND_MAX;
+    return held < cap ? (size_t)(cap - held) : 0;
 }
 
 static int mux_write(struct wr_stream *s, const uint8_t *data, size_t len)

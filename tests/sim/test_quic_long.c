@@ -1,0 +1,72 @@
+/* One stream over a long fat path: what it uses of the line once it has started. In virtual time, so that it does not
+ * matter what else the machine does that runs this. */
+#include "tests/sim/quic_world.h"
+
+#define SINK  "/test/sink/1.0.0"
+#define LINE  12500000              /* bytes a second */
+#define RTT   (400 * WR_MSEC)       /* so that 5 MB are under way: more than a stream may queue at first */
+#define START (6 * WR_SEC)
+#define LOOK  (1 * WR_SEC)
+static const char *const sink_offer[] = {SINK, NULL};
+
+static void sink_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    (void)s;
+    *(uint64_t *)arg += data.len;
+}
+
+static const struct wr_stream_ops sink_ops = {.on_data = sink_data};
+
+static void on_sink(struct wr_stream *s, void *arg)
+{
+    wr_stream_set_ops(s, &sink_ops, arg);
+}
+
+static void source_push(struct wr_stream *s, void *arg)
+{
+    static const uint8_t block[32 * 1024];
+    (void)arg;
+    while (wr_stream_write(s, block, sizeof(block)) == (int)sizeof(block)) {
+    }
+}
+
+static const struct wr_stream_ops source_ops = {.on_open = source_push, .on_writable = source_push};
+
+static void test_a_long_line_is_filled_and_not_overfilled(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 1, .rtt = RTT});
+    struct node a = {0}, b = {0};
+    uint64_t taken = 0;
+    int err;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    sim_set_bandwidth(a.host, LINE);
+    struct wr_protocol p = {.name = SINK, .on_stream = on_sink, .arg = &taken, .inbound_max = 1};
+    assert_int_equal(wr_swarm_handle(b.swarm, &p), 0);
+    wr_peerstore_add_addr(wr_swarm_peerstore(a.swarm), wr_swarm_self(b.swarm), wr_maddr_bytes(&b.addr),
+                          WR_TTL_PERMANENT, false);
+    assert_non_null(wr_swarm_open(a.swarm, wr_swarm_self(b.swarm), sink_offer, &source_ops, NULL, &err));
+    sim_run(sim, START);
+    uint64_t before = taken;
+    sim_run(sim, LOOK);
+    /* Packet heads and seals, which the line carries as well, are 3 % of it. */
+    assert_in_range(taken - before, LINE / 100 * 92 * (LOOK / WR_SEC), LINE * (LOOK / WR_SEC));
+    struct wr_conn_stats stats;
+    struct wr_conn *conn = wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm));
+    assert_non_null(conn);
+    wr_conn_stats(conn, &stats);
+    /* The queue before the line holds a tenth of a second. */
+    assert_int_equal(stats.loss_events, 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_long_line_is_filled_and_not_overfilled),
+    };
+    return cmocka_run_group_tests_name("quic_long", tests, NULL, NULL);
+}
