@@ -131,19 +131,51 @@ static enum wr_nat_mapping hard_kind(const struct view *v)
     return same > other ? WR_NAT_MAP_ADM : WR_NAT_MAP_APDM;
 }
 
+/* Those who see our outside address with another port than our own, which most see. */
+struct dissent {
+    size_t networks, ports;
+};
+
+static struct dissent dissent_from(const struct view *v, const struct wr_addr *kept)
+{
+    struct dissent d = {0, 0};
+    for (size_t i = 0; i < v->count; i++) {
+        const struct wr_addr *seen = &v->of[i]->seen;
+        bool other = wr_ip_equal(&seen->ip, &kept->ip) && seen->port != kept->port;
+        d.networks += other && v->first[i];
+        d.ports += other && v->first[i] && first_to_say(v, i);
+    }
+    return d;
+}
+
+/* Most see `kept`, with the port that we chose. A NAT that keeps ports looks like that whether it has one mapping
+ * for everybody or one for each, until another machine has our port towards somebody: he sees another one. A
+ * single one who says so may lie. Several with one and the same port tell of a mapping that was renewed. */
+static enum wr_nat_mapping kept_port(const struct view *v, const struct wr_addr *kept)
+{
+    struct dissent d = dissent_from(v, kept);
+    if (WR_NATKIND_DOUBT * d.networks < v->networks)
+        return WR_NAT_MAP_EIM;
+    return d.ports >= 2 && 5 * d.networks > v->networks ? hard_kind(v) : WR_NAT_MAP_UNKNOWN;
+}
+
 static enum wr_nat_mapping mapping(const struct view *v)
 {
     size_t best = 0, different = 0;
+    const struct wr_addr *most = NULL;
     for (size_t i = 0; i < v->count; i++) {
         size_t n = votes_for(v, &v->of[i]->seen);
+        most = n > best ? &v->of[i]->seen : most;
         best = n > best ? n : best;
         different += v->first[i] && first_to_say(v, i);
     }
-    if (v->count == 0 || v->networks < 2)
+    if (!most || v->networks < 2)
         return WR_NAT_MAP_UNKNOWN;
     size_t plain = votes_for(v, &v->of[0]->local);
     if (2 * plain > v->networks)
         return WR_NAT_MAP_NONE;
+    if (2 * best > v->networks && most->port == v->of[0]->local.port && dissent_from(v, most).networks)
+        return kept_port(v, most);
     if (best >= 2 && 3 * best >= 2 * v->networks)
         return WR_NAT_MAP_EIM;
     /* Two halves that each agree are a mapping that was renewed, or many liars: no saying yet. */

@@ -3,9 +3,10 @@
  * to where, and where the peer saw it come from. Without any STUN server: identify brings a sample with
  * every connection.
  *
- *   mapping      the same outside port for everybody (EIM), or others (EDM, told apart by two ports of one
- * peer) allocation   our own port, the next in a row (with its step and the rate of others), one of a
- * block, any pooling      more than one outside address
+ *   mapping      the same outside port for everybody (EIM), or others (EDM; which of them, two ports of one peer
+ *                tell)
+ *   allocation   our own port, the next in a row (with its step and the rate of others), one of a block, any
+ *   pooling      more than one outside address
  *
  * One peer in five may lie: majorities decide, and medians where numbers are needed. Samples of one
  * network count (IPv4 /24) count once - of one address, where there are hardly any networks. Only
@@ -20,6 +21,9 @@
 #define WR_NATKIND_FEW                                                                                     \
     3                             /* networks that say different things before a NAT is called hard; ours, \
                                      hyperdht: 4 samples */
+#define WR_NATKIND_DOUBT                                                                                   \
+    10 /* one network in so many that sees another port than ours: the NAT may keep ports only while they are  \
+          free; ours */
 #define WR_NATKIND_BLOCK     8    /* ports from which on a range means something; sheet 9 */
 #define WR_NATKIND_BLOCK_MAX 4096 /* ports of a block at most; sheet 9 */
 #define WR_NATKIND_STEP_MAX  64   /* ports from one mapping to the next; ours: larger looks random */

@@ -279,6 +279,42 @@ static void test_two_halves(void **state)
     assert_int_equal(t.out.mapping, WR_NAT_MAP_EIM);
 }
 
+/* A NAT that keeps ports while they are free, and that some peers see another port of: one of them may lie, several
+ * do not; and if these agree among themselves the mapping was renewed. */
+static void test_kept_ports(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned peers, odd;
+        bool agree, liar_elsewhere;
+        enum wr_nat_mapping mapping;
+    } rows[] = {
+        {5, 0, false, false, WR_NAT_MAP_EIM},     {5, 1, false, false, WR_NAT_MAP_UNKNOWN},
+        {5, 2, false, false, WR_NAT_MAP_APDM},    {5, 2, true, false, WR_NAT_MAP_UNKNOWN},
+        {8, 2, false, false, WR_NAT_MAP_APDM},    {12, 2, false, false, WR_NAT_MAP_UNKNOWN},
+        {12, 1, false, false, WR_NAT_MAP_EIM},    {3, 1, false, false, WR_NAT_MAP_UNKNOWN},
+        {5, 1, false, true, WR_NAT_MAP_EIM},
+    };
+    for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+        struct trace t = {.now = 100 * WR_SEC};
+        for (unsigned i = 0; i < rows[r].peers; i++) {
+            struct wr_natkind_sample s = {.local = {.ip = {4, {192, 168, 1, 9}}, .port = OWN_PORT},
+                                          .remote = remote(i, 4001),
+                                          .seen = {.ip = {4, {9, 9, 9, 9}}, .port = OWN_PORT},
+                                          .at = t.now + (wr_time)i * WR_SEC};
+            if (i < rows[r].odd)
+                s.seen.port = (uint16_t)(rows[r].agree ? 7000 : 7000 + i);
+            if (i < rows[r].odd && rows[r].liar_elsewhere)
+                s.seen.ip.bytes[0] = 6;
+            wr_natkind_add(&t.k, &s);
+        }
+        (void)wr_natkind_judge(&t.k, t.now + WR_MIN, &t.out);
+        if (t.out.mapping != rows[r].mapping)
+            print_message("%u of %u: mapping %d\n", rows[r].odd, rows[r].peers, t.out.mapping);
+        assert_int_equal(t.out.mapping, rows[r].mapping);
+    }
+}
+
 /* Sockets of their own: here one NAT mapping each. */
 static void test_ports_of_fresh_sockets(void **state)
 {
@@ -321,7 +357,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mappings),       cmocka_unit_test(test_ports_and_rate),
         cmocka_unit_test(test_pools),          cmocka_unit_test(test_many_peers_of_one_network_are_one),
-        cmocka_unit_test(test_two_halves),     cmocka_unit_test(test_ports_of_fresh_sockets),
+        cmocka_unit_test(test_two_halves),     cmocka_unit_test(test_kept_ports),
+        cmocka_unit_test(test_ports_of_fresh_sockets),
         cmocka_unit_test(test_bounds_and_age),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
