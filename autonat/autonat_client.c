@@ -629,8 +629,7 @@ struct wr_autonat_client *wr_autonat_client_create(struct wr_swarm *sw)
     wr_autonat_client_nat_start(c);
     c->watch.on_event = on_event;
     wr_swarm_watch(sw, &c->watch);
-    c->dialback = wr_dialback_create(sw);
-    if (!c->dialback || wr_autonat_client_back_start(c) != 0) {
+    if (wr_autonat_client_back_start(c) != 0) {
         wr_autonat_client_destroy(c);
         return NULL;
     }
@@ -653,7 +652,6 @@ void wr_autonat_client_destroy(struct wr_autonat_client *c)
     }
     wr_timer_stop(c->env, &c->timer);
     wr_autonat_client_nat_end(c);
-    wr_dialback_destroy(c->dialback);
     wr_contacts_clear(&c->contacts);
     wr_free(c);
 }

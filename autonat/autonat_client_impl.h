@@ -7,8 +7,8 @@
 #include "autonat/ask.h"
 #include "autonat/autonat_client.h"
 #include "autonat/contacts.h"
-#include "autonat/dialback.h"
 #include "autonat/filtertest.h"
+#include "autonat/hairtest.h"
 #include "autonat/natkind.h"
 #include "autonat/survey.h"
 
@@ -39,10 +39,10 @@ struct probe {
     struct wr_task task; /* disposal */
 };
 
-/* Does our own outside address lead back to us? */
+/* Do machines behind our NAT meet under its outside address? */
 struct hairpin {
     struct wr_autonat_client *client;
-    struct wr_dialback_try dial;
+    struct wr_hairtest test;
     bool udp, tried;
 };
 
@@ -90,7 +90,6 @@ struct wr_autonat_client {
     struct wr_verdict verdict;
     struct wr_contacts contacts;
     struct wr_natkind udp, tcp;
-    struct wr_dialback *dialback;
     struct hairpin hairpins[2];
     struct ports ports[2];
     struct wr_list looks;
@@ -99,7 +98,7 @@ struct wr_autonat_client {
     wr_time newest_at[2];    /* ... and when its mapping was made */
     struct filter filters[2];
     struct extra extras[2][WR_NATKIND_FEW];
-    bool extras_made[2];
+    bool extras_made[2], pairs_made[2]; /* to other peers; to other ports of peers */
     struct wr_timer extras_timer;
     struct server servers[WR_AUTONAT_CLIENT_SERVERS];
     size_t server_count;

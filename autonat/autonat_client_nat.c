@@ -263,6 +263,59 @@ static void extras(struct wr_autonat_client *c)
     }
 }
 
+/* An address of a server on a port that no sample is of, beside one that there is; false: he has none. */
+static bool other_port(struct wr_autonat_client *c, const struct server *s, bool udp, struct wr_maddr *out)
+{
+    struct wr_maddr known[WR_PEER_ADDRS_MAX];
+    const struct wr_natkind *k = samples_of(c, udp);
+    size_t count = wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &s->peer, known, WR_PEER_ADDRS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        struct wr_bytes addr = wr_maddr_bytes(&known[i]);
+        struct wr_addr at;
+        bool sampled = false, same = false;
+        if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
+            !wr_ip_equal(&at.ip, &s->ip))
+            continue;
+        for (size_t n = 0; n < k->count; n++) {
+            sampled |= wr_ip_equal(&k->of[n].remote.ip, &at.ip);
+            same |= wr_addr_equal(&k->of[n].remote, &at);
+        }
+        *out = known[i];
+        if (sampled && !same)
+            return true;
+    }
+    return false;
+}
+
+/* Every peer sees another port: does every port of a peer, too? */
+static void pairs(struct wr_autonat_client *c)
+{
+    if (!c->born_at || wr_env_now(c->env) - c->born_at < EXTRAS_AFTER)
+        return;
+    for (int udp = 0; udp <= 1; udp++) {
+        if (c->pairs_made[udp] || !wr_autonat_client_nat_hard(c, udp) || !listening(c, udp))
+            continue;
+        size_t made = 0, slot = 0;
+        for (size_t i = 0; i < c->server_count; i++) {
+            struct wr_maddr to;
+            while (slot < WR_NATKIND_FEW && (c->extras[udp][slot].request || c->extras[udp][slot].conn_id))
+                slot++; /* those to other peers are not over yet */
+            if (slot == WR_NATKIND_FEW)
+                break;
+            struct extra *e = &c->extras[udp][slot];
+            if (!c->servers[i].connected || !other_port(c, &c->servers[i], udp, &to))
+                continue;
+            e->client = c;
+            e->conn_id = 0;
+            if (wr_swarm_connect_addr(c->sw, wr_maddr_bytes(&to), on_extra, e, &e->request) == 0)
+                made++;
+            else
+                e->request = NULL;
+        }
+        c->pairs_made[udp] = made > 0;
+    }
+}
+
 struct another {
     const struct wr_conn *than;
     bool found;
@@ -340,33 +393,31 @@ static void extra_done(struct wr_autonat_client *c, const struct wr_conn *conn)
 
 /* ---- hairpin --------------------------------------------------------------------------------------- */
 
-static void on_hairpin(struct wr_dialback_try *t, enum wr_autonat_dial result, size_t index)
+static void on_hairpin(struct wr_hairtest *t, enum wr_nat_answer found)
 {
-    struct hairpin *h = wr_list_entry(t, struct hairpin, dial);
-    struct wr_nat_kind *kind = kind_of(h->client, h->udp);
-    (void)index;
-    kind->hairpin = result == WR_AUTONAT_DIAL_OK ? WR_NAT_ANSWER_YES : WR_NAT_ANSWER_NO;
+    struct hairpin *h = wr_list_entry(t, struct hairpin, test);
+    kind_of(h->client, h->udp)->hairpin = found;
     wr_log(wr_env_log(h->client->env), WR_LOG_INFO, "autonat", "nat transport=%s hairpin=%d",
-           h->udp ? "udp" : "tcp", kind->hairpin == WR_NAT_ANSWER_YES);
+           h->udp ? "udp" : "tcp", (int)found);
 }
 
-/* Our own outside address, dialled from a port that is not ours: once for each network that we are in. */
+/* Once for each network that we are in. Where every peer sees another port the test cannot tell where its two
+ * sockets are, and nothing is said. */
 static void hairpin(struct wr_autonat_client *c)
 {
-    const struct wr_nat *nat = wr_swarm_nat(c->sw);
+    struct wr_maddr to[WR_SURVEY_SAMPLES];
     if (!c->born_at || wr_env_now(c->env) - c->born_at < HAIRPIN_AFTER)
         return;
-    for (size_t i = 0; i < c->verdict.count; i++) {
-        const struct wr_verdict_addr *a = &c->verdict.of[i];
-        struct hairpin *h = &c->hairpins[a->udp];
-        struct wr_addr at;
-        if (h->tried || kind_of(c, a->udp)->mapping <= WR_NAT_MAP_NONE ||
-            !wr_maddr_addr(wr_maddr_bytes(&a->addr), &at) || !wr_ip_equal(&at.ip, &nat->external))
+    for (int udp = 0; udp <= 1; udp++) {
+        const struct wr_nat_kind *kind = kind_of(c, udp);
+        struct hairpin *h = &c->hairpins[udp];
+        bool placed = kind->mapping == WR_NAT_MAP_EIM ||
+                      (kind->mapping != WR_NAT_MAP_NONE && kind->alloc == WR_NAT_ALLOC_PRESERVING);
+        size_t count = h->tried || !placed ? 0 : targets(c, udp, to);
+        if (count == 0)
             continue;
-        h->tried = true;
-        h->client = c;
-        h->udp = a->udp;
-        (void)wr_dialback_start(c->dialback, &h->dial, wr_swarm_self(c->sw), &a->addr, 1, NULL, on_hairpin);
+        *h = (struct hairpin){.client = c, .udp = udp, .tried = true};
+        wr_hairtest_start(&h->test, c->sw, udp, &to[wr_env_random_below(c->env, count)], on_hairpin);
     }
 }
 
@@ -503,6 +554,7 @@ void wr_autonat_client_nat_step(struct wr_autonat_client *c)
 {
     filter(c);
     extras(c);
+    pairs(c);
     hairpin(c);
     ports(c);
 }
@@ -527,7 +579,7 @@ void wr_autonat_client_nat_stop(struct wr_autonat_client *c)
 {
     wr_timer_stop(c->env, &c->extras_timer);
     for (size_t i = 0; i < 2; i++) {
-        wr_dialback_cancel(&c->hairpins[i].dial);
+        wr_hairtest_cancel(&c->hairpins[i].test);
         wr_survey_cancel(&c->ports[i].survey);
         wr_filtertest_cancel(&c->filters[i].test);
         for (size_t k = 0; k < WR_NATKIND_FEW; k++) {
@@ -547,7 +599,7 @@ void wr_autonat_client_nat_reset(struct wr_autonat_client *c)
         c->hairpins[i].tried = false;
         c->ports[i] = (struct ports){.client = c};
         c->filters[i] = (struct filter){.client = c};
-        c->extras_made[i] = false;
+        c->extras_made[i] = c->pairs_made[i] = false;
         c->newest_port[i] = 0;
     }
     nat->udp = (struct wr_nat_kind){.mapping = WR_NAT_MAP_UNKNOWN};
