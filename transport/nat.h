@@ -50,7 +50,8 @@ struct wr_nat_kind {
     uint16_t last_port;            /* newest outside port seen; 0 none ... */
     wr_time last_port_at;          /* ... and when its mapping was made */
     uint16_t port_lo, port_hi;     /* of all outside ports seen */
-    wr_time lifetime;              /* of an idle mapping; 0: not known */
+    wr_time lifetime;              /* of an idle mapping; 0: not known. See wr_swarm_set_lifetime */
+    bool lifetime_least;           /* so long at least: none was seen to end */
     unsigned samples;              /* observations behind this */
 };
 

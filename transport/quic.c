@@ -474,6 +474,21 @@ void wr_quic_moved(struct wr_quic *q)
     }
 }
 
+void wr_quic_set_lifetime(struct wr_quic *q, wr_time lifetime)
+{
+    if (q->lifetime == lifetime)
+        return;
+    q->lifetime = lifetime;
+    wr_list_each(it, &q->conns)
+    {
+        struct wr_quic_conn *qc = wr_list_entry(it, struct wr_quic_conn, all);
+        if (qc->conn.state != WR_CONN_OPEN || qc->over || qc->inside)
+            continue;
+        wr_quic_conn_keepalive(qc);
+        wr_quic_conn_want_flush(qc);
+    }
+}
+
 void wr_quic_retry_always(struct wr_quic *q, bool always)
 {
     q->retry_always = always;

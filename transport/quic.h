@@ -51,6 +51,9 @@ int wr_quic_junk(struct wr_quic *q, const struct wr_addr *to);
 /* Interfaces changed: connections that left from an address that is gone go on from another one; those that
  * cannot (accepted ones, and peers that forbid it) are closed, so that they are dialled again. */
 void wr_quic_moved(struct wr_quic *q);
+/* So long a NAT in front of us remembers an idle mapping (0: not known): connections are kept alive before that, if
+ * their idle time-out does not ask for it sooner. */
+void wr_quic_set_lifetime(struct wr_quic *q, wr_time lifetime);
 /* From now on every newcomer has to prove its address first, as under load (Retry). */
 void wr_quic_retry_always(struct wr_quic *q, bool always);
 

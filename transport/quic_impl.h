@@ -66,6 +66,7 @@ struct wr_quic {
     uint8_t reset_secret[WR_QUIC_SECRET], token_secret[WR_QUIC_SECRET];
     uint8_t retry_secret[16];            /* for the ids that Retry packets give out */
     bool retry_always;
+    wr_time lifetime;                    /* of an idle mapping of our NAT; 0: not known */
     wr_time first_rtt;                   /* guess for the dial that begins now; 0: none */
     struct wr_task task;                 /* disposal */
 };
@@ -160,6 +161,8 @@ struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock 
 void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const ngtcp2_path *path,
                         uint8_t ecn, const uint8_t *data, size_t len);
 void wr_quic_conn_want_flush(struct wr_quic_conn *qc);
+/* How often it asks when nothing comes: the NAT's memory may have become known. */
+void wr_quic_conn_keepalive(struct wr_quic_conn *qc);
 /* Goes on from this address of ours. False: it cannot. */
 bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const struct wr_addr *local);
 

@@ -106,6 +106,14 @@ struct wr_nat *wr_swarm_nat(struct wr_swarm *sw)
     return &sw->nat;
 }
 
+void wr_swarm_set_lifetime(struct wr_swarm *sw, wr_time lifetime, bool least)
+{
+    sw->nat.udp.lifetime = lifetime;
+    sw->nat.udp.lifetime_least = least;
+    if (sw->quic)
+        wr_quic_set_lifetime(sw->quic, lifetime);
+}
+
 void wr_swarm_set_ports(struct wr_swarm *sw, const struct wr_ports *ports)
 {
     sw->ports = ports ? *ports : (struct wr_ports){0};

@@ -182,6 +182,9 @@ enum wr_reachability wr_swarm_reachability(const struct wr_swarm *sw, unsigned f
 void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_reachability reachability);
 /* What is known of the NAT in front of us; autonat fills it, dcutr plans by it. */
 struct wr_nat *wr_swarm_nat(struct wr_swarm *sw);
+/* So long the NAT remembers an idle mapping of UDP (least: or longer; 0: not known): QUIC keeps its connections alive by
+ * it. */
+void wr_swarm_set_lifetime(struct wr_swarm *sw, wr_time lifetime, bool least);
 /* Where a NAT counts, its last port is out of date as soon as anybody behind it opened a flow. autonat can
  * look anew, by one connection from a socket of its own; dcutr asks for it before it names ports. */
 typedef void (*wr_ports_done)(void *arg);
