@@ -118,14 +118,15 @@ int wr_ask_start(struct wr_ask *a, struct wr_env *env, struct wr_conn *conn, con
 {
     static const struct wr_msg_ops ops = {.on_message = on_message, .on_close = on_close};
     static const struct wr_stream_ops none = {.on_open = NULL};
-    static const char *const v1[] = {WR_AUTONAT_V1, NULL}, *const request[] = {WR_AUTONAT_REQUEST, NULL},
-                             *const stranger[] = {WR_AUTONAT_STRANGER, NULL};
-    const char *const *offer = strcmp(protocol, WR_AUTONAT_V1) == 0         ? v1
-                               : strcmp(protocol, WR_AUTONAT_STRANGER) == 0 ? stranger
-                                                                            : request;
+    static const char *const offers[][2] = {
+        {WR_AUTONAT_REQUEST, NULL}, {WR_AUTONAT_V1, NULL}, {WR_AUTONAT_STRANGER, NULL}, {WR_AUTONAT_WAKE, NULL}};
+    size_t i = sizeof(offers) / sizeof(offers[0]) - 1;
+    while (i > 0 && strcmp(protocol, offers[i][0]) != 0)
+        i--;
+    const char *const *offer = offers[i];
     struct wr_buf body;
     int err;
-    *a = (struct wr_ask){.v1 = offer == v1, .on_done = on_done};
+    *a = (struct wr_ask){.v1 = strcmp(offer[0], WR_AUTONAT_V1) == 0, .on_done = on_done};
     struct wr_stream *s = wr_conn_open_stream(conn, offer, &none, NULL, &err);
     if (!s)
         return err;

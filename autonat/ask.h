@@ -40,10 +40,10 @@ struct wr_ask_question {
     uint64_t nonce; /* version 2 */
     bool stranger;  /* ask for a dial by somebody whom we do not know */
     const struct wr_peerid
-        *peer; /* who is to be dialled (version 1 always; WR_AUTONAT_STRANGER), or NULL */
+        *peer; /* who is to be dialled (version 1 always; WR_AUTONAT_STRANGER, WR_AUTONAT_WAKE), or NULL */
 };
 
-/* protocol: WR_AUTONAT_V1, WR_AUTONAT_REQUEST or WR_AUTONAT_STRANGER. on_done comes once, in a later turn.
+/* protocol: WR_AUTONAT_V1, WR_AUTONAT_REQUEST, WR_AUTONAT_STRANGER or WR_AUTONAT_WAKE. on_done comes once, in a later turn.
  * 0, WR_ELIMIT, WR_ECLOSED: on_done does not follow. */
 int wr_ask_start(struct wr_ask *a, struct wr_env *env, struct wr_conn *conn, const char *protocol,
                  const struct wr_ask_question *question,

@@ -550,6 +550,7 @@ static void reset(struct wr_autonat_client *c)
         changed |= wr_addrbook_judge(book, wr_maddr_bytes(&c->verdict.of[i].addr), WR_ADDR_UNKNOWN, now);
     wr_verdict_reset(&c->verdict);
     wr_autonat_client_nat_reset(c);
+    wr_autonat_client_life_reset(c);
     wr_contacts_clear(&c->contacts);
     wr_swarm_each(c->sw, keep_contact, c);
     c->born_at = wr_autonat_client_servers(c) ? now : 0;
@@ -627,6 +628,7 @@ struct wr_autonat_client *wr_autonat_client_create(struct wr_swarm *sw)
     wr_list_init(&c->probes);
     wr_list_init(&c->backs);
     wr_autonat_client_nat_start(c);
+    wr_autonat_client_life_start(c);
     c->watch.on_event = on_event;
     wr_swarm_watch(sw, &c->watch);
     if (wr_autonat_client_back_start(c) != 0) {
@@ -651,6 +653,7 @@ void wr_autonat_client_destroy(struct wr_autonat_client *c)
         end_probe(p);
     }
     wr_timer_stop(c->env, &c->timer);
+    wr_autonat_client_life_end(c);
     wr_autonat_client_nat_end(c);
     wr_contacts_clear(&c->contacts);
     wr_free(c);

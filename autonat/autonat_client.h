@@ -50,6 +50,17 @@ bool wr_autonat_client_tally(const struct wr_autonat_client *c, struct wr_bytes 
                              struct wr_verdict_tally *out);
 unsigned wr_autonat_client_servers(const struct wr_autonat_client *c); /* that can be asked now */
 
+/* Embedded by whoever wants to know now how long the NAT remembers a silent socket (wr_nat_kind.lifetime of UDP). It
+ * is learnt anyway, but within an hour; this way it takes as long as the NAT remembers, six minutes at most, and some
+ * twenty sockets at once. */
+struct wr_autonat_measure {
+    struct wr_list node;
+    struct wr_autonat_client *client;              /* NULL: not waiting */
+    void (*on_done)(struct wr_autonat_measure *m); /* in a later turn; also when nothing was found out */
+};
+void wr_autonat_client_measure(struct wr_autonat_client *c, struct wr_autonat_measure *m);
+void wr_autonat_measure_cancel(struct wr_autonat_measure *m); /* also when it does not wait */
+
 struct wr_autonat_client_stats {
     uint64_t asked, asked_v1;
     uint64_t reached, failed, refused, broken; /* answers */

@@ -1,6 +1,6 @@
 /* autonat_client_impl.h - the inside of the service: autonat_client.c knows servers, asks and judges,
- * autonat_client_back.c takes the dial-backs, autonat_client_nat.c finds out about the NAT. Service,
- * private to these three. */
+ * autonat_client_back.c takes the dial-backs, autonat_client_nat.c finds out about the NAT, autonat_client_life.c
+ * how long it remembers. Service, private to these four. */
 #ifndef WR_AUTONAT_CLIENT_IMPL_H
 #define WR_AUTONAT_CLIENT_IMPL_H
 
@@ -9,6 +9,8 @@
 #include "autonat/contacts.h"
 #include "autonat/filtertest.h"
 #include "autonat/hairtest.h"
+#include "autonat/lifetest.h"
+#include "autonat/lifetime.h"
 #include "autonat/natkind.h"
 #include "autonat/survey.h"
 
@@ -83,6 +85,28 @@ struct extra {
     wr_time done_at;  /* when its peer had said what it sees; 0: not yet */
 };
 
+/* Who dials sockets of ours that were silent. */
+#define WR_LIFE_HELPERS 6 /* ours: their rates allow each 12 a minute */
+struct life_helper {
+    struct wr_peerid peer;
+    struct wr_maddr addr;
+    bool proved; /* a control got through */
+};
+
+/* How long does the NAT remember? */
+struct life {
+    struct wr_lifetime known;
+    struct life_helper helpers[WR_LIFE_HELPERS];
+    size_t helper_count, turn;
+    struct wr_list tries; /* struct life_try */
+    size_t try_count;
+    uint32_t again; /* bit by step: still to be tried, or a try said nothing */
+    struct wr_list waiting; /* struct wr_autonat_measure: empty means that there is time */
+    enum { LIFE_WAITING, LIFE_CONTROLS, LIFE_LADDER } phase; /* of whoever waits */
+    wr_time full_at;                                         /* since when somebody waits */
+    struct wr_timer timer;
+};
+
 struct wr_autonat_client {
     struct wr_swarm *sw;
     struct wr_env *env;
@@ -97,6 +121,7 @@ struct wr_autonat_client {
     uint16_t newest_port[2]; /* that a look showed; 0: none ... */
     wr_time newest_at[2];    /* ... and when its mapping was made */
     struct filter filters[2];
+    struct life life;
     struct extra extras[2][WR_NATKIND_FEW];
     bool extras_made[2], pairs_made[2]; /* to other peers; to other ports of peers */
     struct wr_timer extras_timer;
@@ -140,5 +165,10 @@ void wr_autonat_client_nat_start(struct wr_autonat_client *c);
 void wr_autonat_client_nat_stop(struct wr_autonat_client *c);  /* what runs */
 void wr_autonat_client_nat_end(struct wr_autonat_client *c);
 void wr_autonat_client_nat_reset(struct wr_autonat_client *c); /* another network */
+
+/* autonat_client_life.c */
+void wr_autonat_client_life_start(struct wr_autonat_client *c);
+void wr_autonat_client_life_reset(struct wr_autonat_client *c); /* another network */
+void wr_autonat_client_life_end(struct wr_autonat_client *c);
 
 #endif

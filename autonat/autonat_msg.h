@@ -12,7 +12,7 @@
  *       DialBack { nonce = 1 (fixed64) }     DialBackResponse { status = 1 }
  *
  * stranger: asked for, or done: the dial comes from a peer that the client never talked to, on the server's
- * behalf. peer: who is to be dialled, when that is not who asks (only in WR_AUTONAT_STRANGER). */
+ * behalf. peer: who is to be dialled, when that is not who asks (only in WR_AUTONAT_STRANGER and WR_AUTONAT_WAKE). */
 #ifndef WR_AUTONAT_MSG_H
 #define WR_AUTONAT_MSG_H
 
@@ -23,6 +23,8 @@
 #define WR_AUTONAT_BACK    "/libp2p/autonat/2/dial-back"
 #define WR_AUTONAT_STRANGER                                                                                \
     "/warren/autonat/stranger/1" /* server to server: dial-request for somebody else */
+#define WR_AUTONAT_WAKE                                                                                    \
+    "/warren/autonat/wake/1" /* dial-request, over QUIC from the listening port, of another socket of ours */
 
 #define WR_AUTONAT_MSG_MAX  8192 /* bytes of a message taken; go, js (rust 4104) */
 #define WR_AUTONAT_BACK_MAX 1024 /* bytes of one on a dial-back stream; go */

@@ -8,7 +8,7 @@
 #define TALKS_PER_CONN 2 /* at once; go */
 #define UDP_LOST_MAX   8 /* dials over QUIC in a row without success before we doubt our own UDP; ours */
 
-enum kind { KIND_V1, KIND_V2, KIND_STRANGER };
+enum kind { KIND_V1, KIND_V2, KIND_STRANGER, KIND_WAKE };
 
 enum state {
     STATE_READ, /* for the request */
@@ -37,6 +37,7 @@ struct talk {
     bool asking;      /* `ask` is in use */
     struct wr_timer timer;
     struct wr_dialback_try back;
+    struct wr_connect *wake; /* a dial from our own port */
     struct wr_ask ask;
     struct wr_task task; /* disposal */
 };
@@ -70,6 +71,7 @@ static void end(struct talk *t)
         return;
     t->state = STATE_OVER;
     wr_dialback_cancel(&t->back);
+    wr_connect_cancel(t->wake);
     if (t->asking)
         wr_ask_cancel(&t->ask);
     wr_timer_stop(s->env, &t->timer);
@@ -197,6 +199,39 @@ static void dial(struct talk *t)
         reject(t);
 }
 
+/* ---- waking a socket ------------------------------------------------------------------------------- */
+
+static void on_awake(void *arg, int err, struct wr_conn *conn)
+{
+    struct talk *t = arg;
+    t->wake = NULL;
+    if (err == 0)
+        wr_conn_close(conn, WR_CONN_OK); /* that it came about is all */
+    dialled(t, err == 0);
+    answer(t, WR_AUTONAT_OK, err == 0 ? WR_AUTONAT_DIAL_OK : WR_AUTONAT_DIAL_ERROR);
+}
+
+static void on_asleep(struct wr_timer *timer)
+{
+    struct talk *t = wr_list_entry(timer, struct talk, timer);
+    dialled(t, false);
+    answer(t, WR_AUTONAT_OK, WR_AUTONAT_DIAL_ERROR);
+}
+
+/* From our listening port and as ourselves: the asker knows us there, and so does its NAT if it has not forgotten. */
+static void wake(struct talk *t)
+{
+    struct wr_autonat_server *s = t->server;
+    t->state = STATE_DIAL;
+    t->stranger = false;
+    s->stats.dialled++;
+    if (wr_swarm_connect(s->sw, &t->peer, t->addrs, 1, WR_ORIGIN_STRANGER, WR_CONNECT_FRESH | WR_CONNECT_DIRECT,
+                         on_awake, t, &t->wake) == 0)
+        wr_timer_start(s->env, &t->timer, wr_env_now(s->env) + WR_DIALBACK_DIAL, on_asleep);
+    else
+        reject(t);
+}
+
 /* ---- having a stranger dial ------------------------------------------------------------------------ */
 
 struct search {
@@ -264,7 +299,9 @@ static void begin(struct talk *t)
         return;
     }
     wr_msg_deadline(&t->msg, wr_env_now(t->server->env) + WR_AUTONAT_SERVER_WHOLE);
-    if (!delegate(t))
+    if (t->kind == KIND_WAKE)
+        wake(t);
+    else if (!delegate(t))
         dial(t);
 }
 
@@ -319,6 +356,13 @@ static bool choose(struct talk *t, const struct wr_autonat_msg *m)
     return false;
 }
 
+/* A socket of the asker's own, and nobody whom we know otherwise. */
+static bool may_wake(const struct talk *t)
+{
+    return !t->third_party && wr_maddr_kind(wr_maddr_bytes(&t->addrs[0])) == WR_MADDR_QUIC &&
+           !wr_swarm_conn(t->server->sw, &t->peer);
+}
+
 static void ask_data(struct talk *t)
 {
     struct wr_autonat_server *s = t->server;
@@ -343,13 +387,14 @@ static void take_request(struct talk *t, const struct wr_autonat_msg *m)
     s->stats.requests++;
     t->nonce = m->nonce;
     t->stranger = m->stranger;
-    if (t->kind == KIND_STRANGER && wr_peerid_decode(m->peer, &t->peer) != 0) {
+    bool other = t->kind == KIND_STRANGER || t->kind == KIND_WAKE;
+    if (other && wr_peerid_decode(m->peer, &t->peer) != 0) {
         breach(t);
         return;
     }
     if (!wr_rates_take(&s->net, &net, now) || !wr_rates_take(&s->all, &everybody, now))
         reject(t);
-    else if (!choose(t, m))
+    else if (!choose(t, m) || (t->kind == KIND_WAKE && !may_wake(t)))
         refuse(t);
     else if (t->third_party)
         ask_data(t);
@@ -508,6 +553,11 @@ static void on_stranger_stream(struct wr_stream *s, void *arg)
     on_stream(s, arg, KIND_STRANGER);
 }
 
+static void on_wake_stream(struct wr_stream *s, void *arg)
+{
+    on_stream(s, arg, KIND_WAKE);
+}
+
 /* ---- life ------------------------------------------------------------------------------------------ */
 
 static int handle(struct wr_autonat_server *s, const char *name,
@@ -544,7 +594,8 @@ struct wr_autonat_server *wr_autonat_server_create(struct wr_swarm *sw)
     s->dialback = wr_dialback_create(sw);
     if (!s->dialback || handle(s, WR_AUTONAT_V1, on_v1_stream) < 0 ||
         handle(s, WR_AUTONAT_REQUEST, on_v2_stream) < 0 ||
-        handle(s, WR_AUTONAT_STRANGER, on_stranger_stream) < 0) {
+        handle(s, WR_AUTONAT_STRANGER, on_stranger_stream) < 0 ||
+        handle(s, WR_AUTONAT_WAKE, on_wake_stream) < 0) {
         wr_autonat_server_destroy(s);
         return NULL;
     }
@@ -558,6 +609,7 @@ void wr_autonat_server_destroy(struct wr_autonat_server *s)
     wr_swarm_unhandle(s->sw, WR_AUTONAT_V1);
     wr_swarm_unhandle(s->sw, WR_AUTONAT_REQUEST);
     wr_swarm_unhandle(s->sw, WR_AUTONAT_STRANGER);
+    wr_swarm_unhandle(s->sw, WR_AUTONAT_WAKE);
     while (!wr_list_empty(&s->talks)) {
         struct talk *t = wr_list_entry(s->talks.next, struct talk, node);
         wr_msg_reset(&t->msg, WR_STREAM_OK);

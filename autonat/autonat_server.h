@@ -14,6 +14,9 @@
  * Where strangers do not reach ourselves (per IP family) every dial is refused: it would cost a mapping of our NAT,
  * and those are counted on.
  *
+ * A warren peer may ask to be dialled at another socket of its own, at the IP we see it at, from our listening port
+ * (WR_AUTONAT_WAKE): so it learns how long its NAT remembers a silent socket (lifetest.h).
+ *
  * A warren peer may ask for a dial by a stranger: then another warren peer of ours is asked to do it
  * (WR_AUTONAT_STRANGER; it demands dial data of us in turn). Only that tells a client whether its NAT
  * lets in everybody or just those it has talked to. */
