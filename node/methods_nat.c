@@ -81,6 +81,8 @@ static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char 
     }
     if (kind->lifetime)
         wr_pack_u64(p, "lifetime_ms", (uint64_t)(kind->lifetime / WR_MSEC));
+    if (kind->lifetime)
+        wr_pack_bool(p, "lifetime_least", kind->lifetime_least);
     wr_pack_u64(p, "samples", kind->samples);
     wr_pack_end(p);
 }

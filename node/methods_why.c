@@ -5,6 +5,8 @@
 #include "node/methods_impl.h"
 #include "node/relaying.h"
 
+#include "autonat/autonat_client.h"
+
 #include <string.h>
 
 #define TRIED_MAX  32     /* addresses told of a peer; ours */
@@ -357,6 +359,14 @@ void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *i
         in->relayed |= book->of[i].source == WR_ADDR_RELAYED;
 }
 
+/* Of UDP: whatever is open, nothing is forgotten. */
+static const char *lifetime_word(const struct wr_nat_kind *kind)
+{
+    if (kind->lifetime)
+        return kind->lifetime_least ? "at-least" : "measured";
+    return kind->mapping == WR_NAT_MAP_NONE && kind->filtering == WR_NAT_FILTER_EIF ? "none" : "learning";
+}
+
 static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char *key,
                       const struct wr_nat_kind *kind)
 {
@@ -368,6 +378,8 @@ static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char 
         wr_pack_i64(p, "step", kind->step);
     wr_pack_text(p, "pooling", answer_names[kind->pooling]);
     wr_pack_text(p, "hairpin", answer_names[kind->hairpin]);
+    if (strcmp(key, "udp") == 0)
+        wr_pack_text(p, "lifetime", lifetime_word(kind));
     if (kind->lifetime)
         wr_pack_u64(p, "lifetime_ms", (uint64_t)(kind->lifetime / WR_MSEC));
     wr_pack_u64(p, "samples", kind->samples);
@@ -412,13 +424,11 @@ static void pack_mappings(const struct wr_methods *m, struct wr_pack *p)
     wr_free(all);
 }
 
-static void on_check(void *arg, struct wr_call *call, struct wr_params *params)
+static void check(const struct wr_methods *m, struct wr_call *call)
 {
-    struct wr_methods *m = arg;
     struct wr_diagnose_input in;
     struct wr_findings found;
     char ip[WR_ADDR_TEXT];
-    (void)params;
     wr_methods_evidence(m, &in);
     wr_diagnose(&in, &found);
     struct wr_pack *p = wr_call_result(call);
@@ -443,6 +453,47 @@ static void on_check(void *arg, struct wr_call *call, struct wr_params *params)
     pack_mappings(m, p);
     wr_methods_pack_addresses(m, p);
     wr_call_done(call);
+}
+
+/* A check that waits until the mapping's lifetime is known. */
+struct full_check {
+    const struct wr_methods *m;
+    struct wr_call *call;
+    struct wr_autonat_measure measure;
+};
+
+static void on_measured(struct wr_autonat_measure *measure)
+{
+    struct full_check *full = wr_list_entry(measure, struct full_check, measure);
+    check(full->m, full->call);
+    wr_free(full);
+}
+
+static void on_check_cancel(void *arg)
+{
+    struct full_check *full = arg;
+    wr_autonat_measure_cancel(&full->measure);
+    wr_free(full);
+}
+
+static void on_check(void *arg, struct wr_call *call, struct wr_params *params)
+{
+    struct wr_methods *m = arg;
+    bool wanted = wr_params_bool(params, "full", false);
+    if (wr_call_refuse(call, params))
+        return;
+    if (!wanted || !m->o.autonat) {
+        check(m, call);
+        return;
+    }
+    struct full_check *full = wr_alloc(sizeof(*full));
+    if (!full) {
+        wr_call_fail(call, WR_ELIMIT, NULL);
+        return;
+    }
+    *full = (struct full_check){.m = m, .call = call, .measure.on_done = on_measured};
+    wr_autonat_client_measure(m->o.autonat, &full->measure);
+    wr_call_defer(call, on_check_cancel, full);
 }
 
 /* ---- life */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FULL_TIMEOUT_MS 400000 /* of check --full: more than it takes */
+
 static void print_tried(const msgpack_object *tried)
 {
     char path[PRINT_TEXT], addr[PRINT_TEXT], code[PRINT_TEXT], text[PRINT_TEXT], hint[PRINT_TEXT];
@@ -112,9 +114,14 @@ static void print_kind(const msgpack_object *check, const char *key)
     (void)printf(", several addresses %s, hairpin %s\n", print_text(kind, "pooling", pooling),
                  print_text(kind, "hairpin", hairpin));
     uint64_t lifetime = print_u64(kind, "lifetime_ms");
-    (void)printf("            idle mappings live %s; %llu observations\n",
-                 lifetime ? print_duration(lifetime, text) : "(learning)",
-                 (unsigned long long)print_u64(kind, "samples"));
+    char word[PRINT_TEXT];
+    (void)printf("            ");
+    if (*print_text(kind, "lifetime", word))
+        (void)printf("idle mappings live %s%s; ", strcmp(word, "at-least") == 0 ? "at least " : "",
+                     lifetime                          ? print_duration(lifetime, text)
+                     : strcmp(word, "learning") == 0 ? "(learning)"
+                                                     : "for ever");
+    (void)printf("%llu observations\n", (unsigned long long)print_u64(kind, "samples"));
 }
 
 /* One protocol of one router, or one port by the protocol in use. */
@@ -137,10 +144,13 @@ static int run_check(struct cli *cli)
     struct wr_rpc_message reply;
     char code[PRINT_TEXT], four[PRINT_TEXT], six[PRINT_TEXT], external[PRINT_TEXT];
     uint32_t count;
+    bool full = cli->values[0] != NULL;
+    if (full && !cli->timeout_given)
+        cli->timeout_ms = FULL_TIMEOUT_MS;
     int result = client_open(&c, cli);
     if (result)
         return result;
-    (void)client_begin(&c, "check");
+    wr_pack_bool(client_begin(&c, "check"), "full", full);
     result = client_call(&c, &reply);
     if (result) {
         client_close(&c);
@@ -178,13 +188,20 @@ static int run_check(struct cli *cli)
     return public ? CLI_YES : CLI_NO;
 }
 
+static const struct cli_flag check_flags[] = {
+    {"full", NULL, "find out as well how long the NAT remembers a silent socket: six minutes at most"},
+    {NULL, NULL, NULL},
+};
+
 const struct cli_command cli_explain_commands[] = {
     {.name = "check",
      .args = "",
      .summary = "say what stands between this node and the world, and what would help",
      .help = "The words are those of RFC 4787; the codes are listed in docs/reasons.md. Exit code 0: strangers reach\n"
              "this node, 1: they do not, or it is not known yet.\n",
+     .flags = check_flags,
      .client = true,
+     .timeout_ms = 10000,
      .run = run_check},
     {.name = "why",
      .args = "PEER",
