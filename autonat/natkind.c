@@ -122,6 +122,9 @@ static enum wr_nat_mapping hard_kind(const struct view *v)
             const struct wr_natkind_sample *a = v->of[i], *b = v->of[k];
             if (!wr_ip_equal(&a->remote.ip, &b->remote.ip) || a->remote.port == b->remote.port)
                 continue;
+            /* A port that was kept both times says nothing. */
+            if (a->seen.port == a->local.port && b->seen.port == b->local.port)
+                continue;
             if (wr_addr_equal(&a->seen, &b->seen))
                 same++;
             else
@@ -186,26 +189,16 @@ static enum wr_nat_mapping mapping(const struct view *v)
 
 static enum wr_nat_answer pooling(const struct view *v)
 {
-    size_t most = 0, second = 0;
+    size_t most = 0;
     for (size_t i = 0; i < v->count; i++) {
         size_t n = votes_for_ip(v, &v->of[i]->seen.ip);
         most = n > most ? n : most;
     }
-    bool skipped = false;
-    struct wr_ip top = {.family = 0};
-    for (size_t i = 0; i < v->count; i++) {
-        size_t n = votes_for_ip(v, &v->of[i]->seen.ip);
-        if (!skipped && n == most) {
-            top = v->of[i]->seen.ip;
-            skipped = true;
-        } else if (!wr_ip_equal(&v->of[i]->seen.ip, &top)) {
-            second = n > second ? n : second;
-        }
-    }
-    /* One in five may lie, so two have to say it, and more than a fifth. */
-    if (second >= 2 && 5 * second > v->networks)
+    /* One in five may lie, so two have to see another address than most, and more than a fifth. */
+    size_t others = v->networks - most;
+    if (others >= 2 && 5 * others > v->networks)
         return WR_NAT_ANSWER_YES;
-    return v->networks >= WR_NATKIND_FEW && second == 0 ? WR_NAT_ANSWER_NO : WR_NAT_ANSWER_UNKNOWN;
+    return v->networks >= WR_NATKIND_FEW && others == 0 ? WR_NAT_ANSWER_NO : WR_NAT_ANSWER_UNKNOWN;
 }
 
 /* ---- ports in a row -------------------------------------------------------------------------------- */
@@ -315,7 +308,8 @@ static enum wr_nat_alloc alloc(const struct view *v, struct wr_nat_kind *out)
     size_t kept = 0;
     for (size_t i = 0; i < v->count; i++)
         kept += v->first[i] && v->of[i]->seen.port == v->of[i]->local.port;
-    if (v->networks >= 2 && 3 * kept >= 2 * v->networks)
+    /* By chance hardly anybody sees our own port. */
+    if (v->networks >= 2 && 2 * kept > v->networks)
         return WR_NAT_ALLOC_PRESERVING;
     /* Of one mapping for everybody there is but one port to look at. */
     if (out->mapping != WR_NAT_MAP_ADM && out->mapping != WR_NAT_MAP_APDM)

@@ -219,6 +219,9 @@ static void test_pools(void **state)
     assert_int_equal(t.out.pooling, WR_NAT_ANSWER_NO);
     run(&t, &pool, 10, 1);
     assert_int_equal(t.out.pooling, WR_NAT_ANSWER_YES);
+    pool.addresses = 200; /* hardly anybody sees the same one */
+    run(&t, &pool, 5, 1);
+    assert_int_equal(t.out.pooling, WR_NAT_ANSWER_YES);
     run(&t, &liar, 10, 1);
     assert_int_not_equal(t.out.pooling, WR_NAT_ANSWER_YES);
     struct wr_ip ip = wr_natkind_external(&t.k, t.now);
@@ -312,6 +315,7 @@ static void test_kept_ports(void **state)
         if (t.out.mapping != rows[r].mapping)
             print_message("%u of %u: mapping %d\n", rows[r].odd, rows[r].peers, t.out.mapping);
         assert_int_equal(t.out.mapping, rows[r].mapping);
+        assert_int_equal(t.out.alloc, WR_NAT_ALLOC_PRESERVING);
     }
 }
 
