@@ -5,7 +5,9 @@
 #define SLOW_PAUSE   (1 * WR_MIN)  /* between two tries; ours */
 #define SLOW_AGAIN   (10 * WR_MIN) /* when nobody can help, or a try said nothing; ours */
 #define SLOW_HELPERS 2             /* who take turns: one may lie; ours */
-#define FULL_PATIENT (60 * WR_SEC) /* for the kind of NAT, and for somebody who can help; ours */
+#define FULL_HELPERS 3             /* among whom the silences are spread, if there are so many; ours */
+#define FULL_GATHER  (8 * WR_SEC)  /* for so many; ours */
+#define FULL_PATIENT (60 * WR_SEC) /* for one; ours */
 #define FULL_WHOLE   (355 * WR_SEC) /* what is not begun in time for that is not tried again */
 #define FULL_SPREAD  (100 * WR_MSEC) /* between two beginnings: a router has others to serve */
 #define TRY_COSTS    (WR_LIFETEST_HOLD + WR_LIFETEST_DIAL + 2 * WR_SEC)
@@ -215,17 +217,13 @@ static bool step_full(struct wr_autonat_client *c)
     if (in_the_open(c) || spent >= FULL_WHOLE + WR_LIFETEST_END)
         return true;
     if (l->phase == LIFE_WAITING) {
-        if (!needed(c) && spent < FULL_PATIENT) {
-            wake_at(c, WR_SEC);
-            return false;
-        }
-        begin_controls(c, WR_LIFE_HELPERS);
-        if (l->try_count)
-            l->phase = LIFE_CONTROLS;
-        else if (spent >= FULL_PATIENT)
-            return true;
+        /* The kind of NAT need not be known: the silences have to begin. */
+        gather(c);
+        if (l->helper_count >= FULL_HELPERS || (l->helper_count && spent >= FULL_GATHER))
+            begin_controls(c, WR_LIFE_HELPERS);
+        l->phase = l->try_count ? LIFE_CONTROLS : LIFE_WAITING;
         wake_at(c, WR_SEC);
-        return false;
+        return !l->try_count && spent >= FULL_PATIENT;
     }
     if (l->phase == LIFE_CONTROLS) {
         if (l->try_count)

@@ -412,7 +412,7 @@ static void hairpin(struct wr_autonat_client *c)
         const struct wr_nat_kind *kind = kind_of(c, udp);
         struct hairpin *h = &c->hairpins[udp];
         bool placed = kind->mapping == WR_NAT_MAP_EIM ||
-                      (kind->mapping != WR_NAT_MAP_NONE && kind->alloc == WR_NAT_ALLOC_PRESERVING);
+                      (kind->mapping == WR_NAT_MAP_UNKNOWN && kind->alloc == WR_NAT_ALLOC_PRESERVING);
         size_t count = h->tried || !placed ? 0 : targets(c, udp, to);
         if (count == 0)
             continue;
