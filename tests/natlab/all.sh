@@ -25,6 +25,7 @@ counted() {    # command ...
 
 counted python3 "$here/kinds_test.py" "$build"
 counted python3 "$here/verdicts.py" "$build"
+[[ " $* " == *" --full "* ]] && counted python3 "$here/verdicts.py" "$build" --full
 counted python3 "$here/matrix.py" "$build" --with control,warren "$@"
 counted python3 "$here/portmap.py" "$build"
 counted python3 "$here/faults.py" "$build"

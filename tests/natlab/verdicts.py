@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What nodes find out about themselves, against the truth of the laboratory.
 
-usage: verdicts.py BUILD_DIR [--transport quic,tcp] [--only SITE,SITE] [--logs DIR]
+usage: verdicts.py BUILD_DIR [--transport quic,tcp] [--only SITE,SITE] [--logs DIR] [--full]
 
 A node behind every kind of NAT of kinds_test.py, and eight in the open on networks of their own. Reachability has to be
-right within 30 s of the start; what `check` says of mapping, filter, allocation and hairpin has to be right when it says
-anything, and has to say it within a minute.
+right within 30 s of the start; what `check` says of mapping, filter, allocation, pooling and hairpin has to be right when it
+says anything, and has to say it within a minute and 400 packets. With --full instead: how long NATs remember a silent
+socket, by `check --full` of nodes behind kernel NATs of several time-outs.
 """
 import argparse
 import collections
@@ -31,42 +32,62 @@ WORDS = {"none": "none", "eim": "endpoint-independent", "adm": "address-dependen
          "preserve": "preserving"}
 SECTION = {"quic": "udp", "tcp": "tcp"}
 LEAST_RIGHT = 14
+PACKETS = 400              # from the node, until all of it is known
+# A conflict towards one peer alone could be a lie of his: of that nothing may be said. And a pool.
+SITES = [(name, words.replace("busy=pub", "busy=boot,second"), wanted, "no") for name, words, wanted, _ in kinds_test.SITES]
+SITES += [("onebusy", "nat=symmetric-preserving busy=boot", "unknown apdf preserve drop no", "no"),
+          ("pooled", "pool=16 pairing=arbitrary nat=symmetric-random", "apdm apdf random drop no", "yes")]
+LIFETIMES = (30, 60, 120, 180, 300)    # seconds, the kernel's for UDP that was answered
+FULL_SECONDS = 360
 
-Site = collections.namedtuple("Site", "name mapping filter ports hairpin reachable")
+Site = collections.namedtuple("Site", "name mapping filter ports hairpin pooling reachable")
 
 
 def sites(only):
-    for name, _, wanted, _ in kinds_test.SITES:
+    for name, _, wanted, pooling in SITES:
         if only and name not in only:
             continue
         mapping, filter_, ports, _, hairpin = wanted.split()
-        yield Site(name, mapping, filter_, ports, hairpin, filter_ == "eif")
+        yield Site(name, mapping, filter_, ports, hairpin, pooling, filter_ == "eif")
 
 
-def description():
+def description(full):
     lines = ["site %s delay=20" % name for name in PUBLIC + STRANGERS]
+    if full:
+        lines += ["site life%d nat=port-restricted udp-stream-timeout=%d delay=20" % (n, n) for n in LIFETIMES]
+        return describe.parse("\n".join(lines), "verdicts")
     lines += ["carrier isp delay=20", "carrier mobile nat=symmetric-random delay=20"]
-    lines += ["site %s %s" % (name, words.replace("busy=pub", "busy=boot") + (
-        "" if "behind" in words else " delay=20")) for name, words, *_ in kinds_test.SITES]
+    lines += ["site %s %s%s" % (name, words, "" if "behind" in words else " delay=20") for name, words, *_ in SITES]
     return describe.parse("\n".join(lines), "verdicts")
+
+
+def sent(host, transport):
+    """Packets that a host has sent over UDP or TCP, by the kernel's count: nodes of both transports share a host."""
+    protocol, column = {"quic": ("Udp:", "OutDatagrams"), "tcp": ("Tcp:", "OutSegs")}[transport]
+    with host.inside():
+        with open("/proc/thread-self/net/snmp", encoding="ascii") as file:
+            names, values = [line.split() for line in file if line.startswith(protocol)]
+    return int(values[names.index(column)])
 
 
 def wrong_axes(site, found):
     """What a check says that is not so; and what it does not say."""
     wrong, unknown = [], []
-    wanted = {"mapping": {WORDS[site.mapping]}, "allocation": {WORDS.get(site.ports, site.ports)},
-              "filtering": {WORDS[site.filter]} | ({"none"} if site.mapping == "none" and site.filter == "eif" else set())}
-    if site.mapping == "adm":
-        wanted["mapping"].add(WORDS["apdm"])    # to know better takes a peer with two ports
+    wanted = {"mapping": {WORDS.get(site.mapping, site.mapping)}, "allocation": {WORDS.get(site.ports, site.ports)},
+              "filtering": {WORDS[site.filter]} | ({"none"} if site.mapping == "none" and site.filter == "eif" else set()),
+              "pooling": {site.pooling}}
     if site.mapping == "none":
         del wanted["allocation"]
+    # Where every peer sees another port nobody can know at which one a neighbour would have to dial.
     if site.hairpin != "none":
-        wanted["hairpin"] = {site.hairpin}
+        wanted["hairpin"] = {site.hairpin} | ({"unknown"} if site.mapping not in ("eim", "unknown") else set())
     for axis, values in wanted.items():
         said = found.get(axis, "unknown")
+        if said in values:
+            continue
         if said == "unknown":
             unknown.append(axis)
-        elif said not in values:
+        else:
             wrong.append("%s: %s, is %s" % (axis, said, " or ".join(sorted(values))))
     return wrong, unknown
 
@@ -83,9 +104,12 @@ class Run:
     def run(self):
         """The public nodes listen for one transport only, so that two runs stand side by side."""
         listen = ["--listen", ADDR[self.transport] % ("0.0.0.0", PORT)]
-        boot = self.start("boot", "--bootstrap", "none", *listen)
-        listen += ["--bootstrap", boot.address(self.transport)]
-        nodes = [boot] + [self.start(name, *listen) for name in PUBLIC[1:]]
+        # On two ports: who asks both learns whether its NAT gives every port of a peer another one.
+        two = [*listen, "--listen", ADDR[self.transport] % ("0.0.0.0", PORT + 1)]
+        boot = self.start("boot", "--bootstrap", "none", *two)
+        known = ["--bootstrap", boot.address(self.transport)]
+        nodes = [boot] + [self.start(name, *two, *known) for name in PUBLIC[1:]]
+        listen += known
         known = [word for node in nodes for word in ("--bootstrap", node.address(self.transport))]
         nodes += [self.start(name, "--dht", "off", *listen[:2], *known) for name in STRANGERS]
         threads = []
@@ -106,14 +130,18 @@ class Run:
         try:
             said, after = self.reachability(node, started, wanted)
             wrong, unknown = self.checked(site, node, started)
+            packets, known = sent(node.host, self.transport), time.monotonic() - started
         except (rpc.RpcError, OSError) as error:
-            said, after, wrong, unknown = "failed: %s" % error, 0, [], []
+            said, after, wrong, unknown, packets, known = "failed: %s" % error, 0, [], [], 0, 0
+        # Seen at another address than the one it asks about, a node has to pay for the dial with data.
+        if packets > PACKETS and site.pooling == "no":
+            wrong.append("%d packets, allowed are %d" % (packets, PACKETS))
         with self.lock:
             (self.right if said == wanted else self.wrong).add(site.name)
             if unknown:
                 self.unknown.add(site.name)
-            print("  %-4s %-10s %-7s after %4.1f s%s%s%s" %
-                  (self.transport, site.name, said, after, "" if said == wanted else ", should be " + wanted,
+            print("  %-4s %-10s %-7s after %4.1f s, check after %4.1f s and %3d packets%s%s%s" %
+                  (self.transport, site.name, said, after, known, packets, "" if said == wanted else ", should be " + wanted,
                    "; WRONG " + "; ".join(wrong) if wrong else "",
                    "; unknown: " + " ".join(unknown) if unknown else ""), flush=True)
             if wrong:
@@ -140,9 +168,55 @@ class Run:
             node.control.wait_event(lambda e: e["event"] == "address-observed", node.control.mark(), min(left, 5))
 
 
+class FullRun(Run):
+    """check --full, for each time-out beside the others."""
+
+    def run(self):
+        listen = ["--listen", ADDR["quic"] % ("0.0.0.0", PORT)]
+        boot = self.start("boot", "--bootstrap", "none", *listen)
+        listen += ["--bootstrap", boot.address("quic")]
+        nodes = [boot] + [self.start(name, *listen) for name in PUBLIC[1:]]
+        threads = []
+        for seconds in LIFETIMES:
+            nodes.append(self.start("life%d" % seconds, "--dht", "client", *listen))
+            threads.append(threading.Thread(target=self.measure, args=(seconds, nodes[-1])))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        for node in nodes:
+            node.stop()
+        for node in nodes:
+            node.process.wait(30)
+
+    def measure(self, seconds, node):
+        started = time.monotonic()
+        try:
+            first = node.call("check")["udp"]["lifetime"]
+            found = node.call("check", timeout=FULL_SECONDS + 30, full=True)["udp"]
+        except rpc.RpcError as error:
+            first, found = str(error), {}
+        took, said = time.monotonic() - started, found.get("lifetime_ms", 0) / 1000
+        good = (first == "learning" and found.get("lifetime") == "measured" and abs(said - seconds) <= seconds / 10 and
+                took <= FULL_SECONDS)
+        with self.lock:
+            (self.right if good else self.wrong).add(node.name)
+            print("  %-7s %s, measured %.1f s after %.0f s, %d packets%s" %
+                  (node.name, first, said, took, sent(node.host, "quic"), "" if good else "; WRONG"), flush=True)
+
+
+def inside_full(args):
+    with Net(description(True), args.link) as net:
+        run = FullRun(net, args, "quic")
+        run.run()
+    print("%d passed, %d failed, 0 skipped" % (len(run.right), len(run.wrong)))
+    return 1 if run.wrong else 0
+
+
 def inside(args):
     passed = failed = 0
-    with Net(description(), args.link) as net:
+    if args.full:
+        return inside_full(args)
+    with Net(description(False), args.link) as net:
         runs = [Run(net, args, transport) for transport in args.transport]
         threads = [threading.Thread(target=run.run) for run in runs]
         for thread in threads:
@@ -165,6 +239,7 @@ def main():
     p.add_argument("--transport", default="quic,tcp")
     p.add_argument("--only", default="")
     p.add_argument("--logs", default="")
+    p.add_argument("--full", action="store_true", help="the lifetime of mappings instead: six minutes")
     args = p.parse_args()
     args.transport, args.only = args.transport.split(","), {s for s in args.only.split(",") if s}
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
