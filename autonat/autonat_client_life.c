@@ -228,8 +228,11 @@ static bool step_full(struct wr_autonat_client *c)
     if (l->phase == LIFE_CONTROLS) {
         if (l->try_count)
             return false;
-        if (!proved(l))
-            return true;
+        if (!proved(l)) { /* a node that has just started has much to do: again */
+            l->phase = LIFE_WAITING;
+            wake_at(c, 2 * WR_SEC);
+            return spent >= FULL_PATIENT;
+        }
         l->phase = LIFE_LADDER;
         l->again = (1u << WR_LIFETIME_STEPS) - 1;
         begin_step(c, TOP); /* twice: no longer one is there to agree with it */
