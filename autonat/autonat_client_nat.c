@@ -406,7 +406,7 @@ static void on_hairpin(struct wr_hairtest *t, enum wr_nat_answer found)
 static void hairpin(struct wr_autonat_client *c)
 {
     struct wr_maddr to[WR_SURVEY_SAMPLES];
-    if (!c->born_at || wr_env_now(c->env) - c->born_at < HAIRPIN_AFTER)
+    if (!c->born_at || wr_env_now(c->env) - c->born_at < HAIRPIN_AFTER || wr_swarm_nat(c->sw)->external.family != 4)
         return;
     for (int udp = 0; udp <= 1; udp++) {
         const struct wr_nat_kind *kind = kind_of(c, udp);

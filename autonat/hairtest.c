@@ -99,8 +99,10 @@ static void on_identify(struct wr_msg *m, struct wr_bytes body)
         if (f.number == FIELD_OBSERVED && f.wire == WR_PB_BYTES)
             found = wr_maddr_decode(f.bytes, &seen) == 0;
     wr_msg_close(m);
+    /* A peer that lies would choose whom we dial: it has to be where most peers see us. */
     if (!found || !wr_maddr_addr(wr_maddr_bytes(&seen), &at) ||
         !wr_policy_is_public(wr_swarm_policy(t->home), &at.ip) ||
+        !wr_ip_equal(&at.ip, &wr_swarm_nat(t->home)->external) ||
         wr_maddr_from_addr(&at, t->udp, &side->outside) != 0) {
         finish_soon(t, WR_NAT_ANSWER_UNKNOWN);
         return;
