@@ -204,11 +204,14 @@ static void dial(struct talk *t)
 static void on_awake(void *arg, int err, struct wr_conn *conn)
 {
     struct talk *t = arg;
+    struct wr_addr at;
+    /* A dial that others asked for may have ended elsewhere: that connection is theirs, and says nothing. */
+    bool there = err == 0 && wr_maddr_addr(wr_maddr_bytes(&t->addrs[0]), &at) && wr_addr_equal(&conn->remote, &at);
     t->wake = NULL;
-    if (err == 0)
+    if (there)
         wr_conn_close(conn, WR_CONN_OK); /* that it came about is all */
-    dialled(t, err == 0);
-    answer(t, WR_AUTONAT_OK, err == 0 ? WR_AUTONAT_DIAL_OK : WR_AUTONAT_DIAL_ERROR);
+    dialled(t, there);
+    answer(t, WR_AUTONAT_OK, there ? WR_AUTONAT_DIAL_OK : WR_AUTONAT_DIAL_ERROR);
 }
 
 static void on_asleep(struct wr_timer *timer)
@@ -356,11 +359,15 @@ static bool choose(struct talk *t, const struct wr_autonat_msg *m)
     return false;
 }
 
-/* A socket of the asker's own, and nobody whom we know otherwise. */
+/* A socket of the asker's own, and nobody whom we know otherwise: where we know a peer to be he would be dialled, too,
+ * and whoever asks would have chosen him. */
 static bool may_wake(const struct talk *t)
 {
+    struct wr_swarm *sw = t->server->sw;
+    struct wr_maddr known[WR_PEER_ADDRS_MAX];
     return !t->third_party && wr_maddr_kind(wr_maddr_bytes(&t->addrs[0])) == WR_MADDR_QUIC &&
-           !wr_swarm_conn(t->server->sw, &t->peer);
+           !wr_swarm_conn(sw, &t->peer) &&
+           wr_peerstore_addrs(wr_swarm_peerstore(sw), &t->peer, known, WR_PEER_ADDRS_MAX) == 0;
 }
 
 static void ask_data(struct talk *t)

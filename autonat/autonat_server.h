@@ -15,7 +15,8 @@
  * and those are counted on.
  *
  * A warren peer may ask to be dialled at another socket of its own, at the IP we see it at, from our listening port
- * (WR_AUTONAT_WAKE): so it learns how long its NAT remembers a silent socket (lifetest.h).
+ * (WR_AUTONAT_WAKE): so it learns how long its NAT remembers a silent socket (lifetest.h). Peers whom we know, at any
+ * address, are not dialled for that.
  *
  * A warren peer may ask for a dial by a stranger: then another warren peer of ours is asked to do it
  * (WR_AUTONAT_STRANGER; it demands dial data of us in turn). Only that tells a client whether its NAT

@@ -240,6 +240,35 @@ static void test_only_the_asker_is_dialled(void **state)
     stop(&w);
 }
 
+/* Nor is anybody at the addresses that we know of him, when it is his name that is given. */
+static void test_whom_we_know_is_not_dialled(void **state)
+{
+    (void)state;
+    struct world w;
+    struct wr_autonat_server_stats before, after;
+    struct wr_ask ask;
+    start(&w, 2, 0, NULL);
+    const struct wr_peerid *third = wr_swarm_self(w.c.n.swarm);
+    connect_to(&w, &w.s[0], &w.s[1], true);
+    sim_run(w.sim, 10 * WR_SEC);
+    struct wr_addr at = {.ip = *sim_host_ip4(w.s[0].n.host), .port = 9999};
+    struct wr_maddr own;
+    assert_int_equal(wr_maddr_from_addr(&at, true, &own), 0);
+    wr_peerstore_add_addr(wr_swarm_peerstore(w.s[1].n.swarm), third, wr_maddr_bytes(&w.c.quic), WR_TTL_RECENT, false);
+    assert_null(wr_swarm_conn(w.s[1].n.swarm, third));
+    wr_autonat_server_stats(w.s[1].server, &before);
+    struct wr_ask_question q = {.addr = &own, .peer = third};
+    struct wr_conn *conn = node_conn(&w.s[0].n, &w.s[1].n);
+    assert_non_null(conn);
+    assert_int_equal(wr_ask_start(&ask, w.s[0].n.env, conn, WR_AUTONAT_WAKE, &q, on_refused), 0);
+    sim_run(w.sim, 20 * WR_SEC);
+    wr_autonat_server_stats(w.s[1].server, &after);
+    assert_null(wr_swarm_conn(w.s[1].n.swarm, third));
+    assert_int_equal(after.dialled, before.dialled);
+    assert_int_equal(after.refused, before.refused + 1);
+    stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_nobody_can_help),
         cmocka_unit_test(test_a_liar_is_found_out),
         cmocka_unit_test(test_only_the_asker_is_dialled),
+        cmocka_unit_test(test_whom_we_know_is_not_dialled),
         cmocka_unit_test(test_the_end_may_come_at_any_moment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
