@@ -62,8 +62,6 @@
       "its new address is looked up; try again in a minute")                                        \
     X(RELAY_FAILED, "relay-failed", "the relay could not get through to the other side",            \
       "try again in a minute")                                                                      \
-    X(RELAY_CUT, "relay-cut", "the relay cut the connection: its time or bytes were used up",       \
-      "a relay carries little; see why no direct connection came about")                            \
     X(NO_RELAY, "no-relay", "no relay holds a place for us, and strangers cannot reach us",         \
       "peers that relay are searched for; name one: warren relay use ADDR")                         \
     /* hole punching */                                                                             \
