@@ -30,6 +30,7 @@ enum kind {
     KIND_SECURITY,
     KIND_DHT,
     KIND_RELAY,
+    KIND_RATE,
     KIND_PERF,
     KIND_SWITCH,
     KIND_CIDR,
@@ -247,6 +248,33 @@ uint64_t wr_config_sessions(const struct wr_config *c)
     return (uint64_t)parse_sessions(wr_config_get(c, WR_CONFIG_NAT_SESSIONS));
 }
 
+#define RATE_MIN ((uint64_t)16 << 10) /* a handshake and a few words within a second; ours */
+#define RATE_MAX ((uint64_t)64 << 20) /* below WR_BUCKET_RATE_MAX, above which nothing is limited; ours */
+#define RATE_LEN 9                    /* characters: far from an overflow, whatever the suffix */
+
+/* "none" is 0. */
+static bool parse_rate(const char *value, uint64_t *out)
+{
+    char *end;
+    *out = 0;
+    if (strcmp(value, "none") == 0)
+        return true;
+    if (value[0] < '0' || value[0] > '9' || strlen(value) > RATE_LEN)
+        return false;
+    *out = strtoul(value, &end, 10);
+    unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 0;
+    *out <<= shift;
+    return end[shift > 0] == '\0' && *out >= RATE_MIN && *out <= RATE_MAX;
+}
+
+uint64_t wr_config_rate(const struct wr_config *c, enum wr_config_key key)
+{
+    uint64_t rate;
+    bool valid = kinds[key] == KIND_RATE && parse_rate(wr_config_get(c, key), &rate);
+    assert(valid);
+    return valid ? rate : 0;
+}
+
 /* NULL when the value is fine, else what is allowed. */
 static const char *objection(enum kind kind, const char *value)
 {
@@ -255,6 +283,7 @@ static const char *objection(enum kind kind, const char *value)
     struct wr_limits limits;
     struct wr_log log = {0};
     const struct wr_secure *security[WR_SECURE_COUNT + 1];
+    uint64_t rate;
     switch (kind) {
     case KIND_PATH:
     case KIND_FILE:
@@ -279,6 +308,8 @@ static const char *objection(enum kind kind, const char *value)
         return index_of(dht_names, value) >= 0 ? NULL : "auto, server, client or off";
     case KIND_RELAY:
         return index_of(relay_names, value) >= 0 ? NULL : "auto, on or off";
+    case KIND_RATE:
+        return parse_rate(value, &rate) ? NULL : "a size from 16K to 64M, such as 512K or 4M, or none";
     case KIND_PERF:
         return index_of(perf_names, value) >= 0 ? NULL : "allowed or all";
     case KIND_SWITCH:

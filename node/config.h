@@ -54,6 +54,10 @@
       "how TCP connections are encrypted, the favourite first")                                    \
     X(DHT, "dht", DHT, 0, 0, "auto", "MODE", "auto, server, client or off")                        \
     X(RELAY, "relay", RELAY, 0, 1, "auto", "MODE", "lend our relay: auto, on or off")              \
+    X(RELAY_RATE, "relay-rate", RATE, 0, 1, "4M", "SIZE",                                          \
+      "what our relay passes on in a second, all circuits together, or none")                      \
+    X(RELAY_RATE_EACH, "relay-rate-each", RATE, 0, 1, "512K", "SIZE",                              \
+      "and what of that one circuit may have, or none")                                            \
     X(USE_RELAY, "use-relay", BOOTSTRAP, 1, 1, "", "ADDR",                                        \
       "hold a place at this relay, whatever others are found")                                     \
     X(PERF, "perf", PERF, 0, 1, "allowed", "WHO",                                                  \
@@ -131,6 +135,8 @@ int wr_config_choice(const struct wr_config *c, enum wr_config_key key); /* DHT,
 struct wr_secure;
 void wr_config_security(const struct wr_config *c, const struct wr_secure *out[static 3]);
 uint64_t wr_config_sessions(const struct wr_config *c);                  /* NAT_SESSIONS; 0: auto */
+/* RELAY_RATE, RELAY_RATE_EACH: bytes a second; 0: none. */
+uint64_t wr_config_rate(const struct wr_config *c, enum wr_config_key key);
 /* "1.2.3.4:80" or "[::1]:80" of HTTP, as an address. False when not set. */
 struct wr_addr;
 bool wr_config_http(const struct wr_config *c, struct wr_addr *out);

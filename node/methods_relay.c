@@ -130,6 +130,8 @@ static void pack_lent(const struct wr_methods *m, struct wr_pack *p)
     wr_pack_map(p, "lent");
     wr_pack_text(p, "mode", mode_names[wr_relay_server_mode(lent)]);
     wr_pack_bool(p, "offered", wr_relay_server_offered(lent));
+    wr_pack_u64(p, "rate", wr_relay_server_rate_total(lent));
+    wr_pack_u64(p, "rate_each", wr_relay_server_rate_each(lent));
     wr_pack_u64(p, "granted", s.reserved);
     wr_pack_u64(p, "connected", s.connected);
     wr_pack_u64(p, "refused",

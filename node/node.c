@@ -359,7 +359,12 @@ static enum wr_relay_mode relay_mode(const struct wr_node *n)
 static int start_relaying(struct wr_node *n)
 {
     struct wr_relaying_options options = {
-        .swarm = n->swarm, .mode = relay_mode(n), .on_hold = on_hold, .arg = n};
+        .swarm = n->swarm,
+        .mode = relay_mode(n),
+        .rate_each = wr_config_rate(n->config, WR_CONFIG_RELAY_RATE_EACH),
+        .rate_total = wr_config_rate(n->config, WR_CONFIG_RELAY_RATE),
+        .on_hold = on_hold,
+        .arg = n};
     int rc = wr_relaying_start(&n->relaying, &options);
     if (rc == 0)
         use_relays(n);
@@ -639,6 +644,9 @@ void wr_node_reload(struct wr_node *n, uint32_t keys)
         (void)set_perf(n);
     if (keys & UINT32_C(1) << WR_CONFIG_RELAY)
         wr_relay_server_set_mode(n->relaying.lent, relay_mode(n));
+    if (keys & (UINT32_C(1) << WR_CONFIG_RELAY_RATE | UINT32_C(1) << WR_CONFIG_RELAY_RATE_EACH))
+        wr_relay_server_set_rates(n->relaying.lent, wr_config_rate(n->config, WR_CONFIG_RELAY_RATE_EACH),
+                                  wr_config_rate(n->config, WR_CONFIG_RELAY_RATE));
     if (keys & UINT32_C(1) << WR_CONFIG_USE_RELAY)
         use_relays(n);
 }

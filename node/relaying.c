@@ -56,6 +56,8 @@ int wr_relaying_start(struct wr_relaying *r, const struct wr_relaying_options *o
     *r = (struct wr_relaying){.options = *options, .env = wr_swarm_env(options->swarm)};
     wr_relay_server_defaults(&lent, options->swarm);
     lent.mode = options->mode;
+    lent.rate_each = options->rate_each;
+    lent.rate_total = options->rate_total;
     r->lent = wr_relay_server_create(&lent);
     r->ours = wr_relay_auto_create(&ours);
     return r->lent && r->ours ? 0 : WR_ELIMIT;

@@ -14,6 +14,7 @@ struct wr_dht_request;
 struct wr_relaying_options {
     struct wr_swarm *swarm;
     enum wr_relay_mode mode;
+    uint64_t rate_each, rate_total;    /* of the one that we lend; relay_server.h */
     /* A place at a relay was made (err 0), refused or lost; see relay_client.h. */
     void (*on_hold)(void *arg, const struct wr_peerid *relay, int err, unsigned status);
     void *arg;

@@ -467,6 +467,29 @@ void wr_relay_server_set_mode(struct wr_relay_server *rs, enum wr_relay_mode mod
     decide(rs);
 }
 
+void wr_relay_server_set_rates(struct wr_relay_server *rs, uint64_t each, uint64_t total)
+{
+    rs->options.rate_each = each;
+    rs->options.rate_total = total;
+    wr_bucket_init(&rs->bucket, total, WR_RELAY_BURST, wr_env_now(rs->env));
+    wr_list_each(it, &rs->streams)
+    {
+        struct circuit *c = wr_list_entry(it, struct circuit, node);
+        if (c->open)
+            wr_relay_server_set_pace(c);
+    }
+}
+
+uint64_t wr_relay_server_rate_each(const struct wr_relay_server *rs)
+{
+    return rs->options.rate_each;
+}
+
+uint64_t wr_relay_server_rate_total(const struct wr_relay_server *rs)
+{
+    return rs->options.rate_total;
+}
+
 enum wr_relay_mode wr_relay_server_mode(const struct wr_relay_server *rs)
 {
     return rs->options.mode;

@@ -60,6 +60,10 @@ void wr_relay_server_destroy(struct wr_relay_server *rs);    /* before the swarm
 void wr_relay_server_set_mode(struct wr_relay_server *rs, enum wr_relay_mode mode);
 enum wr_relay_mode wr_relay_server_mode(const struct wr_relay_server *rs);
 bool wr_relay_server_offered(const struct wr_relay_server *rs);
+/* Bytes a second from now on, of open circuits too; 0: no such limit. */
+void wr_relay_server_set_rates(struct wr_relay_server *rs, uint64_t each, uint64_t total);
+uint64_t wr_relay_server_rate_each(const struct wr_relay_server *rs);
+uint64_t wr_relay_server_rate_total(const struct wr_relay_server *rs);
 
 struct wr_relay_server_stats {
     size_t guests, circuits;                    /* now */

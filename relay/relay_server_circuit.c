@@ -129,6 +129,22 @@ static void on_pace_of_all(struct wr_timer *timer)
         wr_timer_start(rs->env, timer, now + wait, on_pace_of_all);
 }
 
+static void fill_buckets(struct circuit *c)
+{
+    const struct wr_relay_server *rs = c->server;
+    wr_time now = wr_env_now(rs->env);
+    wr_bucket_init(&c->bucket, rs->options.rate_each, WR_RELAY_BURST, now);
+    uint64_t most = rs->limits->of[WR_LIMIT_RELAY_CIRCUITS].max;
+    uint64_t share = rs->options.rate_total / WR_RELAY_SHARED_PART / (most ? most : 1);
+    wr_bucket_init(&c->share, share || !rs->options.rate_total ? share : 1, WR_RELAY_SHARE_BURST, now);
+}
+
+void wr_relay_server_set_pace(struct circuit *c)
+{
+    fill_buckets(c);
+    reconsider(c);
+}
+
 /* So many bytes came from h: it may have to wait for the rates. */
 static void charge(struct circuit *c, struct half *h, size_t len)
 {
@@ -284,10 +300,7 @@ void wr_relay_server_join(struct circuit *c)
     c->open = true;
     c->since = now;
     rs->stats.connected++;
-    wr_bucket_init(&c->bucket, rs->options.rate_each, WR_RELAY_BURST, now);
-    uint64_t most = rs->limits->of[WR_LIMIT_RELAY_CIRCUITS].max;
-    uint64_t share = rs->options.rate_total / WR_RELAY_SHARED_PART / (most ? most : 1);
-    wr_bucket_init(&c->share, share || !rs->options.rate_total ? share : 1, WR_RELAY_SHARE_BURST, now);
+    fill_buckets(c);
     if (rs->options.limit.duration)
         wr_timer_start(rs->env, &c->until, now + (wr_time)rs->options.limit.duration * WR_SEC, on_time_over);
     for (int i = 0; i < 2; i++) {

@@ -66,6 +66,8 @@ struct guest *wr_relay_server_guest(struct wr_relay_server *rs, const struct wr_
 /* relay_server_circuit.c */
 /* Both ends have agreed: bytes flow. The conversations are over. */
 void wr_relay_server_join(struct circuit *c);
+/* The rates of now for an open circuit, with nothing owed: who waits for the old ones goes on. */
+void wr_relay_server_set_pace(struct circuit *c);
 /* Ends it from anywhere; streams that are left are reset. */
 void wr_relay_server_end(struct circuit *c);
 

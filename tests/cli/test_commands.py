@@ -795,6 +795,18 @@ class Relay(Case):
         self.assertEqual(r("relay", "auto").code, YES)
         self.assertIn("mode auto", r("relay", "status").out)
 
+    def test_what_it_may_carry(self):
+        path = self.home.write("my.conf", "relay-rate-each = 64K\n")
+        r = self.node("r", "--config", path, "--relay-rate", "1M")
+        lent = r.json("relay", "status")[0]["lent"]
+        self.assertEqual((lent["rate"], lent["rate_each"]), (1 << 20, 64 << 10))
+        self.home.write("my.conf", "relay-rate-each = none\n")
+        r.process.send_signal(signal.SIGHUP)
+        r.wait_log("reload done")
+        lent = r.json("relay", "status")[0]["lent"]
+        self.assertEqual((lent["rate"], lent["rate_each"]), (1 << 20, 0))
+        self.assertIn("--relay-rate-each", self.warren("help", "run").out)
+
 
 class Discover(Case):
     def island(self):

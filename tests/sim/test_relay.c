@@ -233,6 +233,37 @@ static void test_rates_are_kept(void **state)
     measure_rate(400000, 200000, 2, 200000);
 }
 
+/* The owner changes the rates: what is open keeps to the new ones at once. */
+static void test_rates_change(void **state)
+{
+    static const struct {
+        uint64_t each, total;
+        double want;
+    } steps[] = {{50000, 0, 50000}, {0, 20000, 20000}, {200000, 400000, 200000}};
+    struct wr_relay_server_options o = {.mode = WR_RELAY_ON, .ttl = 3600, .rate_each = 16384, .rate_total = 16384};
+    struct world w;
+    struct sender c;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 22, .rtt = 60 * WR_MSEC}, &o);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    begin(&w.a, &w.b, &c, 256u << 20);
+    sim_run(w.sim, 10 * WR_SEC);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        wr_relay_server_set_rates(w.relay.server, steps[i].each, steps[i].total);
+        assert_int_equal(wr_relay_server_rate_each(w.relay.server), steps[i].each);
+        assert_int_equal(wr_relay_server_rate_total(w.relay.server), steps[i].total);
+        sim_run(w.sim, 20 * WR_SEC);    /* what was saved up is gone */
+        uint64_t before = stats_of(&w.relay).bytes;
+        sim_run(w.sim, 200 * WR_SEC);
+        double rate = (double)(stats_of(&w.relay).bytes - before) / 200;
+        if (rate < steps[i].want * 0.95 || rate > steps[i].want * 1.05)
+            print_error("rate %.0f, not %.0f\n", rate, steps[i].want);
+        assert_true(rate >= steps[i].want * 0.95 && rate <= steps[i].want * 1.05);
+    }
+    world_down(&w);
+}
+
 /* A guest that does not read: the caller is stopped, what waits is counted, others are not slowed. */
 static void test_slow_receiver(void **state)
 {
@@ -526,6 +557,7 @@ int main(void)
         cmocka_unit_test(test_limits_of_a_circuit),
         cmocka_unit_test(test_no_limits),
         cmocka_unit_test(test_rates_are_kept),
+        cmocka_unit_test(test_rates_change),
         cmocka_unit_test(test_slow_receiver),
         cmocka_unit_test(test_modes),
         cmocka_unit_test(test_a_stale_way_is_forgotten),

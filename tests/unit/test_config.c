@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "node/config.h"
+#include "relay/relay_server.h"
 #include "transport/addr.h"
 #include "transport/bytes.h"
 #include "transport/err.h"
@@ -53,6 +54,8 @@ static const struct {
     {WR_CONFIG_SECURITY, "tls,noise", "noise,noise"},
     {WR_CONFIG_DHT, "server", "servr"},
     {WR_CONFIG_RELAY, "off", "no"},
+    {WR_CONFIG_RELAY_RATE, "1M", "15K"},
+    {WR_CONFIG_RELAY_RATE_EACH, "none", "65M"},
     {WR_CONFIG_USE_RELAY, "/ip4/192.0.2.1/tcp/4001/p2p/" PEER, "/ip4/192.0.2.1/tcp/4001"},
     {WR_CONFIG_PERF, "all", "yes"},
     {WR_CONFIG_MDNS, "no", "maybe"},
@@ -365,6 +368,36 @@ static void test_http_addresses(void **state)
     }
 }
 
+static void test_rates(void **state)
+{
+    static const struct {
+        const char *text;
+        bool good;
+        uint64_t rate;
+    } table[] = {
+        {"none", true, 0},          {"16K", true, 16384},     {"64M", true, 64 << 20},
+        {"16384", true, 16384},     {"67108864", true, 64 << 20},
+        {"0", false, 0},            {"16383", false, 0},      {"15K", false, 0},
+        {"67108865", false, 0},     {"65M", false, 0},        {"1G", false, 0},
+        {"1MB", false, 0},          {"M", false, 0},          {"", false, 0},
+        {"-1M", false, 0},          {"+1M", false, 0},        {"1 M", false, 0},
+        {"99999999M", false, 0},    {"17592186044417M", false, 0},
+    };
+    struct wr_config c;
+    (void)state;
+    assert_int_equal(wr_config_init(&c, err), 0);
+    assert_int_equal(wr_config_rate(&c, WR_CONFIG_RELAY_RATE), WR_RELAY_RATE_TOTAL);
+    assert_int_equal(wr_config_rate(&c, WR_CONFIG_RELAY_RATE_EACH), WR_RELAY_RATE_EACH);
+    wr_config_clear(&c);
+    for (size_t i = 0; i < COUNT(table); i++) {
+        assert_int_equal(wr_config_init(&c, err), 0);
+        assert_int_equal(FLAGS(&c, "--relay-rate", table[i].text), table[i].good ? 0 : WR_EINVAL);
+        if (table[i].good)
+            assert_int_equal(wr_config_rate(&c, WR_CONFIG_RELAY_RATE), table[i].rate);
+        wr_config_clear(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_own_networks_have_no_builtin_bootstrap),
         cmocka_unit_test(test_reload_moves_live_keys_only),
         cmocka_unit_test(test_http_addresses),
+        cmocka_unit_test(test_rates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
