@@ -93,6 +93,7 @@ static void avoid(struct wr_relay_auto *ra, const struct wr_peerid *relay, wr_ti
     for (unsigned i = 0; lost && i < a->losses && time < WR_RELAY_AUTO_REFUSED; i++)
         time *= 2;
     a->losses += lost;
+    a->refused = time == WR_RELAY_AUTO_REFUSED && !lost;
     a->until = wr_env_now(ra->env) + (time < WR_RELAY_AUTO_REFUSED ? time : WR_RELAY_AUTO_REFUSED);
 }
 
@@ -191,39 +192,63 @@ static size_t chosen(const struct wr_relay_auto *ra, const struct wr_relay_hold 
 
 static void on_knock(void *arg, int err, struct wr_conn *conn)
 {
-    struct wr_relay_auto *ra = arg;
+    struct knock *k = arg;
     (void)conn;
-    ra->knock = NULL;
+    k->connect = NULL;
     if (err != 0)
-        avoid(ra, &ra->knocked, WR_RELAY_AUTO_SILENT, false);
-    look_soon(ra);
+        avoid(k->of, &k->relay, WR_RELAY_AUTO_SILENT, false);
+    look_soon(k->of);
+}
+
+static bool is_knocked(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    for (size_t i = 0; i < WR_RELAY_AUTO_KNOCKS; i++)
+        if (ra->knocks[i].connect && wr_peerid_equal(&ra->knocks[i].relay, relay))
+            return true;
+    return false;
 }
 
 /* Somebody known to relay with whom we are not connected, met last. */
-static bool knock(struct wr_relay_auto *ra)
+static const struct wr_peer *whom_to_call(const struct wr_relay_auto *ra)
 {
     struct wr_peerstore *ps = wr_swarm_peerstore(ra->swarm);
     for (struct wr_list *it = ps->recent.prev; it != &ps->recent; it = it->prev) {
         const struct wr_peer *peer = wr_list_entry(it, struct wr_peer, node);
-        if (peer->connections || !peer->addr_count || avoided(ra, &peer->id) ||
-            wr_peerstore_speaks(ps, &peer->id, WR_RELAY_HOP_NAME) != 1)
-            continue;
-        ra->knocked = peer->id;
-        if (wr_swarm_connect(ra->swarm, &ra->knocked, NULL, 0, WR_ORIGIN_STRANGER, WR_CONNECT_DIRECT, on_knock, ra,
-                             &ra->knock) == 0)
-            return true;
-        avoid(ra, &ra->knocked, WR_RELAY_AUTO_SILENT, false);
-        return false;
+        if (!peer->connections && peer->addr_count && !avoided(ra, &peer->id) && !is_knocked(ra, &peer->id) &&
+            wr_peerstore_speaks(ps, &peer->id, WR_RELAY_HOP_NAME) == 1)
+            return peer;
     }
-    return false;
+    return NULL;
 }
 
-static void search(struct wr_relay_auto *ra)
+/* Calls known relays, at most so many at once. True: some are being called. */
+static bool knock(struct wr_relay_auto *ra, size_t most)
 {
-    wr_time now = wr_env_now(ra->env);
-    if (ra->knock || knock(ra) || !ra->options.discover ||
-        (ra->searched_at && now - ra->searched_at < WR_RELAY_AUTO_DISCOVER))
+    bool any = false;
+    for (size_t i = 0; i < WR_RELAY_AUTO_KNOCKS; i++) {
+        struct knock *k = &ra->knocks[i];
+        const struct wr_peer *peer = !k->connect && i < most ? whom_to_call(ra) : NULL;
+        if (peer) {
+            k->of = ra;
+            k->relay = peer->id;
+            if (wr_swarm_connect(ra->swarm, &k->relay, NULL, 0, WR_ORIGIN_STRANGER, WR_CONNECT_DIRECT, on_knock, k,
+                                 &k->connect) != 0)
+                avoid(ra, &k->relay, WR_RELAY_AUTO_SILENT, false);
+        }
+        any |= k->connect != NULL;
+    }
+    return any;
+}
+
+/* any: one is held or asked. Without any nobody reaches us: there the next search comes soon. */
+static void search(struct wr_relay_auto *ra, bool any)
+{
+    wr_time now = wr_env_now(ra->env), wait = any ? WR_RELAY_AUTO_DISCOVER : ra->search_wait;
+    bool knocking = knock(ra, any ? 1 : WR_RELAY_AUTO_KNOCKS);
+    if ((knocking && any) || !ra->options.discover || (ra->searched_at && now - ra->searched_at < wait))
         return;
+    if (!any && ra->searched_at)
+        ra->search_wait = 2 * wait < WR_RELAY_AUTO_DISCOVER ? 2 * wait : WR_RELAY_AUTO_DISCOVER;
     ra->searched_at = now;
     ra->options.discover(ra->options.arg);
 }
@@ -311,7 +336,7 @@ static void look(struct wr_relay_auto *ra)
         asking = true;
     }
     if (n < WR_RELAY_AUTO_WANT)
-        search(ra);
+        search(ra, n > 0);
     else if (n > WR_RELAY_AUTO_WANT && !asking)
         let_go(ra, &farthest->relay);
     else if (!asking)
@@ -325,6 +350,7 @@ static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned 
 {
     struct wr_relay_auto *ra = arg;
     if (err == 0) {
+        ra->search_wait = WR_RELAY_AUTO_HURRY;
         wr_swarm_tag(ra->swarm, relay, TAG, WORTH, true);
         wr_relay_auto_probe_start(ra, relay);
     } else {
@@ -332,6 +358,8 @@ static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned 
         wr_relay_auto_probe_stop(ra, relay);
         if (status || err == WR_EUNSUPPORTED || err == WR_EPROTO || err == WR_EPEERID || err == WR_EAUTH)
             avoid(ra, relay, WR_RELAY_AUTO_REFUSED, false);
+        else if (ra->changed_at && wr_env_now(ra->env) - ra->changed_at < WR_RELAY_AUTO_UPHEAVAL)
+            avoid(ra, relay, WR_RELAY_AUTO_TICK, false);
         else
             avoid(ra, relay, held ? WR_RELAY_AUTO_LOST : WR_RELAY_AUTO_SILENT, held);
         wr_swarm_untag(ra->swarm, relay, TAG);
@@ -401,9 +429,27 @@ size_t wr_relay_auto_owned_list(const struct wr_relay_auto *ra, struct wr_maddr 
 
 /* ---- life -------------------------------------------------------------------------------------------------------------- */
 
+/* What connections to relays are worth on the new network shows at once, and who was lost on the old one may be asked
+ * again. Refusals stand: they have nothing to do with it. */
+static void on_network(struct wr_relay_auto *ra)
+{
+    ra->changed_at = wr_env_now(ra->env);
+    ra->search_wait = WR_RELAY_AUTO_HURRY;
+    wr_list_each(it, &ra->avoid_order)
+    {
+        struct avoid *a = wr_list_entry(it, struct avoid, node);
+        if (!a->refused)
+            forget(ra, a);
+    }
+    wr_relay_auto_probe_all(ra);
+    look_soon(ra);
+}
+
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
 {
     struct wr_relay_auto *ra = wr_list_entry(watch, struct wr_relay_auto, watch);
+    if (event->type == WR_SWARM_NETWORK_CHANGED)
+        on_network(ra);
     if (event->type == WR_SWARM_REACHABILITY) {
         enum wr_reachability reach = wr_swarm_reachability(ra->swarm, 0);
         if (reach == WR_REACH_UNKNOWN)
@@ -449,6 +495,7 @@ struct wr_relay_auto *wr_relay_auto_create(const struct wr_relay_auto_options *o
     wr_list_init(&ra->avoid_order);
     wr_map_init(&ra->avoid, WR_RELAY_AUTO_AVOID_MAX, wr_env_hash_seed(ra->env));
     ra->unknown_since = ra->reviewed_at = wr_env_now(ra->env);
+    ra->search_wait = WR_RELAY_AUTO_HURRY;
     ra->watch.on_event = on_event;
     wr_swarm_watch(ra->swarm, &ra->watch);
     wr_timer_start(ra->env, &ra->timer, wr_env_now(ra->env) + WR_RELAY_AUTO_TICK, on_timer);
@@ -462,7 +509,8 @@ void wr_relay_auto_destroy(struct wr_relay_auto *ra)
     wr_swarm_unwatch(&ra->watch);
     wr_timer_stop(ra->env, &ra->timer);
     wr_task_cancel(&ra->task);
-    wr_connect_cancel(ra->knock);
+    for (size_t i = 0; i < WR_RELAY_AUTO_KNOCKS; i++)
+        wr_connect_cancel(ra->knocks[i].connect);
     for (size_t i = 0; i < WR_RELAY_AUTO_OWNED_MAX; i++) {
         if (ra->owned[i])
             wr_connect_cancel(ra->owned[i]->connect);

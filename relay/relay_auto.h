@@ -6,8 +6,10 @@
  *               connected with; whoever the node finds when asked to (discover)
  *   chosen      two on different networks (/16, IPv6 /32), the nearer ones; every ten minutes a much nearer one replaces
  *               the farthest
- *   watched     a ping each 15 s: five seconds without an answer, and the connection is closed
- *   replaced    at once, and as soon as a relay will not prolong the place (it is kept until it runs out). Who refused is left alone for an hour, who was lost a while longer each time
+ *   watched     a ping each 15 s, and when our network changed: five seconds without an answer, and the connection is
+ *               closed
+ *   replaced    at once, and as soon as a relay will not prolong the place (it is kept until it runs out). Who refused is left alone for an hour, who was lost a while longer each time, unless
+ *               it was our own network that changed
  *
  * The owner's relays are held whether wanted or not. It makes the relay client, and owns it. */
 #ifndef WR_RELAY_AUTO_H
@@ -20,6 +22,10 @@
 #define WR_RELAY_AUTO_PATIENCE  (15 * WR_SEC)      /* before UNKNOWN counts as PRIVATE; nat sheet 6 */
 #define WR_RELAY_AUTO_TICK      (1 * WR_SEC)       /* between looks while some are missing; ours */
 #define WR_RELAY_AUTO_DISCOVER  (30 * WR_SEC)      /* between searches; go */
+#define WR_RELAY_AUTO_HURRY     (3 * WR_SEC)       /* ... while none is held at all, doubled each time up to that; ours */
+#define WR_RELAY_AUTO_KNOCKS    3                  /* known relays called at once while none is held, else one: some of them
+                                                      may be gone, which takes seconds to show; ours */
+#define WR_RELAY_AUTO_UPHEAVAL  (30 * WR_SEC)      /* after a change of our network: who is lost then is not to blame; ours */
 #define WR_RELAY_AUTO_REVIEW    (10 * WR_MIN)      /* between looks for nearer ones; nat sheet 6 */
 #define WR_RELAY_AUTO_REFUSED   (1 * WR_HOUR)      /* not asked again; go, nat sheet 4 */
 #define WR_RELAY_AUTO_SILENT    (5 * WR_MIN)       /* after no answer, or a connect that failed; ours */

@@ -27,6 +27,7 @@ struct avoid {
     struct wr_peerid relay;         /* the key */
     wr_time until;
     unsigned losses;
+    bool refused;                   /* it said no, or does not speak it */
 };
 
 struct owned {
@@ -34,6 +35,13 @@ struct owned {
     struct wr_maddr addr;           /* with /p2p/RELAY */
     struct wr_connect *connect;
     struct wr_relay_auto *of;
+};
+
+/* A call to a relay that we know and are not connected with. */
+struct knock {
+    struct wr_relay_auto *of;
+    struct wr_connect *connect;     /* NULL: none */
+    struct wr_peerid relay;
 };
 
 struct wr_relay_auto {
@@ -46,16 +54,19 @@ struct wr_relay_auto {
     struct wr_map avoid;
     struct wr_list avoid_order;
     struct owned *owned[WR_RELAY_AUTO_OWNED_MAX];    /* or NULL */
-    struct wr_connect *knock;       /* to a relay that we know and are not connected with */
-    struct wr_peerid knocked;
+    struct knock knocks[WR_RELAY_AUTO_KNOCKS];
     bool was_private;            /* when our reachability was known last */
     wr_time unknown_since, searched_at, reviewed_at;
+    wr_time search_wait;         /* between searches while none is held */
+    wr_time changed_at;          /* our network; 0: never */
     struct wr_timer timer;
     struct wr_task task;            /* another look at the end of the turn */
 };
 
 /* relay_auto_probe.c */
 void wr_relay_auto_probe_start(struct wr_relay_auto *ra, const struct wr_peerid *relay);
+/* Asks every relay at once that is not being asked already. */
+void wr_relay_auto_probe_all(struct wr_relay_auto *ra);
 void wr_relay_auto_probe_stop(struct wr_relay_auto *ra, const struct wr_peerid *relay);
 struct probe *wr_relay_auto_probe(const struct wr_relay_auto *ra, const struct wr_peerid *relay);
 

@@ -100,6 +100,16 @@ void wr_relay_auto_probe_start(struct wr_relay_auto *ra, const struct wr_peerid 
     wr_timer_start(ra->env, &p->timer, wr_env_now(ra->env), on_next);
 }
 
+void wr_relay_auto_probe_all(struct wr_relay_auto *ra)
+{
+    wr_list_each(it, &ra->probes)
+    {
+        struct probe *p = wr_list_entry(it, struct probe, node);
+        if (!p->stream)
+            wr_timer_start(ra->env, &p->timer, wr_env_now(ra->env), on_next);
+    }
+}
+
 static void dispose(struct wr_task *task)
 {
     wr_free(wr_list_entry(task, struct probe, task));

@@ -232,6 +232,46 @@ static void test_both_lost(void **state)
     world_down(&w);
 }
 
+/* Who has no place at all looks for one every few seconds at first, and soon no more than twice a minute. */
+static void test_a_search_in_need(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 14});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    sim_run(w.sim, 15 * WR_SEC);
+    assert_in_range(w.searched, 3, 4);
+    sim_run(w.sim, 10 * WR_MIN);
+    assert_in_range(w.searched, 20, 26);
+    world_down(&w);
+}
+
+/* The cable was pulled for a moment, and a relay went meanwhile: that shows at once, and who was lost through no fault
+ * of his own is asked again as soon as he is there. */
+static void test_another_network(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 15});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 1, 3);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    sim_run(w.sim, 4 * WR_SEC);    /* the next pings are far */
+    sim_kill(w.relays[1].n.host);
+    sim_cut(w.home.host);
+    wr_time at = sim_now(w.sim);
+    sim_run(w.sim, WR_RELAY_AUTO_PONG + 2 * WR_SEC);    /* one until the watch is told */
+    assert_int_equal(w.lost, 1);
+    assert_true(w.lost_at - at <= WR_RELAY_AUTO_PONG + 2 * WR_SEC);
+    wr_swarm_disconnect(w.home.swarm, wr_swarm_self(w.relays[2].n.swarm), WR_CONN_OK);
+    sim_run(w.sim, 4 * WR_SEC);
+    assert_int_equal(held_count(&w), 1);
+    assert_true(held(&w, 2));
+    far_down(&w.relays[1]);
+    world_down(&w);
+}
+
 /* Who refuses is asked again after an hour, not before. */
 static void test_refusals_are_respected(void **state)
 {
@@ -246,7 +286,7 @@ static void test_refusals_are_respected(void **state)
     wr_relay_server_stats(w.relays[2].server, &stats);
     assert_int_equal(stats.refused_full, 1);
     assert_int_equal(wr_relay_auto_phase(w.choice), WR_RELAY_AUTO_SEARCHING);
-    assert_in_range(w.searched, 59 * 2 - 5, 59 * 2 + 1);
+    assert_in_range(w.searched, 59 * 2 - 5, 59 * 2 + 3);    /* four of the first minute, two of each other */
     sim_run(w.sim, 2 * WR_MIN);
     wr_relay_server_stats(w.relays[2].server, &stats);
     assert_int_equal(stats.refused_full, 2);
@@ -371,6 +411,8 @@ int main(void)
         cmocka_unit_test(test_near_ones_are_preferred),
         cmocka_unit_test(test_replaced_within_seconds),
         cmocka_unit_test(test_both_lost),
+        cmocka_unit_test(test_a_search_in_need),
+        cmocka_unit_test(test_another_network),
         cmocka_unit_test(test_refusals_are_respected),
         cmocka_unit_test(test_a_full_relay_has_a_successor),
         cmocka_unit_test(test_only_when_wanted),
