@@ -18,7 +18,8 @@
 #define WR_DIAL_STAGGER_LAN  (30 * WR_MSEC)      /* private; go */
 #define WR_DIAL_TIMEOUT      (60 * WR_SEC)       /* whole dial of a peer; go */
 #define WR_DIAL_ROUTE_AFTER  (1500 * WR_MSEC)    /* nobody answered: what we know may be stale, the router is asked; ours */
-#define WR_DIAL_ROUTE_AGAIN  (3 * WR_SEC)        /* its answer counts as new for so long; ours */
+#define WR_DIAL_ROUTE_AGAIN  (3 * WR_SEC)        /* and again: who just moved tells others within seconds; ours */
+#define WR_DIAL_ROUTES_MAX   4                   /* in all; ours */
 #define WR_DIAL_ADDR_TIMEOUT (5 * WR_SEC)        /* TCP connect of one address; go */
 #define WR_DIAL_UPGRADE      (15 * WR_SEC)       /* handshake after the connect; go */
 

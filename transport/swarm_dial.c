@@ -425,7 +425,7 @@ static bool ask_router(struct wr_swarm_dial *d)
 {
     struct wr_swarm *sw = d->swarm;
     wr_time now = wr_env_now(sw->env);
-    if (!d->may_route || !sw->router.find || !d->peer.len || d->search || d->routed > 1 ||
+    if (!d->may_route || !sw->router.find || !d->peer.len || d->search || d->routed == WR_DIAL_ROUTES_MAX ||
         (d->routed && now - d->routed_at < WR_DIAL_ROUTE_AGAIN))
         return d->search != NULL;
     d->routed++;
@@ -438,8 +438,8 @@ static bool ask_router(struct wr_swarm_dial *d)
  * longer than asking where it is now. Returns when that is to be looked at; 0: not any more. */
 static wr_time route_early(struct wr_swarm_dial *d)
 {
-    wr_time due = d->asked_at + WR_DIAL_ROUTE_AFTER;
-    if (!d->may_route || d->routed || has_circuit(d))
+    wr_time due = d->routed ? d->routed_at + WR_DIAL_ROUTE_AGAIN : d->asked_at + WR_DIAL_ROUTE_AFTER;
+    if (!d->may_route || d->search || d->routed == WR_DIAL_ROUTES_MAX || has_circuit(d))
         return 0;
     if (wr_env_now(d->swarm->env) < due)
         return due;

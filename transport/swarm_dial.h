@@ -45,7 +45,7 @@ struct wr_swarm_dial {
     void *search;                    /* the router's, while asked */
     wr_time asked_at;                /* when it got its place */
     bool may_route, started, over;
-    unsigned routed;                 /* how often the router was asked: once, and again when that is long past */
+    unsigned routed;                 /* how often the router was asked */
     wr_time routed_at;
     int route_err;
     bool may_relay;                  /* somebody asked for whom a circuit is dialled */

@@ -113,8 +113,8 @@ static void test_nobody_is_bothered_for_a_good_address(void **state)
     world_down(&w);
 }
 
-/* What was not known early may be known when nothing is left to try: asked twice, not more. */
-static void test_asked_again_at_the_end(void **state)
+/* What was not known early may be known soon: asked again while the rest is tried, not for ever. */
+static void test_asked_again_meanwhile(void **state)
 {
     (void)state;
     for (unsigned known = 0; known <= 1; known++) {
@@ -146,7 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stale_address_costs_seconds),
         cmocka_unit_test(test_nobody_is_bothered_for_a_good_address),
-        cmocka_unit_test(test_asked_again_at_the_end),
+        cmocka_unit_test(test_asked_again_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
