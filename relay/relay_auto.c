@@ -93,8 +93,17 @@ static void avoid(struct wr_relay_auto *ra, const struct wr_peerid *relay, wr_ti
     for (unsigned i = 0; lost && i < a->losses && time < WR_RELAY_AUTO_REFUSED; i++)
         time *= 2;
     a->losses += lost;
+    a->unreached = false;
     a->refused = time == WR_RELAY_AUTO_REFUSED && !lost;
     a->until = wr_env_now(ra->env) + (time < WR_RELAY_AUTO_REFUSED ? time : WR_RELAY_AUTO_REFUSED);
+}
+
+static void avoid_unreached(struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    avoid(ra, relay, WR_RELAY_AUTO_SILENT, false);
+    struct avoid *a = avoid_of(ra, relay);
+    if (a)
+        a->unreached = true;
 }
 
 /* ---- choosing --------------------------------------------------------------------------------------------------- */
@@ -196,7 +205,7 @@ static void on_knock(void *arg, int err, struct wr_conn *conn)
     (void)conn;
     k->connect = NULL;
     if (err != 0)
-        avoid(k->of, &k->relay, WR_RELAY_AUTO_SILENT, false);
+        avoid_unreached(k->of, &k->relay);
     look_soon(k->of);
 }
 
@@ -233,7 +242,7 @@ static bool knock(struct wr_relay_auto *ra, size_t most)
             k->relay = peer->id;
             if (wr_swarm_connect(ra->swarm, &k->relay, NULL, 0, WR_ORIGIN_STRANGER, WR_CONNECT_DIRECT, on_knock, k,
                                  &k->connect) != 0)
-                avoid(ra, &k->relay, WR_RELAY_AUTO_SILENT, false);
+                avoid_unreached(ra, &k->relay);
         }
         any |= k->connect != NULL;
     }
@@ -450,6 +459,9 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     struct wr_relay_auto *ra = wr_list_entry(watch, struct wr_relay_auto, watch);
     if (event->type == WR_SWARM_NETWORK_CHANGED)
         on_network(ra);
+    struct avoid *a = event->type == WR_SWARM_IDENTIFIED ? avoid_of(ra, event->peer) : NULL;
+    if (a && a->unreached)
+        forget(ra, a);
     if (event->type == WR_SWARM_REACHABILITY) {
         enum wr_reachability reach = wr_swarm_reachability(ra->swarm, 0);
         if (reach == WR_REACH_UNKNOWN)

@@ -28,6 +28,7 @@ struct avoid {
     wr_time until;
     unsigned losses;
     bool refused;                   /* it said no, or does not speak it */
+    bool unreached;                 /* no connection came about: void once there is one */
 };
 
 struct owned {

@@ -45,7 +45,8 @@ static void discover(void *arg)
 
 static void far_up(struct far *f, struct sim *sim, unsigned seed, struct wr_ip ip)
 {
-    f->n.host = sim_host_add(sim, &(struct sim_host_options){.name = "relay", .ip4 = ip});
+    if (!f->n.host)
+        f->n.host = sim_host_add(sim, &(struct sim_host_options){.name = "relay", .ip4 = ip});
     node_start(&f->n, sim, seed);
     f->identify = wr_identify_create(&(struct wr_identify_options){.swarm = f->n.swarm});
     f->pong = wr_pong_create(f->n.swarm);
@@ -272,6 +273,28 @@ static void test_another_network(void **state)
     world_down(&w);
 }
 
+/* A relay that was called in vain while it was being restarted has its place again as soon as it is back. */
+static void test_a_relay_comes_back(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 16});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 1, 2);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(held_count(&w), 1);
+    struct sim_host *host = w.relays[1].n.host;
+    far_down(&w.relays[1]);
+    sim_run(w.sim, 40 * WR_SEC);
+    assert_int_equal(held_count(&w), 0);
+    w.relays[1] = (struct far){.n.host = host};
+    far_up(&w.relays[1], w.sim, 11, *sim_host_ip4(host));
+    meet(&w, 1, 2);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_int_equal(held_count(&w), 1);
+    world_down(&w);
+}
+
 /* Who refuses is asked again after an hour, not before. */
 static void test_refusals_are_respected(void **state)
 {
@@ -413,6 +436,7 @@ int main(void)
         cmocka_unit_test(test_both_lost),
         cmocka_unit_test(test_a_search_in_need),
         cmocka_unit_test(test_another_network),
+        cmocka_unit_test(test_a_relay_comes_back),
         cmocka_unit_test(test_refusals_are_respected),
         cmocka_unit_test(test_a_full_relay_has_a_successor),
         cmocka_unit_test(test_only_when_wanted),
