@@ -286,7 +286,7 @@ void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
                                   {"full", s.refused_full},   {"network", s.refused_net}, {"peer", s.refused_peer},
                                   {"rule", s.refused_rule},   {"absent", s.refused_absent}, {"off", s.refused_off},
                                   {"failed", s.failed},       {"malformed", s.malformed}, {"cut_time", s.cut_time},
-                                  {"cut_bytes", s.cut_data}};
+                                  {"cut_bytes", s.cut_data},  {"cut_off", s.cut_off}};
     gauge(out, "relays_held", "Relays that hold a place for this node.", held);
     family(out, "relay_places_total", "Places at relays.", "what", places, COUNT(places));
     family(out, "relay_circuits_total", "Connections through relays of others.", "what", circuits, COUNT(circuits));

@@ -11,6 +11,7 @@ struct hold {
     struct wr_msg msg;          /* while asking */
     struct wr_timer timer;      /* the next refresh */
     struct wr_task task;        /* a failure told later; disposal */
+    bool listed;                /* the relay named the protocol among those it speaks */
     int err;                    /* of that failure ... */
     unsigned status;            /* ... and what the relay said */
 };
@@ -228,6 +229,7 @@ static void granted(struct hold *h, const struct wr_relay_msg *m)
     bool first = h->of.state != WR_RELAY_HELD;
     char text[WR_PEERID_TEXT];
     h->of.state = WR_RELAY_HELD;
+    h->listed = wr_peerstore_speaks(wr_swarm_peerstore(rc->swarm), &h->of.relay, WR_RELAY_HOP_NAME) == 1;
     h->of.ending = false;
     h->of.vouched = m->voucher.len > 0;
     h->of.limited = m->has_limit;
@@ -366,9 +368,13 @@ void wr_relay_client_stats(const struct wr_relay_client *rc, struct wr_relay_cli
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
 {
     struct wr_relay_client *rc = wr_list_entry(watch, struct wr_relay_client, watch);
+    struct hold *h = event->peer ? find(rc, event->peer) : NULL;
+    /* It relays no more: its places are worth nothing, though it cannot say so. */
+    if (event->type == WR_SWARM_PEER_CHANGED && h && h->listed && h->of.state == WR_RELAY_HELD &&
+        wr_peerstore_speaks(wr_swarm_peerstore(rc->swarm), event->peer, WR_RELAY_HOP_NAME) == 0)
+        lose(h, WR_EUNSUPPORTED, 0);
     if (event->type != WR_SWARM_CLOSED)
         return;
-    struct hold *h = find(rc, event->peer);
     /* The place is gone with the last connection (go drops it; js does not, and will be asked again). */
     if (h && !wr_relay_client_conn(rc, event->peer))
         lose(h, event->err ? event->err : WR_ECLOSED, 0);

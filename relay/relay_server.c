@@ -244,6 +244,10 @@ static enum wr_relay_status may_connect(struct wr_relay_server *rs, const struct
         rs->stats.refused_rule++;
         return WR_RELAY_DENIED;
     }
+    if (!rs->offered) {
+        rs->stats.refused_off++;
+        return WR_RELAY_NOT_THERE;    /* whatever they held of us: there is no way through here now */
+    }
     if (!g || over(rs, g) || wr_peerid_equal(to, &conn->peer)) {
         rs->stats.refused_absent++;
         return WR_RELAY_NOT_THERE;
@@ -461,10 +465,23 @@ void wr_relay_server_destroy(struct wr_relay_server *rs)
     wr_free(rs);
 }
 
+static void end_all(struct wr_relay_server *rs)
+{
+    while (!wr_list_empty(&rs->streams)) {
+        struct circuit *c = wr_list_entry(rs->streams.next, struct circuit, node);
+        rs->stats.cut_off += c->open;
+        wr_relay_server_end(c);
+    }
+    while (!wr_list_empty(&rs->guests))
+        drop_guest(rs, wr_list_entry(rs->guests.next, struct guest, node));
+}
+
 void wr_relay_server_set_mode(struct wr_relay_server *rs, enum wr_relay_mode mode)
 {
     rs->options.mode = mode;
     decide(rs);
+    if (mode == WR_RELAY_OFF)
+        end_all(rs);
 }
 
 void wr_relay_server_set_rates(struct wr_relay_server *rs, uint64_t each, uint64_t total)

@@ -10,7 +10,9 @@
  * When all together are too fast, the circuit that has been there longest goes first, and each has a small part that
  * it need not wait for: a crowd of newcomers takes little from those that were there before, and nobody starves.
  *
- * Offered while the mode is ON, or AUTO and we are reachable by everybody. What is under way when that ends goes on. */
+ * Offered while the mode is ON, or AUTO and we are reachable by everybody. When AUTO's condition ends, no place and no
+ * circuit is granted any more, and what is under way goes on: it may come back. OFF is the owner's word: places end, and
+ * circuits with them. Guests hear of both by identify's list of protocols, where ours is missing then. */
 #ifndef WR_RELAY_SERVER_H
 #define WR_RELAY_SERVER_H
 
@@ -57,7 +59,7 @@ struct wr_relay_server;
 /* NULL: out of memory. */
 struct wr_relay_server *wr_relay_server_create(const struct wr_relay_server_options *options);
 void wr_relay_server_destroy(struct wr_relay_server *rs);    /* before the swarm; NULL is allowed */
-void wr_relay_server_set_mode(struct wr_relay_server *rs, enum wr_relay_mode mode);
+void wr_relay_server_set_mode(struct wr_relay_server *rs, enum wr_relay_mode mode);    /* OFF ends circuits at once */
 enum wr_relay_mode wr_relay_server_mode(const struct wr_relay_server *rs);
 bool wr_relay_server_offered(const struct wr_relay_server *rs);
 /* Bytes a second from now on, of open circuits too; 0: no such limit. */
@@ -71,6 +73,7 @@ struct wr_relay_server_stats {
     uint64_t refused_full, refused_net, refused_peer, refused_rule, refused_absent, refused_off, failed, malformed;
     uint64_t bytes;                             /* passed on */
     uint64_t cut_time, cut_data;                /* circuits that reached a limit */
+    uint64_t cut_off;                           /* circuits that were open when the mode became OFF */
     uint64_t buffered;                          /* bytes waiting for slow receivers now */
 };
 void wr_relay_server_stats(const struct wr_relay_server *rs, struct wr_relay_server_stats *out);

@@ -309,10 +309,44 @@ static void test_modes(void **state)
     assert_non_null(node_conn(&w.a.n, &w.b.n));
     assert_int_equal(node_connect(w.sim, &w.a.n, &w.relay.n), 0);
     assert_int_equal(reserve(w.sim, &w.a, &w.relay), WR_EREFUSED);
-    wr_relay_server_set_mode(w.relay.server, WR_RELAY_ON);
-    assert_int_equal(reserve(w.sim, &w.a, &w.relay), 0);
+    assert_int_equal(stats_of(&w.relay).guests, 1);
+    wr_swarm_disconnect(w.a.n.swarm, id_of(&w.b), WR_CONN_OK);
+    sim_run(w.sim, WR_SEC);
+    uint64_t off = stats_of(&w.relay).refused_off;
+    assert_true(reach(&w, &w.a, &w.b) < 0);    /* nor a new circuit to who is still there */
+    assert_int_equal(stats_of(&w.relay).refused_off, off + 1);
+    world_down(&w);
+}
+
+/* Off is off: circuits and places end at once, and nobody gets any. */
+static void test_off(void **state)
+{
+    struct world w;
+    struct sender c;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 21, .rtt = 60 * WR_MSEC}, &lent);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    begin(&w.a, &w.b, &c, 16u << 20);
+    sim_run(w.sim, 90 * WR_MSEC);
+    assert_int_equal(c.err, 1);
     wr_relay_server_set_mode(w.relay.server, WR_RELAY_OFF);
     assert_false(wr_relay_server_offered(w.relay.server));
+    assert_true(stats_of(&w.relay).guests == 0 && stats_of(&w.relay).circuits == 0);
+    assert_int_equal(stats_of(&w.relay).cut_off, 1);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].used, 0);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_RESERVATIONS].used, 0);
+    sim_run(w.sim, WR_SEC);
+    assert_true(c.err < 0);
+    assert_null(node_conn(&w.a.n, &w.b.n));
+    assert_null(node_conn(&w.b.n, &w.a.n));
+    assert_non_null(node_conn(&w.b.n, &w.relay.n));    /* the connection itself is not the relay's to end */
+    assert_true(reach(&w, &w.a, &w.b) < 0);
+    wr_relay_client_drop(w.b.client, id_of(&w.relay));
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), WR_EREFUSED);
+    wr_relay_server_set_mode(w.relay.server, WR_RELAY_ON);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
     world_down(&w);
 }
 
@@ -560,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_rates_change),
         cmocka_unit_test(test_slow_receiver),
         cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_off),
         cmocka_unit_test(test_a_stale_way_is_forgotten),
         cmocka_unit_test(test_ceilings),
         cmocka_unit_test(test_one_network_does_not_take_all),

@@ -295,6 +295,25 @@ static void test_a_relay_comes_back(void **state)
     world_down(&w);
 }
 
+/* Its owner turns a relay off: the guest hears of it, and has another. */
+static void test_a_relay_is_turned_off(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 17});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 2, 5);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    unsigned off = held(&w, 2) ? 2 : 3;
+    wr_relay_server_set_mode(w.relays[off].server, WR_RELAY_OFF);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_false(held(&w, off));
+    assert_int_equal(held_count(&w), 2);
+    assert_int_equal(w.lost, 1);
+    world_down(&w);
+}
+
 /* Who refuses is asked again after an hour, not before. */
 static void test_refusals_are_respected(void **state)
 {
@@ -437,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_a_search_in_need),
         cmocka_unit_test(test_another_network),
         cmocka_unit_test(test_a_relay_comes_back),
+        cmocka_unit_test(test_a_relay_is_turned_off),
         cmocka_unit_test(test_refusals_are_respected),
         cmocka_unit_test(test_a_full_relay_has_a_successor),
         cmocka_unit_test(test_only_when_wanted),
