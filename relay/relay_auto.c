@@ -93,6 +93,7 @@ static void avoid(struct wr_relay_auto *ra, const struct wr_peerid *relay, wr_ti
     for (unsigned i = 0; lost && i < a->losses && time < WR_RELAY_AUTO_REFUSED; i++)
         time *= 2;
     a->losses += lost;
+    a->at = wr_env_now(ra->env);
     a->unreached = false;
     a->refused = time == WR_RELAY_AUTO_REFUSED && !lost;
     a->until = wr_env_now(ra->env) + (time < WR_RELAY_AUTO_REFUSED ? time : WR_RELAY_AUTO_REFUSED);
@@ -151,13 +152,23 @@ struct choice {
     const struct wr_peerid *except;
     struct wr_peerid best;
     wr_time distance;
+    bool needy;    /* we have none at all */
 };
+
+/* Who was lost time and again is better than nobody, a moment after the last time. */
+static bool out_of_question(const struct choice *choice, const struct wr_peerid *relay)
+{
+    const struct avoid *a = avoid_of(choice->ra, relay);
+    if (!a || !avoided(choice->ra, relay))
+        return false;
+    return a->refused || !choice->needy || wr_env_now(choice->ra->env) - a->at < WR_RELAY_AUTO_HURRY;
+}
 
 static void weigh(struct wr_conn *c, void *arg)
 {
     struct choice *choice = arg;
     const struct wr_relay_auto *ra = choice->ra;
-    if (c->circuit || c->closing || wr_relay_client_held(ra->client, &c->peer) || avoided(ra, &c->peer) ||
+    if (c->circuit || c->closing || wr_relay_client_held(ra->client, &c->peer) || out_of_question(choice, &c->peer) ||
         wr_peerstore_speaks(wr_swarm_peerstore(ra->swarm), &c->peer, WR_RELAY_HOP_NAME) != 1 ||
         net_taken(ra, &c->remote.ip, choice->except))
         return;
@@ -171,7 +182,7 @@ static void weigh(struct wr_conn *c, void *arg)
 /* The nearest connected relay that may be asked; len 0: none. */
 static struct choice choose(struct wr_relay_auto *ra, const struct wr_peerid *except)
 {
-    struct choice choice = {.ra = ra, .except = except};
+    struct choice choice = {.ra = ra, .except = except, .needy = wr_list_empty(wr_relay_client_holds(ra->client))};
     wr_swarm_each(ra->swarm, weigh, &choice);
     return choice;
 }

@@ -25,7 +25,7 @@ struct probe {
 struct avoid {
     struct wr_list node;
     struct wr_peerid relay;         /* the key */
-    wr_time until;
+    wr_time at, until;
     unsigned losses;
     bool refused;                   /* it said no, or does not speak it */
     bool unreached;                 /* no connection came about: void once there is one */
