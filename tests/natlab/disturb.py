@@ -50,15 +50,27 @@ class Scene:
         for name in ("home", "other"):
             self.start(name, "--relay", "off", "--dht", "client", *both, *self.boot)
 
-    def start(self, name, *flags):
-        self.nodes[name] = Node(self.net.hosts[name], self.args, self.folder, list(flags)).wait_ready()
+    def start(self, name, *flags, again=False):
+        self.nodes[name] = Node(self.net.hosts[name], self.args, self.folder, list(flags), again=again).wait_ready()
         return self.nodes[name]
+
+    def held(self):
+        """The relays at which the home has a place."""
+        addresses = self.nodes["home"].relayed_addresses()
+        return [name for name in RELAYS if any(self.nodes[name].peer in a for a in addresses)]
 
     def close(self):
         for node in self.nodes.values():
             node.stop()
         for node in self.nodes.values():
             node.process.wait(30)
+
+    def apart(self):
+        """Neither has a connection to the other, and no hole of an earlier one is left open."""
+        home, other = self.nodes["home"], self.nodes["other"]
+        for one, two in ((home, other), (other, home)):
+            one.drop(two.peer)
+            one.host.router.forget(two.host.public)
 
     def reached(self, patience):
         """Seconds until somebody without a connection has pinged the home by its id, or None."""
@@ -121,15 +133,18 @@ def router_restart(scene):
 
 
 def relays_lost(scene):
-    """The relays that the home holds go at once; one it did not hold, or the third, is left."""
-    held = [name for name in RELAYS if any(scene.nodes[name].peer in a for a in
-                                           scene.nodes["home"].relayed_addresses())] or list(RELAYS[:2])
+    """The two relays that the home holds go at once; the third is left."""
+    until = time.monotonic() + SETTLE_SECONDS
+    while len(scene.held()) < 2 and time.monotonic() < until:
+        time.sleep(0.2)
+    held = scene.held()
+    scene.apart()    # it may have taken a while
     for name in held[:2]:
         scene.nodes[name].stop()
         scene.nodes[name].process.wait(30)
     yield
     for name in held[:2]:
-        scene.start(name, *scene.public_flags[name])
+        scene.start(name, *scene.public_flags[name], again=True)
 
 
 def route_lost(scene):
@@ -158,7 +173,7 @@ DISTURBANCES = collections.OrderedDict((
 def one_run(scene, name):
     if scene.reached(SETTLE_SECONDS) is None:
         return None, "was not reachable before"
-    scene.nodes["other"].drop(scene.nodes["home"].peer)
+    scene.apart()
     disturbance = DISTURBANCES[name](scene)
     if disturbance is not None:
         next(disturbance)    # some have a way back
@@ -180,8 +195,9 @@ def inside(args):
                 for _ in range(args.runs):
                     seconds, why = one_run(scene, name)
                     times.append(seconds)
-                    if seconds is None:
-                        print("  %s: %s" % (name, why), flush=True)
+                    if seconds is None or seconds > LIMIT_SECONDS:
+                        print("  %s, run %d, until %s: %s" % (name, len(times), time.strftime("%H:%M:%S", time.gmtime()),
+                                                              why or "%.1f s" % seconds), flush=True)
                 good = [t for t in times if t is not None and t <= LIMIT_SECONDS]
                 known = [t for t in times if t is not None]
                 print("%-20s %d of %d within %d s, median %s, longest %s" % (

@@ -35,17 +35,18 @@ class NodeFailed(Exception):
 
 
 class Node:
-    def __init__(self, host, args, folder, flags, portmap=False, program=None, env=None):
+    def __init__(self, host, args, folder, flags, portmap=False, program=None, env=None, again=False):
         self.host, self.name = host, host.name
         self.dir = os.path.join(folder, host.name)
-        shutil.rmtree(self.dir, ignore_errors=True)    # a new node knows nothing of an earlier run
-        os.makedirs(self.dir)
+        if not again:    # a new node knows nothing of an earlier run
+            shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir, exist_ok=True)
         self.log_path = os.path.join(self.dir, "log")
         command = [program or args.warren, "run", "--data", os.path.join(self.dir, "data"), "--control",
                    os.path.join(self.dir, "sock"), "--network", "lab", "--no-mdns", "--log", "debug",
                    *([] if portmap else ["--no-portmap"]), *flags]
         env = {**os.environ, "HOME": self.dir, "XDG_RUNTIME_DIR": self.dir, "XDG_CONFIG_HOME": self.dir, **(env or {})}
-        with open(self.log_path, "w", encoding="utf-8") as log:
+        with open(self.log_path, "a", encoding="utf-8") as log:
             self.process = host.popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
                                       env=env)
         self.peer = self.control = None
