@@ -223,7 +223,7 @@ def inside(args):
         for thread in threads:
             thread.join()
         for run in runs:
-            count = len(run.right | run.wrong)
+            count = len(list(sites(args.only)))    # those that were never judged, too
             good = len(run.right - run.wrong)
             print("over %s: reachability right on %d of %d sites, nothing wrong on %d, everything known on %d; packets at most"
                   " %d, more than %d on %d" %
