@@ -52,13 +52,19 @@ static bool depends(const struct wr_nat_kind *k)
     return k->mapping == WR_NAT_MAP_ADM || k->mapping == WR_NAT_MAP_APDM;
 }
 
-/* Its next ports can be told. */
+/* Its next ports can be told by one that is new. */
 static bool counts(const struct wr_plan_input *in, bool quic)
 {
     const struct wr_nat_kind *k = kind_of(in->nat, quic);
-    return depends(k) && k->alloc == WR_NAT_ALLOC_SEQUENTIAL && k->step != 0 && k->last_port != 0 &&
-           in->nat->external.family == 4 && k->pooling != WR_NAT_ANSWER_YES &&
-           in->now - k->last_port_at < WR_PLAN_STALE;
+    return depends(k) && k->alloc == WR_NAT_ALLOC_SEQUENTIAL && k->step != 0 &&
+           in->nat->external.family == 4 && k->pooling != WR_NAT_ANSWER_YES;
+}
+
+/* And there is a new one. */
+static bool next_known(const struct wr_plan_input *in, bool quic)
+{
+    const struct wr_nat_kind *k = kind_of(in->nat, quic);
+    return counts(in, quic) && k->last_port != 0 && in->now - k->last_port_at < WR_PLAN_STALE;
 }
 
 static bool is_public(const struct wr_plan_input *in, const struct wr_ip *ip)
@@ -79,8 +85,6 @@ static void predict(const struct wr_plan_input *in, bool quic, struct wr_plan *p
     const struct wr_nat_kind *k = kind_of(in->nat, quic);
     unsigned most = quic ? WR_PLAN_PREDICTED : WR_PLAN_PREDICT_TCP;
     unsigned first = in->attempt < 2 ? 1 : 1 + most / 2;
-    p->counts = true;
-    p->counts_udp = quic;
     for (unsigned i = 0; i < most; i++) {
         uint16_t port = port_after(k, in->now, first + i);
         if (port && put_addr(p, &in->nat->external, port, quic))
@@ -112,7 +116,7 @@ static bool is_useless(const struct wr_plan_input *in, const struct wr_own_addr 
                        const struct wr_addr *addr, bool quic)
 {
     bool seen = own->source == WR_ADDR_OBSERVED || own->source == WR_ADDR_CANDIDATE;
-    return seen && addr->ip.family == 4 && own->verdict != WR_ADDR_REACHABLE && counts(in, quic);
+    return seen && addr->ip.family == 4 && own->verdict != WR_ADDR_REACHABLE && next_known(in, quic);
 }
 
 static void put_public(const struct wr_plan_input *in, enum rank rank, struct wr_plan *p)
@@ -174,17 +178,20 @@ void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *p)
     memset(p, 0, sizeof(*p));
     p->tcp = p->quic = true;
     bool tcp = listens(in, WR_MADDR_TCP), quic = listens(in, WR_MADDR_QUIC);
-    if (tcp && quic && (counts(in, true) || counts(in, false))) {
-        p->quic = in->attempt != 1;
+    bool both = tcp && quic, first = in->attempt != 1;    /* QUIC's turn, where only one may count */
+    p->counts_udp = quic && (first || !both) && counts(in, true);
+    p->counts = p->counts_udp || (tcp && (!first || !both) && counts(in, false));
+    if (both && (next_known(in, true) || next_known(in, false))) {
+        p->quic = first;
         p->tcp = !p->quic;
     }
     put_public(in, CONFIRMED, p);
     put_preserved(in, p);
     put_public(in, OBSERVED, p);
     put_public(in, GUESSED, p);
-    if (quic && p->quic && counts(in, true))
+    if (quic && p->quic && next_known(in, true))
         predict(in, true, p);
-    if (tcp && p->tcp && counts(in, false))
+    if (tcp && p->tcp && next_known(in, false))
         predict(in, false, p);
     if (in->attempt > 0 && in->same_external)
         put_private(in, p);

@@ -46,7 +46,7 @@ struct wr_plan {
     struct wr_maddr addrs[WR_DCUTR_ADDRS_MAX];    /* best first */
     size_t count;
     enum wr_plan_trick trick;
-    bool counts;                      /* ports of a NAT that counts are among them ... */
+    bool counts;                      /* our NAT counts, so that its newest port tells the next ones ... */
     bool counts_udp;                  /* ... of UDP, else of TCP */
     bool tcp, quic;                   /* what of the peer's we dial in this attempt: a NAT that counts must not
                                          be made to count for nothing */

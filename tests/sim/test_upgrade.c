@@ -43,14 +43,14 @@ static void meet_all(struct world *w, struct home *h)
 }
 
 /* Settles, dials through the relay, and says whether it became direct. */
-static bool upgrade(struct world *w)
+static bool upgrade(struct world *w, wr_time settle)
 {
     struct dialled d;
     meet_all(w, &w->a);
     meet_all(w, &w->b);
     assert_int_equal(wr_relay_client_hold(w->b.client, site_id(&w->server[0].site)), 0);
     assert_true(sim_run_while(w->sim, hold_waits, &w->b, 5 * WR_SEC));
-    sim_run(w->sim, SETTLE);
+    sim_run(w->sim, settle);
     dial_through(&w->a, &w->server[0], &w->b, &d);
     assert_true(sim_run_while(w->sim, dial_waits, &d, 10 * WR_SEC));
     assert_int_equal(d.err, 0);
@@ -64,7 +64,7 @@ static void check(enum kind a, enum kind b, uint64_t seed)
 {
     struct world w;
     world_start(&w, a, b, seed);
-    bool direct = upgrade(&w);
+    bool direct = upgrade(&w, SETTLE);
     if (direct != kinds_meet_predicted(a, b))
         fail_msg("%s (a) and %s (b), seed %llu: %s; b: %s, attempt %u, trick %s, %u reports", kind_names[a],
                  kind_names[b], (unsigned long long)seed, direct ? "direct" : "relayed",
@@ -103,11 +103,25 @@ static void by_chance(void **state)
     }
 }
 
+/* A counting NAT whose newest port nobody has seen for hours: one is looked for before it is reckoned with. */
+static void hours_later(void **state)
+{
+    (void)state;
+    static const enum kind others[] = {PORT_RESTRICTED, SEQUENTIAL};
+    for (unsigned i = 0; i < 2; i++) {
+        struct world w;
+        world_start(&w, SEQUENTIAL, others[i], 31 + i);
+        assert_true(upgrade(&w, 3 * WR_HOUR));
+        world_stop(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_kind),
         cmocka_unit_test(by_chance),
+        cmocka_unit_test(hours_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

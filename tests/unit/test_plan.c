@@ -146,6 +146,28 @@ static void others_are_reckoned_in(void **state)
     assert_int_equal(a.port, 5001 + 2 * 61);
 }
 
+/* A port that is too old to reckon with asks for a new one, and so does none. */
+static void a_new_port_is_asked_for(void **state)
+{
+    (void)state;
+    struct plan_case c = {.own = home, .count = 6, .udp = COUNTING(5001, 1), .tcp = COUNTING(5001, 1)};
+    struct wr_own_addr book[8];
+    struct wr_nat nat;
+    struct wr_plan p;
+    struct wr_plan_input in = input(&c, book, &nat);
+    nat.udp.last_port_at = nat.tcp.last_port_at = NOW - WR_PLAN_STALE;
+    for (in.attempt = 0; in.attempt < 3; in.attempt++) {
+        wr_plan_make(&in, &p);
+        assert_true(p.counts && p.tcp && p.quic);
+        assert_int_equal(p.counts_udp, in.attempt != 1);
+        assert_int_equal(p.trick, WR_PLAN_PLAIN);
+    }
+    nat.udp.last_port = 0;
+    in.attempt = 0;
+    wr_plan_make(&in, &p);
+    assert_true(p.counts && p.counts_udp);
+}
+
 static void full_lists(void **state)
 {
     (void)state;
@@ -198,6 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table),
         cmocka_unit_test(others_are_reckoned_in),
+        cmocka_unit_test(a_new_port_is_asked_for),
         cmocka_unit_test(full_lists),
         cmocka_unit_test(the_peers_list),
     };
