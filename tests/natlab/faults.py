@@ -39,6 +39,7 @@ site guarded delay=10
 site crowd nat=port-restricted delay=20
 site left nat=port-restricted delay=20
 site right nat=port-restricted delay=20
+site middle nat=port-restricted delay=20
 site clumsy nat=port-restricted delay=20
 site deft nat=port-restricted delay=20
 site helpful nat=port-restricted delay=20 portmap=pcp
@@ -444,14 +445,18 @@ def two_random_ports_cannot_meet(w):
     return ["punch-hopeless" if c == "punch-failed" else c for c in codes]    # it may have to be tried first
 
 
-# ---- a node that is built to miss, and one that is not, with the same two peers
+# ---- a node that is built to miss, and one that is not, with the same peers
 
 def meet(w, node):
-    """Both are called through the relay. Returns who they are."""
-    peers = [w.guest(name, w.kept["relay"]).peer for name in ("left", "right")]
-    for peer in peers:
-        node.call("connect", timeout=60, peer=circuit(w.kept["relay"], peer))
-    return peers
+    """Three are called through the relay: the code needs the attempts of two, and one that a busy machine breaks off
+    does not count. All have to know that they are private: who does not yet announces addresses, and the plain dial to
+    one opens the way for the peer's punch. Returns who they are."""
+    guests = [w.guest(name, w.kept["relay"]) for name in ("left", "right", "middle")]
+    for each in guests + [node]:
+        wait_until(lambda each=each: each.call("check")["reachable4"] == "private", each, "reachability")
+    for guest in guests:
+        node.call("connect", timeout=60, peer=circuit(w.kept["relay"], guest.peer))
+    return [guest.peer for guest in guests]
 
 
 @fault("punch-never")
