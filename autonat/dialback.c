@@ -1,5 +1,7 @@
 #include "autonat/dialback.h"
 
+#include "autonat/fresh.h"
+
 #include <sodium.h>
 
 struct wr_dialback {
@@ -30,17 +32,11 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
 
 static bool wake(struct wr_dialback *d)
 {
-    uint8_t seed[WR_ED25519_SEED];
     wr_timer_stop(d->env, &d->idle);
     if (d->dialler)
         return true;
-    wr_env_random(d->env, seed, sizeof(seed));
-    wr_key_generate(&d->key, seed);
-    sodium_memzero(seed, sizeof(seed));
-    d->dialler = wr_swarm_create(&(struct wr_swarm_options){.env = d->env,
-                                                            .limits = wr_swarm_limits(d->home),
-                                                            .identity = &d->key,
-                                                            .psk = wr_swarm_psk(d->home)});
+    wr_fresh_key(d->env, &d->key);
+    d->dialler = wr_fresh_swarm(d->home, &d->key);
     if (!d->dialler)
         return false;
     d->watch.on_event = on_event;

@@ -1,14 +1,11 @@
 #include "autonat/filtertest.h"
 
-#include "transport/pb.h"
+#include "autonat/fresh.h"
 
 #include <sodium.h>
 #include <string.h>
 
-#define IDENTIFY       "/ipfs/id/1.0.0"
-#define IDENTIFY_MAX   8192 /* bytes of a message; go, js */
-#define FIELD_OBSERVED 4    /* observedAddr; libp2p identify/README.md */
-#define MYSELF         0    /* asks[0]: of A, over the connection that made the mapping */
+#define MYSELF 0    /* asks[0]: of A, over the connection that made the mapping */
 
 /* ---- the end --------------------------------------------------------------------------------------- */
 
@@ -21,8 +18,7 @@ static void drop(struct wr_filtertest *t)
         if (t->asks[i].running)
             wr_ask_cancel(&t->asks[i].ask);
     }
-    if (wr_msg_open(&t->identify))
-        wr_msg_reset(&t->identify, WR_STREAM_OK);
+    wr_seen_cancel(&t->seen);
     if (wr_msg_open(&t->back))
         wr_msg_reset(&t->back, WR_STREAM_OK);
     wr_swarm_destroy(t->fresh);
@@ -164,70 +160,35 @@ static void on_back(struct wr_stream *s, void *arg)
 
 /* ---- the fresh socket ------------------------------------------------------------------------------ */
 
-static void on_identify(struct wr_msg *m, struct wr_bytes body)
+static void on_seen(struct wr_seen *seen, const struct wr_addr *at)
 {
-    struct wr_filtertest *t = wr_list_entry(m, struct wr_filtertest, identify);
-    struct wr_pb_field f;
-    struct wr_maddr seen;
-    struct wr_addr at;
-    bool found = false;
-    while (wr_pb_next(&body, &f) == 1)
-        if (f.number == FIELD_OBSERVED && f.wire == WR_PB_BYTES)
-            found = wr_maddr_decode(f.bytes, &seen) == 0;
-    wr_msg_close(m);
-    if (!found || !wr_maddr_addr(wr_maddr_bytes(&seen), &at) ||
-        wr_maddr_from_addr(&at, t->udp, &t->outside) != 0)
+    struct wr_filtertest *t = wr_list_entry(seen, struct wr_filtertest, seen);
+    if (!at || wr_maddr_from_addr(at, t->udp, &t->outside) != 0)
         finish_soon(t);
     else
         ask_all(t);
 }
 
-static void on_identify_over(struct wr_msg *m, int err)
-{
-    (void)err;
-    finish_soon(wr_list_entry(m, struct wr_filtertest, identify));
-}
-
 static void on_connected(void *arg, int err, struct wr_conn *conn)
 {
-    static const char *const offer[] = {IDENTIFY, NULL};
-    static const struct wr_msg_ops ops = {.on_message = on_identify, .on_close = on_identify_over};
-    static const struct wr_stream_ops none = {.on_open = NULL};
     struct wr_filtertest *t = arg;
     t->request = NULL;
     /* From any other port there would be no telling where the listening one is. */
-    struct wr_stream *s =
-        err == 0 && conn->port_reused ? wr_conn_open_stream(conn, offer, &none, NULL, &err) : NULL;
-    if (!s) {
+    if (err != 0 || !conn->port_reused || !wr_seen_ask(&t->seen, t->env, conn, on_seen)) {
         finish_soon(t);
         return;
     }
     t->known = conn;
-    wr_msg_start(&t->identify, t->env, s, IDENTIFY_MAX, &ops);
-}
-
-static struct wr_swarm *make_swarm(struct wr_filtertest *t)
-{
-    return wr_swarm_create(&(struct wr_swarm_options){.env = t->env,
-                                                      .limits = wr_swarm_limits(t->home),
-                                                      .identity = &t->key,
-                                                      .psk = wr_swarm_psk(t->home)});
 }
 
 static bool begin(struct wr_filtertest *t)
 {
-    uint8_t seed[WR_ED25519_SEED];
-    struct wr_addr any = {.ip.family = 4};
-    struct wr_maddr at;
     struct wr_protocol back = {.on_stream = on_back, .arg = t, .inbound_max = 2};
     memcpy(back.name, WR_AUTONAT_BACK, sizeof(WR_AUTONAT_BACK));
-    wr_env_random(t->env, seed, sizeof(seed));
-    wr_key_generate(&t->key, seed);
-    sodium_memzero(seed, sizeof(seed));
-    t->fresh = make_swarm(t);
-    t->asker = make_swarm(t);
-    return t->fresh && t->asker && wr_maddr_from_addr(&any, t->udp, &at) == 0 &&
-           wr_swarm_listen(t->fresh, wr_maddr_bytes(&at)) == 0 && wr_swarm_handle(t->fresh, &back) == 0 &&
+    wr_fresh_key(t->env, &t->key);
+    t->fresh = wr_fresh_swarm(t->home, &t->key);
+    t->asker = wr_fresh_swarm(t->home, &t->key);
+    return t->fresh && t->asker && wr_fresh_listen(t->fresh, t->udp) && wr_swarm_handle(t->fresh, &back) == 0 &&
            wr_swarm_connect_addr(t->fresh, wr_maddr_bytes(&t->peers[0]), on_connected, t, &t->request) == 0;
 }
 

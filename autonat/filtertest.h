@@ -14,6 +14,7 @@
 
 #include "autonat/ask.h"
 #include "autonat/natkind.h"
+#include "autonat/seen.h"
 
 #define WR_FILTERTEST_PEERS   3             /* A, B and C; two strangers, since one may lie */
 #define WR_FILTERTEST_TIMEOUT (40 * WR_SEC) /* all of it; ours: three dials at once of 10 s, and waits */
@@ -38,7 +39,7 @@ struct wr_filtertest {
     size_t peer_count;
     struct wr_connect *request; /* to A */
     struct wr_conn *known;      /* to A */
-    struct wr_msg identify;
+    struct wr_seen seen;
     struct wr_maddr outside; /* of the fresh socket */
     struct wr_filtertest_ask asks[WR_FILTERTEST_PEERS];
     struct wr_msg back; /* a dial-back that is coming in */

@@ -1,13 +1,9 @@
 #include "autonat/hairtest.h"
 
+#include "autonat/fresh.h"
 #include "transport/err.h"
-#include "transport/pb.h"
 
 #include <sodium.h>
-
-#define IDENTIFY       "/ipfs/id/1.0.0"
-#define IDENTIFY_MAX   8192 /* bytes of a message; go, js */
-#define FIELD_OBSERVED 4    /* observedAddr; libp2p identify/README.md */
 
 /* ---- the end --------------------------------------------------------------------------------------- */
 
@@ -18,8 +14,7 @@ static void drop(struct wr_hairtest *t)
         struct wr_hairtest_side *side = &t->sides[i];
         wr_connect_cancel(side->request);
         side->request = NULL;
-        if (wr_msg_open(&side->identify))
-            wr_msg_reset(&side->identify, WR_STREAM_OK);
+        wr_seen_cancel(&side->seen);
         wr_swarm_destroy(side->swarm);
         side->swarm = NULL;
         sodium_memzero(&side->key, sizeof(side->key));
@@ -87,23 +82,14 @@ static void on_opened(struct wr_timer *timer)
 
 /* ---- where they are outside ------------------------------------------------------------------------ */
 
-static void on_identify(struct wr_msg *m, struct wr_bytes body)
+static void on_seen(struct wr_seen *seen, const struct wr_addr *at)
 {
-    struct wr_hairtest_side *side = wr_list_entry(m, struct wr_hairtest_side, identify);
+    struct wr_hairtest_side *side = wr_list_entry(seen, struct wr_hairtest_side, seen);
     struct wr_hairtest *t = side->of;
-    struct wr_pb_field f;
-    struct wr_maddr seen;
-    struct wr_addr at;
-    bool found = false;
-    while (wr_pb_next(&body, &f) == 1)
-        if (f.number == FIELD_OBSERVED && f.wire == WR_PB_BYTES)
-            found = wr_maddr_decode(f.bytes, &seen) == 0;
-    wr_msg_close(m);
     /* A peer that lies would choose whom we dial: it has to be where most peers see us. */
-    if (!found || !wr_maddr_addr(wr_maddr_bytes(&seen), &at) ||
-        !wr_policy_is_public(wr_swarm_policy(t->home), &at.ip) ||
-        !wr_ip_equal(&at.ip, &wr_swarm_nat(t->home)->external) ||
-        wr_maddr_from_addr(&at, t->udp, &side->outside) != 0) {
+    if (!at || !wr_policy_is_public(wr_swarm_policy(t->home), &at->ip) ||
+        !wr_ip_equal(&at->ip, &wr_swarm_nat(t->home)->external) ||
+        wr_maddr_from_addr(at, t->udp, &side->outside) != 0) {
         finish_soon(t, WR_NAT_ANSWER_UNKNOWN);
         return;
     }
@@ -114,25 +100,12 @@ static void on_identify(struct wr_msg *m, struct wr_bytes body)
     dial_other(&t->sides[0]);
 }
 
-static void on_identify_over(struct wr_msg *m, int err)
-{
-    (void)err;
-    finish_soon(wr_list_entry(m, struct wr_hairtest_side, identify)->of, WR_NAT_ANSWER_UNKNOWN);
-}
-
 static void on_connected(void *arg, int err, struct wr_conn *conn)
 {
-    static const char *const offer[] = {IDENTIFY, NULL};
-    static const struct wr_msg_ops ops = {.on_message = on_identify, .on_close = on_identify_over};
-    static const struct wr_stream_ops none = {.on_open = NULL};
     struct wr_hairtest_side *side = arg;
     side->request = NULL;
     /* From any other port there would be no telling where the listening one is. */
-    struct wr_stream *s =
-        err == 0 && conn->port_reused ? wr_conn_open_stream(conn, offer, &none, NULL, &err) : NULL;
-    if (s)
-        wr_msg_start(&side->identify, side->of->env, s, IDENTIFY_MAX, &ops);
-    else
+    if (err != 0 || !conn->port_reused || !wr_seen_ask(&side->seen, side->of->env, conn, on_seen))
         finish_soon(side->of, WR_NAT_ANSWER_UNKNOWN);
 }
 
@@ -141,18 +114,9 @@ static void on_connected(void *arg, int err, struct wr_conn *conn)
 static bool begin(struct wr_hairtest_side *side, const struct wr_maddr *peer)
 {
     struct wr_hairtest *t = side->of;
-    uint8_t seed[WR_ED25519_SEED];
-    struct wr_addr any = {.ip.family = 4};
-    struct wr_maddr at;
-    wr_env_random(t->env, seed, sizeof(seed));
-    wr_key_generate(&side->key, seed);
-    sodium_memzero(seed, sizeof(seed));
-    side->swarm = wr_swarm_create(&(struct wr_swarm_options){.env = t->env,
-                                                             .limits = wr_swarm_limits(t->home),
-                                                             .identity = &side->key,
-                                                             .psk = wr_swarm_psk(t->home)});
-    return side->swarm && wr_maddr_from_addr(&any, t->udp, &at) == 0 &&
-           wr_swarm_listen(side->swarm, wr_maddr_bytes(&at)) == 0 &&
+    wr_fresh_key(t->env, &side->key);
+    side->swarm = wr_fresh_swarm(t->home, &side->key);
+    return side->swarm && wr_fresh_listen(side->swarm, t->udp) &&
            wr_swarm_connect_addr(side->swarm, wr_maddr_bytes(peer), on_connected, side, &side->request) == 0;
 }
 

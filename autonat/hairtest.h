@@ -11,7 +11,7 @@
 #ifndef WR_HAIRTEST_H
 #define WR_HAIRTEST_H
 
-#include "transport/msg.h"
+#include "autonat/seen.h"
 #include "transport/swarm.h"
 
 #define WR_HAIRTEST_TIMEOUT  (15 * WR_SEC)   /* to know where both are outside; ours */
@@ -26,7 +26,7 @@ struct wr_hairtest_side {
     struct wr_key key;
     struct wr_swarm *swarm;      /* owned; listens on one fresh socket */
     struct wr_connect *request;  /* to the peer, then to the other side */
-    struct wr_msg identify;
+    struct wr_seen seen;
     struct wr_maddr outside;     /* len 0: not known yet */
 };
 

@@ -1,12 +1,8 @@
 #include "autonat/lifetest.h"
 
-#include "transport/pb.h"
+#include "autonat/fresh.h"
 
 #include <sodium.h>
-
-#define IDENTIFY       "/ipfs/id/1.0.0"
-#define IDENTIFY_MAX   8192 /* bytes of a message; go, js */
-#define FIELD_OBSERVED 4    /* observedAddr; libp2p identify/README.md */
 
 /* ---- the end --------------------------------------------------------------------------------------- */
 
@@ -17,8 +13,7 @@ static void drop(struct wr_lifetest *t)
     t->request = NULL;
     if (t->asking)
         wr_ask_cancel(&t->ask);
-    if (wr_msg_open(&t->identify))
-        wr_msg_reset(&t->identify, WR_STREAM_OK);
+    wr_seen_cancel(&t->seen);
     if (t->fresh) {
         wr_swarm_unwatch(&t->watch);
         wr_swarm_destroy(t->fresh);
@@ -100,65 +95,39 @@ static void on_held(struct wr_timer *timer)
     wr_timer_start(t->env, &t->timer, wr_env_now(t->env) + t->silence, on_silent);
 }
 
-static void on_identify(struct wr_msg *m, struct wr_bytes body)
+static void on_seen(struct wr_seen *seen, const struct wr_addr *at)
 {
-    struct wr_lifetest *t = wr_list_entry(m, struct wr_lifetest, identify);
-    struct wr_pb_field f;
-    struct wr_maddr seen;
-    struct wr_addr at;
-    bool found = false;
-    while (wr_pb_next(&body, &f) == 1)
-        if (f.number == FIELD_OBSERVED && f.wire == WR_PB_BYTES)
-            found = wr_maddr_decode(f.bytes, &seen) == 0;
-    wr_msg_close(m);
+    struct wr_lifetest *t = wr_list_entry(seen, struct wr_lifetest, seen);
     if (t->over)
         return;
-    if (!found || !wr_maddr_addr(wr_maddr_bytes(&seen), &at) || wr_maddr_from_addr(&at, true, &t->outside) != 0)
+    if (!at || wr_maddr_from_addr(at, true, &t->outside) != 0)
         finish_soon(t, WR_LIFETEST_NOTHING);
     else
         wr_timer_start(t->env, &t->timer, wr_env_now(t->env) + WR_LIFETEST_HOLD, on_held);
 }
 
-static void on_identify_over(struct wr_msg *m, int err)
-{
-    (void)err;
-    finish_soon(wr_list_entry(m, struct wr_lifetest, identify), WR_LIFETEST_NOTHING);
-}
-
 static void on_connected(void *arg, int err, struct wr_conn *conn)
 {
-    static const char *const offer[] = {IDENTIFY, NULL};
-    static const struct wr_msg_ops ops = {.on_message = on_identify, .on_close = on_identify_over};
-    static const struct wr_stream_ops none = {.on_open = NULL};
     struct wr_lifetest *t = arg;
     t->request = NULL;
-    struct wr_stream *s = err == 0 && conn->port_reused && wr_peerid_equal(&conn->peer, &t->peer)
-                              ? wr_conn_open_stream(conn, offer, &none, NULL, &err)
-                              : NULL;
-    if (!s) {
+    if (err != 0 || !conn->port_reused || !wr_peerid_equal(&conn->peer, &t->peer) ||
+        !wr_seen_ask(&t->seen, t->env, conn, on_seen)) {
         finish_soon(t, WR_LIFETEST_NOTHING);
         return;
     }
     t->conn = conn;
     t->at = conn->remote;
-    wr_msg_start(&t->identify, t->env, s, IDENTIFY_MAX, &ops);
 }
 
 static bool begin(struct wr_lifetest *t, const struct wr_maddr *addr)
 {
-    uint8_t seed[WR_ED25519_SEED];
-    struct wr_addr any = {.ip.family = 4};
-    struct wr_maddr at;
-    wr_env_random(t->env, seed, sizeof(seed));
-    wr_key_generate(&t->key, seed);
-    sodium_memzero(seed, sizeof(seed));
-    t->fresh = wr_swarm_create(&(struct wr_swarm_options){
-        .env = t->env, .limits = wr_swarm_limits(t->home), .identity = &t->key});
+    wr_fresh_key(t->env, &t->key);
+    t->fresh = wr_fresh_swarm(t->home, &t->key);
     if (!t->fresh)
         return false;
     t->watch.on_event = on_event;
     wr_swarm_watch(t->fresh, &t->watch);
-    return wr_maddr_from_addr(&any, true, &at) == 0 && wr_swarm_listen(t->fresh, wr_maddr_bytes(&at)) == 0 &&
+    return wr_fresh_listen(t->fresh, true) &&
            wr_swarm_connect_addr(t->fresh, wr_maddr_bytes(addr), on_connected, t, &t->request) == 0;
 }
 

@@ -14,6 +14,7 @@
 #define WR_LIFETEST_H
 
 #include "autonat/ask.h"
+#include "autonat/seen.h"
 
 #define WR_LIFETEST_HOLD  (3 * WR_SEC)  /* Linux gives a UDP flow its longer time-out when it is older than 2 s */
 #define WR_LIFETEST_BEGIN (15 * WR_SEC) /* to connect and to be told where it is; ours */
@@ -33,7 +34,7 @@ struct wr_lifetest {
     wr_time silence;
     struct wr_connect *request;
     struct wr_conn *conn; /* until it is closed */
-    struct wr_msg identify;
+    struct wr_seen seen;
     struct wr_maddr outside;
     bool asking, over;
     struct wr_ask ask;

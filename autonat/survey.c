@@ -1,12 +1,9 @@
 #include "autonat/survey.h"
 
-#include "transport/pb.h"
+#include "autonat/fresh.h"
 
 #include <sodium.h>
 
-#define IDENTIFY         "/ipfs/id/1.0.0"
-#define IDENTIFY_MAX     8192 /* bytes of a message; go, js */
-#define FIELD_OBSERVED   4    /* observedAddr; libp2p identify/README.md */
 #define FAILURES_ALLOWED 2    /* connections in vain before it gives up */
 
 static void next(struct wr_survey *s);
@@ -18,8 +15,7 @@ static void drop(struct wr_survey *s)
     wr_timer_stop(s->env, &s->timer);
     wr_connect_cancel(s->request);
     s->request = NULL;
-    if (wr_msg_open(&s->msg))
-        wr_msg_reset(&s->msg, WR_STREAM_OK);
+    wr_seen_cancel(&s->seen);
     s->conn = NULL;
     wr_swarm_destroy(s->own);
     s->own = NULL;
@@ -36,63 +32,29 @@ static void next_soon(struct wr_survey *s)
     wr_timer_start(s->env, &s->timer, wr_env_now(s->env), on_timer);
 }
 
-static void take(struct wr_survey *s, struct wr_bytes body)
+static void on_seen(struct wr_seen *seen, const struct wr_addr *at)
 {
-    struct wr_natkind_sample *sample = &s->of[s->count];
-    struct wr_pb_field f;
-    struct wr_maddr seen;
-    bool found = false;
-    while (wr_pb_next(&body, &f) == 1)
-        if (f.number == FIELD_OBSERVED && f.wire == WR_PB_BYTES)
-            found = wr_maddr_decode(f.bytes, &seen) == 0;
-    if (!found || !wr_maddr_addr(wr_maddr_bytes(&seen), &sample->seen))
-        return;
-    sample->local = s->conn->local;
-    sample->remote = s->conn->remote;
-    sample->at = s->conn->begun_at;
-    s->count++;
-}
-
-static void on_message(struct wr_msg *m, struct wr_bytes body)
-{
-    struct wr_survey *s = wr_list_entry(m, struct wr_survey, msg);
-    take(s, body);
-    wr_msg_close(m);
+    struct wr_survey *s = wr_list_entry(seen, struct wr_survey, seen);
+    if (at)
+        s->of[s->count++] = (struct wr_natkind_sample){
+            .local = s->conn->local, .remote = s->conn->remote, .seen = *at, .at = s->conn->begun_at};
     next_soon(s);
-}
-
-static void on_close(struct wr_msg *m, int err)
-{
-    (void)err;
-    next_soon(wr_list_entry(m, struct wr_survey, msg));
 }
 
 static void on_connected(void *arg, int err, struct wr_conn *conn)
 {
-    static const char *const offer[] = {IDENTIFY, NULL};
-    static const struct wr_msg_ops ops = {.on_message = on_message, .on_close = on_close};
-    static const struct wr_stream_ops none = {.on_open = NULL};
     struct wr_survey *s = arg;
     s->request = NULL;
-    struct wr_stream *stream = err == 0 ? wr_conn_open_stream(conn, offer, &none, NULL, &err) : NULL;
-    if (!stream) {
+    if (err == 0 && wr_seen_ask(&s->seen, s->env, conn, on_seen))
+        s->conn = conn;
+    else
         next_soon(s);
-        return;
-    }
-    s->conn = conn;
-    wr_msg_start(&s->msg, s->env, stream, IDENTIFY_MAX, &ops);
 }
 
 static bool begin(struct wr_survey *s)
 {
-    uint8_t seed[WR_ED25519_SEED];
-    wr_env_random(s->env, seed, sizeof(seed));
-    wr_key_generate(&s->key, seed);
-    sodium_memzero(seed, sizeof(seed));
-    s->own = wr_swarm_create(&(struct wr_swarm_options){.env = s->env,
-                                                        .limits = wr_swarm_limits(s->home),
-                                                        .identity = &s->key,
-                                                        .psk = wr_swarm_psk(s->home)});
+    wr_fresh_key(s->env, &s->key);
+    s->own = wr_fresh_swarm(s->home, &s->key);
     const struct wr_maddr *to = &s->targets[s->made++ % s->target_count];
     return s->own && wr_swarm_connect_addr(s->own, wr_maddr_bytes(to), on_connected, s, &s->request) == 0;
 }

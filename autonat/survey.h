@@ -9,7 +9,7 @@
 #define WR_SURVEY_H
 
 #include "autonat/natkind.h"
-#include "transport/msg.h"
+#include "autonat/seen.h"
 #include "transport/swarm.h"
 
 #define WR_SURVEY_SAMPLES 6            /* connections; ours: a row shows with fewer, chance with no more */
@@ -22,7 +22,7 @@ struct wr_survey {
     struct wr_key key;
     struct wr_connect *request;
     struct wr_conn *conn;
-    struct wr_msg msg;
+    struct wr_seen seen;
     struct wr_timer timer;
     struct wr_maddr targets[WR_SURVEY_SAMPLES];
     size_t target_count, made, most;
