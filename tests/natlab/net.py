@@ -11,11 +11,15 @@ these ranges count as public in every implementation. Hosts are .10, .11, ... of
 11.N.1.0/24.
 """
 import contextlib
+import fcntl
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import tempfile
 import threading
+import time
 
 import box
 import conntrack
@@ -25,6 +29,9 @@ import rules
 NEWNET = box.NEWNET
 LAN_HOST = 10        # the last byte of a LAN's first host
 PORTMAP_PORT = 5000
+SETTLE_SECONDS = 30  # for the kernel's deferred work on new cables; it handles a hundred a second
+SIOCGIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 0x1, 0x40    # linux/sockios.h, linux/if.h
+IFA_F_TENTATIVE = 0x40                                   # linux/if_addr.h
 
 ROUTER_SETTINGS = {"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1,
                    "net/ipv4/conf/all/rp_filter": 0, "net/ipv4/conf/default/rp_filter": 0,
@@ -76,6 +83,18 @@ class Space:
                 if os.path.exists(path):
                     with open(path, "w", encoding="ascii") as file:
                         file.write(str(value))
+
+
+    def settled(self):
+        """Whether every cable carries, and every IPv6 address may be used. Until then packets are dropped."""
+        with self.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _, name in socket.if_nameindex():
+                answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s16x", name.encode()))
+                flags = struct.unpack_from("16xH", answer)[0]
+                if flags & IFF_UP and not flags & IFF_RUNNING:
+                    return False
+            with open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
+                return not any(int(line.split()[4], 16) & IFA_F_TENTATIVE for line in file)
 
 
 class Host(Space):
@@ -204,6 +223,8 @@ class Net:
 
     def bring_up(self):
         batch(["netns add " + space.name for space in self.spaces()])
+        for space in self.spaces():    # before there are devices: they take over the defaults
+            space.set(self.settings(space))
         cables = []
         for router in self.routers.values():
             cables += self.plan_uplink(router)
@@ -217,8 +238,6 @@ class Net:
         for router in self.routers.values():
             if router.link:
                 router.link.wait_ready()
-        for space in self.spaces():
-            space.set(self.settings(space))
         self.core.config += ["link set dev lo up", "route add blackhole default", "-6 route add blackhole default"]
         for router in self.routers.values():
             self.configure(router)
@@ -230,8 +249,18 @@ class Net:
             done = router.run(["nft", "-f", "-"], input=text, text=True, capture_output=True)
             if done.returncode != 0:
                 raise Failed("nft refuses the rules of %s: %s\n%s" % (place.name, done.stderr, text))
-            if place.portmap:
+        self.settle()
+        for router in self.routers.values():
+            if router.place.portmap:
                 self.start_portmap(router)
+
+    def settle(self):
+        end = time.monotonic() + SETTLE_SECONDS
+        for space in self.spaces():
+            while not space.settled():
+                if time.monotonic() > end:
+                    raise Failed("the cables of %s do not carry" % space.name)
+                time.sleep(0.01)
 
     def settings(self, space):
         settings = {"net/ipv4/ping_group_range": "0 0"}
