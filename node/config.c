@@ -123,21 +123,34 @@ static bool find_key(const char *name, enum wr_config_key *key, bool *inverted)
     return false;
 }
 
-static void nearest(const char *name, char out[static WR_NEAREST_MAX])
+/* What was meant by a name that is none of ours; false: nothing comes near. */
+static bool nearest(const char *name, char out[static WR_NEAREST_MAX])
 {
     size_t best = SIZE_MAX;
+    const char *bare = strncmp(name, "no-", 3) == 0 ? name + 3 : name;
     for (unsigned i = 0; i < WR_CONFIG_COUNT; i++) {
         char spelt[2][WR_NEAREST_MAX];
         (void)snprintf(spelt[0], sizeof(spelt[0]), "%s", infos[i].name);
         (void)snprintf(spelt[1], sizeof(spelt[1]), "no-%s", infos[i].name);
         for (unsigned form = 0; form < (infos[i].toggle ? 2u : 1u); form++) {
-            size_t edits = wr_nearest_distance(name, spelt[form]);
+            size_t edits = strcmp(bare, spelt[form]) == 0 ? 0 : wr_nearest_distance(name, spelt[form]);
             if (edits < best) {
                 best = edits;
                 memcpy(out, spelt[form], WR_NEAREST_MAX);
             }
         }
     }
+    return wr_nearest_is_near(name, best);
+}
+
+/* kind: "flag --" or "key ". */
+static int unknown(char err[static WR_CONFIG_ERROR], const struct origin *at, const char *kind, const char *name)
+{
+    char near[WR_NEAREST_MAX];
+    const char *dashes = kind + strcspn(kind, "-");
+    if (nearest(name, near))
+        return fail(err, WR_EINVAL, at, "unknown %s%s; the nearest is %s%s", kind, name, dashes, near);
+    return fail(err, WR_EINVAL, at, "unknown %s%s; `warren help run` lists all", kind, name);
 }
 
 /* ---- values */
@@ -438,7 +451,7 @@ int wr_config_flag(struct wr_config *c, int argc, char *const *argv, int *next,
 {
     static const struct origin at = {WR_CONFIG_FROM_FLAG, NULL, 0};
     const char *flag = argv[*next];
-    char name[WR_NEAREST_MAX], near[WR_NEAREST_MAX];
+    char name[WR_NEAREST_MAX];
     enum wr_config_key key;
     bool inverted;
     if (strncmp(flag, "--", 2) != 0)
@@ -447,10 +460,8 @@ int wr_config_flag(struct wr_config *c, int argc, char *const *argv, int *next,
     const char *value = flag[2 + len] == '=' ? flag + 2 + len + 1 : NULL;
     (void)snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1),
                    flag + 2);
-    if (!find_key(name, &key, &inverted)) {
-        nearest(name, near);
-        return fail(err, WR_EINVAL, NULL, "unknown flag --%s; the nearest is --%s", name, near);
-    }
+    if (!find_key(name, &key, &inverted))
+        return unknown(err, NULL, "flag --", name);
     (*next)++;
     if (infos[key].toggle) {
         if (value && inverted)
@@ -508,9 +519,7 @@ static int take_pair(void *arg, const char *section, const char *name, const cha
                         "alone",
                         section);
     } else if (!find_key(name, &key, &inverted)) {
-        char near[WR_NEAREST_MAX];
-        nearest(name, near);
-        p->error = fail(p->err, WR_EINVAL, &at, "unknown key %s; the nearest is %s", name, near);
+        p->error = unknown(p->err, &at, "key ", name);
     } else if (kinds[key] == KIND_FILE) {
         p->error =
             fail(p->err, WR_EINVAL, &at, "%s is a flag only: a file cannot name another one", name);

@@ -44,10 +44,11 @@ static const struct cli_command *find(int argc, char **argv, int *words)
     return NULL;
 }
 
-/* The command whose name is spelt most like this, or begins so: "stat" is not a misspelt "stop". */
+/* The command whose name is spelt most like this, or begins so: "stat" is not a misspelt "stop". NULL: none comes
+ * near. */
 static const char *nearest(const char *name)
 {
-    const char *best = "";
+    const char *best = NULL;
     size_t least = SIZE_MAX;
     for (size_t g = 0; g < GROUP_COUNT; g++) {
         for (const struct cli_command *c = groups[g].commands; c->name; c++) {
@@ -59,7 +60,7 @@ static const char *nearest(const char *name)
             best = c->name;
         }
     }
-    return best;
+    return wr_nearest_is_near(name, least) ? best : NULL;
 }
 
 /* "dht", "key", "config": the next word belongs to the command. */
@@ -78,11 +79,15 @@ static int no_command(const char *first, const char *second)
     char name[2 * WR_NEAREST_MAX];
     if (first[0] == '-')
         return cli_fail(CLI_USAGE, "flags come after the command: warren COMMAND %s ...", first);
-    if (!begins_commands(first))
+    bool group = begins_commands(first);
+    if (!group)
         second = NULL;
     (void)snprintf(name, sizeof(name), "%s%s%s", first, second ? " " : "", second ? second : "");
-    return cli_fail(CLI_USAGE, "no command %s; the nearest is %s, `warren help` lists all", name,
-                    nearest(name));
+    const char *near = nearest(name);
+    if (near)
+        return cli_fail(CLI_USAGE, "no command %s; the nearest is %s, `warren help` lists all", name, near);
+    return cli_fail(CLI_USAGE, "no command %s; `warren help%s%s` lists all", name, group ? " " : "",
+                    group ? first : "");
 }
 
 /* ---- help */
@@ -187,6 +192,34 @@ static bool is_flag(const char *argument, const char *name)
            (argument[2 + len] == '\0' || argument[2 + len] == '=');
 }
 
+/* The flag of the command that was meant; NULL: none comes near. */
+static const char *nearest_flag(const struct cli_command *command, const char *argument)
+{
+    char name[WR_NEAREST_MAX];
+    const char *common[] = {"json", command->client ? "node" : NULL, command->timeout_ms ? "timeout" : NULL};
+    const char *best = NULL;
+    size_t least = SIZE_MAX;
+    const struct cli_flag *f = command->flags;
+    (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(argument + 2, "="), argument + 2);
+    for (size_t i = 0; i < sizeof(common) / sizeof(common[0]) || (f && f->name);) {
+        const char *candidate = i < sizeof(common) / sizeof(common[0]) ? common[i++] : f++->name;
+        size_t edits = candidate ? wr_nearest_distance(name, candidate) : SIZE_MAX;
+        if (edits < least) {
+            least = edits;
+            best = candidate;
+        }
+    }
+    return wr_nearest_is_near(name, least) ? best : NULL;
+}
+
+static int unknown_flag(const struct cli *cli, const char *argument)
+{
+    const char *near = strncmp(argument, "--", 2) == 0 ? nearest_flag(cli->command, argument) : NULL;
+    if (near)
+        return cli_usage(cli, "unknown flag %s; the nearest is --%s", argument, near);
+    return cli_usage(cli, "unknown flag %s", argument);
+}
+
 static int own_flag(struct cli *cli, int argc, char **argv, int *i)
 {
     const struct cli_flag *flags = cli->command->flags;
@@ -202,7 +235,7 @@ static int own_flag(struct cli *cli, int argc, char **argv, int *i)
             cli->values[f] = "";
         return error;
     }
-    return cli_usage(cli, "unknown flag %s", argv[*i]);
+    return unknown_flag(cli, argv[*i]);
 }
 
 static int common_flag(struct cli *cli, int argc, char **argv, int *i)

@@ -202,7 +202,8 @@ static void test_mistakes_say_what_to_do(void **state)
         {"\nlisten = none\nlitsen = x\n", "f:3: unknown key litsen; the nearest is listen"},
         {"bootstrp = none\n", "f:1: unknown key bootstrp; the nearest is bootstrap"},
         {"nomdns = yes\n", "the nearest is no-mdns"},
-        {"no-dht = yes\n", "unknown key no-dht; the nearest is "},
+        {"no-dht = yes\n", "unknown key no-dht; the nearest is dht"},
+        {"sten = x\n", "f:1: unknown key sten; `warren help run` lists all"},
         {"dht = auto\n\ndht = off\n", "f:3: dht: given twice, first on line 1"},
         {"[node]\ndht = auto\n", "f:2: section [node]: there are no sections"},
         {"dht = auto\nwhat is this\n", "f:2: not of the form `key = value`"},
@@ -223,6 +224,10 @@ static void test_mistakes_say_what_to_do(void **state)
     assert_int_equal(wr_config_init(&c, err), 0);
     assert_int_equal(FLAGS(&c, "--lisen", "x"), WR_EINVAL);
     assert_string_equal(err, "unknown flag --lisen; the nearest is --listen");
+    assert_int_equal(FLAGS(&c, "--foo"), WR_EINVAL);
+    assert_string_equal(err, "unknown flag --foo; `warren help run` lists all");
+    assert_int_equal(FLAGS(&c, "--ntework", "x"), WR_EINVAL);
+    assert_string_equal(err, "unknown flag --ntework; the nearest is --network");
     assert_int_equal(FLAGS(&c, "--dht"), WR_EINVAL);
     assert_string_equal(err, "--dht needs MODE");
     assert_int_equal(FLAGS(&c, "here"), WR_EINVAL);
