@@ -28,6 +28,23 @@ static void print_relay(const msgpack_object *relay)
         (void)printf("            %s\n", print_element(&rows[i], addr));
 }
 
+/* What circuits through this node may carry. */
+static void print_rates(const msgpack_object *lent)
+{
+    uint64_t all = print_u64(lent, "rate"), each = print_u64(lent, "rate_each");
+    char size[32];
+    if (!all && !each) {
+        (void)puts("            circuits go as fast as they can");
+        return;
+    }
+    (void)fputs("            at most", stdout);
+    if (all)
+        (void)printf(" %s/s for all circuits", print_size(all, size));
+    if (each)
+        (void)printf("%s %s/s for each", all ? "," : "", print_size(each, size));
+    (void)fputc('\n', stdout);
+}
+
 static void print_lent(const msgpack_object *lent)
 {
     char mode[PRINT_TEXT], peer[PRINT_TEXT], ip[PRINT_TEXT], to[PRINT_TEXT], age[32], size[32];
@@ -35,6 +52,7 @@ static void print_lent(const msgpack_object *lent)
     (void)printf("lent        %s (mode %s)\n",
                  print_bool(lent, "offered") ? "others may use this node as a relay" : "not to others",
                  print_text(lent, "mode", mode));
+    print_rates(lent);
     (void)printf("            %llu places granted, %llu circuits, %llu refusals, %s carried\n",
                  (unsigned long long)print_u64(lent, "granted"), (unsigned long long)print_u64(lent, "connected"),
                  (unsigned long long)print_u64(lent, "refused"), print_size(print_u64(lent, "bytes"), size));

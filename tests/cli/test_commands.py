@@ -803,11 +803,13 @@ class Relay(Case):
         r = self.node("r", "--config", path, "--relay-rate", "1M")
         lent = r.json("relay", "status")[0]["lent"]
         self.assertEqual((lent["rate"], lent["rate_each"]), (1 << 20, 64 << 10))
+        self.assertIn("at most 1.0 MiB/s for all circuits, 64.0 KiB/s for each\n", r("relay", "status").out)
         self.home.write("my.conf", "relay-rate-each = none\n")
         r.process.send_signal(signal.SIGHUP)
         r.wait_log("reload done")
         lent = r.json("relay", "status")[0]["lent"]
         self.assertEqual((lent["rate"], lent["rate_each"]), (1 << 20, 0))
+        self.assertIn("at most 1.0 MiB/s for all circuits\n", r("relay", "status").out)
         self.assertIn("--relay-rate-each", self.warren("help", "run").out)
 
 
