@@ -7,6 +7,7 @@ Nodes listen on loopback, know no bootstrap peer and keep everything in a tempor
 import hashlib
 import json
 import os
+import pty
 import re
 import resource
 import select
@@ -79,11 +80,11 @@ class Home:
 class Node:
     """A node that runs until it is closed."""
 
-    def __init__(self, home, name, *flags, listen="/ip4/127.0.0.1/tcp/0", network="lab"):
+    def __init__(self, home, name, *flags, listen="/ip4/127.0.0.1/tcp/0", network="lab", public=True):
         self.home = home
         self.data = home.at(name)
         args = ["run", "--data", self.data, "--listen", listen, "--network", network,
-                "--public", "127.0.0.0/8", *QUIET, *flags]
+                *(["--public", "127.0.0.0/8"] if public else []), *QUIET, *flags]
         self.process = home.popen(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.log, self.news = "", threading.Condition()
         self.reader = threading.Thread(target=self.read_log, daemon=True)
@@ -831,10 +832,36 @@ class Discover(Case):
         self.assertEqual(c("connect", b.peer).code, YES)
         self.fails(c("find", STRANGER), NO, "nobody who was asked knows that peer")
         self.fails(c("connect", STRANGER), NO, "cannot reach")
-        alone = self.node("d")
-        self.fails(alone("find", b.peer), NO, "no peer of the DHT is known yet")
         off = self.node("e", "--dht", "off")
         self.fails(off("find", b.peer), NO, "`--dht auto` turns it on")
+
+    def test_two_tables(self):
+        """On the public network who is on no public address meets in a table of its own, and is in the other one for
+        nobody."""
+        a, b = (self.node(name, "--dht", "server", network="ipfs", public=False) for name in "ab")
+        self.assertEqual(b("connect", a.addr).code, YES)
+        for protocol in ("/ipfs/kad/1.0.0", "/ipfs/lan/kad/1.0.0"):
+            b.wait_protocol(protocol)
+        self.assertEqual(b("wait", "--online", "--timeout", "30").code, YES)
+        self.assertEqual([(row["table"], row["peer"]) for row in b.json("dht", "table")], [("lan", a.peer)])
+
+    def test_progress(self):
+        """A terminal is told how a search goes, a pipe is not."""
+        node = self.node("a")    # it knows nobody, and waits a while for somebody to ask
+        find = ["find", STRANGER, "--node", node.socket]
+        master, slave = pty.openpty()
+        watched = self.home.popen(*find, stdout=subprocess.PIPE, stderr=slave)
+        os.close(slave)
+        piped = self.warren(*find)
+        self.fails(piped, NO, "no peer of the DHT is known yet")
+        self.assertNotIn("searching", piped.err)
+        self.assertEqual(watched.communicate(timeout=PATIENCE)[0], b"")
+        self.assertEqual(watched.returncode, NO)
+        shown = os.read(master, 65536).decode()    # a terminal of a few lines holds it all
+        os.close(master)
+        self.assertRegex(shown, r"searching for \d+ s, \d+ questions asked")
+        # That line is wiped before what stays is said.
+        self.assertRegex(shown, r"\r\x1b\[Kwarren: no peer of the DHT is known yet")
 
     def test_join_leave_and_find_in(self):
         a, b, c = self.island()
