@@ -143,6 +143,43 @@ static void test_inbound_from_everywhere(void **state)
     crowd_connects(wide_ip, 10);
 }
 
+/* Nine tenths of the places taken: a quarter is made free, of those that are worth least. Whom a service protects
+ * stays, whom one values stays before the others. */
+static void test_high_and_low_water(void **state)
+{
+    (void)state;
+    enum { PEERS = 37, VALUED = 5, PLACES = 40, LOW = 30 };
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 11, .rtt = 60 * WR_MSEC});
+    struct node target = {0};
+    static struct node peers[PEERS];
+    memset(peers, 0, sizeof(peers));
+    node_start(&target, sim, 1);
+    target.limits.of[WR_LIMIT_CONNS_INBOUND].max = PLACES;
+    for (unsigned i = 0; i < PEERS; i++) {
+        peers[i].host = sim_host_add(sim, &(struct sim_host_options){.ip4 = wide_ip(i)});
+        node_start(&peers[i], sim, 10 + i);
+        if (i + 1 == PEERS) {    /* nine tenths are not exceeded yet */
+            sim_run(sim, 2 * WR_MIN);
+            assert_int_equal(target.limits.of[WR_LIMIT_CONNS_INBOUND].used, PEERS - 1);
+        }
+        assert_int_equal(node_connect(sim, &peers[i], &target), 0);
+    }
+    /* Of the younger half, who may have to go, one is protected and some are valued. */
+    const struct node *protected = &peers[20];
+    wr_swarm_tag(target.swarm, wr_swarm_self(protected->swarm), "test", 0, true);
+    for (unsigned i = 21; i < 21 + VALUED; i++)
+        wr_swarm_tag(target.swarm, wr_swarm_self(peers[i].swarm), "test", 10, false);
+    sim_run(sim, 2 * WR_MIN);
+    assert_int_equal(target.limits.of[WR_LIMIT_CONNS_INBOUND].used, LOW);
+    assert_int_equal(count_connected(&target, peers, LOW / 2), LOW / 2);
+    for (unsigned i = 20; i < 21 + VALUED; i++)
+        assert_non_null(node_conn(&target, &peers[i]));
+    for (unsigned i = 0; i < PEERS; i++)
+        node_stop(&peers[i]);
+    node_stop(&target);
+    sim_destroy(sim);
+}
+
 static void hold_stream(struct wr_stream *s, void *arg)
 {
     (void)arg;
@@ -203,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_half_open_crowd),
         cmocka_unit_test(test_inbound_crowd),
         cmocka_unit_test(test_inbound_from_everywhere),
+        cmocka_unit_test(test_high_and_low_water),
         cmocka_unit_test(test_stream_flood),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

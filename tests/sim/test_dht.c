@@ -213,6 +213,72 @@ static void test_providers_outlive_a_third(void **state)
     tear_down_sim();
 }
 
+struct put_watch {
+    struct wr_dht_request *request;
+    struct result result;
+    unsigned early;    /* told before the search was over */
+};
+
+static bool puts_are_early(void *arg)
+{
+    struct put_watch *w = arg;
+    if (!w->result.done && !w->request->putting)
+        w->early = w->request->puts;
+    return !w->result.done;
+}
+
+static void on_put_over(void *arg, int err)
+{
+    on_done(&((struct put_watch *)arg)->result, err);
+}
+
+/* How many are told of a key before the search for its nearest peers is over. */
+static unsigned told_early(struct node *n, const char *name)
+{
+    static const struct wr_dht_ops watched = {.on_done = on_put_over};
+    struct wr_multihash key = key_of(name);
+    struct put_watch w = {.result = fresh_result()};
+    int err;
+    w.request = wr_dht_provide(n->dht, WR_BYTES(key.bytes, key.len), &watched, &w, &err);
+    assert_non_null(w.request);
+    sim_run_while(sim, puts_are_early, &w, 70 * WR_SEC);
+    assert_true(w.result.done);
+    assert_int_equal(w.result.err, 0);
+    return w.early;
+}
+
+/* Who knows the size of the network knows at a peer's answer whether it is one of the nearest, and leaves the record
+ * with it at once; who does not waits for the end of the search. */
+static void test_optimistic_provide(void **state)
+{
+    (void)state;
+    char name[32];
+    make_swarm(NODES_MAX, 9);
+    sim_run(sim, 3 * WR_MIN);
+    struct node *n = &nodes[NODES_MAX / 2];
+    unsigned unknown = 0, known = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        wr_netsize_init(&n->dht->netsize);
+        (void)snprintf(name, sizeof(name), "size unknown %u", i);
+        unknown += told_early(n, name);
+    }
+    assert_int_equal(unknown, 0);
+    assert_true(wr_netsize_estimate(&n->dht->netsize, wr_env_now(n->env)) == 0);
+    for (unsigned i = 0; i < WR_NETSIZE_SAMPLES_MIN; i++) {
+        (void)snprintf(name, sizeof(name), "size learnt %u", i);
+        (void)told_early(n, name);
+    }
+    uint64_t size = wr_netsize_estimate(&n->dht->netsize, wr_env_now(n->env));
+    assert_in_range(size, NODES_MAX / 2, NODES_MAX * 2);
+    for (unsigned i = 0; i < 10; i++) {
+        (void)snprintf(name, sizeof(name), "size known %u", i);
+        known += told_early(n, name);
+    }
+    print_message("told before the search was over: %u of 10 keys' peers\n", known);
+    assert_true(known >= 10);
+    tear_down_sim();
+}
+
 /* A client is found through servers that remember it, though nobody would ask it. */
 static void test_client_is_found(void **state)
 {
@@ -561,6 +627,7 @@ int main(void)
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_question_before_the_first_peer),
         cmocka_unit_test(test_providers_outlive_a_third),
+        cmocka_unit_test(test_optimistic_provide),
         cmocka_unit_test(test_client_is_found),
         cmocka_unit_test(test_dial_by_id),
         cmocka_unit_test(test_router_taken_back),
