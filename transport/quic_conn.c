@@ -2,6 +2,7 @@
  * ngtcp2's callbacks only take note, and queue what they cause; everything that reads or writes the
  * connection happens outside of them, sending (quic_send.c) once at the end of the turn. */
 #include "transport/quic_impl.h"
+#include "transport/tls.h"
 
 #include <string.h>
 
@@ -89,7 +90,9 @@ void wr_quic_conn_fail(struct wr_quic_conn *qc, int rc)
         break;
     default:
         ngtcp2_ccerr_set_liberr(&why, rc, NULL, 0);
-        err = rc == NGTCP2_ERR_NOMEM || rc == NGTCP2_ERR_CALLBACK_FAILURE ? WR_ELIMIT : WR_EPROTO;
+        err = rc == NGTCP2_ERR_CALLBACK_FAILURE && qc->verdict                ? qc->verdict
+              : rc == NGTCP2_ERR_NOMEM || rc == NGTCP2_ERR_CALLBACK_FAILURE ? WR_ELIMIT
+                                                                            : WR_EPROTO;
         part(qc, &why);
         break;
     }
@@ -219,9 +222,17 @@ static int on_peer_id(ngtcp2_conn *ng, wr_quic_cid_status type, uint64_t seq, co
 static int on_crypto(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset, const uint8_t *data,
                      size_t len, void *user_data)
 {
-    const struct wr_quic_conn *qc = user_data;
+    struct wr_quic_conn *qc = user_data;
     /* After the handshake only session tickets come, which nobody wants. */
-    return qc->tls ? ngtcp2_crypto_recv_crypto_data_cb(ng, level, offset, data, len, user_data) : 0;
+    if (!qc->tls)
+        return 0;
+    /* GnuTLS keeps a message until it is whole, however long it says that it is, and ngtcp2 bounds only what
+     * comes out of order. */
+    if (offset + len > WR_TLS_HANDSHAKE_IN_MAX) {
+        qc->verdict = WR_EPROTO;
+        return NGTCP2_ERR_CALLBACK_FAILURE;    /* for other errors in a first packet ngtcp2 only drops that packet */
+    }
+    return ngtcp2_crypto_recv_crypto_data_cb(ng, level, offset, data, len, user_data);
 }
 
 /* While a transfer comes in, silence is strange: if our NAT gave us a new port, what the peer sends goes to

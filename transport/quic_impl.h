@@ -108,7 +108,7 @@ struct wr_quic_conn {
     wr_time narrow_until;                /* large packets get lost: none of them for a while */
     uint64_t cwnd_seen, loss_events;     /* the window at the last look; how often it was cut since */
     uint32_t migrations;                 /* changes of either end's address */
-    int verdict;                         /* on the peer's certificate */
+    int verdict;                         /* on the peer's certificate, and on how much it has to say before */
     bool inside;                         /* ngtcp2 is at work: it must not be called for most things */
     bool over;                           /* said farewell, or forgotten: ng is only to be freed */
     bool room, opens;                    /* to do after ngtcp2's work: tell writers, retry opens */
