@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define KEEPALIVES   3               /* in one idle time-out: two may be lost */
+#define KEEPALIVE_MIN (1 * WR_SEC)   /* whatever the peer calls idle: it must not set our pace; ours */
 #define SILENCE_RTTS 4               /* after data came: then we ask; ours */
 #define SILENCE_MIN  (500 * WR_MSEC)
 #define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
@@ -261,6 +262,8 @@ void wr_quic_conn_keepalive(struct wr_quic_conn *qc)
     if (remote && remote->max_idle_timeout && remote->max_idle_timeout < idle)
         idle = remote->max_idle_timeout;
     qc->keepalive = (wr_time)(idle / KEEPALIVES);
+    if (qc->keepalive < KEEPALIVE_MIN)
+        qc->keepalive = KEEPALIVE_MIN;
     if (mapped && mapped < qc->keepalive)
         qc->keepalive = mapped;
     if (!qc->silence || qc->silence >= qc->keepalive)
