@@ -700,9 +700,11 @@ void wr_swarm_dial_conn_failed(struct wr_conn *c, int err)
         if (d->conns[i] != c)
             continue;
         d->conns[i] = NULL;
-        /* Behind the proposal stood the first message already, so there is no going on after a refusal. */
+        /* Behind the proposal stood the first message already, so there is no going on after a refusal. QUIC has one
+         * way only. */
         size_t next = d->security_tried[i] + 1u;
-        if (err == WR_EUNSUPPORTED && (c->circuit ? circuit_security(d, next) : security_for(d, next))) {
+        if (err == WR_EUNSUPPORTED && !c->udp &&
+            (c->circuit ? circuit_security(d, next) : security_for(d, next))) {
             d->security_tried[i]++;
             start_one(d, (int)i, true);
         } else if (maybe_met_halfway(c, err) && !(d->retried & 1u << i)) {
