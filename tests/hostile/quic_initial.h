@@ -1,5 +1,6 @@
-/* quic_initial.h - a stranger's first packets. Their keys follow from the destination connection id (RFC 9001
- * section 5.2), so that anybody can seal whatever frames he likes; for fuzzing and floods. */
+/* quic_initial.h - a stranger's first packets, a dialler's or a listener's. Their keys follow from the dialler's first
+ * destination connection id (RFC 9001 section 5.2), so that anybody can seal whatever frames he likes; for fuzzing,
+ * floods and listeners that break the rules. */
 #ifndef QUIC_INITIAL_H
 #define QUIC_INITIAL_H
 
@@ -36,20 +37,20 @@ static inline void quic_initial_label(const uint8_t secret[static 32], const cha
     memcpy(out, block, len);
 }
 
-/* The client's keys for a destination connection id. */
-static inline void quic_initial_keys(const uint8_t *dcid, size_t len, struct quic_initial *keys)
+/* One side's keys ("client in", "server in") for the client's first destination connection id. */
+static inline void quic_initial_keys(const uint8_t *dcid, size_t len, const char *side, struct quic_initial *keys)
 {
     static const uint8_t salt[20] = {0x38, 0x76, 0x2c, 0xf7, 0xf5, 0x59, 0x34, 0xb3, 0x4d, 0x17,
                                      0x9a, 0xe6, 0xa4, 0xc8, 0x0c, 0xad, 0xcc, 0xbb, 0x7f, 0x0a};
-    uint8_t initial[32], client[32];
+    uint8_t initial[32], secret[32];
     crypto_auth_hmacsha256_state state;
     crypto_auth_hmacsha256_init(&state, salt, sizeof(salt));
     crypto_auth_hmacsha256_update(&state, dcid, len);
     crypto_auth_hmacsha256_final(&state, initial);
-    quic_initial_label(initial, "client in", client, sizeof(client));
-    quic_initial_label(client, "quic key", keys->key, sizeof(keys->key));
-    quic_initial_label(client, "quic iv", keys->iv, sizeof(keys->iv));
-    quic_initial_label(client, "quic hp", keys->hp, sizeof(keys->hp));
+    quic_initial_label(initial, side, secret, sizeof(secret));
+    quic_initial_label(secret, "quic key", keys->key, sizeof(keys->key));
+    quic_initial_label(secret, "quic iv", keys->iv, sizeof(keys->iv));
+    quic_initial_label(secret, "quic hp", keys->hp, sizeof(keys->hp));
 }
 
 /* A packet to be. */
@@ -58,6 +59,8 @@ struct quic_initial_packet {
     const uint8_t *token, *frames;    /* borrowed */
     size_t token_len, frames_len;     /* the token's at most 63 */
     size_t least;                     /* bytes that the packet is padded to */
+    const uint8_t *origin;            /* borrowed: the id that the client chose at first; NULL: a client's packet */
+    size_t origin_len;
 };
 
 /* Its length; 0: the frames are too many. */
@@ -86,7 +89,8 @@ static inline size_t quic_initial_seal(uint8_t out[static QUIC_INITIAL_MAX], con
     *at++ = (uint8_t)(0x40 | (1 + room + QUIC_INITIAL_TAG) >> 8);
     *at++ = (uint8_t)(1 + room + QUIC_INITIAL_TAG);
     *at++ = p->number;
-    quic_initial_keys(p->dcid, 8, &keys);
+    quic_initial_keys(p->origin ? p->origin : p->dcid, p->origin ? p->origin_len : 8,
+                      p->origin ? "server in" : "client in", &keys);
     memcpy(nonce, keys.iv, sizeof(nonce));
     nonce[11] ^= p->number;
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
