@@ -451,7 +451,10 @@ static void add_v1(struct talk *t, const struct wr_maddr *addr)
         t->addrs[t->count++] = *addr;
 }
 
-/* The ports that the peer names, on the IP that we see it at, whatever IP it names itself (go svc.go). */
+/* The ports that the peer names, on the IP that we see it at, whatever IP it names itself (go svc.go). That IP has
+ * answered us: the connection that the request came by could not be made from a forged one. So no dial data is asked
+ * for, as for a third party in version 2; WR_DIALBACK_ADDRS and the rates bound what falls on its neighbours behind
+ * one NAT. */
 static void choose_v1(struct talk *t, const struct wr_autonat_v1_msg *m)
 {
     for (size_t i = 0; i < m->addr_count; i++) {

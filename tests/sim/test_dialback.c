@@ -125,6 +125,50 @@ static void test_what_is_never_dialled(void **state)
     stop(&w);
 }
 
+static void hear(void *arg, const struct wr_dgram_in *in)
+{
+    uint64_t *bytes = arg;
+    *bytes += in->len;
+}
+
+static void ready(void *arg)
+{
+    (void)arg;
+}
+
+/* Version 1 over QUIC asks for no dial data: so nobody but the asker gets a datagram, whoever's address is named, and of
+ * what the asker itself gets there is an end. */
+static void test_version_1_sends_datagrams_to_the_asker_only(void **state)
+{
+    (void)state;
+    static const struct wr_dgram_ops ops = {.on_receive = hear, .on_writable = ready};
+    struct world w;
+    struct attack a = {0};
+    struct wr_maddr victim;
+    struct wr_dgram *dgram;
+    uint64_t victim_heard = 0;
+    start(&w, 1, 0, NULL);
+    connect_to(&w, &w.s[0], &w.c, true);
+    struct sim_host *host = sim_host_add(w.sim, &(struct sim_host_options){.name = "victim"});
+    struct wr_addr at = {.ip = *sim_host_ip4(host), .port = 4444};
+    assert_int_equal(wr_env_dgram(sim_host_env(host), &at, &ops, &victim_heard, &dgram), 0);
+    assert_int_equal(wr_maddr_from_addr(&at, true, &victim), 0);
+    sim_run(w.sim, WR_MIN);
+    uint64_t sent = sim_host_traffic(w.c.n.host)->datagram_bytes, dialled = served(&w.c).dialled;
+    for (unsigned i = 0; i < 60; i++) {
+        attack(&w.s[0], &w.c, &a, &victim, WR_AUTONAT_V1);
+        sim_run(w.sim, WR_SEC);
+    }
+    dialled = served(&w.c).dialled - dialled;
+    sent = sim_host_traffic(w.c.n.host)->datagram_bytes - sent;
+    assert_in_range(dialled, 1, 2 * WR_AUTONAT_SERVER_V1_RATE_NET);
+    assert_int_equal(victim_heard, 0);
+    /* Of each dial a few first packets that nobody answers; the rest is the talk of the two. */
+    assert_in_range(sent, dialled * 1200, dialled * 4 * 1452 + 60 * 1000);
+    wr_dgram_close(dgram);
+    stop(&w);
+}
+
 /* Who is not reached by strangers dials for nobody: each dial takes a mapping of its NAT. As long as it does not know,
  * it serves. */
 static void test_a_home_dials_for_nobody(void **state)
@@ -223,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
         cmocka_unit_test(test_what_is_never_dialled),
+        cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
         cmocka_unit_test(test_a_home_dials_for_nobody),
         cmocka_unit_test(test_a_reset_is_an_answer),
     };
