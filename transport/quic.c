@@ -13,7 +13,6 @@
 #define RETRY_ABOVE  64        /* handshakes under way; or half of what may be, if that is less */
 #define UNPROVED_MAX 100       /* first packets a second that are looked into without a proof of their address: up
                                   to 1 ms of work each; ours */
-#define CONN_MEMORY  (64 * 1024)    /* bytes that a connection takes by the end of its handshake: 55 to 61 KiB */
 #define ERRORS_MAX   200       /* messages of ICMP a second that are looked at; ours */
 #define INVALIDS_MAX 100       /* answers to bad tokens a second; ours */
 #define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
@@ -199,7 +198,7 @@ static void send_retry(struct wr_quic_sock *sock, const ngtcp2_path *path, const
 static bool has_memory(const struct wr_quic *q)
 {
     const struct wr_account newcomer = {.limits = q->ctx->limits};
-    return wr_account_room(&newcomer) >= CONN_MEMORY;
+    return wr_account_room(&newcomer) >= WR_QUIC_CONN_MEMORY;
 }
 
 /* Many handshakes are under way or begin, or somebody would have to go for one more: spoofed ones must take neither the places of others nor our time. */

@@ -280,6 +280,8 @@ static int on_handshake(ngtcp2_conn *ng, void *user_data)
     wr_quic_conn_keepalive(qc);
     wr_free(qc->expect);
     qc->expect = NULL;
+    /* A client's end is the last word of a handshake: its listener is told no more. */
+    qc->confirmed = !qc->conn.outbound;
     wr_conn_opened(&qc->conn);
     return 0;
 }
