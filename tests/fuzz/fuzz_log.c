@@ -28,6 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (wr_log_configure(&log, text) == 0)
         assert(log.module_count <= WR_LOG_MODULES_MAX && log.level <= WR_LOG_TRACE);
+    for (size_t i = 0; i < log.module_count; i++)
+        assert(memchr(log.modules[i].name, '\0', sizeof(log.modules[i].name)));
     wr_log_write(&log, WR_LOG_ERROR, "fuzz", "%s", text);
     assert(called);
     if (wr_limits_init(&limits, text) == 0)

@@ -19,6 +19,7 @@ static void look(const struct wr_maddr *ma)
     struct wr_bytes whole = wr_maddr_bytes(ma), rest = whole;
     bool path = false;
     size_t parts = 0;
+    assert(ma->len <= WR_MADDR_MAX);
     for (; wr_maddr_next(&rest, &part); parts++)
         path = path || part.code == 400;
     assert(rest.len == 0 && parts > 0 && parts <= WR_MADDR_PARTS_MAX);

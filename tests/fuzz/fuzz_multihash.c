@@ -13,6 +13,7 @@ static void look(uint64_t codec, const struct wr_multihash *hash)
     char text[512];
     struct wr_multihash again;
     uint64_t codec_again;
+    assert(hash->len <= WR_MULTIHASH_MAX);
     assert(wr_multihash_check(WR_BYTES(hash->bytes, hash->len), NULL, NULL) == 0);
     assert(wr_cid_print(codec, hash, text, sizeof(text)) == 0);
     assert(wr_cid_parse(text, &codec_again, &again) == 0);

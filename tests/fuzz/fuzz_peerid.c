@@ -14,6 +14,7 @@ static void look(const struct wr_peerid *id)
     struct wr_peerid again;
     char text[WR_PEERID_TEXT];
     struct wr_bytes pubkey = wr_peerid_pubkey(id);
+    assert(id->len <= WR_PEERID_MAX);
     wr_peerid_print(id, text);
     assert(strlen(text) + 1 < sizeof(text));
     assert(wr_peerid_parse(text, &again) == 0 && memcmp(id, &again, sizeof(again)) == 0);
