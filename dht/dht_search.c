@@ -100,14 +100,20 @@ static void tell_closest(struct wr_dht_request *r)
     wr_dht_request_end(r, count > 0 ? 0 : WR_EUNREACH);
 }
 
+/* Nobody has it, or there was nobody to ask. */
+static int nothing_found(const struct wr_dht_request *r)
+{
+    const struct wr_query_peer *any;
+    return wr_query_closest(r->query, &any, 1) ? WR_ENOTFOUND : WR_EUNREACH;
+}
+
 static void tell_target(struct wr_dht_request *r)
 {
     struct wr_bytes addrs[WR_DHT_ADDRS_OUT_MAX];
     struct wr_dht_peer peer;
     const struct wr_query_peer *target = wr_query_target(r->query);
-    const struct wr_query_peer *any;
     if (!target) {
-        wr_dht_request_end(r, wr_query_closest(r->query, &any, 1) ? WR_ENOTFOUND : WR_EUNREACH);
+        wr_dht_request_end(r, nothing_found(r));
         return;
     }
     unpack(target, addrs, &peer);
@@ -121,7 +127,7 @@ static void tell_target(struct wr_dht_request *r)
 static void tell_value(struct wr_dht_request *r)
 {
     if (r->best == 0) {
-        wr_dht_request_end(r, WR_ENOTFOUND);
+        wr_dht_request_end(r, nothing_found(r));
         return;
     }
     wr_dht_correct(r);
@@ -158,7 +164,7 @@ static void search_over(struct wr_dht_request *r)
         tell_closest(r);
         break;
     case FIND_PROVIDERS:
-        wr_dht_request_end(r, r->seen_count > 0 ? 0 : WR_ENOTFOUND);
+        wr_dht_request_end(r, r->seen_count > 0 ? 0 : nothing_found(r));
         break;
     case GET_VALUE:
         tell_value(r);

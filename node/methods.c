@@ -87,8 +87,13 @@ void wr_methods_pack_conn(const struct wr_methods *m, struct wr_pack *p, const s
 
 #define REPORTS_SHOWN 4 /* addresses quoted in an error */
 
-static const char *next_step(int err)
+static const char *next_step(const struct wr_methods *m, const struct wr_peerid *peer, int err)
 {
+    struct wr_dial_outcome last;
+    if (err == WR_EUNREACH && peer && wr_swarm_dial_outcome(m->o.swarm, peer, &last) && last.routed &&
+        last.route_err == WR_EUNREACH)
+        return "no peer is known that could be asked where it is; connect by address: "
+               "`warren connect ADDR/p2p/ID`";
     switch (err) {
     case WR_EUNREACH:
         return "no address of it is known; connect by address: `warren connect ADDR/p2p/ID`";
@@ -144,7 +149,7 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
         len += wrote > 0 ? (size_t)wrote : 0;
     }
     wr_call_fail(call, err, "cannot reach %s: %s%s%s; %s", name, wr_err_text(err), text,
-                 len ? ")" : "", next_step(err));
+                 len ? ")" : "", next_step(m, peer, err));
 }
 
 /* ---- the node as a whole */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FULL_TIMEOUT_MS 400000 /* of check --full: more than it takes */
 
@@ -62,7 +63,7 @@ static int run_why(struct cli *cli)
     int result = client_open(&c, cli);
     if (result)
         return result;
-    c.on_note = cli->json ? NULL : on_why_note;
+    c.on_note = cli->json || !isatty(STDERR_FILENO) ? NULL : on_why_note;
     wr_pack_text(client_begin(&c, "why"), "peer", cli->argv[0]);
     result = client_call(&c, &reply);
     if (result) {

@@ -447,10 +447,12 @@ static wr_time route_early(struct wr_swarm_dial *d)
     return 0;
 }
 
-/* Nothing is left to try: the router may know more. Streams wait for what may come of a circuit. False: it ended. */
+/* Nothing is left to try: the router may know more, unless it waited in vain for anybody to ask. Streams wait for what
+ * may come of a circuit. False: it ended. */
 static bool exhausted(struct wr_swarm_dial *d)
 {
-    if (ask_router(d))
+    bool nobody_to_ask = d->routed && d->route_err == WR_EUNREACH;
+    if (!nobody_to_ask && ask_router(d))
         return true;
     if (wr_list_empty(&d->streams) || !has_circuit(d)) {
         end_dial(d, final_error(d), NULL);

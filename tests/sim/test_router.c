@@ -9,11 +9,13 @@ struct world {
     struct sim_host *gone;       /* where b was: nobody answers there */
     struct wr_maddr there;
     bool knows;                  /* the router, where b is */
+    int err;                     /* what it says when it does not */
     unsigned asked;
     wr_time asked_at;
     wr_route_done done;
     void *arg;
     struct wr_timer timer;
+    wr_time answer;              /* how long it takes */
 };
 
 static void on_answer(struct wr_timer *timer)
@@ -23,7 +25,7 @@ static void on_answer(struct wr_timer *timer)
         assert_int_equal(wr_peerstore_add_addr(wr_swarm_peerstore(w->a.swarm), wr_swarm_self(w->b.swarm),
                                                wr_maddr_bytes(&w->b.addr), WR_TTL_DHT, false),
                          0);
-    w->done(w->arg, w->knows ? 0 : WR_ENOTFOUND);
+    w->done(w->arg, w->knows ? 0 : w->err);
 }
 
 static void *find(void *arg, const struct wr_peerid *peer, wr_route_done done, void *done_arg)
@@ -35,7 +37,7 @@ static void *find(void *arg, const struct wr_peerid *peer, wr_route_done done, v
     w->asked_at = wr_env_now(w->a.env);
     w->done = done;
     w->arg = done_arg;
-    wr_timer_start(w->a.env, &w->timer, w->asked_at + ANSWER, on_answer);
+    wr_timer_start(w->a.env, &w->timer, w->asked_at + w->answer, on_answer);
     return w;
 }
 
@@ -49,6 +51,8 @@ static void cancel(void *arg, void *search)
 static void world_up(struct world *w, unsigned seed)
 {
     memset(w, 0, sizeof(*w));
+    w->err = WR_ENOTFOUND;
+    w->answer = ANSWER;
     w->sim = sim_create(&(struct sim_options){.seed = seed, .rtt = 60 * WR_MSEC});
     node_start(&w->a, w->sim, 1);
     node_start(&w->b, w->sim, 2);
@@ -141,12 +145,38 @@ static void test_asked_again_meanwhile(void **state)
     }
 }
 
+/* A router that knows nobody has waited for somebody already: whoever dials is not kept waiting for that again and
+ * again. */
+static void test_nobody_to_ask_is_said_at_once(void **state)
+{
+    (void)state;
+    static const struct {
+        int err;
+        unsigned asked;
+    } table[] = {{WR_EUNREACH, 1}, {WR_ENOTFOUND, 2}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct world w;
+        int result = 1;
+        world_up(&w, 5);
+        w.err = table[i].err;
+        w.answer = WR_DIAL_ROUTE_AGAIN + WR_SEC;    /* so long it waits */
+        assert_int_equal(wr_swarm_connect(w.a.swarm, wr_swarm_self(w.b.swarm), NULL, 0, WR_ORIGIN_OWNER,
+                                          WR_CONNECT_ROUTE, node_on_connect, &result, NULL),
+                         0);
+        sim_run(w.sim, 2 * w.answer - WR_SEC);
+        assert_int_equal(w.asked, table[i].asked);
+        assert_true(table[i].asked == 1 ? result == WR_EUNREACH : result == 1);
+        world_down(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stale_address_costs_seconds),
         cmocka_unit_test(test_nobody_is_bothered_for_a_good_address),
         cmocka_unit_test(test_asked_again_meanwhile),
+        cmocka_unit_test(test_nobody_to_ask_is_said_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
