@@ -19,7 +19,14 @@
 #define SETTINGS "/etc/resolv.conf"
 #define NAME_MAX_TEXT 253           /* bytes; RFC 1035 section 2.3.4, written out */
 #define TRY_TIMEOUT_MS 1000         /* of the first try; c-ares doubles it */
+#define LABEL_MAX 63                /* bytes between two dots; RFC 1035 section 2.3.4 */
+#ifdef ARES_OPT_QUERY_CACHE         /* c-ares 1.31 and later */
+#define CACHE_OPTION ARES_OPT_QUERY_CACHE    /* its maximum is left at 0: no memory of answers, which changed names outlive */
+#define TRIES 4                     /* they may come in half the time; together more than WR_LOOKUP_TIMEOUT */
+#else
+#define CACHE_OPTION 0
 #define TRIES 3
+#endif
 #define EDNS_SIZE 1232              /* bytes; the DNS Flag Day's: no fragments anywhere */
 #define ANSWER_BYTES_MAX ((size_t)64 * 1024)    /* of one answer; a DNS message is no longer */
 
@@ -296,7 +303,7 @@ static struct channel *channel_create(struct wr_env_uv *e)
     wr_list_init(&channel->sockets);
     if (ares_init_options(&channel->ares, &options,
                           ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ |
-                              ARES_OPT_SOCK_STATE_CB) != ARES_SUCCESS) {
+                              ARES_OPT_SOCK_STATE_CB | CACHE_OPTION) != ARES_SUCCESS) {
         wr_free(channel);
         return NULL;
     }
@@ -355,6 +362,18 @@ static bool ends_with(const char *name, const char *tail)
 {
     size_t len = strlen(name), tail_len = strlen(tail);
     return len >= tail_len && strcasecmp(name + len - tail_len, tail) == 0;
+}
+
+/* Whether a server could know it: no label is empty or too long. c-ares has several codes for those that are. */
+static bool is_askable(const char *name)
+{
+    for (const char *at = name; *at;) {
+        size_t len = strcspn(at, ".");
+        if (len == 0 || len > LABEL_MAX)
+            return false;
+        at += len + (at[len] == '.');
+    }
+    return true;
 }
 
 /* An address itself, or our own name (RFC 6761 section 6.3): nobody is asked. */
@@ -423,6 +442,10 @@ int wr_env_lookup(struct wr_env *env, const char *name, enum wr_lookup_type type
     *out = lookup;
     if (answer_known(lookup, name))
         return 0;
+    if (!is_askable(name)) {
+        finish(lookup, 0);
+        return 0;
+    }
     struct channel *channel = channel_current(e);
     if (!channel) {
         lookup_free(lookup);
