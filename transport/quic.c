@@ -13,6 +13,7 @@
 #define RETRY_ABOVE  64        /* handshakes under way; or half of what may be, if that is less */
 #define UNPROVED_MAX 100       /* first packets a second that are looked into without a proof of their address: up
                                   to 1 ms of work each; ours */
+#define OPENING_MAX  (224 * 1024)   /* bytes that ngtcp2 may hold of a handshake; it needs 96 KiB; ours */
 #define ERRORS_MAX   200       /* messages of ICMP a second that are looked at; ours */
 #define INVALIDS_MAX 100       /* answers to bad tokens a second; ours */
 #define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
@@ -499,31 +500,41 @@ static void mem_free(void *memory, void *user_data)
 {
     if (!memory)
         return;
+    struct wr_conn *conn = user_data;
     uint8_t *whole = (uint8_t *)memory - MEM_HEADER;
     size_t size;
     memcpy(&size, whole, sizeof(size));
-    wr_account_give(user_data, size);
+    wr_account_give(&conn->memory, size);
     wr_free(whole);
+}
+
+/* Until its handshake is over, somebody whom nobody knows yet writes the list of what is missing of it. */
+static bool may_hold(struct wr_conn *conn, size_t more)
+{
+    if (conn->state == WR_CONN_OPENING && conn->memory.held + more > OPENING_MAX)
+        return false;
+    return wr_account_take(&conn->memory, more);
 }
 
 static void *mem_realloc(void *memory, size_t size, void *user_data)
 {
+    struct wr_conn *conn = user_data;
     uint8_t *old = memory ? (uint8_t *)memory - MEM_HEADER : NULL;
     size_t whole = size + MEM_HEADER, before = 0;
     if (whole < size)
         return NULL;
     if (old)
         memcpy(&before, old, sizeof(before));
-    if (whole > before && !wr_account_take(user_data, whole - before))
+    if (whole > before && !may_hold(conn, whole - before))
         return NULL;
     uint8_t *made = wr_realloc(old, whole);
     if (!made) {
         if (whole > before)
-            wr_account_give(user_data, whole - before);
+            wr_account_give(&conn->memory, whole - before);
         return NULL;
     }
     if (whole < before)
-        wr_account_give(user_data, before - whole);
+        wr_account_give(&conn->memory, before - whole);
     memcpy(made, &whole, sizeof(whole));
     return made + MEM_HEADER;
 }
@@ -543,9 +554,9 @@ static void *mem_calloc(size_t count, size_t size, void *user_data)
     return made;
 }
 
-void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_account *account)
+void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_conn *conn)
 {
-    *mem = (ngtcp2_mem){account, mem_malloc, mem_free, mem_calloc, mem_realloc};
+    *mem = (ngtcp2_mem){conn, mem_malloc, mem_free, mem_calloc, mem_realloc};
 }
 
 /* ---- life ---------------------------------------------------------------------------------------- */

@@ -430,7 +430,7 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     if (!qc)
         return NULL;
     wr_conn_init(&qc->conn, q->ctx, &wr_quic_mux_ops);
-    wr_quic_mem_init(&qc->mem, &qc->conn.memory);
+    wr_quic_mem_init(&qc->mem, &qc->conn);
     qc->conn.outbound = outbound;
     qc->conn.udp = true;
     qc->conn.port_reused = sock->listening;

@@ -142,8 +142,8 @@ void wr_quic_id_free(struct wr_quic *q, struct wr_quic_id *id);
 int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn, const uint8_t *data,
                  size_t len, size_t segment);
 bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max);
-/* ngtcp2's allocator, on an account (borrowed, as mem is by what is made with it). */
-void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_account *account);
+/* ngtcp2's allocator, on a connection's account (borrowed, as mem is by what is made with it). */
+void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_conn *conn);
 
 /* ---- quic_conn.c */
 struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *sock,

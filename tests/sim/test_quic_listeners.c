@@ -573,7 +573,8 @@ static void test_packets(void **state)
         {"Retry and again Retry", {.script = retry_and_again}, WR_ETIMEOUT, AT_THE_TIMEOUT},
         {"a reset from nothing", {.script = reset_from_nothing}, WR_ETIMEOUT, AT_THE_TIMEOUT},
         {"a flight without its first byte", {.script = a_hole}, WR_ETIMEOUT, AT_THE_TIMEOUT},
-        {"a flight of holes", {.script = many_holes}, WR_ETIMEOUT, AT_THE_TIMEOUT},
+        /* ngtcp2 0.12.1 keeps no more than 1000, 1.x more than we let it. */
+        {"a flight of holes", {.script = many_holes}, WR_ELIMIT, WHENEVER},
         {"a piece far away", {.script = far_away}, WR_EPROTO, WHENEVER},
         {"a piece past the end", {.script = past_the_end}, WR_EPROTO, WHENEVER},
         {"pieces that overlap", {.script = overlaps}, WR_EAUTH, AT_ONCE},
