@@ -9,7 +9,7 @@
 
 #if NGTCP2_VERSION_NUM < 0x010000
 
-#define WR_QUIC_CONN_MEMORY (64 * 1024)    /* bytes that a connection takes in its handshake: 55 to 61 KiB */
+#define WR_QUIC_CONN_MEMORY (64 * 1024)    /* bytes that a connection takes by the end of its handshake: 55 to 65 KiB */
 
 typedef ngtcp2_connection_close_error ngtcp2_ccerr;
 typedef ngtcp2_crypto_level ngtcp2_encryption_level;
@@ -51,7 +51,7 @@ static inline void wr_quic_compat_set_original(ngtcp2_transport_params *params, 
 
 #else
 
-#define WR_QUIC_CONN_MEMORY (40 * 1024)    /* its pools begin with 16 objects, not with 64: 30 to 33 KiB */
+#define WR_QUIC_CONN_MEMORY (40 * 1024)    /* 22 KiB, 34 within it: pools begin with 16 objects, not 64 */
 
 typedef ngtcp2_connection_id_status_type wr_quic_cid_status;
 
