@@ -45,6 +45,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "natlab"))
+from messagepack import Reader, Short, pack  # noqa: E402
+
 FRAMES, FAILURES, BLOCKS, TRACED, MAPS_SIZE = 14, 64, 1 << 15, 1 << 14, 65536
 PATIENCE = 60  # seconds that anything may take on a loaded machine
 QUIET = ["--network", "lab", "--bootstrap", "none", "--no-mdns", "--no-portmap", "--limits", "small",
@@ -142,64 +145,7 @@ class Fault:
         return "\n".join(lines)
 
 
-# ---- MessagePack, as far as the control socket needs it ----------------------------------------------
-
-
-def pack(v):
-    if v is None:
-        return b"\xc0"
-    if isinstance(v, bool):
-        return b"\xc3" if v else b"\xc2"
-    if isinstance(v, int):
-        return b"\xcf" + struct.pack(">Q", v)
-    if isinstance(v, str):
-        data = v.encode()
-        return b"\xdb" + struct.pack(">I", len(data)) + data
-    if isinstance(v, bytes):
-        return b"\xc6" + struct.pack(">I", len(v)) + v
-    if isinstance(v, list):
-        return b"\xdd" + struct.pack(">I", len(v)) + b"".join(pack(x) for x in v)
-    return b"\xdf" + struct.pack(">I", len(v)) + b"".join(pack(k) + pack(x) for k, x in v.items())
-
-
-class Short(Exception):
-    """The message goes on in bytes that have not come yet."""
-
-
-class Unpacker:
-    FIXED = {0xcc: ">B", 0xcd: ">H", 0xce: ">I", 0xcf: ">Q", 0xd0: ">b", 0xd1: ">h", 0xd2: ">i",
-             0xd3: ">q", 0xca: ">f", 0xcb: ">d"}
-    LONG = {0xc4: ">B", 0xc5: ">H", 0xc6: ">I", 0xd9: ">B", 0xda: ">H", 0xdb: ">I", 0xdc: ">H",
-            0xdd: ">I", 0xde: ">H", 0xdf: ">I"}
-
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, size):
-        if self.at + size > len(self.data):
-            raise Short
-        self.at += size
-        return self.data[self.at - size:self.at]
-
-    def number(self, form):
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
-
-    def value(self):
-        t = self.take(1)[0]
-        if t < 0x80 or t >= 0xe0:
-            return t if t < 0x80 else t - 256
-        if t in (0xc0, 0xc2, 0xc3):
-            return {0xc0: None, 0xc2: False, 0xc3: True}[t]
-        if t in self.FIXED:
-            return self.number(self.FIXED[t])
-        size = self.number(self.LONG[t]) if t in self.LONG else t & (31 if 0xa0 <= t < 0xc0 else 15)
-        if t in (0xc4, 0xc5, 0xc6):
-            return bytes(self.take(size))
-        if t in (0xd9, 0xda, 0xdb) or 0xa0 <= t < 0xc0:
-            return bytes(self.take(size)).decode()
-        if t in (0xdc, 0xdd) or 0x90 <= t < 0xa0:
-            return [self.value() for _ in range(size)]
-        return {self.value(): self.value() for _ in range(size)}
+# ---- the control socket -------------------------------------------------------------------------------
 
 
 class Gone(Exception):
@@ -231,7 +177,7 @@ class Control:
 
     def message(self):
         while True:
-            u = Unpacker(self.data)
+            u = Reader(self.data)
             try:
                 value = u.value()
                 self.data = self.data[u.at:]
