@@ -57,7 +57,7 @@ static inline void quic_initial_keys(const uint8_t *dcid, size_t len, const char
 struct quic_initial_packet {
     uint8_t dcid[8], scid[8], number;
     const uint8_t *token, *frames;    /* borrowed */
-    size_t token_len, frames_len;     /* the token's at most 63 */
+    size_t token_len, frames_len;
     size_t least;                     /* bytes that the packet is padded to */
     const uint8_t *origin;            /* borrowed: the id that the client chose at first; NULL: a client's packet */
     size_t origin_len;
@@ -68,23 +68,24 @@ static inline size_t quic_initial_seal(uint8_t out[static QUIC_INITIAL_MAX], con
 {
     struct quic_initial keys;
     uint8_t nonce[12], mask[16], plain[QUIC_INITIAL_MAX] = {0};
-    /* one byte says the token's length, two the packet's, one is its number */
-    size_t head = 1 + 4 + 1 + 8 + 1 + 8 + 1 + p->token_len + 2 + 1;
+    /* two bytes say the token's length, two the packet's, one is its number */
+    size_t head = 1 + 4 + 1 + 8 + 1 + 8 + 2 + p->token_len + 2 + 1;
     int n;
     /* the header's mask is made from what begins 4 bytes behind the number */
     size_t room = p->frames_len < 4 ? 4 : p->frames_len;
     if (p->least > head + QUIC_INITIAL_TAG + room)
         room = p->least - head - QUIC_INITIAL_TAG;
-    if (p->token_len > 63 || head + room + QUIC_INITIAL_TAG > QUIC_INITIAL_MAX)
+    if (p->token_len > 255 || head + room + QUIC_INITIAL_TAG > QUIC_INITIAL_MAX)
         return 0;
     memcpy(plain, p->frames, p->frames_len);    /* and PADDING, which is zero */
     memcpy(out, "\xc0\0\0\0\1\10", 6);
     memcpy(out + 6, p->dcid, 8);
     out[14] = 8;
     memcpy(out + 15, p->scid, 8);
-    out[23] = (uint8_t)p->token_len;
+    out[23] = 0x40;
+    out[24] = (uint8_t)p->token_len;
     if (p->token_len)
-        memcpy(out + 24, p->token, p->token_len);
+        memcpy(out + 25, p->token, p->token_len);
     uint8_t *at = out + head - 3;
     *at++ = (uint8_t)(0x40 | (1 + room + QUIC_INITIAL_TAG) >> 8);
     *at++ = (uint8_t)(1 + room + QUIC_INITIAL_TAG);
