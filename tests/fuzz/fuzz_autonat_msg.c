@@ -1,5 +1,7 @@
 /* AutoNAT messages of both versions: any bytes lead to slices of them or to a refusal, and what was read
- * is the same after writing and reading it again. */
+ * is the same after writing and reading it again. The input is a message, and a recipe for one. */
+#include "fuzz/recipe.h"
+
 #include "autonat/autonat_msg.h"
 #include "transport/err.h"
 
@@ -62,7 +64,7 @@ static void check_v1(const uint8_t *data, size_t size)
     wr_buf_clear(&out);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void check(const uint8_t *data, size_t size)
 {
     uint64_t nonce;
     uint32_t status;
@@ -70,5 +72,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_v1(data, size);
     (void)wr_autonat_msg_decode_back(WR_BYTES(data, size), &nonce);
     (void)wr_autonat_msg_decode_back_response(WR_BYTES(data, size), &status);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const uint32_t ours[] = {4250, 4251};    /* as in autonat_msg.c */
+    size_t len;
+    check(data, size);
+    uint8_t *made = recipe_make(WR_BYTES(data, size), ours, 2, &len);
+    check(made, len);
+    free(made);
     return 0;
 }

@@ -1,5 +1,7 @@
 /* Messages of hole punching: any bytes lead to a message within its bounds, or to a refusal; what is taken and written
- * again is taken again, the same. */
+ * again is taken again, the same. The input is a message, and a recipe for one. */
+#include "fuzz/recipe.h"
+
 #include "dcutr/dcutr_msg.h"
 #include "dcutr/plan.h"
 #include "transport/err.h"
@@ -9,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void check(const uint8_t *data, size_t size)
 {
     static struct wr_dcutr_msg m, again;
     static const struct wr_plan none;
@@ -20,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (err != 0 && err != WR_EPROTO)
         abort();
     if (err != 0)
-        return 0;
+        return;
     if (m.count > WR_DCUTR_ADDRS_MAX || (m.type != WR_DCUTR_CONNECT && m.type != WR_DCUTR_SYNC))
         abort();
     wr_buf_init(&out, WR_DCUTR_READ_MAX);
@@ -39,5 +41,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (wr_plan_same_external(&none, m.addrs, m.count))
         abort();
     wr_buf_clear(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    size_t len;
+    check(data, size);
+    uint8_t *made = recipe_make(WR_BYTES(data, size), NULL, 0, &len);
+    check(made, len);
+    free(made);
     return 0;
 }
