@@ -9,6 +9,7 @@
 #define WORK_TIME (50 * WR_USEC)                  /* a job off the loop takes this long */
 #define NODES_MAX ((size_t)1 << 20)
 #define SOCKS_MAX ((size_t)1 << 20)
+#define QUEUE (100 * WR_MSEC)                     /* of datagrams before a line; what comes when it is full is lost */
 #define FIRST_PORT 32768                          /* of ephemeral ones, as on Linux */
 
 enum { NOTE_WAKE = 1, NOTE_WORK };
@@ -302,6 +303,7 @@ struct sim_host *sim_host_add(struct sim *sim, const struct sim_host_options *op
     wr_env_random(&host->env, host->env.hash_seed, sizeof(host->env.hash_seed));
     host->clock_error = options->clock_error;
     host->bandwidth = options->bandwidth;
+    host->queue = QUEUE;
     host->descriptors_max = options->descriptors;
     host->wake.host = host;
     host->next_port = FIRST_PORT;
@@ -401,6 +403,16 @@ void sim_set_mtu(struct sim *sim, size_t bytes)
 void sim_set_bandwidth(struct sim_host *host, uint64_t bandwidth)
 {
     host->bandwidth = bandwidth;
+}
+
+void sim_set_queue(struct sim_host *host, wr_time queue)
+{
+    host->queue = queue ? queue : QUEUE;
+}
+
+void sim_set_late(struct sim_host *host, wr_time late)
+{
+    host->late = late;
 }
 
 void sim_set_descriptors(struct sim_host *host, unsigned max)

@@ -106,6 +106,11 @@ void sim_set_mtu(struct sim *sim, size_t bytes);
 /* The system takes no datagrams of wr_dgram_send from now on, or again. */
 void sim_jam(struct sim_host *host, bool jammed);
 void sim_set_bandwidth(struct sim_host *host, uint64_t bandwidth);
+/* Datagrams of wr_dgram_send that would wait longer than this before a machine's line are lost; 0: 100 ms. */
+void sim_set_queue(struct sim_host *host, wr_time queue);
+/* A machine with other work to do: what comes while it sleeps, timers as well, waits up to so long for its turn, and
+ * what comes until then is handled together. 0: it is at once. */
+void sim_set_late(struct sim_host *host, wr_time late);
 /* How many sockets a machine may hold; 0: any number. Those that are open stay. */
 void sim_set_descriptors(struct sim_host *host, unsigned max);
 unsigned sim_descriptors(const struct sim_host *host);    /* open now */

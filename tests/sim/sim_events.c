@@ -112,6 +112,18 @@ wr_time sim_next(const struct sim *sim)
     return sim->events.count ? sim->events.slots[0].at : 0;
 }
 
+/* Whether its machine has to get its turn first. */
+static bool comes_late(struct sim *sim, struct sim_event *event)
+{
+    struct sim_host *host = event->host;
+    if (!host || !host->late || host->runs_at == sim->now)
+        return false;
+    if (host->runs_at < sim->now)
+        host->runs_at = sim->now + 1 + (wr_time)(sim_chance_unit(&sim->chance) * (double)host->late);
+    sim_event_at(sim, event, host->runs_at, event->happen);
+    return true;
+}
+
 bool sim_step(struct sim *sim)
 {
     wr_time at = sim_next(sim);
@@ -125,7 +137,8 @@ bool sim_step(struct sim *sim)
         wr_list_append(&event->host->held, &event->held);
         return true;
     }
-    event->happen(event);
+    if (!comes_late(sim, event))
+        event->happen(event);
     return true;
 }
 

@@ -200,7 +200,7 @@ static void on_arrival(struct sim_event *event)
         host = packet->next ? sim_enter(packet->source, &packet->head, packet->next) : NULL;
         if (!host && packet->head.refused)
             sim_packet_refuse(packet, &as_sent);
-        if (host && host->paused) {    /* it got there: from now on it waits in that machine */
+        if (host && (host->paused || host->late)) {    /* it got there: from now on it waits in that machine */
             packet->event.host = host;
             sim_event_at(packet->sim, &packet->event, packet->sim->now, on_arrival);
             return;

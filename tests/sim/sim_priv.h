@@ -65,7 +65,8 @@ struct sim_host {
     struct sim_chance chance;
     int64_t clock_error;
     uint64_t bandwidth;
-    wr_time uplink_free, downlink_free;
+    wr_time uplink_free, downlink_free, queue;
+    wr_time late, runs_at;       /* it slept: its next turn is then, at most so long after what woke it */
     unsigned descriptors, descriptors_max;
     struct sim_event wake;       /* for timers and tasks */
     struct wr_list held;         /* struct sim_event, while paused */

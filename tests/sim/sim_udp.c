@@ -6,7 +6,6 @@
 #define DATAGRAM_MAX 65507    /* bytes; IPv4 */
 #define GROUPS_MAX 4
 #define MTU 1472              /* bytes of a datagram; Ethernet, IPv4 */
-#define QUEUE (100 * WR_MSEC)   /* of datagrams before a link; what comes when it is full is lost */
 #define INTERFACE 2           /* eth0, as wr_env_ifaddrs says */
 
 enum { NOTE_DATAGRAM = 32 };
@@ -274,7 +273,7 @@ static int send_batch(struct wr_udp *u, const struct wr_dgram_out *out)
 {
     for (size_t at = 0; at < out->len; at += out->segment) {
         size_t len = out->len - at < out->segment ? out->len - at : out->segment;
-        if (too_large(u->host->sim, len) || u->host->uplink_free > u->host->sim->now + QUEUE)
+        if (too_large(u->host->sim, len) || u->host->uplink_free > u->host->sim->now + u->host->queue)
             continue;
         int rc = send_one(u, &out->to, &out->from, WR_BYTES(out->data + at, len));
         if (rc == WR_EUNREACH)

@@ -244,6 +244,86 @@ static void bandwidth_takes_its_time(void **state)
     world_stop(&w);
 }
 
+static void on_bulk(void *arg, const struct wr_dgram_in *in)
+{
+    (void)in;
+    ++*(unsigned *)arg;
+}
+
+static const struct wr_dgram_ops bulk_ops = {.on_receive = on_bulk};
+
+/* What a burst has to wait for longer than the queue is long does not arrive. */
+static void a_queue_is_as_long_as_told(void **state)
+{
+    (void)state;
+    static const uint8_t burst[50 * 1000];
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 1, .rtt = 20 * WR_MSEC});
+    struct sim_host *a = sim_host_add(sim, &(struct sim_host_options){0});
+    struct sim_host *b = sim_host_add(sim, &(struct sim_host_options){0});
+    struct wr_dgram *from, *to;
+    unsigned came = 0;
+    assert_int_equal(wr_env_dgram(sim_host_env(a), &(struct wr_addr){.ip = *sim_host_ip4(a), .port = PORT}, &bulk_ops,
+                                  &came, &from), 0);
+    assert_int_equal(wr_env_dgram(sim_host_env(b), &(struct wr_addr){.ip = *sim_host_ip4(b), .port = PORT}, &bulk_ops,
+                                  &came, &to), 0);
+    struct wr_dgram_out out = {.to = {.ip = *sim_host_ip4(b), .port = PORT}, .data = burst, .len = sizeof(burst),
+                               .segment = 1000};
+    sim_set_bandwidth(a, 1000000);    /* one of them a millisecond */
+    sim_set_queue(a, 10 * WR_MSEC);
+    assert_int_equal(wr_dgram_send(from, &out), 0);
+    sim_run(sim, WR_SEC);
+    assert_in_range(came, 10, 12);
+    sim_set_queue(a, 0);    /* the usual, in which all have room */
+    assert_int_equal(wr_dgram_send(from, &out), 0);
+    sim_run(sim, WR_SEC);
+    assert_in_range(came, 60, 62);
+    wr_dgram_close(from);
+    wr_dgram_close(to);
+    sim_destroy(sim);
+}
+
+struct alarm {
+    struct wr_timer timer;
+    struct wr_env *env;
+    wr_time rang_at;
+};
+
+static void on_alarm(struct wr_timer *timer)
+{
+    struct alarm *x = wr_list_entry(timer, struct alarm, timer);
+    x->rang_at = wr_env_now(x->env);
+}
+
+/* Timers of a machine that is late come after their time, within the bound, and not always equally late. */
+static void a_late_machine_wakes_late(void **state)
+{
+    (void)state;
+    enum { ALARMS = 50 };
+    static struct alarm x[ALARMS];
+    wr_time sum = 0;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 1});
+    struct sim_host *host = sim_host_add(sim, &(struct sim_host_options){0});
+    for (int late = 0; late < 2; late++) {
+        wr_time start = sim_now(sim);
+        sim_set_late(host, late ? 10 * WR_MSEC : 0);
+        for (int i = 0; i < ALARMS; i++) {
+            x[i] = (struct alarm){.env = sim_host_env(host)};
+            wr_timer_start(x[i].env, &x[i].timer, start + (i + 1) * 100 * WR_MSEC, on_alarm);
+        }
+        sim_run(sim, 10 * WR_SEC);
+        sum = 0;
+        for (int i = 0; i < ALARMS; i++) {
+            assert_in_range(x[i].rang_at - start, (i + 1) * 100 * WR_MSEC,
+                            (i + 1) * 100 * WR_MSEC + (late ? 10 * WR_MSEC : 0));
+            sum += x[i].rang_at - start - (i + 1) * 100 * WR_MSEC;
+        }
+        if (!late)
+            assert_int_equal(sum, 0);
+    }
+    assert_in_range(sum / ALARMS, 3 * WR_MSEC, 7 * WR_MSEC);
+    sim_destroy(sim);
+}
+
 /* A stream has a window's worth of bytes under way: that much for each round trip. */
 static void a_window_each_round_trip(void **state)
 {
@@ -631,6 +711,8 @@ int main(void)
         cmocka_unit_test(a_seed_replays_a_run),
         cmocka_unit_test(round_trips_are_log_normal),
         cmocka_unit_test(bandwidth_takes_its_time),
+        cmocka_unit_test(a_queue_is_as_long_as_told),
+        cmocka_unit_test(a_late_machine_wakes_late),
         cmocka_unit_test(a_window_each_round_trip),
         cmocka_unit_test(datagrams_are_lost_and_overtaken),
         cmocka_unit_test(multicast_stays_in_its_lan),
