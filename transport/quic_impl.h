@@ -102,6 +102,7 @@ struct wr_quic_conn {
     wr_time keepalive;                   /* silence after which we ask */
     wr_time asked_at;                    /* last time that something was sent which wants an answer */
     uint64_t in_flight_seen;             /* bytes under way at the last look */
+    wr_time held_until;                  /* the timer's instant, when only pacing kept more from being sent; or 0 */
     unsigned probes;                     /* sent since the last answer */
     wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
     bool data_came, asked;               /* since the last look; since data came */
