@@ -489,6 +489,11 @@ void wr_quic_set_lifetime(struct wr_quic *q, wr_time lifetime)
     }
 }
 
+void wr_quic_set_cc(struct wr_quic *q, enum wr_quic_cc cc)
+{
+    q->cc = cc;
+}
+
 void wr_quic_retry_always(struct wr_quic *q, bool always)
 {
     q->retry_always = always;

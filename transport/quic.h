@@ -54,6 +54,10 @@ void wr_quic_moved(struct wr_quic *q);
 /* So long a NAT in front of us remembers an idle mapping (0: not known): connections are kept alive before that, if
  * their idle time-out does not ask for it sooner. */
 void wr_quic_set_lifetime(struct wr_quic *q, wr_time lifetime);
+/* What connections of ours that begin from now on send by; WR_QUIC_CUBIC unless told otherwise. For measurements: why
+ * it is the one, and what is wrong with the others in ngtcp2 0.12.1, is in docs/benchmarks.md. */
+enum wr_quic_cc { WR_QUIC_CUBIC, WR_QUIC_RENO, WR_QUIC_BBR, WR_QUIC_BBR2 };
+void wr_quic_set_cc(struct wr_quic *q, enum wr_quic_cc cc);
 /* From now on every newcomer has to prove its address first, as under load (Retry). */
 void wr_quic_retry_always(struct wr_quic *q, bool always);
 

@@ -55,6 +55,8 @@ static inline void wr_quic_compat_set_original(ngtcp2_transport_params *params, 
 
 typedef ngtcp2_connection_id_status_type wr_quic_cid_status;
 
+#define NGTCP2_CC_ALGO_BBR2 NGTCP2_CC_ALGO_BBR    /* the only one left is the second */
+
 static inline ngtcp2_ccerr wr_quic_compat_ccerr(ngtcp2_conn *conn)
 {
     return *ngtcp2_conn_get_ccerr(conn);

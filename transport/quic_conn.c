@@ -453,13 +453,17 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
 static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *settings,
                          ngtcp2_transport_params *params)
 {
+    static const ngtcp2_cc_algo cc_of[] = {[WR_QUIC_CUBIC] = NGTCP2_CC_ALGO_CUBIC,
+                                           [WR_QUIC_RENO] = NGTCP2_CC_ALGO_RENO,
+                                           [WR_QUIC_BBR] = NGTCP2_CC_ALGO_BBR,
+                                           [WR_QUIC_BBR2] = NGTCP2_CC_ALGO_BBR2};
     uint64_t streams = qc->q->ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max;
     ngtcp2_settings_default(settings);
     settings->initial_ts = wr_quic_now(qc);
     settings->rand_ctx.native_handle = qc->q->env;
     settings->max_tx_udp_payload_size = WR_QUIC_DATAGRAM;
     settings->handshake_timeout = WR_QUIC_HANDSHAKE;
-    settings->cc_algo = NGTCP2_CC_ALGO_CUBIC;
+    settings->cc_algo = cc_of[qc->q->cc];
     /* Windows are grown here, under the node's budget, not by ngtcp2. */
     ngtcp2_transport_params_default(params);
     params->initial_max_stream_data_bidi_local = WR_QUIC_STREAM_WINDOW;

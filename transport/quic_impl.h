@@ -66,6 +66,7 @@ struct wr_quic {
     uint8_t reset_secret[WR_QUIC_SECRET], token_secret[WR_QUIC_SECRET];
     uint8_t retry_secret[16];            /* for the ids that Retry packets give out */
     bool retry_always;
+    enum wr_quic_cc cc;
     wr_time lifetime;                    /* of an idle mapping of our NAT; 0: not known */
     wr_time first_rtt;                   /* guess for the dial that begins now; 0: none */
     struct wr_task task;                 /* disposal */

@@ -24,6 +24,7 @@ static struct {
     const char *dht, *dht_prefix, *psk, *agent, *limits, *transport;
     const struct wr_secure *security;    /* NULL: both */
     struct nat_flags nat;
+    enum wr_quic_cc cc;
 } options = {.hosts = 1,
              .dht = "off",
              .dht_prefix = "/ipfs",
@@ -331,6 +332,8 @@ static void start_host(struct host *h)
         die("swarm", WR_ELIMIT);
     if (options.retry && h->swarm->quic)
         wr_quic_retry_always(h->swarm->quic, true);
+    if (h->swarm->quic)
+        wr_quic_set_cc(h->swarm->quic, options.cc);
     struct wr_cidr all;
     wr_cidr_parse("127.0.0.0/8", &all);
     wr_policy_add_public(wr_swarm_policy(h->swarm), &all);
@@ -389,6 +392,17 @@ static void read_psk(const char *path)
     }
 }
 
+static enum wr_quic_cc read_cc(const char *text)
+{
+    static const char *const names[] = {
+        [WR_QUIC_CUBIC] = "cubic", [WR_QUIC_RENO] = "reno", [WR_QUIC_BBR] = "bbr", [WR_QUIC_BBR2] = "bbr2"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(text, names[i]) == 0)
+            return (enum wr_quic_cc)i;
+    fprintf(stderr, "--cc is cubic, reno, bbr or bbr2\n");
+    exit(2);
+}
+
 static void unsupported_option(const char *name, const char *value, const char *only)
 {
     if (strcmp(value, only) == 0)
@@ -410,7 +424,7 @@ static void parse(int argc, char **argv)
         {"relay-limits", required_argument, NULL, 'L'}, {"circuit", no_argument, NULL, 'C'},
         {"dcutr", no_argument, NULL, 'D'},            {"autonat", required_argument, NULL, 'A'},
         {"reach", required_argument, NULL, 'r'},      {"announce", required_argument, NULL, 'o'},
-        {"retry", no_argument, NULL, 'Y'},
+        {"retry", no_argument, NULL, 'Y'},            {"cc", required_argument, NULL, 'G'},
         {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (o) {
@@ -457,6 +471,9 @@ static void parse(int argc, char **argv)
             break;
         case 'Y':
             options.retry = true;
+            break;
+        case 'G':
+            options.cc = read_cc(optarg);
             break;
         case 'M':
             options.mdns = true;
