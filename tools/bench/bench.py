@@ -57,6 +57,7 @@ class Setup:
     def __init__(self, args):
         build = args.build
         self.size, self.cores, self.versions = args.size, args.cores, {}
+        self.cc = [cc for cc in args.cc.split(",") if cc]
         self.naked = os.path.join(build, "tools/bench/naked")
         self.node = os.path.join(build, "tools/warren")
         self.link = os.path.join(build, "tests/natlab/lab_link")
@@ -230,6 +231,8 @@ def arguments():
     p.add_argument("--rounds", type=int, default=0, help="the default is 3, 11 or 15 by size")
     p.add_argument("--cross", action="store_true", help="also pairs of warren with each of the others")
     p.add_argument("--cores", type=pair_of_cores, default=[0, 1], help="client's and server's core, or none")
+    p.add_argument("--cc", default="", help="cubic, reno, bbr, bbr2: B4 over QUIC also with warren sending by these, and "
+                   "over a line with a shallow buffer")
     p.add_argument("--over", default="", help="noise, tls, quic: only the rows over these")
     p.add_argument("--json", default="", help="where all figures go; default benchmarks.json in the build directory")
     p.add_argument("--minutes", type=float, default=None,
@@ -245,7 +248,7 @@ def chosen(setup, args):
     """The cases that were asked for, in the order of their numbers."""
     only, over = ([w for w in text.split(",") if w] for text in (args.only, args.over))
     made = [kind(setup) for kind in cases.CASES + overlink.CASES + relays.CASES + punches.CASES]
-    return sorted((c for c in made if (not only or c.id in only) and (not over or c.over in over)),
+    return sorted((c for c in made if c.wanted and (not only or c.id in only) and (not over or c.over in over)),
                   key=lambda c: int(c.id[1:]))
 
 

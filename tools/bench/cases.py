@@ -44,6 +44,7 @@ class Case:
     weight = 1             # how long it takes beside the others
     rounds_at_most = 1000
     cross = True           # pairs of two implementations make sense
+    wanted = True          # False: only with flags that are not given
 
     def __init__(self, setup):
         self.setup = setup

@@ -8,6 +8,7 @@ import time
 
 from cases import MIB, Case, Metric, good
 from lab import Lab, why_not
+from peerproc import PeerError
 
 RTT_MS = 60          # of B5's path
 
@@ -45,6 +46,12 @@ class OverLink(Case):
 
     def prepare(self, name):
         self.warm(*self.pair(name))
+
+    def drop(self, name):
+        """Ends a pair at once, whatever it is doing."""
+        for p in self.started.get(name, ()):
+            p.proc.kill()
+        self.finish(name)
 
     def rtt(self):
         """Median milliseconds of a TCP handshake on the link."""
@@ -88,6 +95,7 @@ class Beside(OverLink):
     metrics = (Metric("main", "ms, ping p99 under load", per_peer=5), Metric("p50", "ms, ping p50 under load"),
                Metric("idle", "ms, ping p99 idle"), Metric("transfer", "ns/byte of the transfer"))
     delay_ms, rate_mbit = 10, 100
+    PINGS_S = 60    # for all of them beside the transfer; the slowest that answered took 10
 
     def measure(self, name):
         count = self.size(40, 60, 100)
@@ -97,7 +105,12 @@ class Beside(OverLink):
         begun = time.monotonic()
         up = c.start("perf", peer=s.id(), up=bytes_up, down=0, timeout=self.patience)
         time.sleep(1.5)
-        loaded = good(c.call("bench-ping", peer=s.id(), count=count // 2, timeout=300000), count // 2)
+        try:
+            loaded = good(c.call("bench-ping", peer=s.id(), count=count // 2, timeout=self.PINGS_S * 1000), count // 2)
+        except PeerError as e:
+            during = "" if up.done.is_set() else " while its transfer went on"
+            self.drop(name)    # what is left of it would load the link for the others
+            raise RuntimeError(f"no answer to pings within {self.PINGS_S} s{during}: {e}") from e
         during = not up.done.is_set()
         up.wait()
         spent = time.monotonic() - begun
@@ -127,13 +140,20 @@ class LongFat(OverLink):
         self.metrics = (Metric("main", f"share of {self.path}", more=True, per_naked=goal, per_peer=self.better),)
         self.title = f"one stream over {self.path}" + (", QUIC" if self.over == "quic" else "")
         self.rounds_at_most = {"quick": 1}.get(setup.size, 5)
+        if self.over == "quic":
+            self.others = tuple(f"warren {cc}" for cc in setup.cc)
 
     @property
     def label(self):
         return super().label + " " + self.path.replace(" ", "")
 
     def lacks(self, name):
-        return None if shutil.which("iperf3") else "no iperf3"
+        return None if name != "iperf3" or shutil.which("iperf3") else "no iperf3"
+
+    def peer(self, impl, side, args=(), prefix=()):
+        """As "warren bbr": with that congestion controller."""
+        impl, _, cc = impl.partition(" ")
+        return super().peer(impl, side, list(args) + (["--cc", cc] if cc else []), prefix)
 
     def hosts(self):
         made = hasattr(self, "lab")
@@ -173,9 +193,7 @@ class LongFat(OverLink):
                 raise RuntimeError("the transfer ended early")
             return seen
         finally:
-            for p in self.started.get(name, ()):
-                p.proc.kill()    # there is no end to wait for
-            self.finish(name)
+            self.drop(name)    # there is no end to wait for
 
     def iperf(self):
         server = self.far.popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -214,4 +232,14 @@ class LossyQuic(Lossy):
     over = "quic"
 
 
-CASES = (Fat, FatQuic, Usual, UsualQuic, Lossy, LossyQuic, FirstByte, FirstByteTls, FirstByteQuic, Beside, BesideQuic)
+class ShallowQuic(Usual):
+    """Where controllers differ: the buffer holds 4 ms."""
+
+    over, path, queue_kib = "quic", "100 Mbit/s x 60 ms, buffer 49 KiB", 49
+
+    @property
+    def wanted(self):
+        return bool(self.setup.cc)
+
+
+CASES = (Fat, FatQuic, Usual, UsualQuic, Lossy, LossyQuic, ShallowQuic, FirstByte, FirstByteTls, FirstByteQuic, Beside, BesideQuic)
