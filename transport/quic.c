@@ -41,11 +41,18 @@ static struct wr_bytes make_key(uint8_t out[static 1 + NGTCP2_MAX_CIDLEN], enum 
     return WR_BYTES(out, len + 1);
 }
 
-static struct wr_quic_id *id_find(const struct wr_quic *q, enum wr_quic_id_kind kind, const uint8_t *key,
-                                  size_t len)
+static struct wr_quic_id *id_find(struct wr_quic *q, enum wr_quic_id_kind kind, const uint8_t *key, size_t len)
 {
     uint8_t room[1 + NGTCP2_MAX_CIDLEN];
-    return len > NGTCP2_MAX_CIDLEN ? NULL : wr_map_get(&q->ids, make_key(room, kind, key, len));
+    struct wr_quic_id *last = q->last_id;
+    if (len > NGTCP2_MAX_CIDLEN)
+        return NULL;
+    if (last && last->len == len + 1 && last->key[0] == kind && memcmp(last->key + 1, key, len) == 0)
+        return last;
+    struct wr_quic_id *found = wr_map_get(&q->ids, make_key(room, kind, key, len));
+    if (found)
+        q->last_id = found;
+    return found;
 }
 
 int wr_quic_id_add(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uint8_t *key, size_t len)
@@ -67,6 +74,8 @@ int wr_quic_id_add(struct wr_quic_conn *qc, enum wr_quic_id_kind kind, const uin
 void wr_quic_id_free(struct wr_quic *q, struct wr_quic_id *id)
 {
     wr_map_del(&q->ids, WR_BYTES(id->key, id->len));
+    if (q->last_id == id)
+        q->last_id = NULL;
     wr_list_remove(&id->node);
     wr_free(id);
 }

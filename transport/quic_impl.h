@@ -58,6 +58,7 @@ struct wr_quic {
     struct wr_quic_sock socks[WR_QUIC_SOCKS_MAX];
     size_t sock_count;
     struct wr_map ids;                   /* struct wr_quic_id */
+    struct wr_quic_id *last_id;          /* the one found last, or NULL: packets come in rows */
     struct wr_list conns;                /* struct wr_quic_conn.all */
     struct wr_list lingers;              /* oldest first */
     size_t linger_count;
@@ -104,6 +105,7 @@ struct wr_quic_conn {
     wr_time asked_at;                    /* last time that something was sent which wants an answer */
     uint64_t in_flight_seen;             /* bytes under way at the last look */
     wr_time held_until;                  /* the timer's instant, when only pacing kept more from being sent; or 0 */
+    wr_time rtt;                         /* round trip at the last look, 0: not known */
     unsigned probes;                     /* sent since the last answer */
     wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
     bool data_came, asked;               /* since the last look; since data came */
@@ -125,6 +127,7 @@ struct wr_quic_stream {
     struct wr_stream *s;                 /* NULL once forgotten or refused */
     int64_t id;
     struct wr_quic_chunk *head, *tail;   /* owned: bytes from `acked` on */
+    struct wr_quic_chunk *unsent;        /* no byte before this chunk is still to be sent; NULL: there are none */
     uint64_t acked, sent, end;           /* offsets in what we send */
     uint64_t window, window_used;        /* received: how much may be unread; read since window_at */
     uint64_t unread;                     /* given to the owner and not consumed */

@@ -296,6 +296,7 @@ static void follow_window(struct wr_quic_conn *qc)
 {
     ngtcp2_conn_info info;
     ngtcp2_conn_get_conn_info(qc->ng, &info);
+    qc->rtt = info.min_rtt == UINT64_MAX ? 0 : (wr_time)info.smoothed_rtt;
     if (info.bytes_in_flight > qc->in_flight_seen && !qc->probes)
         qc->asked_at = wr_env_now(qc->q->env);
     qc->in_flight_seen = info.bytes_in_flight;

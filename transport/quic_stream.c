@@ -53,6 +53,8 @@ static void free_chunk(struct wr_quic_stream *qs)
     qs->head = c->next;
     if (!qs->head)
         qs->tail = NULL;
+    if (qs->unsent == c)
+        qs->unsent = c->next;
     wr_account_give(&qs->qc->conn.memory, sizeof(*c) + c->cap);
     wr_free(c);
 }
@@ -105,7 +107,7 @@ static uint64_t grow(struct wr_quic_conn *qc, uint64_t *window, uint64_t *used, 
                      size_t len)
 {
     wr_time now = wr_env_now(qc->q->env);
-    bool fast = *since != 0 && now - *since < 2 * rtt_of(qc);
+    bool fast = *since != 0 && now - *since < 2 * qc->rtt;
     bool half = (*used += len) >= *window / 2;
     if (fast && !half)
         return 0;
@@ -185,6 +187,8 @@ static struct wr_quic_chunk *add_chunk(struct wr_quic_stream *qs, size_t want)
     else
         qs->head = c;
     qs->tail = c;
+    if (!qs->unsent)
+        qs->unsent = c;
     return c;
 }
 
@@ -248,7 +252,7 @@ size_t wr_quic_stream_pieces(const struct wr_quic_stream *qs, ngtcp2_vec *vec, s
 {
     size_t count = 0;
     uint64_t at = qs->sent;
-    for (struct wr_quic_chunk *c = qs->head; c && count < max; c = c->next) {
+    for (struct wr_quic_chunk *c = qs->unsent; c && count < max; c = c->next) {
         if (c->at + c->len <= at)
             continue;
         size_t skip = (size_t)(at - c->at);
@@ -263,6 +267,8 @@ void wr_quic_stream_sent(struct wr_quic_stream *qs, size_t len, bool fin)
 {
     qs->sent += len;
     qs->fin_sent |= fin;
+    while (qs->unsent && qs->unsent->next && qs->unsent->next->at <= qs->sent)
+        qs->unsent = qs->unsent->next;
 }
 
 void wr_quic_stream_acked(struct wr_quic_stream *qs, uint64_t until)
