@@ -17,7 +17,8 @@
 #define ERRORS_MAX   200       /* messages of ICMP a second that are looked at; ours */
 #define INVALIDS_MAX 100       /* answers to bad tokens a second; ours */
 #define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
-#define MEM_HEADER   16        /* bytes before an allocation of ngtcp2's, that hold its size */
+#define SPARSE_MIN   (6 * 1024)    /* bytes of an allocation of ngtcp2's: a smaller one has pages in the heap as well */
+#define SPARSE_MAX   (WR_SPARSE_BLOCK - sizeof(struct mem_head))
 
 /* ---- addresses ---------------------------------------------------------------------------------- */
 
@@ -510,16 +511,24 @@ void wr_quic_retry_always(struct wr_quic *q, bool always)
 
 /* ---- memory: what ngtcp2 allocates counts in the connection's account ------------------------------ */
 
+/* What stands before each allocation. */
+struct mem_head {
+    size_t whole;    /* bytes, this head included */
+    bool sparse;
+};
+static_assert(sizeof(struct mem_head) == 16, "what follows is aligned");
+
 static void mem_free(void *memory, void *user_data)
 {
+    struct wr_quic_mem *m = user_data;
     if (!memory)
         return;
-    struct wr_conn *conn = user_data;
-    uint8_t *whole = (uint8_t *)memory - MEM_HEADER;
-    size_t size;
-    memcpy(&size, whole, sizeof(size));
-    wr_account_give(&conn->memory, size);
-    wr_free(whole);
+    struct mem_head *head = (struct mem_head *)memory - 1;
+    wr_account_give(&m->conn->memory, head->whole);
+    if (head->sparse)
+        wr_sparse_give(m->sparse, head);
+    else
+        wr_free(head);
 }
 
 /* Until its handshake is over, somebody whom nobody knows yet writes the list of what is missing of it. */
@@ -530,47 +539,50 @@ static bool may_hold(struct wr_conn *conn, size_t more)
     return wr_account_take(&conn->memory, more);
 }
 
-static void *mem_realloc(void *memory, size_t size, void *user_data)
+static void *mem_make(struct wr_quic_mem *m, size_t size, bool sparse)
 {
-    struct wr_conn *conn = user_data;
-    uint8_t *old = memory ? (uint8_t *)memory - MEM_HEADER : NULL;
-    size_t whole = size + MEM_HEADER, before = 0;
-    if (whole < size)
+    size_t whole = size + sizeof(struct mem_head);
+    if (whole < size || !may_hold(m->conn, whole))
         return NULL;
-    if (old)
-        memcpy(&before, old, sizeof(before));
-    if (whole > before && !may_hold(conn, whole - before))
-        return NULL;
-    uint8_t *made = wr_realloc(old, whole);
-    if (!made) {
-        if (whole > before)
-            wr_account_give(&conn->memory, whole - before);
+    struct mem_head *head = sparse ? wr_sparse_take(m->sparse) : wr_realloc(NULL, whole);
+    if (!head) {
+        wr_account_give(&m->conn->memory, whole);
         return NULL;
     }
-    if (whole < before)
-        wr_account_give(&conn->memory, before - whole);
-    memcpy(made, &whole, sizeof(whole));
-    return made + MEM_HEADER;
+    *head = (struct mem_head){whole, sparse};
+    return head + 1;
 }
 
 static void *mem_malloc(size_t size, void *user_data)
 {
-    return mem_realloc(NULL, size, user_data);
+    return mem_make(user_data, size, size >= SPARSE_MIN && size <= SPARSE_MAX);
 }
 
 static void *mem_calloc(size_t count, size_t size, void *user_data)
 {
     if (size && count > SIZE_MAX / size)
         return NULL;
-    void *made = mem_realloc(NULL, count * size, user_data);
+    void *made = mem_make(user_data, count * size, false);
     if (made)
         memset(made, 0, count * size);
     return made;
 }
 
-void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_conn *conn)
+/* Seldom, and of what is small. */
+static void *mem_realloc(void *memory, size_t size, void *user_data)
 {
-    *mem = (ngtcp2_mem){conn, mem_malloc, mem_free, mem_calloc, mem_realloc};
+    void *made = mem_make(user_data, size, false);
+    if (made && memory) {
+        size_t had = ((struct mem_head *)memory - 1)->whole - sizeof(struct mem_head);
+        memcpy(made, memory, had < size ? had : size);
+        mem_free(memory, user_data);
+    }
+    return made;
+}
+
+void wr_quic_mem_init(struct wr_quic_mem *m, struct wr_conn *conn, struct wr_sparse *sparse)
+{
+    *m = (struct wr_quic_mem){{m, mem_malloc, mem_free, mem_calloc, mem_realloc}, conn, sparse};
 }
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -592,6 +604,7 @@ struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops
     q->ops = ops;
     q->arg = arg;
     wr_map_init(&q->ids, IDS_MAX, wr_env_hash_seed(ctx->env));
+    wr_sparse_init(&q->sparse);
     wr_list_init(&q->conns);
     wr_list_init(&q->lingers);
     wr_list_init(&q->jammed);
@@ -605,6 +618,7 @@ static void dispose(struct wr_task *task)
 {
     struct wr_quic *q = wr_list_entry(task, struct wr_quic, task);
     wr_map_clear(&q->ids);
+    wr_sparse_clear(&q->sparse);
     sodium_memzero(q, sizeof(*q));
     wr_free(q);
 }

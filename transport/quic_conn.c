@@ -430,7 +430,7 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     if (!qc)
         return NULL;
     wr_conn_init(&qc->conn, q->ctx, &wr_quic_mux_ops);
-    wr_quic_mem_init(&qc->mem, &qc->conn);
+    wr_quic_mem_init(&qc->mem, &qc->conn, &q->sparse);
     qc->conn.outbound = outbound;
     qc->conn.udp = true;
     qc->conn.port_reused = sock->listening;
@@ -537,7 +537,7 @@ struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *s
     set_settings(qc, &settings, &params);
     wr_quic_make_path(&path, local, to);
     if (ngtcp2_conn_client_new(&qc->ng, &dcid, &scid, &path.path, NGTCP2_PROTO_VER_V1, &callbacks,
-                               &settings, &params, &qc->mem, qc) != 0) {
+                               &settings, &params, &qc->mem.mem, qc) != 0) {
         qc->ng = NULL;    /* it was set, and what it led to is freed */
         return undo(qc);
     }
@@ -578,7 +578,7 @@ struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock 
         params.stateless_reset_token_present = 1;
     wr_quic_make_path(&path, &first->local, &first->remote);
     if (ngtcp2_conn_server_new(&qc->ng, &first->hd->scid, &scid, &path.path, first->hd->version, &callbacks,
-                               &settings, &params, &qc->mem, qc) != 0) {
+                               &settings, &params, &qc->mem.mem, qc) != 0) {
         qc->ng = NULL;    /* it was set, and what it led to is freed */
         return undo(qc);
     }

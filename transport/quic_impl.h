@@ -8,6 +8,7 @@
 #include "transport/map.h"
 #include "transport/quic.h"
 #include "transport/quic_compat.h"
+#include "transport/sparse.h"
 #include "transport/tlsctx.h"
 
 #include <netinet/in.h>
@@ -59,6 +60,7 @@ struct wr_quic {
     size_t sock_count;
     struct wr_map ids;                   /* struct wr_quic_id */
     struct wr_quic_id *last_id;          /* the one found last, or NULL: packets come in rows */
+    struct wr_sparse sparse;
     struct wr_list conns;                /* struct wr_quic_conn.all */
     struct wr_list lingers;              /* oldest first */
     size_t linger_count;
@@ -79,13 +81,21 @@ struct wr_quic_path {
     struct sockaddr_storage local, remote;
 };
 
+/* ngtcp2's allocator. Its pools for packets, frames, streams and sets are made for bursts, and most connections are
+ * idle: their blocks are sparse. */
+struct wr_quic_mem {
+    ngtcp2_mem mem;
+    struct wr_conn *conn;                /* its account pays for all of a block */
+    struct wr_sparse *sparse;
+};
+
 struct wr_quic_conn {
     struct wr_conn conn;                 /* first */
     struct wr_list all;
     struct wr_quic *q;
     struct wr_quic_sock *sock;
     ngtcp2_conn *ng;                     /* owned */
-    ngtcp2_mem mem;                      /* counts what it holds in conn.memory */
+    struct wr_quic_mem mem;              /* counts what it holds in conn.memory */
     gnutls_session_t tls;                /* owned; NULL once it is not needed any more */
     ngtcp2_crypto_conn_ref ref;
     struct wr_peerid *expect;            /* owned, or NULL */
@@ -147,8 +157,8 @@ void wr_quic_id_free(struct wr_quic *q, struct wr_quic_id *id);
 int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn, const uint8_t *data,
                  size_t len, size_t segment);
 bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max);
-/* ngtcp2's allocator, on a connection's account (borrowed, as mem is by what is made with it). */
-void wr_quic_mem_init(ngtcp2_mem *mem, struct wr_conn *conn);
+/* conn and sparse are borrowed, as mem is by what is made with it. */
+void wr_quic_mem_init(struct wr_quic_mem *mem, struct wr_conn *conn, struct wr_sparse *sparse);
 
 /* ---- quic_conn.c */
 struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *sock,
