@@ -66,6 +66,35 @@ static struct wr_quic_conn *quic_of(const struct node *n, const struct node *pee
     return (struct wr_quic_conn *)(void *)c;
 }
 
+/* Either end can change its keys after the TLS session is gone. */
+static void test_keys_change_without_tls(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 6, .rtt = 60 * WR_MSEC});
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    talk(&a, &b, &c, 1000);
+    sim_run(sim, 2 * WR_SEC);
+    assert_whole(&c);
+    struct wr_quic_conn *here = quic_of(&a, &b), *there = quic_of(&b, &a);
+    assert_null(here->tls);
+    assert_null(there->tls);
+    struct wr_quic_conn *ends[] = {there, here};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ngtcp2_conn_initiate_key_update(ends[i]->ng, wr_quic_now(ends[i])), 0);
+        talk(&a, &b, &c, 100000);
+        sim_run(sim, 5 * WR_SEC);
+        assert_whole(&c);
+    }
+    assert_int_equal(a.opened, 1);
+    node_stop(&a);
+    node_stop(&b);
+    sim_run(sim, WR_SEC);
+    sim_destroy(sim);
+}
+
 /* Pools that are made for bursts do not take their whole size of a connection that is idle. */
 static void test_pools_are_sparse(void **state)
 {
@@ -156,6 +185,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_connection_pays_for_itself),
         cmocka_unit_test(test_an_idle_connection_has_put_its_handshake_away),
+        cmocka_unit_test(test_keys_change_without_tls),
         cmocka_unit_test(test_pools_are_sparse),
         cmocka_unit_test(test_a_part_is_enough),
         cmocka_unit_test(test_newcomers_get_in_without_memory),
