@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define BLOCKS 300    /* several arenas */
+#define FIRST  64     /* of the first of them */
 #define PAGE   4096
 
 #ifndef WR_SPARSE_PLAIN
@@ -90,12 +91,12 @@ static void test_untouched_pages_cost_nothing(void **state)
         touched += pages_of(blocks[i]);
     }
     assert_in_range(touched, before + BLOCKS, 3 * BLOCKS);
-    /* All but one of an arena's, so that it stays. */
+    /* All but one of the first arena's, so that it stays. */
     for (size_t i = 1; i < BLOCKS; i++)
         wr_sparse_give(&s, blocks[i]);
-    for (size_t i = 1; i < BLOCKS; i++)
+    for (size_t i = 1; i < FIRST; i++)
         after += pages_of(blocks[i]);
-    assert_in_range(after, 0, BLOCKS);
+    assert_in_range(after, 0, FIRST - 1);
     assert_int_equal(blocks[0][WR_SPARSE_BLOCK - 1], 1);
     wr_sparse_give(&s, blocks[0]);
     wr_sparse_clear(&s);
