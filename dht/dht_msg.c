@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-#define PEERS_OUT_MAX (WR_DHT_CLOSER_MAX + WR_DHT_PROVIDERS_MAX)
-
 /* Field numbers, dht.proto. */
 enum { MSG_TYPE = 1, MSG_KEY = 2, MSG_RECORD = 3, MSG_CLOSER = 8, MSG_PROVIDERS = 9 };
 enum { RECORD_KEY = 1, RECORD_VALUE = 2, RECORD_TIME = 5 };
@@ -217,40 +215,44 @@ static void sort_addrs(struct wr_bytes *addrs, size_t count)
     }
 }
 
-/* What protobuf-c packs from: the message, its peers and their address slots, in one allocation. */
+/* What protobuf-c packs from: the message, its peers and their address slots, in one allocation as large as this
+ * message needs. */
+struct draft_peer {
+    Wr__Dht__Peer pb;
+    ProtobufCBinaryData addrs[WR_DHT_ADDRS_OUT_MAX];
+    size_t addr_count;
+};
+
 struct draft {
     Wr__Dht__Message msg;
     Wr__Dht__Record record;
-    Wr__Dht__Peer peers[PEERS_OUT_MAX];
-    Wr__Dht__Peer *peer_ptrs[PEERS_OUT_MAX];
-    ProtobufCBinaryData addrs[PEERS_OUT_MAX][WR_DHT_ADDRS_OUT_MAX];
-    size_t addr_counts[PEERS_OUT_MAX];
+    Wr__Dht__Peer **peer_ptrs; /* into the same allocation, behind peers */
     size_t peer_count;
+    struct draft_peer peers[];
 };
 
 static void draft_peers(struct draft *d, const struct wr_dht_peer *peers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        size_t at = d->peer_count++;
-        Wr__Dht__Peer *pb = &d->peers[at];
-        wr__dht__peer__init(pb);
-        pb->id = wr_pb_bytes(wr_peerid_bytes(&peers[i].id));
-        pb->addrs = d->addrs[at];
+        struct draft_peer *to = &d->peers[d->peer_count];
+        wr__dht__peer__init(&to->pb);
+        to->pb.id = wr_pb_bytes(wr_peerid_bytes(&peers[i].id));
+        to->pb.addrs = to->addrs;
         sort_addrs(peers[i].addrs, peers[i].count);
         size_t kept = 0;
         for (size_t j = 0; j < peers[i].count && kept < WR_DHT_ADDRS_OUT_MAX; j++) {
             if (peers[i].addrs[j].len > 0)
-                d->addrs[at][kept++] = wr_pb_bytes(peers[i].addrs[j]);
+                to->addrs[kept++] = wr_pb_bytes(peers[i].addrs[j]);
         }
-        d->addr_counts[at] = kept;
-        d->peer_ptrs[at] = pb;
+        to->addr_count = kept;
+        d->peer_ptrs[d->peer_count++] = &to->pb;
     }
 }
 
 static size_t draft_size(struct draft *d, size_t addrs_max)
 {
     for (size_t i = 0; i < d->peer_count; i++)
-        d->peers[i].n_addrs = d->addr_counts[i] < addrs_max ? d->addr_counts[i] : addrs_max;
+        d->peers[i].pb.n_addrs = d->peers[i].addr_count < addrs_max ? d->peers[i].addr_count : addrs_max;
     return wr__dht__message__get_packed_size(&d->msg);
 }
 
@@ -269,11 +271,20 @@ static bool draft_fit(struct draft *d, size_t size_max)
     return draft_size(d, 1) <= size_max;
 }
 
-static void draft_fill(struct draft *d, const struct wr_dht_msg *msg)
+/* NULL: out of memory. */
+static struct draft *draft_create(const struct wr_dht_msg *msg)
 {
     size_t closer = msg->closer_count < WR_DHT_CLOSER_MAX ? msg->closer_count : WR_DHT_CLOSER_MAX;
     size_t providers =
         msg->provider_count < WR_DHT_PROVIDERS_MAX ? msg->provider_count : WR_DHT_PROVIDERS_MAX;
+    size_t peers = closer + providers;
+    /* Not zeroed: all of it that is read is filled in below. */
+    struct draft *d = wr_realloc(
+        NULL, sizeof(*d) + peers * (sizeof(struct draft_peer) + sizeof(Wr__Dht__Peer *)));
+    if (!d)
+        return NULL;
+    d->peer_count = 0;
+    d->peer_ptrs = (Wr__Dht__Peer **)(void *)(d->peers + peers);
     wr__dht__message__init(&d->msg);
     d->msg.type = msg->type;
     d->msg.key = wr_pb_bytes(msg->key);
@@ -290,14 +301,14 @@ static void draft_fill(struct draft *d, const struct wr_dht_msg *msg)
     d->msg.n_closer_peers = closer;
     d->msg.provider_peers = d->peer_ptrs + closer;
     d->msg.n_provider_peers = providers;
+    return d;
 }
 
 int wr_dht_msg_encode(const struct wr_dht_msg *msg, size_t size_max, struct wr_buf *out)
 {
-    struct draft *d = wr_alloc(sizeof(*d));
+    struct draft *d = draft_create(msg);
     if (!d)
         return WR_ELIMIT;
-    draft_fill(d, msg);
     int rc = WR_ELIMIT;
     if (draft_fit(d, size_max)) {
         wr_pb_pack(&d->msg.base, out);
