@@ -64,19 +64,33 @@ static struct wr_aead *create(void)
     return sodium_init() >= 0 ? wr_alloc(sizeof(struct wr_aead)) : NULL;
 }
 
+static void drop_libcrypto(struct wr_aead *engine)
+{
+    direction_clear(&engine->seal);
+    direction_clear(&engine->open);
+    engine->seal.ctx = engine->open.ctx = NULL;
+    EVP_CIPHER_free(engine->cipher);
+    engine->cipher = NULL;
+}
+
+static bool take_libcrypto(struct wr_aead *engine, enum wr_aead_cipher cipher)
+{
+    engine->key_len = CIPHERS[cipher].key_len;
+    engine->cipher = EVP_CIPHER_fetch(NULL, CIPHERS[cipher].name, NULL);
+    if (engine->cipher && direction_init(&engine->seal, engine->cipher, 1) &&
+        direction_init(&engine->open, engine->cipher, 0))
+        return true;
+    drop_libcrypto(engine);
+    return false;
+}
+
 static struct wr_aead *create_libcrypto(enum wr_aead_cipher cipher)
 {
     struct wr_aead *engine = libcrypto_lives() ? create() : NULL;
-    if (!engine)
-        return NULL;
-    engine->key_len = CIPHERS[cipher].key_len;
-    engine->cipher = EVP_CIPHER_fetch(NULL, CIPHERS[cipher].name, NULL);
-    if (!engine->cipher || !direction_init(&engine->seal, engine->cipher, 1) ||
-        !direction_init(&engine->open, engine->cipher, 0)) {
-        wr_aead_destroy(engine);
-        return NULL;
-    }
-    return engine;
+    if (!engine || take_libcrypto(engine, cipher))
+        return engine;
+    wr_aead_destroy(engine);
+    return NULL;
 }
 
 struct wr_aead *wr_aead_create_with(enum wr_aead_library library)
@@ -84,16 +98,27 @@ struct wr_aead *wr_aead_create_with(enum wr_aead_library library)
     return library == WR_AEAD_LIBSODIUM ? create() : create_libcrypto(WR_AEAD_CHACHA20);
 }
 
+/* Others need libcrypto too (key.c), and they come after us: end here if it is broken. */
+struct wr_aead *wr_aead_create_cold(void)
+{
+    return libcrypto_lives() ? create() : NULL;
+}
+
+/* Configured without the cipher (a FIPS-only provider) libcrypto must not cost the connection. */
+void wr_aead_warm(struct wr_aead *engine)
+{
+    engine->sodium_below = SODIUM_BELOW;
+    if (!engine->cipher)
+        take_libcrypto(engine, WR_AEAD_CHACHA20);
+}
+
 struct wr_aead *wr_aead_create(void)
 {
     struct wr_aead *engine = wr_aead_create_with(WR_AEAD_LIBCRYPTO);
-    /* Others need libcrypto too (key.c), and they come after us: end here if it is broken. Configured
-     * without the cipher (a FIPS-only provider) it must not cost the connection. */
-    if (!engine && !libcrypto_lives())
-        return NULL;
     if (!engine)
-        return wr_aead_create_with(WR_AEAD_LIBSODIUM);
-    engine->sodium_below = SODIUM_BELOW;
+        engine = wr_aead_create_cold();
+    if (engine)
+        engine->sodium_below = SODIUM_BELOW;
     return engine;
 }
 
@@ -106,9 +131,7 @@ void wr_aead_destroy(struct wr_aead *engine)
 {
     if (!engine)
         return;
-    direction_clear(&engine->seal);
-    direction_clear(&engine->open);
-    EVP_CIPHER_free(engine->cipher);
+    drop_libcrypto(engine);
     wr_free(engine);
 }
 

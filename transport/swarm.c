@@ -499,6 +499,12 @@ static void on_upkeep(struct wr_timer *timer)
     wr_timer_start(sw->env, &sw->upkeep, wr_env_now(sw->env) + UPKEEP_EVERY, on_upkeep);
 }
 
+/* Whoever waits for the node to be ready does not wait for this. */
+static void on_warm(struct wr_timer *timer)
+{
+    wr_aead_warm(wr_list_entry(timer, struct wr_swarm, warm)->ctx.aead);
+}
+
 /* What follows from our key: the id, and what Noise signs with it. 0, WR_ELIMIT. */
 static int take_identity(struct wr_swarm *sw)
 {
@@ -518,7 +524,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
 {
     struct wr_swarm *sw = wr_alloc(sizeof(*sw));
     uint8_t *scratch = wr_alloc(WR_CONN_SCRATCH), *inbox = wr_alloc(WR_WIRE_INBOX);
-    struct wr_aead *aead = wr_aead_create();
+    struct wr_aead *aead = wr_aead_create_cold();
     struct wr_tlsctx *tls = wr_tlsctx_create(options->identity, wr_env_unix(options->env) / WR_SEC);
     if (!sw || !scratch || !inbox || !aead || !tls) {
         wr_free(sw);
@@ -575,6 +581,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     wr_swarm_net_watch(sw);
     wr_swarm_refresh_links(sw);
     wr_timer_start(env, &sw->upkeep, wr_env_now(env) + UPKEEP_EVERY, on_upkeep);
+    wr_timer_start(env, &sw->warm, wr_env_now(env), on_warm);
     return sw;
 }
 
@@ -620,6 +627,7 @@ void wr_swarm_destroy(struct wr_swarm *sw)
         if (sw->listeners[i].socket)
             wr_listener_close(sw->listeners[i].socket);
     wr_timer_stop(sw->env, &sw->upkeep);
+    wr_timer_stop(sw->env, &sw->warm);
     wr_timer_stop(sw->env, &sw->retire);
     wr_net_watch_stop(&sw->net_watch);
     wr_swarm_dials_abort(sw);

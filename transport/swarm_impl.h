@@ -82,6 +82,7 @@ struct wr_swarm {
     struct wr_swarm_report *reports[WR_SWARM_REPORTS];    /* owned, ring */
     size_t report_next;
     struct wr_timer upkeep;
+    struct wr_timer warm;               /* once, in the first turn */
     struct wr_timer retire;             /* while a circuit waits for its last stream */
     struct wr_net_watch net_watch;
     uint64_t net_seen;                  /* digest of our addresses, gateways and cuts, when last looked at */
