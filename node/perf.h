@@ -14,7 +14,7 @@
 #include "transport/swarm.h"
 
 #define WR_PERF_NAME    "/perf/1.0.0"
-#define WR_PERF_BLOCK   (64 * 1024)   /* bytes written at once; js */
+#define WR_PERF_BLOCK   (128 * 1024)  /* bytes written at once; ours: as many as a connection sends at once */
 #define WR_PERF_STREAMS 4             /* served per connection at once; ours */
 #define WR_PERF_IDLE    (30 * WR_SEC) /* without a byte moving, either role gives up; ours */
 

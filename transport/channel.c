@@ -182,10 +182,12 @@ static int mux_open(struct wr_conn *c, struct wr_stream *s)
 
 static int mux_write(struct wr_stream *s, const uint8_t *data, size_t len)
 {
-    int n = wr_yamux_write(s->mux, data, len);
-    if (n > 0)
-        wr_channel_want_flush(wr_channel_of(s->conn));
-    return n;
+    struct wr_channel *ch = wr_channel_of(s->conn);
+    size_t sent = wr_channel_send_now(ch, s->mux, data, len);
+    int n = wr_yamux_write(s->mux, data + sent, len - sent);
+    if (sent || n > 0)
+        wr_channel_want_flush(ch);
+    return n < 0 && !sent ? n : (int)sent + (n > 0 ? n : 0);
 }
 
 static size_t mux_space(const struct wr_stream *s)

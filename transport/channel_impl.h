@@ -38,6 +38,8 @@ struct wr_channel {
     struct wr_timer more;          /* output left over for the next turn */
     uint64_t bytes_in_last;        /* at the last keepalive tick */
     size_t unsent;                 /* of the wire's backlog, in conn.memory */
+    size_t turn_sent;              /* bytes since the last flush began */
+    int broken;                    /* sending failed where the connection could not be ended: flush does */
     uint8_t silent_ticks;
     enum wr_channel_phase phase;
     bool secured;
@@ -64,6 +66,9 @@ void wr_channel_forget_partial(struct wr_channel *ch);    /* the frame that is h
 void wr_channel_count_unsent(struct wr_channel *ch);    /* the wire's backlog may have changed */
 void wr_channel_want_flush(struct wr_channel *ch);      /* when the turn settles */
 void wr_channel_flush(struct wr_channel *ch);           /* now, as far as the wire takes it */
+/* Sends whole batches of what waits and of this data, which stands behind what the stream has queued, as far as the
+ * wire takes them now. Returns how many bytes of data went out; nothing happens when they do not fill a batch. */
+size_t wr_channel_send_now(struct wr_channel *ch, struct wr_yamux_stream *s, const uint8_t *data, size_t len);
 void wr_channel_flush_at(struct wr_channel *ch, wr_time at);    /* then, and waiting streams ask again for a place */
 /* Bytes below the encryption; clears out. 0, WR_ELIMIT, the errors of wr_wire_write. */
 int wr_channel_send_clear(struct wr_channel *ch, struct wr_buf *out);

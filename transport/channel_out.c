@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Bytes sent in one turn before others get theirs; ours: a dozen full writes. */
+/* Bytes sent in one turn, and by writes between two, before others get theirs; ours: a dozen full writes. */
 #define FLUSH_TURN_MAX (12 * WR_CONN_SCRATCH)
 
 /* Bytes that the kernel did not take; they are there already. */
@@ -64,17 +64,22 @@ static int seal_next(struct wr_channel *ch, uint8_t *frame, size_t room)
     return len ? security->seal(&ch->session, frame, len) : 0;
 }
 
+/* Bytes of one write. */
+static size_t batch_size(const struct wr_channel *ch)
+{
+    size_t most = wr_wire_batch(&ch->wire);
+    return most < WR_CONN_SCRATCH ? most : WR_CONN_SCRATCH;
+}
+
 /* Fills one write; returns bytes sent, 0 when nothing waits, <0 on failure. */
 static int send_batch(struct wr_channel *ch)
 {
     /* A frame is begun only where a useful one fits. */
     const size_t frame_min = ch->conn.security->overhead + WR_CHANNEL_OUT_MAX;
     struct wr_conn_ctx *ctx = ch->conn.ctx;
-    size_t used = 0, most = wr_wire_batch(&ch->wire);
+    size_t used = 0, most = batch_size(ch);
     /* What the kernel does not take stays with us: with memory short, no more than one small frame. */
     uint64_t room = wr_account_room(&ch->conn.memory);
-    if (most > WR_CONN_SCRATCH)
-        most = WR_CONN_SCRATCH;
     if (most > room)
         most = (size_t)room;
     if (most < frame_min)
@@ -110,20 +115,51 @@ void wr_channel_flush_at(struct wr_channel *ch, wr_time at)
     wr_timer_start(ch->conn.ctx->env, &ch->more, at, on_more);
 }
 
+/* A circuit's frames are its carrier's data, and stand where the carrier would seal. */
+static bool in_scratch(const struct wr_channel *ch, const uint8_t *data)
+{
+    uintptr_t scratch = (uintptr_t)ch->conn.ctx->scratch, at = (uintptr_t)data;
+    return at >= scratch && at < scratch + WR_CONN_SCRATCH;
+}
+
+size_t wr_channel_send_now(struct wr_channel *ch, struct wr_yamux_stream *s, const uint8_t *data, size_t len)
+{
+    if (ch->phase != WR_PHASE_MUXED || !wr_wire_open(&ch->wire) || wr_yamux_queued(s) + len < batch_size(ch) ||
+        in_scratch(ch, data))
+        return 0;
+    wr_yamux_lend(s, data, len);
+    /* What fills no batch waits for the next write, or the end of the turn. */
+    while (!ch->broken && ch->turn_sent < FLUSH_TURN_MAX && wr_wire_backlog(&ch->wire) == 0 &&
+           wr_yamux_queued(s) >= batch_size(ch)) {
+        int n = send_batch(ch);
+        if (n <= 0) {
+            ch->broken = n;    /* no handler may run inside a write */
+            wr_channel_want_flush(ch);
+            break;
+        }
+        ch->turn_sent += (size_t)n;
+    }
+    return wr_yamux_recall(s, data);
+}
+
 void wr_channel_flush(struct wr_channel *ch)
 {
-    size_t sent = 0;
+    ch->turn_sent = 0;
+    if (ch->broken) {
+        wr_channel_end(ch, ch->broken);
+        return;
+    }
     while (wr_wire_open(&ch->wire) && ch->secured && wr_wire_backlog(&ch->wire) == 0) {
-        if (sent >= FLUSH_TURN_MAX) {
+        if (ch->turn_sent >= FLUSH_TURN_MAX) {
             wr_channel_flush_at(ch, wr_env_now(ch->conn.ctx->env));
             return;
         }
-        int n = send_batch(ch);
+        int n = ch->broken ? ch->broken : send_batch(ch);
         if (n < 0) {
             wr_channel_end(ch, n);
             return;
         }
-        sent += (size_t)n;
+        ch->turn_sent += (size_t)n;
         if (ch->phase == WR_PHASE_MUXED || ch->conn.outbound)
             wr_conn_writable(&ch->conn);
         if (n == 0 && !wr_yamux_wants_output(ch->yamux))

@@ -46,6 +46,7 @@ static void drop_head(struct wr_sendq *q, struct wr_account *account)
 size_t wr_sendq_put(struct wr_sendq *q, struct wr_account *account, const uint8_t *data, size_t len)
 {
     size_t done = 0;
+    assert(!q->lent);
     while (done < len) {
         struct wr_sendq_chunk *c = q->tail;
         if (!c || c->end == c->cap)
@@ -65,7 +66,7 @@ size_t wr_sendq_put(struct wr_sendq *q, struct wr_account *account, const uint8_
 void wr_sendq_take(struct wr_sendq *q, struct wr_account *account, uint8_t *out, size_t len)
 {
     assert(len <= q->len);
-    while (len) {
+    while (len && q->head) {
         struct wr_sendq_chunk *c = q->head;
         uint32_t have = c->end - c->start;
         uint32_t take = len < have ? (uint32_t)len : have;
@@ -77,11 +78,35 @@ void wr_sendq_take(struct wr_sendq *q, struct wr_account *account, uint8_t *out,
         if (c->start == c->end)
             drop_head(q, account);
     }
+    if (len) {
+        memcpy(out, q->lent, len);
+        q->lent += len;
+        q->lent_len -= (uint32_t)len;
+        q->len -= (uint32_t)len;
+    }
+}
+
+void wr_sendq_lend(struct wr_sendq *q, const uint8_t *data, size_t len)
+{
+    assert(!q->lent && len <= UINT32_MAX - q->len);
+    q->lent = data;
+    q->lent_len = (uint32_t)len;
+    q->len += (uint32_t)len;
+}
+
+size_t wr_sendq_unlend(struct wr_sendq *q, const uint8_t *data)
+{
+    size_t taken = q->lent ? (size_t)(q->lent - data) : 0;
+    q->len -= q->lent_len;
+    q->lent = NULL;
+    q->lent_len = 0;
+    return taken;
 }
 
 void wr_sendq_clear(struct wr_sendq *q, struct wr_account *account)
 {
     while (q->head)
         drop_head(q, account);
-    q->len = 0;
+    q->len = q->lent_len = 0;
+    q->lent = NULL;
 }

@@ -12,7 +12,9 @@ struct wr_sendq_chunk;
 
 struct wr_sendq {
     struct wr_sendq_chunk *head, *tail;    /* owned; NULL while empty */
-    uint32_t len;                          /* bytes queued */
+    uint32_t len;                          /* bytes queued, lent ones included */
+    const uint8_t *lent;                   /* borrowed until unlend; behind all chunks */
+    uint32_t lent_len;
 };
 
 /* Appends a copy of up to len bytes and returns how many: fewer when memory is out or the account (the
@@ -20,6 +22,11 @@ struct wr_sendq {
 size_t wr_sendq_put(struct wr_sendq *q, struct wr_account *account, const uint8_t *data, size_t len);
 /* Moves the first len bytes to out; as many must be queued. */
 void wr_sendq_take(struct wr_sendq *q, struct wr_account *account, uint8_t *out, size_t len);
+/* Queues data without a copy, for as long as the caller can keep it where it is. One loan at a time, and no put before
+ * it ends. */
+void wr_sendq_lend(struct wr_sendq *q, const uint8_t *data, size_t len);
+/* Ends the loan; returns how many of its bytes were taken. The others are out of the queue. */
+size_t wr_sendq_unlend(struct wr_sendq *q, const uint8_t *data);
 void wr_sendq_clear(struct wr_sendq *q, struct wr_account *account);
 
 #endif

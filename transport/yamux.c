@@ -158,6 +158,25 @@ int wr_yamux_write(struct wr_yamux_stream *s, const uint8_t *data, size_t len)
     return (int)taken;
 }
 
+size_t wr_yamux_lend(struct wr_yamux_stream *s, const uint8_t *data, size_t len)
+{
+    if (wr_yamux_space(s) == 0)
+        return 0;
+    size_t room = s->send_window - s->queue.len;
+    wr_sendq_lend(&s->queue, data, len < room ? len : room);
+    if (s->queue.len && wr_list_empty(&s->ready))
+        wr_list_append(&s->session->fresh, &s->ready);
+    return s->queue.lent_len;
+}
+
+size_t wr_yamux_recall(struct wr_yamux_stream *s, const uint8_t *data)
+{
+    size_t taken = wr_sendq_unlend(&s->queue, data);
+    if (!s->queue.len)
+        wr_list_remove(&s->ready);
+    return taken;
+}
+
 struct wr_yamux_stream *wr_yamux_drained(struct wr_yamux *y)
 {
     struct wr_list *node = wr_list_pop(&y->drained);

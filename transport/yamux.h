@@ -96,6 +96,12 @@ uint32_t wr_yamux_id(const struct wr_yamux_stream *s);
  * wr_yamux_drained names the stream (the queue was). WR_ELIMIT: none taken, out of memory; WR_ERESET,
  * WR_ECLOSED (shut, or the session is over). */
 int wr_yamux_write(struct wr_yamux_stream *s, const uint8_t *data, size_t len);
+/* What write would take and more, up to the peer's window, shown to output where it stands, until recall: a large write
+ * that can leave at once is spared a copy. Nothing else is done with the stream meanwhile. Returns how many bytes are
+ * shown, 0 when write would take none. */
+size_t wr_yamux_lend(struct wr_yamux_stream *s, const uint8_t *data, size_t len);
+/* Returns how many of those bytes output took. The others are the caller's again. */
+size_t wr_yamux_recall(struct wr_yamux_stream *s, const uint8_t *data);
 /* The next stream that has room again because output sent from its full queue, or NULL. Each is named once
  * per short write; ask after output. */
 struct wr_yamux_stream *wr_yamux_drained(struct wr_yamux *y);

@@ -72,9 +72,45 @@ static void test_limit_takes_a_part(void **state)
     wr_sendq_clear(&q, &account);
 }
 
+/* Lent bytes stand behind the queued ones, cost no memory, and those not taken are the lender's again. */
+static void test_loan(void **state)
+{
+    (void)state;
+    static uint8_t data[60000], out[60000];
+    struct wr_limits limits;
+    struct wr_account account = {.limits = &limits};
+    struct wr_sendq q = {0};
+    assert_int_equal(wr_limits_init(&limits, "small"), 0);
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 7 / 5);
+    assert_int_equal(wr_sendq_put(&q, &account, data, 20000), 20000);
+    uint64_t used = limits.of[WR_LIMIT_MEMORY].used;
+    wr_sendq_lend(&q, data + 20000, 40000);
+    assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, used);
+    assert_int_equal(q.len, 60000);
+    wr_sendq_take(&q, &account, out, 5000);
+    wr_sendq_take(&q, &account, out + 5000, 25000);
+    wr_sendq_take(&q, &account, out + 30000, 7);
+    assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, 0);
+    assert_int_equal(wr_sendq_unlend(&q, data + 20000), 10007);
+    assert_int_equal(q.len, 0);
+    assert_int_equal(wr_sendq_put(&q, &account, data + 30007, 29993), 29993);
+    wr_sendq_take(&q, &account, out + 30007, 29993);
+    assert_memory_equal(out, data, sizeof(data));
+    /* none taken; and dropped with the queue */
+    wr_sendq_lend(&q, data, 10);
+    assert_int_equal(wr_sendq_unlend(&q, data), 0);
+    wr_sendq_lend(&q, data, 10);
+    wr_sendq_clear(&q, &account);
+    assert_int_equal(q.len, 0);
+    assert_int_equal(wr_sendq_unlend(&q, data), 0);
+    assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loan),
         cmocka_unit_test(test_order_and_charge),
         cmocka_unit_test(test_limit_takes_a_part),
     };

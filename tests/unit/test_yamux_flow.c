@@ -185,6 +185,40 @@ static void test_write_is_bounded(void **state)
     side_clear(&t);
 }
 
+/* What is lent goes out behind what is queued, up to the peer's window; what output did not take is not the stream's. */
+static void test_lent_bytes_are_bounded_by_the_window(void **state)
+{
+    (void)state;
+    struct side t;
+    static const uint8_t zeros[WR_YAMUX_WINDOW * 2];
+    static uint8_t buf[70000];
+    side_init(&t, (struct wr_yamux_config){.dialer = true});
+    struct wr_yamux_stream *s = open_taken(&t), *other = open_taken(&t);
+    write_some(s, 1000);
+    assert_int_equal(wr_yamux_lend(s, zeros, sizeof(zeros)), WR_YAMUX_WINDOW - 1000);
+    assert_int_equal(wr_yamux_queued(s), WR_YAMUX_WINDOW);
+    size_t room = WR_YAMUX_HEADER + WR_YAMUX_BODY_MAX;
+    assert_int_equal(wr_yamux_output(t.y, buf, room, t.now), room);
+    assert_int_equal(wr_yamux_recall(s, zeros), WR_YAMUX_BODY_MAX - 1000);
+    assert_int_equal(wr_yamux_queued(s), 0);
+    assert_false(wr_yamux_wants_output(t.y));
+    assert_int_equal(wr_yamux_lend(s, zeros, sizeof(zeros)), WR_YAMUX_WINDOW - WR_YAMUX_BODY_MAX);
+    assert_true(wr_yamux_wants_output(t.y));
+    assert_int_equal(wr_yamux_recall(s, zeros), 0);
+    assert_false(wr_yamux_wants_output(t.y));
+    assert_int_equal(wr_yamux_write(s, zeros, 100), 100);
+    assert_string_equal(sent(&t), "data 1 100");
+    /* where write takes nothing, nothing is lent */
+    assert_int_equal(wr_yamux_write(s, zeros, sizeof(zeros)), WR_YAMUX_SEND_QUEUE);
+    assert_int_equal(wr_yamux_lend(s, zeros, sizeof(zeros)), 0);
+    assert_int_equal(wr_yamux_recall(s, zeros), 0);
+    sent(&t);
+    wr_yamux_shut(other);
+    assert_int_equal(wr_yamux_lend(other, zeros, 100), 0);
+    assert_int_equal(wr_yamux_recall(other, zeros), 0);
+    side_clear(&t);
+}
+
 /* An owner that looks for room in its own way need not ask which streams drained. */
 static void test_drained_need_not_be_asked(void **state)
 {
@@ -360,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_tight_window_is_granted_in_small_steps),
         cmocka_unit_test(test_smallest_recent_rtt_counts),
         cmocka_unit_test(test_write_is_bounded),
+        cmocka_unit_test(test_lent_bytes_are_bounded_by_the_window),
         cmocka_unit_test(test_drained_need_not_be_asked),
         cmocka_unit_test(test_queue_memory_is_charged),
         cmocka_unit_test(test_round_robin_and_control_first),
