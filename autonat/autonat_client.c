@@ -171,16 +171,25 @@ static void put_source(struct wr_autonat_client *c, enum wr_addr_source source)
 }
 
 /* What a byte of dial data keeps of the allowance, and for how long. */
-#define DATA_BYTE (WR_SEC / WR_AUTONAT_CLIENT_DATA_RATE)
+#define DATA_BYTE    (WR_SEC / WR_AUTONAT_CLIENT_DATA_RATE)
+#define DATA_USUAL   65000 /* bytes that a question costs, before it is known; the middle of the spec's bounds */
 
-static void spend_data(struct wr_autonat_client *c, uint64_t bytes)
+/* bytes may be negative: less than expected was wanted. */
+static void spend_data(struct wr_autonat_client *c, int64_t bytes)
 {
     wr_time now = wr_env_now(c->env);
-    c->stats.data_bytes += bytes;
-    c->data_whole_at = (c->data_whole_at > now ? c->data_whole_at : now) + (wr_time)bytes * DATA_BYTE;
+    c->data_whole_at = (c->data_whole_at > now ? c->data_whole_at : now) + bytes * DATA_BYTE;
 }
 
-/* Is it worth dial data? Where most see us none is asked for: always; elsewhere while the allowance lasts. */
+/* When the next question may be asked that costs dial data. */
+static wr_time data_at(const struct wr_autonat_client *c)
+{
+    wr_time first = c->born_at + WR_AUTONAT_CLIENT_DATA_AFTER;
+    wr_time again = c->data_whole_at - WR_AUTONAT_CLIENT_DATA * DATA_BYTE;
+    return first > again ? first : again;
+}
+
+/* Is it worth dial data? Where most see us hardly any is asked for: always; elsewhere while the allowance lasts. */
 static bool affordable(const struct wr_autonat_client *c, const struct wr_own_addr *own)
 {
     struct wr_addr at;
@@ -343,7 +352,9 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     struct server *s = find_server(c, &p->server);
     wr_time now = wr_env_now(c->env);
     enum wr_verdict_outcome outcome = outcome_of(p, result);
-    spend_data(c, ask->data_bytes);
+    c->stats.data_bytes += ask->data_bytes;
+    if (p->costs)
+        spend_data(c, (int64_t)ask->data_bytes - DATA_USUAL);
     char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
     static const char *const results[] = {"reached", "back-error", "failed", "refused", "broken"};
     wr_log(wr_env_log(c->env), WR_LOG_DEBUG, "autonat", "answer peer=%s addr=%s is=%s nonce=%d stranger=%d",
@@ -386,6 +397,25 @@ static bool being_asked(const struct wr_autonat_client *c, const struct wr_peeri
     return false;
 }
 
+/* Will the server want dial data for a question about this IP? As it should where it does not see us there. */
+static bool costs_data(const struct wr_autonat_client *c, const struct server *s, const struct wr_ip *ip)
+{
+    const struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
+    return conn && !use_v1(c) && !wr_autonat_client_nat_sees(c, conn, ip);
+}
+
+/* Whether such a question may be asked now. Where every peer sees another port no address leads to us, and only he for
+ * whom a mapping was made can tell more: for an answer of the others nothing is paid. */
+static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_time *later)
+{
+    wr_time at = data_at(c);
+    if (!hard && at <= now)
+        return true;
+    if (!hard && at < *later)
+        *later = at;
+    return false;
+}
+
 /* The server to ask about address i, longest unasked first; NULL: nobody now, *later says when to look
  * again. */
 static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verdict_wish *wish,
@@ -406,7 +436,7 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
             continue;
         enum wr_verdict_wish w =
             wr_verdict_wants(&c->verdict, i, &s->ip, s->delegates && s->v2 && !hard, now);
-        if (w == WR_VERDICT_NOT)
+        if (w == WR_VERDICT_NOT || (costs_data(c, s, &at.ip) && !pays(c, hard, now, later)))
             continue;
         if (s->busy >= WR_AUTONAT_CLIENT_BUSY || !rested(c, s, doubtful, now)) {
             *later = doubtful ? now + WR_SEC : *later;
@@ -443,6 +473,8 @@ static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr
     p->via = conn->remote;
     p->v1 = v1;
     p->stranger_wanted = wish == WR_VERDICT_STRANGER;
+    struct wr_addr at;
+    p->costs = wr_maddr_addr(wr_maddr_bytes(&p->addr), &at) && costs_data(c, s, &at.ip);
     wr_env_random(c->env, &p->nonce, sizeof(p->nonce));
     struct wr_ask_question q = {.addr = &p->addr,
                                 .nonce = p->nonce,
@@ -456,6 +488,8 @@ static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr
     wr_log(wr_env_log(c->env), WR_LOG_DEBUG, "autonat", "asked peer=%s addr=%s stranger=%d version=%d",
            wr_peerid_print(&p->server, id), wr_maddr_print(wr_maddr_bytes(&p->addr), text, sizeof(text)),
            p->stranger_wanted, v1 ? 1 : 2);
+    if (p->costs)
+        spend_data(c, DATA_USUAL);
     wr_list_append(&c->probes, &p->node);
     c->probe_count++;
     s->busy++;

@@ -20,10 +20,13 @@
 #define WR_AUTONAT_CLIENT_SERVERS   64              /* remembered; ours: connected ones first */
 #define WR_AUTONAT_CLIENT_PROBES    8               /* questions at once; go 5 workers */
 #define WR_AUTONAT_CLIENT_BUSY      2               /* questions to one server at once; go takes no more */
-/* Bytes of dial data sent for addresses that few saw, at once and then a second: servers want it for each address that
- * is not where they see us, and a stranger can have seen us anywhere. Ours; a question costs 30,000 to 100,000. */
-#define WR_AUTONAT_CLIENT_DATA      (2 * 1024 * 1024)
-#define WR_AUTONAT_CLIENT_DATA_RATE 1024
+/* Bytes of dial data, at once and then a second, for addresses that are not where the server sees us: it wants them for
+ * each of those, and a stranger can have seen us anywhere. A question costs 30,000 to 100,000; so three can be asked, which
+ * is a verdict. Ours. */
+#define WR_AUTONAT_CLIENT_DATA       (192 * 1024)
+#define WR_AUTONAT_CLIENT_DATA_RATE  1024
+#define WR_AUTONAT_CLIENT_DATA_AFTER (5 * WR_SEC) /* after the first server: by then it is known whether every peer sees
+                                                     another port, where none is worth it; ours */
 #define WR_AUTONAT_CLIENT_BACKS     16              /* dial-back streams at once; ours */
 #define WR_AUTONAT_CLIENT_FIRST     (500 * WR_MSEC) /* from a new address or server to the question; go 1 s */
 #define WR_AUTONAT_CLIENT_AGAIN     (2 * WR_MIN)    /* between two questions to one server; go */

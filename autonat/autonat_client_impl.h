@@ -38,6 +38,7 @@ struct probe {
     bool arrived;  /* the nonce came, or (version 1) a connection from the server */
     bool stranger; /* from where nothing had come before */
     bool stranger_wanted;
+    bool costs; /* dial data is expected, and taken from the allowance */
     struct wr_task task; /* disposal */
 };
 
@@ -152,6 +153,9 @@ void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn 
 /* Have packets of ours gone to this IP along the mapping that the address stands for? */
 bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp,
                                   const struct wr_ip *ip);
+/* Does the other end of this connection see us at this IP? Then it wants no dial data for an address there. */
+bool wr_autonat_client_nat_sees(const struct wr_autonat_client *c, const struct wr_conn *conn,
+                                const struct wr_ip *ip);
 /* Is there a server to ask that the mapping of this address was made for? */
 bool wr_autonat_client_nat_owned(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp);
 bool wr_autonat_client_nat_hard(const struct wr_autonat_client *c,

@@ -87,6 +87,18 @@ bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struc
     return false;
 }
 
+bool wr_autonat_client_nat_sees(const struct wr_autonat_client *c, const struct wr_conn *conn,
+                                const struct wr_ip *ip)
+{
+    const struct wr_natkind *k = conn->udp ? &c->udp : &c->tcp;
+    for (size_t i = 0; i < k->count; i++)
+        if (wr_addr_equal(&k->of[i].remote, &conn->remote) && wr_addr_equal(&k->of[i].local, &conn->local))
+            return wr_ip_equal(&k->of[i].seen.ip, ip);
+    /* It came in, or its peer has not said: most see us at the same. */
+    return ip->family == conn->remote.ip.family &&
+           (wr_ip_equal(ip, &conn->local.ip) || wr_ip_equal(ip, &wr_swarm_nat(c->sw)->external));
+}
+
 bool wr_autonat_client_nat_owned(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp)
 {
     for (size_t i = 0; i < c->server_count; i++)

@@ -518,6 +518,29 @@ static void test_an_observer_who_costs(void **state)
     stop(&w);
 }
 
+/* Each mapping gets a port and one of many addresses at random, so that no server sees us where another one does. None of
+ * those leads to us: nothing is paid to hear that from servers that have nothing to do with it. */
+static void test_a_pool_costs_nothing(void **state)
+{
+    (void)state;
+    struct simnat_options pool = {.mapping = SIMNAT_APDM, .filtering = SIMNAT_APDF, .alloc = SIMNAT_RANDOM,
+                                  .pool = SIMNAT_POOL_MAX};
+    for (int quic = 0; quic <= 1; quic++) {
+        struct world w;
+        start(&w, SERVERS, 1, &pool);
+        meet_all(&w, quic);
+        sim_run(w.sim, WR_MIN);
+        const struct wr_nat *nat = wr_swarm_nat(w.c.n.swarm);
+        const struct wr_nat_kind *kind = quic ? &nat->udp : &nat->tcp;
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        assert_int_equal(kind->mapping, WR_NAT_MAP_APDM);
+        assert_int_equal(kind->filtering, WR_NAT_FILTER_APDF);
+        assert_true(stats(&w).asked > 0);    /* him that a mapping was made for */
+        assert_int_equal(stats(&w).data_bytes, 0);
+        stop(&w);
+    }
+}
+
 /* One server of four, whichever it is, always lies. */
 static void test_a_lying_server(void **state)
 {
@@ -631,6 +654,7 @@ int main(void)
         cmocka_unit_test(test_ports_out_of_order),
         cmocka_unit_test(test_an_observer_who_costs),
         cmocka_unit_test(test_extra_connections_do_not_break_what_runs),
+        cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_version_1_will_do),
