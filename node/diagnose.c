@@ -49,14 +49,19 @@ static enum wr_reason verdict(const struct wr_diagnose_input *in)
     return nat_reason(kind);
 }
 
+/* The router is not the last one: it says so, or names an address that nobody on the internet can see. */
+static bool is_nested(const struct wr_diagnose_input *in)
+{
+    return in->carrier || in->nested || (in->mapped.family && wr_ip_classify(&in->mapped) != WR_IP_PUBLIC);
+}
+
 /* What the router does for us. */
 static void judge_mapping(const struct wr_diagnose_input *in, struct wr_findings *out)
 {
     bool private4 = in->reach4 == WR_REACH_PRIVATE;
     bool needed = private4 && !in->public4;
     bool carrier = in->carrier || is_shared(&in->mapped);
-    bool nested = carrier || in->nested || in->nat.layers > 1 ||
-                  (in->mapped.family && wr_ip_classify(&in->mapped) != WR_IP_PUBLIC);
+    bool nested = is_nested(in);
     add(out, carrier, WR_REASON_CARRIER_NAT);
     add(out, nested && !carrier, WR_REASON_DOUBLE_NAT);
     add(out, in->mapping == WR_DIAGNOSE_MAPPING_MADE && !nested && private4, WR_REASON_MAPPING_FALSE);
@@ -64,6 +69,24 @@ static void judge_mapping(const struct wr_diagnose_input *in, struct wr_findings
         WR_REASON_MAPPED);
     add(out, in->mapping == WR_DIAGNOSE_MAPPING_REFUSED && needed, WR_REASON_MAPPING_REFUSED);
     add(out, in->mapping == WR_DIAGNOSE_MAPPING_NONE && needed, WR_REASON_MAPPING_NONE);
+}
+
+enum wr_diagnose_layers wr_diagnose_layers(const struct wr_diagnose_input *in)
+{
+    const struct wr_nat *nat = &in->nat;
+    enum wr_nat_mapping most = nat->udp.mapping > nat->tcp.mapping ? nat->udp.mapping : nat->tcp.mapping;
+    if (most == WR_NAT_MAP_NONE)
+        return WR_DIAGNOSE_LAYERS_NONE;
+    if (is_nested(in))
+        return WR_DIAGNOSE_LAYERS_MORE;
+    bool same = in->mapped.family && wr_ip_equal(&in->mapped, &nat->external);
+    return same && most != WR_NAT_MAP_UNKNOWN ? WR_DIAGNOSE_LAYERS_ONE : WR_DIAGNOSE_LAYERS_UNKNOWN;
+}
+
+const char *wr_diagnose_layers_name(enum wr_diagnose_layers layers)
+{
+    static const char *const names[] = {"unknown", "none", "one", "two-or-more"};
+    return names[layers];
 }
 
 void wr_diagnose(const struct wr_diagnose_input *in, struct wr_findings *out)

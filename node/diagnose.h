@@ -33,6 +33,14 @@ struct wr_diagnose_input {
     bool relay_full, relay_refused; /* the last relay's answer, where one is wanted or was named by the owner */
 };
 
+/* NATs one behind the other, of IPv4. How many more than two cannot be told from here. */
+enum wr_diagnose_layers {
+    WR_DIAGNOSE_LAYERS_UNKNOWN,
+    WR_DIAGNOSE_LAYERS_NONE,    /* peers see our own address */
+    WR_DIAGNOSE_LAYERS_ONE,     /* the router's outside address is the one that peers see */
+    WR_DIAGNOSE_LAYERS_MORE,    /* the router itself stands behind another one: two at least */
+};
+
 #define WR_DIAGNOSE_PUNCHES 6 /* attempts in vain, and none else, that mean something: two peers, three each; ours */
 
 #define WR_FINDINGS_MAX 14 /* reasons below that can hold at once */
@@ -43,5 +51,9 @@ struct wr_findings {
 };
 
 void wr_diagnose(const struct wr_diagnose_input *in, struct wr_findings *out);
+/* What the router says of its outside address is held against what peers see. Without a router that says anything, and
+ * where it names a public address at which nobody sees us (it has several, or lies), it is not known. */
+enum wr_diagnose_layers wr_diagnose_layers(const struct wr_diagnose_input *in);
+const char *wr_diagnose_layers_name(enum wr_diagnose_layers layers); /* "unknown", "none", "one", "two-or-more" */
 
 #endif

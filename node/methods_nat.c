@@ -3,6 +3,7 @@
 
 #include "autonat/autonat_client.h"
 #include "autonat/autonat_server.h"
+#include "node/diagnose.h"
 
 #include <inttypes.h>
 
@@ -91,6 +92,7 @@ void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p)
 {
     static const char *const reach[] = {"unknown", "yes", "no"};
     const struct wr_nat *nat = wr_swarm_nat(m->o.swarm);
+    struct wr_diagnose_input evidence;
     char text[WR_ADDR_TEXT];
     wr_pack_text(p, "reachable", reachable(m));
     wr_pack_text(p, "reachable4", reach[wr_swarm_reachability(m->o.swarm, 4)]);
@@ -101,8 +103,8 @@ void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p)
         wr_ip_print(&nat->external, text);
         wr_pack_text(p, "external", text);
     }
-    if (nat->layers)
-        wr_pack_u64(p, "layers", nat->layers);
+    wr_methods_evidence(m, &evidence);
+    wr_pack_text(p, "layers", wr_diagnose_layers_name(wr_diagnose_layers(&evidence)));
     pack_kind(m, p, "udp", &nat->udp);
     pack_kind(m, p, "tcp", &nat->tcp);
     wr_pack_end(p);

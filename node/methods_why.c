@@ -446,8 +446,7 @@ static void check(const struct wr_methods *m, struct wr_call *call)
         wr_ip_print(&in.nat.external, ip);
         wr_pack_text(p, "external", ip);
     }
-    if (in.nat.layers)
-        wr_pack_u64(p, "layers", in.nat.layers);
+    wr_pack_text(p, "layers", wr_diagnose_layers_name(wr_diagnose_layers(&in)));
     pack_kind(m, p, "udp", &in.nat.udp);
     pack_kind(m, p, "tcp", &in.nat.tcp);
     pack_mappings(m, p);

@@ -143,7 +143,7 @@ static int run_check(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message reply;
-    char code[PRINT_TEXT], four[PRINT_TEXT], six[PRINT_TEXT], external[PRINT_TEXT];
+    char code[PRINT_TEXT], four[PRINT_TEXT], six[PRINT_TEXT], external[PRINT_TEXT], layers[PRINT_TEXT];
     uint32_t count;
     bool full = cli->values[0] != NULL;
     if (full && !cli->timeout_given)
@@ -169,8 +169,7 @@ static int run_check(struct cli *cli)
                      print_text(reply.result, "reachable6", six));
         if (*print_text(reply.result, "external", external))
             (void)printf("outside     %s\n", external);
-        if (print_u64(reply.result, "layers"))
-            (void)printf("layers      %llu\n", (unsigned long long)print_u64(reply.result, "layers"));
+        (void)printf("layers      %s\n", print_text(reply.result, "layers", layers));
         print_kind(reply.result, "udp");
         print_kind(reply.result, "tcp");
         rows = print_array(reply.result, "mappings", &count);

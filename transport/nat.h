@@ -58,7 +58,6 @@ struct wr_nat_kind {
 struct wr_nat {
     struct wr_nat_kind udp, tcp;
     struct wr_ip external;    /* the outside address most peers see; family 0: none yet */
-    unsigned layers;          /* NATs one behind the other, 0: not known */
 };
 
 #endif

@@ -109,6 +109,36 @@ static void test_stories(void **state)
     }
 }
 
+static void test_layers(void **state)
+{
+    (void)state;
+#define SEEN(a, b, c, d) .external = {.family = 4, .bytes = {a, b, c, d}}
+#define HOME(...) .nat = {.udp = {.mapping = WR_NAT_MAP_EIM}, __VA_ARGS__}
+    static const struct {
+        const char *story, *layers;
+        struct wr_diagnose_input in;
+    } cases[] = {
+        {"nothing is known", "unknown", {.online = true}},
+        {"no router says anything", "unknown", {HOME(SEEN(8, 8, 8, 8))}},
+        {"seen at our own address", "none", {.nat = {.udp = {.mapping = WR_NAT_MAP_NONE}, SEEN(8, 8, 8, 8)}}},
+        {"only TCP is translated",
+         "unknown",
+         {.nat = {.udp = {.mapping = WR_NAT_MAP_NONE}, .tcp = {.mapping = WR_NAT_MAP_EIM}, SEEN(8, 8, 8, 8)}}},
+        {"the router is where peers see us", "one", {HOME(SEEN(8, 8, 8, 8)), OUTSIDE(8, 8, 8, 8)}},
+        {"so it says, and nobody has seen us", "unknown", {OUTSIDE(8, 8, 8, 8)}},
+        {"it names another public address", "unknown", {HOME(SEEN(8, 8, 8, 8)), OUTSIDE(8, 8, 8, 9)}},
+        {"it names the carrier's", "two-or-more", {HOME(SEEN(8, 8, 8, 8)), OUTSIDE(100, 64, 0, 1)}},
+        {"it names a private one", "two-or-more", {HOME(SEEN(8, 8, 8, 8)), OUTSIDE(192, 168, 0, 2)}},
+        {"it says it has none", "two-or-more", {HOME(SEEN(8, 8, 8, 8)), .nested = true}},
+        {"it told the carrier's, and maps nothing", "two-or-more", {HOME(SEEN(8, 8, 8, 8)), .carrier = true}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *got = wr_diagnose_layers_name(wr_diagnose_layers(&cases[i].in));
+        if (strcmp(got, cases[i].layers) != 0)
+            fail_msg("%s: %s instead of %s", cases[i].story, got, cases[i].layers);
+    }
+}
+
 /* Codes are what scripts match: one each, of small letters. */
 static void test_codes_are_codes(void **state)
 {
@@ -170,6 +200,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_layers),
         cmocka_unit_test(test_codes_are_codes),
         cmocka_unit_test(test_reasons_of_dials),
     };
