@@ -199,13 +199,20 @@ static bool affordable(const struct wr_autonat_client *c, const struct wr_own_ad
     return c->data_whole_at - wr_env_now(c->env) < WR_AUTONAT_CLIENT_DATA * DATA_BYTE;
 }
 
-/* The newest. Where every peer sees another one none leads to us: then it is the kind of filter that they
- * tell, and only he for whom a mapping was made can. */
+/* How many of them are judged. Where every peer sees another one none leads to us: it is the kind of filter that they
+ * tell, until that is known to keep strangers out. */
+static size_t candidates_max(const struct wr_autonat_client *c, bool udp)
+{
+    if (!wr_autonat_client_nat_hard(c, udp))
+        return CANDIDATES_MAX;
+    return wr_autonat_client_nat_closed(c, udp) ? 0 : CANDIDATES_HARD;
+}
+
+/* The newest; where every peer sees another one, those first for whose mapping there is a server. */
 static void put_candidates(struct wr_autonat_client *c)
 {
     const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
-    size_t left[2] = {wr_autonat_client_nat_hard(c, false) ? CANDIDATES_HARD : CANDIDATES_MAX,
-                      wr_autonat_client_nat_hard(c, true) ? CANDIDATES_HARD : CANDIDATES_MAX};
+    size_t left[2] = {candidates_max(c, false), candidates_max(c, true)};
     for (int owned = 1; owned >= 0; owned--) {
         for (size_t i = book->count; i > 0; i--) {
             const struct wr_own_addr *own = &book->of[i - 1];

@@ -114,12 +114,24 @@ struct votes {
     unsigned friend_in, friend_out, stranger_in, stranger_out;
 };
 
+/* Somebody opened the router there for everybody: that tells nothing of how it filters. */
+static bool is_opened(const struct wr_autonat_client *c, const struct wr_maddr *addr)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
+    for (size_t i = 0; i < book->count; i++)
+        if ((book->of[i].source == WR_ADDR_MAPPED || book->of[i].source == WR_ADDR_CONFIGURED) &&
+            wr_bytes_equal(wr_maddr_bytes(&book->of[i].addr), wr_maddr_bytes(addr)))
+            return true;
+    return false;
+}
+
 static void count(const struct wr_autonat_client *c, bool udp, struct votes *v)
 {
     wr_time now = wr_env_now(c->env);
     for (size_t i = 0; i < c->verdict.count; i++) {
         const struct wr_verdict_addr *a = &c->verdict.of[i];
-        for (size_t k = 0; a->udp == udp && a->family == 4 && k < a->count; k++) {
+        bool asked = a->udp == udp && a->family == 4 && !is_opened(c, &a->addr);
+        for (size_t k = 0; asked && k < a->count; k++) {
             const struct wr_verdict_evidence *e = &a->of[k];
             if (now - e->at >= WR_VERDICT_EXPIRES)
                 continue;
