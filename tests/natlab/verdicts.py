@@ -33,7 +33,9 @@ WORDS = {"none": "none", "eim": "endpoint-independent", "adm": "address-dependen
          "preserve": "preserving"}
 SECTION = {"quic": "udp", "tcp": "tcp"}
 LEAST_RIGHT = 14
-PACKETS = 400              # from the node, until all of it is known
+PACKETS = 400              # from the node, until all of it is known ...
+PACKETS_SITES = 1          # ... but at so many sites: servers draw how much dial data they want, 20 to 70 packets each time,
+                           # and a slow machine makes QUIC send some of it again
 # A conflict towards one peer alone could be a lie of his: of that nothing may be said. And a pool.
 SITES = [(name, words.replace("busy=pub", "busy=boot,second"), wanted, "no") for name, words, wanted, _ in kinds_test.SITES]
 SITES += [("onebusy", "nat=symmetric-preserving busy=boot", "unknown apdf preserve drop no", "no"),
@@ -145,6 +147,10 @@ class Run:
         listen += known
         known = [word for node in nodes for word in ("--bootstrap", node.address(self.transport))]
         nodes += [self.start(name, "--dht", "off", *listen[:2], *known) for name in STRANGERS]
+        # What they want to know they ask each other, not the homes: the packets of an answer would count there.
+        settling = time.monotonic()
+        for node in nodes[:len(PUBLIC)]:
+            self.reachability(node, settling, "public")
         threads = []
         for site in sites(self.args.only):
             split_packets(self.net.hosts[site.name])
@@ -198,7 +204,7 @@ class Run:
             left = started + CHECK_SECONDS - time.monotonic()
             if not (wrong or unknown) or left <= 0:
                 return wrong, unknown
-            node.control.wait_event(lambda e: e["event"] == "address-observed", node.control.mark(), min(left, 5))
+            node.control.wait_event(lambda e: e["event"] == "address-observed", node.control.mark(), min(left, 1))
 
 
 class FullRun(Run):
@@ -264,7 +270,7 @@ def inside(args):
                   " %d, more than %d on %d" %
                   (run.transport, len(run.right), count, good, len(run.right - run.wrong - run.unknown),
                    max(run.packets.values()), PACKETS, len(many)), flush=True)
-            well = good >= min(LEAST_RIGHT, count) and not many
+            well = good >= min(LEAST_RIGHT, count) and len(many) <= PACKETS_SITES
             passed, failed = (passed + 1, failed) if well else (passed, failed + 1)
     print("%d passed, %d failed, 0 skipped" % (passed, failed))
     return 1 if failed else 0
