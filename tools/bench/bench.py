@@ -65,6 +65,7 @@ class Setup:
 
 def contenders(case, args):
     """What takes part, and why not for the rest."""
+    os.environ["WARREN_PEERS"] = "release"    # peers/build.sh: as their users build them
     paths, reasons = programs()
     names, absent = [], {}
     for impl in args.impl:
