@@ -178,6 +178,7 @@ void wr_peer_record_seal(const struct wr_key *key, uint64_t seq, const struct wr
     wr_key_encode_public(key, &pubkey);
     int err = wr_peerid_from_pubkey(wr_buf_bytes(&pubkey), &self);
     assert(!err);
+    (void)err;    // without assertions
     Wr__Pb__PeerRecord record = WR__PB__PEER_RECORD__INIT;
     record.peer_id = wr_pb_bytes(wr_peerid_bytes(&self));
     record.seq = seq;
