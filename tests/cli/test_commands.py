@@ -24,6 +24,7 @@ import unittest
 import urllib.request
 
 WARREN = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "warren"
+POOR_SOCKETS = os.path.join(os.path.dirname(WARREN), "../tests/cli/cli_poor_sockets")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 YES, NO, USAGE, NO_NODE, TIMEOUT = range(5)
 PATIENCE = 60  # seconds that anything may take on a loaded machine
@@ -70,8 +71,8 @@ class Home:
         return Result(subprocess.run([WARREN, *args], env=self.env, capture_output=True,
                                      timeout=PATIENCE, **kw))
 
-    def popen(self, *args, **kw):
-        return subprocess.Popen([WARREN, *args], env=self.env, **kw)
+    def popen(self, *args, program=WARREN, **kw):
+        return subprocess.Popen([program, *args], env=self.env, **kw)
 
     def close(self):
         self.dir.cleanup()
@@ -80,12 +81,14 @@ class Home:
 class Node:
     """A node that runs until it is closed."""
 
-    def __init__(self, home, name, *flags, listen="/ip4/127.0.0.1/tcp/0", network="lab", public=True):
+    def __init__(self, home, name, *flags, listen="/ip4/127.0.0.1/tcp/0", network="lab", public=True,
+                 program=WARREN):
         self.home = home
         self.data = home.at(name)
         args = ["run", "--data", self.data, "--listen", listen, "--network", network,
                 *(["--public", "127.0.0.0/8"] if public else []), *QUIET, *flags]
-        self.process = home.popen(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = home.popen(*args, program=program, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True)
         self.log, self.news = "", threading.Condition()
         self.reader = threading.Thread(target=self.read_log, daemon=True)
         self.reader.start()
@@ -958,6 +961,24 @@ class Carry(Case):
         end = time.monotonic() + PATIENCE
         while a.json("status")[0]["streams"]:
             self.assertLess(time.monotonic(), end)
+
+    def test_quic_on_poor_sockets(self):
+        """Whatever the system refuses of what makes UDP fast, every byte arrives."""
+        up, down = os.urandom(3 << 20), os.urandom(5 << 20)
+        for turn, refused in enumerate((["buffers"], ["gro"], ["gso"], ["again"],
+                                        ["buffers", "gro", "gso", "again"])):
+            with self.subTest(refused=refused):
+                self.home.env["POOR_SOCKETS"] = " ".join(refused)
+                a, b = (self.node("%s%d" % (name, turn), listen="/ip4/127.0.0.1/udp/0/quic-v1", program=POOR_SOCKETS)
+                        for name in "ab")
+                self.assertEqual(b("connect", a.addr).code, YES)
+                got = self.talk(a, b, up, down)
+                self.assertEqual([hashlib.sha256(data).hexdigest() for data in got],
+                                 [hashlib.sha256(data).hexdigest() for data in (up, down)])
+                for node in (a, b):
+                    self.assertEqual(node.stop(), YES)
+                    counts = dict(re.findall(r"refused (\w+) (\d+)", node.log))
+                    self.assertEqual([word for word, n in counts.items() if n != "0"], refused)
 
     def test_cat_with_a_reader_that_stalls(self):
         """What the reader does not take stays with the writer, not in the nodes."""
