@@ -39,9 +39,9 @@ COUNTS = {"program": 30, "warren": 30, "go": 84, "rust": 62, "js": 4}
 # Share of the true 20 nearest that has to be found: in the mean over all pairs, and in each single one.
 CLOSEST_MEAN, CLOSEST_LEAST = 0.95, 0.5
 ANSWER_MEAN, ANSWER_LEAST = 0.95, 0.5
-# Tables are taken as settled when they hold so much of the true neighbours. A full bucket keeps whom it has, so a few
-# tables never hold them all.
-SETTLED_MEAN, SETTLED_LEAST = 0.99, 0.85
+# Tables are taken as settled when they hold so much of the true neighbours: in the mean, and each but a few. A full
+# bucket keeps whom it has, so a few tables, first that of the node which met all others, never hold them all.
+SETTLED_MEAN, SETTLED_LEAST, SETTLED_FEW = 0.99, 0.85, 0.02
 AGAIN = (0, 0.5, 2, 8)  # s, before each try: a machine that is busy with other things drops questions
 
 
@@ -131,11 +131,11 @@ class Swarm:
                 known = set() if isinstance(table, Exception) else set(table)
                 shares.append((len(known & set(truth)) / len(truth), node))
                 by_impl[node.impl].append(shares[-1][0])
-            mean, least = statistics.mean(s for s, _ in shares), min(s for s, _ in shares)
+            mean, poor = statistics.mean(s for s, _ in shares), sum(s < SETTLED_LEAST for s, _ in shares)
             now = time.monotonic()
             if mean > best:
                 best, progress_at = mean, now
-            over = mean >= SETTLED_MEAN and least >= SETTLED_LEAST or now - progress_at > self.options.settle
+            over = mean >= SETTLED_MEAN and poor <= SETTLED_FEW * len(shares) or now - progress_at > self.options.settle
             if over or now - told_at > 30:
                 text = ", ".join(f"{i} {min(v):.0%}/{statistics.mean(v):.0%}" for i, v in sorted(by_impl.items()))
                 print(f"  after {now - began:.0f} s tables have of their neighbours (least/mean): {text}", flush=True)
