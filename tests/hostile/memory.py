@@ -374,6 +374,7 @@ class World:
     def dialled(self):
         near = self.others[0]
         with Control(near.control) as c:
+            self.hang_up(c)    # an end that it has not heard of yet would be taken for a live connection
             c.call("connect", peer=self.node.addr, timeout_ms=20000)
             c.call("ping", peer=self.node.peer, count=1)
             try:
@@ -429,7 +430,14 @@ class World:
             while any(p["peer"] == self.node.peer for p in c.call("peers")["peers"]):
                 if time.monotonic() > end:
                     raise Bad("the connection does not close")
+                self.hang_up(c)    # it may have called again by itself
                 time.sleep(0.001)
+
+    def hang_up(self, control):
+        try:
+            control.call("disconnect", peer=self.node.peer)
+        except Refused:
+            pass    # it is not connected
 
 
 # ---- the test -----------------------------------------------------------------------------------------
