@@ -1,6 +1,7 @@
 /* What a QUIC connection makes of a line, in virtual time: by controller, loss, queue and lateness of the sender, so that
  * nothing else the machine does counts. Not a test: run by hand.
  *   bench_quic [SECONDS]    of virtual time each, 20 */
+#include "tests/sim/flow.h"
 #include "tests/sim/quic_world.h"
 
 #include <stdio.h>
@@ -32,29 +33,6 @@ static const struct line lines[] = {
     {"beside a cubic flow, queue 10 ms", 12500000, 60 * WR_MSEC, 10 * WR_MSEC, 0, 0, true},
     {"250 Mbit/s x 600 ms, queue 600 ms", 31250000, 600 * WR_MSEC, 600 * WR_MSEC, 0, 0, false},
 };
-
-static void sink_data(struct wr_stream *s, void *arg, struct wr_bytes data)
-{
-    (void)s;
-    *(uint64_t *)arg += data.len;
-}
-
-static const struct wr_stream_ops sink_ops = {.on_data = sink_data};
-
-static void on_sink(struct wr_stream *s, void *arg)
-{
-    wr_stream_set_ops(s, &sink_ops, arg);
-}
-
-static void source_push(struct wr_stream *s, void *arg)
-{
-    static const uint8_t block[32 * 1024];
-    (void)arg;
-    while (wr_stream_write(s, block, sizeof(block)) == (int)sizeof(block)) {
-    }
-}
-
-static const struct wr_stream_ops source_ops = {.on_open = source_push, .on_writable = source_push};
 
 /* A sender on the host of from, with a receiver of its own. */
 static void flow(struct sim *sim, struct node *from, struct node *to, uint8_t seed, enum wr_quic_cc cc, uint16_t port,

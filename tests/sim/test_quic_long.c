@@ -1,5 +1,6 @@
 /* One stream over a long fat path: what it uses of the line once it has started. In virtual time, so that it does not
  * matter what else the machine does that runs this. */
+#include "tests/sim/flow.h"
 #include "tests/sim/quic_world.h"
 
 #define SINK  "/test/sink/1.0.0"
@@ -8,29 +9,6 @@
 #define START (6 * WR_SEC)
 #define LOOK  (1 * WR_SEC)
 static const char *const sink_offer[] = {SINK, NULL};
-
-static void sink_data(struct wr_stream *s, void *arg, struct wr_bytes data)
-{
-    (void)s;
-    *(uint64_t *)arg += data.len;
-}
-
-static const struct wr_stream_ops sink_ops = {.on_data = sink_data};
-
-static void on_sink(struct wr_stream *s, void *arg)
-{
-    wr_stream_set_ops(s, &sink_ops, arg);
-}
-
-static void source_push(struct wr_stream *s, void *arg)
-{
-    static const uint8_t block[32 * 1024];
-    (void)arg;
-    while (wr_stream_write(s, block, sizeof(block)) == (int)sizeof(block)) {
-    }
-}
-
-static const struct wr_stream_ops source_ops = {.on_open = source_push, .on_writable = source_push};
 
 /* A stream from a to b that never ends; what arrives is counted. */
 static void pour(struct sim *sim, struct node *a, struct node *b, uint64_t *taken)
