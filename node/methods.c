@@ -117,12 +117,69 @@ static const char *next_step(const struct wr_methods *m, const struct wr_peerid 
     }
 }
 
+/* Where a network key is set, whoever accepts a connection and then breaks off or waits met another key: what that
+ * deciphers to is noise. */
+enum wr_reason wr_methods_dial_reason(const struct wr_methods *m, const struct wr_dial_report *tried)
+{
+    enum wr_reason_dial how = tried->accepted ? WR_REASON_ACCEPTED
+                              : tried->took   ? WR_REASON_BEGUN
+                                              : WR_REASON_REFUSED_BY_US;
+    enum wr_reason reason = wr_reason_of_dial(wr_maddr_bytes(&tried->addr), tried->err, how);
+    bool keyed = *wr_config_get(m->o.config, WR_CONFIG_PSK) != 0;
+    bool unsaid = reason == WR_REASON_BROKEN_OFF || reason == WR_REASON_SILENT;
+    return unsaid && keyed ? WR_REASON_WRONG_NETWORK : reason;
+}
+
+/* Of the addresses that were really dialled the most telling one. */
+enum wr_reason wr_methods_sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried, size_t count)
+{
+    const struct wr_dial_report *telling = NULL;
+    if (err == WR_ESELF || err == WR_EGATED || err == WR_ELIMIT)
+        return wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
+    for (size_t i = 0; i < count; i++) {
+        if (!tried[i].err || (telling && telling->took && !tried[i].took))
+            continue;
+        if (!telling || (tried[i].took && !telling->took) || tried[i].err == err)
+            telling = &tried[i];
+    }
+    if (telling)
+        return wr_methods_dial_reason(m, telling);
+    if (!wr_swarm_conn_count(m->o.swarm))
+        return WR_REASON_NO_PEERS;
+    return err == WR_EUNREACH ? WR_REASON_NO_ADDRESS
+                              : wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
+}
+
+bool wr_methods_unspoken(const struct wr_methods *m, const struct wr_peerid *peer, int err)
+{
+    return err == WR_EUNSUPPORTED && wr_swarm_conn(m->o.swarm, peer) != NULL;
+}
+
+/* In the words of `why`: what the error means depends on the address. */
+static void print_tried(const struct wr_methods *m, const struct wr_dial_report *tried, size_t count,
+                        char *text, size_t room)
+{
+    char addr[WR_MADDR_TEXT];
+    size_t len = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < count && len < room; i++) {
+        if (!tried[i].err)
+            continue;
+        (void)wr_maddr_print(wr_maddr_bytes(&tried[i].addr), addr, sizeof(addr));
+        int wrote = snprintf(text + len, room - len, "%s%s: %s", len ? ", " : " (", addr,
+                             wr_reason_text(wr_methods_dial_reason(m, &tried[i])));
+        len += wrote > 0 ? (size_t)wrote : 0;
+    }
+    if (len && len + 1 < room)
+        memcpy(text + len, ")", 2);
+}
+
 void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
                             const struct wr_peerid *peer, int err)
 {
     struct wr_dial_report reports[REPORTS_SHOWN];
-    char name[WR_PEERID_TEXT] = "that address", text[512] = "", addr[WR_MADDR_TEXT];
-    size_t count = 0, len = 0;
+    char name[WR_PEERID_TEXT] = "that address", text[640] = "";
+    size_t count = 0;
     if (err == WR_ESELF) {
         struct wr_addr twin;
         if (!wr_swarm_twin(m->o.swarm, &twin)) {
@@ -140,16 +197,9 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
         (void)wr_peerid_print(peer, name);
         count = wr_swarm_dial_report(m->o.swarm, peer, reports, REPORTS_SHOWN);
     }
-    for (size_t i = 0; i < count && len < sizeof(text); i++) {
-        if (!reports[i].err)
-            continue;
-        (void)wr_maddr_print(wr_maddr_bytes(&reports[i].addr), addr, sizeof(addr));
-        int wrote = snprintf(text + len, sizeof(text) - len, "%s%s: %s", len ? ", " : " (", addr,
-                             wr_err_text(reports[i].err));
-        len += wrote > 0 ? (size_t)wrote : 0;
-    }
-    wr_call_fail(call, err, "cannot reach %s: %s%s%s; %s", name, wr_err_text(err), text,
-                 len ? ")" : "", next_step(m, peer, err));
+    print_tried(m, reports, count, text, sizeof(text));
+    const char *why = text[0] ? wr_reason_text(wr_methods_sum_up(m, err, reports, count)) : wr_err_text(err);
+    wr_call_fail(call, err, "cannot reach %s: %s%s; %s", name, why, text, next_step(m, peer, err));
 }
 
 /* ---- the node as a whole */

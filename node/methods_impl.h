@@ -5,6 +5,7 @@
 #include "dht/dht_msg.h"
 #include "dht/namespace.h"
 #include "node/methods.h"
+#include "node/reason.h"
 #include "transport/err.h"
 
 #define WR_METHODS_RULES_MAX (2 * WR_POLICY_RULES_MAX) /* kept rules: both lists full */
@@ -85,6 +86,11 @@ int wr_methods_reach(struct wr_methods *m, const struct wr_target *target, wr_co
 const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c);
 /* peer, path and addr of a connection, as fields. */
 void wr_methods_pack_conn(const struct wr_methods *m, struct wr_pack *p, const struct wr_conn *c);
+/* Why one address did not lead to the peer; and the one reason that stands for all that was tried, err: of the dial. */
+enum wr_reason wr_methods_dial_reason(const struct wr_methods *m, const struct wr_dial_report *tried);
+enum wr_reason wr_methods_sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried, size_t count);
+/* A stream to the peer ended with err: because he does not speak that protocol? A dial may end with the same error. */
+bool wr_methods_unspoken(const struct wr_methods *m, const struct wr_peerid *peer, int err);
 /* Fails a call whose dial failed, with what was tried and what to do. */
 void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
                             const struct wr_peerid *peer, int err);

@@ -114,7 +114,7 @@ static void ping_finish(struct ping *op)
 {
     char peer[WR_PEERID_TEXT];
     if (!op->received) {
-        if (op->err == WR_EUNSUPPORTED)
+        if (wr_methods_unspoken(op->m, &op->peer, op->err))
             wr_call_fail(op->call, op->err, "%s does not answer pings",
                          wr_peerid_print(&op->peer, peer));
         else if (op->err == WR_ETIMEOUT)

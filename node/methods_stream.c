@@ -114,7 +114,7 @@ static void on_open_close(struct wr_stream *s, void *arg, int err)
     struct open *op = arg;
     char peer[WR_PEERID_TEXT];
     (void)s;
-    if (err == WR_EUNSUPPORTED)
+    if (wr_methods_unspoken(op->m, &op->peer, err))
         wr_call_fail(op->call, err, "%s does not speak %s", wr_peerid_print(&op->peer, peer),
                      op->protocol);
     else
@@ -294,7 +294,7 @@ static void on_perf_done(void *arg, int err, const struct wr_perf_result *r)
 {
     struct measure *op = arg;
     char peer[WR_PEERID_TEXT];
-    if (err == WR_EUNSUPPORTED) {
+    if (wr_methods_unspoken(op->m, &op->options.peer, err)) {
         wr_call_fail(op->call, err, "%s does not speak %s",
                      wr_peerid_print(&op->options.peer, peer), WR_PERF_NAME);
     } else if (err == WR_ERESET && r->down == 0 && wr_swarm_conn(op->m->o.swarm, &op->options.peer)) {

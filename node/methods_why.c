@@ -19,19 +19,6 @@ static void pack_reason(struct wr_pack *p, enum wr_reason reason)
     wr_pack_text(p, "hint", wr_reason_hint(reason));
 }
 
-/* Where a network key is set, whoever accepts a connection and then breaks off or waits met another key: what that
- * deciphers to is noise. */
-static enum wr_reason reason_of(const struct wr_methods *m, const struct wr_dial_report *tried)
-{
-    enum wr_reason_dial how = tried->accepted ? WR_REASON_ACCEPTED
-                              : tried->took   ? WR_REASON_BEGUN
-                                              : WR_REASON_REFUSED_BY_US;
-    enum wr_reason reason = wr_reason_of_dial(wr_maddr_bytes(&tried->addr), tried->err, how);
-    bool keyed = *wr_config_get(m->o.config, WR_CONFIG_PSK) != 0;
-    bool unsaid = reason == WR_REASON_BROKEN_OFF || reason == WR_REASON_SILENT;
-    return unsaid && keyed ? WR_REASON_WRONG_NETWORK : reason;
-}
-
 /* ---- why: the path to one peer, and what became of the others */
 
 struct why {
@@ -96,7 +83,7 @@ static void pack_tried(const struct wr_methods *m, struct wr_pack *p,
     wr_pack_map(p, NULL);
     wr_pack_text(p, "path", wr_maddr_is_circuit(at) ? "relayed" : "direct");
     wr_pack_text(p, "addr", wr_maddr_print(at, addr, sizeof(addr)));
-    pack_reason(p, reason_of(m, tried));
+    pack_reason(p, wr_methods_dial_reason(m, tried));
     wr_pack_double(p, "took_ms", wr_methods_ms(tried->took));
     wr_pack_u64(p, "ago_ms", (uint64_t)((wr_env_now(m->env) - tried->at) / WR_MSEC));
     wr_pack_end(p);
@@ -155,27 +142,6 @@ static void pack_punches(const struct wr_methods *m, struct wr_pack *p, const st
     wr_free(reports);
 }
 
-/* The one reason that stands for all: of the addresses that were really dialled the most telling one. */
-static enum wr_reason sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried,
-                             size_t count)
-{
-    const struct wr_dial_report *telling = NULL;
-    if (err == WR_ESELF || err == WR_EGATED || err == WR_ELIMIT)
-        return wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
-    for (size_t i = 0; i < count; i++) {
-        if (!tried[i].err || (telling && telling->took && !tried[i].took))
-            continue;
-        if (!telling || (tried[i].took && !telling->took) || tried[i].err == err)
-            telling = &tried[i];
-    }
-    if (telling)
-        return reason_of(m, telling);
-    if (!wr_swarm_conn_count(m->o.swarm))
-        return WR_REASON_NO_PEERS;
-    return err == WR_EUNREACH ? WR_REASON_NO_ADDRESS
-                              : wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
-}
-
 static enum wr_reason path_reason(const char *path)
 {
     if (strcmp(path, "relayed") == 0)
@@ -197,7 +163,7 @@ static void explain(struct wr_methods *m, struct wr_call *call, const struct wr_
     } else {
         wr_pack_text(p, "peer", wr_peerid_print(peer, name));
         wr_pack_text(p, "path", "none");
-        pack_reason(p, sum_up(m, err, tried, count));
+        pack_reason(p, wr_methods_sum_up(m, err, tried, count));
     }
     pack_trying(m, p, peer);
     wr_pack_array(p, "tried");

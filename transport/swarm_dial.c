@@ -185,7 +185,7 @@ static bool can_dial(const struct wr_swarm *sw, struct wr_bytes addr)
 static bool can_relay(const struct wr_swarm_dial *d, struct wr_bytes addr)
 {
     struct wr_peerid relay;
-    return d->swarm->circuits.dial && d->may_relay && d->peer.len && wr_maddr_relay(addr, &relay) &&
+    return d->swarm->circuits.dial && d->peer.len && wr_maddr_relay(addr, &relay) &&
            !wr_peerid_equal(&relay, &d->peer) && !wr_peerid_equal(&relay, &d->swarm->ctx.self) &&
            !wr_policy_peer_blocked(&d->swarm->policy, &relay);
 }
@@ -200,6 +200,9 @@ static void add_ready(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_add
     struct wr_bytes bare = wr_maddr_strip_peer(addr);
     struct wr_addr to;
     bool circuit = wr_maddr_is_circuit(bare);
+    /* Who wants no relay has no use for it, and nothing is wrong with it: somebody who does may join later. */
+    if (circuit && !d->may_relay)
+        return;
     if (circuit ? !can_relay(d, bare) : !can_dial(sw, bare) || !wr_maddr_addr(bare, &to) || to.port == 0) {
         refuse(d, bare, WR_EUNSUPPORTED);
         return;

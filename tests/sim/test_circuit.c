@@ -492,6 +492,10 @@ static void test_direct_only(void **state)
     assert_int_equal(w.asked, 0);
     int direct = 1, any = 1;
     const struct wr_peerid *b = wr_swarm_self(w.b.swarm);
+    /* That no relay was wanted is nothing that went wrong with it. */
+    struct wr_dial_report tried[4];
+    assert_int_equal(wr_swarm_dial_report(w.a.swarm, b, tried, 4), 1);
+    assert_true(wr_bytes_equal(wr_maddr_bytes(&tried[0].addr), wr_maddr_bytes(&dead)));
     assert_int_equal(wr_swarm_connect(w.a.swarm, b, &dead, 1, WR_ORIGIN_OWNER, WR_CONNECT_DIRECT, node_on_connect,
                                       &direct, NULL),
                      0);

@@ -104,7 +104,7 @@ static void test_connect_says_what_went_wrong(void **state)
     (void)snprintf(addr, sizeof(addr), "%.*s4002/p2p/%s",
                    (int)(strstr(w->b.addr, "4001") - w->b.addr), w->b.addr, w->b.peer);
     assert_null(call_text(&w->c, w->sim, "connect", "peer", addr));
-    expect_error(&w->c, "WR_EREFUSED", "/tcp/4002: refused by the peer");
+    expect_error(&w->c, "WR_EREFUSED", "/tcp/4002: the machine answers, but nothing listens on that port");
     /* Another one answers there than was named. */
     (void)snprintf(addr, sizeof(addr), "%.*s%s", (int)(strstr(w->b.addr, "12D3") - w->b.addr),
                    w->b.addr, "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN");
