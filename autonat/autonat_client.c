@@ -155,9 +155,11 @@ static bool natted(const struct wr_addrbook *book, const struct wr_maddr *addr)
 static void put(struct wr_autonat_client *c, const struct wr_own_addr *own)
 {
     bool udp = wr_maddr_kind(wr_maddr_bytes(&own->addr)) == WR_MADDR_QUIC;
-    /* Where friends get in and nobody else, they prove nothing of any address. */
-    bool doubtful = wr_swarm_nat(c->sw)->external.family && wr_autonat_client_nat_closed(c, udp);
-    if (!doubtful && !wr_autonat_client_nat_open(c, udp))
+    bool closed = wr_swarm_nat(c->sw)->external.family && wr_autonat_client_nat_closed(c, udp);
+    /* Where friends get in and nobody else, they prove nothing of any address. Where they do not either, unless from the
+     * very port that was talked to, and one gets in from a fresh port where the router says that it is open: it is. */
+    bool doubtful = closed && (wr_autonat_client_nat_friends(c, udp) || !wr_autonat_client_nat_opened(c, &own->addr));
+    if (!closed && !wr_autonat_client_nat_open(c, udp))
         doubtful = natted(wr_swarm_addrbook(c->sw), &own->addr);
     (void)wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), doubtful, wr_env_now(c->env));
 }
@@ -423,8 +425,19 @@ static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_t
     return false;
 }
 
-/* The server to ask about address i, longest unasked first; NULL: nobody now, *later says when to look
- * again. */
+/* Who is asked first: whoever is a stranger to us over this transport, where only that proves something; then the
+ * one longest unasked. */
+static bool before(const struct wr_autonat_client *c, const struct wr_verdict_addr *a, const struct server *one,
+                   const struct server *other)
+{
+    wr_time now = wr_env_now(c->env);
+    bool known = wr_contacts_known(&c->contacts, &one->ip, a->udp, now);
+    if (a->natted && !a->curious && known != wr_contacts_known(&c->contacts, &other->ip, a->udp, now))
+        return !known;
+    return one->asked_at < other->asked_at;
+}
+
+/* The server to ask about address i; NULL: nobody now, *later says when to look again. */
 static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verdict_wish *wish,
                              wr_time *later)
 {
@@ -454,7 +467,7 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
             *wish = w;
             return s;
         }
-        if (!best || s->asked_at < best->asked_at) {
+        if (!best || before(c, a, s, best)) {
             best = s;
             *wish = w;
         }

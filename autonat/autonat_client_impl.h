@@ -162,6 +162,10 @@ bool wr_autonat_client_nat_hard(const struct wr_autonat_client *c,
                                 bool udp);                     /* another port for everybody */
 void wr_autonat_client_nat_judge(struct wr_autonat_client *c); /* filtering, from the answers */
 void wr_autonat_client_nat_step(struct wr_autonat_client *c);  /* begins what is due of the tests */
+/* Somebody opened the router there for everybody, as far as it says. */
+bool wr_autonat_client_nat_opened(const struct wr_autonat_client *c, const struct wr_maddr *addr);
+/* Do those whom we talk to get in from their other ports, too? False when it is known that they do not. */
+bool wr_autonat_client_nat_friends(const struct wr_autonat_client *c, bool udp);
 /* Is it known that whoever we never talked to gets in to every mapping, or that he does not? */
 bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp);
 bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp);

@@ -114,8 +114,7 @@ struct votes {
     unsigned friend_in, friend_out, stranger_in, stranger_out;
 };
 
-/* Somebody opened the router there for everybody: that tells nothing of how it filters. */
-static bool is_opened(const struct wr_autonat_client *c, const struct wr_maddr *addr)
+bool wr_autonat_client_nat_opened(const struct wr_autonat_client *c, const struct wr_maddr *addr)
 {
     const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
     for (size_t i = 0; i < book->count; i++)
@@ -130,7 +129,8 @@ static void count(const struct wr_autonat_client *c, bool udp, struct votes *v)
     wr_time now = wr_env_now(c->env);
     for (size_t i = 0; i < c->verdict.count; i++) {
         const struct wr_verdict_addr *a = &c->verdict.of[i];
-        bool asked = a->udp == udp && a->family == 4 && !is_opened(c, &a->addr);
+        /* What gets in where the router was opened tells nothing of how it filters. */
+        bool asked = a->udp == udp && a->family == 4 && !wr_autonat_client_nat_opened(c, &a->addr);
         for (size_t k = 0; asked && k < a->count; k++) {
             const struct wr_verdict_evidence *e = &a->of[k];
             if (now - e->at >= WR_VERDICT_EXPIRES)
@@ -218,6 +218,11 @@ static bool listening(const struct wr_autonat_client *c, bool udp)
 bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp)
 {
     return c->filters[udp].found == WR_NAT_FILTER_EIF;
+}
+
+bool wr_autonat_client_nat_friends(const struct wr_autonat_client *c, bool udp)
+{
+    return c->filters[udp].found != WR_NAT_FILTER_APDF;
 }
 
 bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp)

@@ -329,6 +329,15 @@ static bool strangers_asked(const struct wr_verdict_addr *a, wr_time now)
     return a->running > 0;
 }
 
+/* A server that found no stranger may find one the next time: whom it asks is chance. Everything is known but that. */
+static wr_time stranger_again(const struct wr_verdict_addr *a, const struct wr_verdict_tally *t, wr_time now)
+{
+    wr_time waited = (now - a->since) / 2;
+    if (a->verdict != WR_ADDR_UNKNOWN || t->half == 0 || t->reached || t->failed || waited > WR_VERDICT_STRANGER_AGAIN)
+        return WR_VERDICT_STRANGER_AGAIN;
+    return waited > WR_VERDICT_STRANGER_SOON ? waited : WR_VERDICT_STRANGER_SOON;
+}
+
 enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, const struct wr_ip *server,
                                       bool delegates, wr_time now)
 {
@@ -353,7 +362,7 @@ enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, cons
     if (stranger)
         /* Whether friends get in tells the kind of filter. */
         return stranger->reached || friend ? WR_VERDICT_NOT : WR_VERDICT_ANY;
-    if (friend && friend->stranger_wanted && now - friend->at < WR_VERDICT_STRANGER_AGAIN)
+    if (friend && friend->stranger_wanted && now - friend->at < stranger_again(&probe, &t, now))
         return WR_VERDICT_NOT;
     return WR_VERDICT_STRANGER;
 }

@@ -7,7 +7,8 @@
  * Behind a NAT an answer means less: the dial-back of a server that we talk to also gets through a NAT
  * that lets in whomever we have talked to (address-dependent filtering, go-libp2p #3467). So an address
  * that only a NAT's mapping keeps alive is reachable only when a stranger, from whose IP nothing came
- * before, got through to it too.
+ * before, got through to it too. One exception: where the filter is known to let nobody in from another port
+ * than was talked to, and the router says that it opened this one, whoever gets in from a fresh port will do.
  *
  *     put every address (begin, put ..., end); then each time round:
  *       i = wr_verdict_due(...)      ask a server that wr_verdict_wants, wr_verdict_asked
@@ -35,7 +36,9 @@
 #define WR_VERDICT_ROUND_MAX   8             /* questions of one round that may stay without result; ours */
 #define WR_VERDICT_FRIENDS     2 /* answers of friends wanted about an unreachable address; ours */
 #define WR_VERDICT_STRANGER_AGAIN                                                                          \
-    (2 * WR_MIN) /* a server that found no stranger is asked for one again; ours */
+    (2 * WR_MIN) /* a server that found no stranger is asked for one again; ours ... */
+#define WR_VERDICT_STRANGER_SOON                                                                           \
+    (5 * WR_SEC) /* ... where nothing else is missing so soon, and then as late as half of what has been waited for it */
 
 enum wr_verdict_outcome { WR_VERDICT_NOTHING, WR_VERDICT_REACHED, WR_VERDICT_FAILED };
 

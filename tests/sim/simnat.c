@@ -26,6 +26,7 @@ struct simnat {
     struct session *of;    /* owned; oldest first */
     size_t count, room;
     uint16_t last_port[2];    /* sequential; of streams, of datagrams */
+    struct wr_addr forward;   /* port 0: none */
     struct simnat_count counted;
 };
 
@@ -253,6 +254,15 @@ static const struct session *lets_in(const struct simnat *nat, const struct sim_
     return NULL;
 }
 
+/* The machine inside that a packet is for which belongs to no session, or NULL. */
+static const struct wr_addr *door(const struct simnat *nat, const struct sim_head *head, bool datagram)
+{
+    const struct session *s = lets_in(nat, head, datagram);
+    if (nat->forward.port && head->to.port == nat->forward.port && is_ours(nat, &head->to.ip))
+        return &nat->forward;
+    return s ? &s->inner : NULL;
+}
+
 /* Nobody inside asked for it. */
 static bool turn_away(struct simnat *nat, struct sim_head *head, bool datagram, wr_time now)
 {
@@ -280,10 +290,10 @@ static bool inbound(struct sim_gateway *gateway, struct sim_head *head, wr_time 
         return false;
     struct session *s = find_in(nat, head, datagram);
     if (!s || s->router) {
-        const struct session *door = s ? NULL : lets_in(nat, head, datagram);
-        if (!door || (!datagram && head->kind != SIM_SYN))
+        const struct wr_addr *to = s ? NULL : door(nat, head, datagram);
+        if (!to || (!datagram && head->kind != SIM_SYN))
             return turn_away(nat, head, datagram, now);
-        struct wr_addr inner = door->inner;
+        struct wr_addr inner = *to;
         s = add(nat);
         if (!s)
             return false;
@@ -348,6 +358,11 @@ void simnat_free(struct simnat *nat)
         return;
     free(nat->of);
     free(nat);
+}
+
+void simnat_forward(struct simnat *nat, const struct wr_ip *inner, uint16_t port)
+{
+    nat->forward = (struct wr_addr){.ip = *inner, .port = port};
 }
 
 struct sim_gateway *simnat_gateway(struct simnat *nat)

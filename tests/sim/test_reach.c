@@ -265,6 +265,102 @@ static void test_friends_only(void **state)
     }
 }
 
+static void on_known(void *arg, int err, struct wr_conn *conn)
+{
+    assert_true(err == 0 && conn);
+    ++*(int *)arg;
+}
+
+/* A mapping of the router's; true: it does as it says. */
+static void open_router(struct world *w, bool honest)
+{
+    struct wr_addr outside = {.ip = *simnat_ip4(w->nat), .port = PORT};
+    struct wr_ip inner = {4, {192, 168, 1, 10}};
+    struct wr_maddr mapped;
+    if (honest)
+        simnat_forward(w->nat, &inner, PORT);
+    for (int quic = 0; quic <= 1; quic++) {
+        assert_int_equal(wr_maddr_from_addr(&outside, quic, &mapped), 0);
+        assert_true(wr_addrbook_put(wr_swarm_addrbook(w->c.n.swarm), wr_maddr_bytes(&mapped), WR_ADDR_MAPPED,
+                                    sim_now(w->sim)));
+    }
+    wr_swarm_addrs_changed(w->c.n.swarm);
+}
+
+/* Packets have gone to everybody over TCP as well. */
+static void known_over_both(struct world *w)
+{
+    int over = 0;
+    for (unsigned i = 0; i < w->servers; i++)
+        assert_int_equal(wr_swarm_connect_addr(w->c.n.swarm, wr_maddr_bytes(&w->s[i].n.addr), on_known, &over, NULL), 0);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(over, w->servers);
+}
+
+/* What was found out about both ports together; UNKNOWN: about one of them something else than about the other. */
+static enum wr_addr_verdict of_mapped(const struct world *w)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(w->c.n.swarm);
+    unsigned count[3] = {0};
+    for (size_t i = 0; i < book->count; i++)
+        count[book->of[i].verdict] += book->of[i].source == WR_ADDR_MAPPED;
+    assert_int_equal(count[0] + count[1] + count[2], 2);
+    return count[WR_ADDR_REACHABLE] == 2     ? WR_ADDR_REACHABLE
+           : count[WR_ADDR_UNREACHABLE] == 2 ? WR_ADDR_UNREACHABLE
+                                             : WR_ADDR_UNKNOWN;
+}
+
+/* The router opened the port, and there is no stranger far and wide: whoever could be had dial is a contact of ours. Where
+ * the filter lets nobody in from another port than was talked to, a friend from a fresh one proves it as well, also when
+ * he speaks nothing but the protocol that everybody speaks. A router that only says so is found out. */
+static void test_an_opened_port_without_strangers(void **state)
+{
+    (void)state;
+    for (int honest = 0; honest <= 1; honest++) {
+        for (int plain = 0; plain <= 1; plain++) {
+            struct world w;
+            struct simnat_options nat = {.filtering = SIMNAT_APDF};
+            start(&w, SERVERS, 0, &nat);
+            for (unsigned i = 0; plain && i < SERVERS; i++)
+                wr_swarm_unhandle(w.s[i].n.swarm, WR_AUTONAT_STRANGER);
+            for (unsigned i = 0; i < SERVERS; i++)
+                connect_to(&w, &w.s[i], &w.s[(i + 1) % SERVERS], true);
+            open_router(&w, honest);
+            meet_all(&w, true);
+            known_over_both(&w);
+            sim_run(w.sim, 30 * WR_SEC);
+            assert_int_equal(reach(&w), honest ? WR_REACH_PUBLIC : WR_REACH_PRIVATE);
+            assert_int_equal(of_mapped(&w), honest ? WR_ADDR_REACHABLE : WR_ADDR_UNREACHABLE);
+            assert_int_equal(wr_swarm_nat(w.c.n.swarm)->udp.filtering, APDF);
+            sim_run(w.sim, 2 * WR_HOUR);
+            assert_int_equal(reach(&w), honest ? WR_REACH_PUBLIC : WR_REACH_PRIVATE);
+            stop(&w);
+        }
+    }
+}
+
+/* Where friends get in from any port a stranger has to be found. Each of the servers knows one, among four whom we know, too. */
+static void test_an_opened_port_among_friends(void **state)
+{
+    (void)state;
+    for (int honest = 0; honest <= 1; honest++) {
+        struct world w;
+        struct simnat_options nat = {.filtering = SIMNAT_ADF};
+        start(&w, SERVERS, 1, &nat);
+        for (unsigned i = 0; i < SERVERS; i++)
+            for (unsigned k = 0; k < i; k++)
+                connect_to(&w, &w.s[i], &w.s[k], true);
+        open_router(&w, honest);
+        meet_all(&w, true);
+        known_over_both(&w);
+        sim_run(w.sim, 40 * WR_SEC);
+        assert_int_equal(reach(&w), honest ? WR_REACH_PUBLIC : WR_REACH_PRIVATE);
+        assert_int_equal(of_mapped(&w) == WR_ADDR_REACHABLE, honest);
+        assert_int_equal(stats(&w).strangers > 0, honest);
+        stop(&w);
+    }
+}
+
 static void test_nobody_to_ask(void **state)
 {
     (void)state;
@@ -648,6 +744,8 @@ int main(void)
         cmocka_unit_test(test_three_nodes_are_a_swarm),
         cmocka_unit_test(test_one_server_and_a_firewall),
         cmocka_unit_test(test_friends_only),
+        cmocka_unit_test(test_an_opened_port_without_strangers),
+        cmocka_unit_test(test_an_opened_port_among_friends),
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_a_verdict_is_pushed),
         cmocka_unit_test(test_another_network_another_verdict),

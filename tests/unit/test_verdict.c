@@ -219,6 +219,38 @@ static void test_whom_to_ask(void **state)
     assert_int_equal(wr_verdict_networks(&c.v, same, 2), 1);
 }
 
+/* Friends got in, and whom the servers sent were friends, too. They are asked again soon, less and less often, and no
+ * longer so once anything else is known. */
+static void test_a_stranger_is_all_that_is_missing(void **state)
+{
+    (void)state;
+    struct court c;
+    struct wr_ip a = server(0);
+    unsigned asked = 0;
+    open_court(&c, 10, true);
+    wr_time from = c.now, last = from;
+    while (c.now - from < 3 * WR_MIN) {
+        c.now += WR_SEC;
+        if (wr_verdict_wants(&c.v, 0, &a, true, c.now) == WR_VERDICT_NOT)
+            continue;
+        struct wr_verdict_evidence e = {.from = a, .stranger_wanted = true};
+        assert_int_equal(wr_verdict_wants(&c.v, 0, &a, true, c.now), WR_VERDICT_STRANGER);
+        assert_true(asked == 0 || c.now - last >= WR_VERDICT_STRANGER_SOON);
+        assert_true(asked == 0 || 2 * (c.now - last) >= c.now - from);
+        wr_verdict_asked(&c.v, 0, c.now);
+        (void)wr_verdict_note(&c.v, 0, &e, WR_VERDICT_REACHED, &c.world, c.now);
+        last = c.now;
+        asked++;
+    }
+    assert_in_range(asked, 6, 10);
+    /* One that did not get in tells more than any friend. */
+    (void)hear(&c, 5, FAILS, true);
+    c.now = last + WR_VERDICT_STRANGER_AGAIN - WR_SEC;
+    assert_int_equal(wr_verdict_wants(&c.v, 0, &a, true, c.now), WR_VERDICT_NOT);
+    c.now += 2 * WR_SEC;
+    assert_int_equal(wr_verdict_wants(&c.v, 0, &a, true, c.now), WR_VERDICT_STRANGER);
+}
+
 static void test_checks(void **state)
 {
     (void)state;
@@ -314,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_friends_prove_nothing_through_a_nat),
         cmocka_unit_test(test_friends_are_asked_afterwards),
         cmocka_unit_test(test_whom_to_ask),
+        cmocka_unit_test(test_a_stranger_is_all_that_is_missing),
         cmocka_unit_test(test_checks),
         cmocka_unit_test(test_a_flapping_server),
         cmocka_unit_test(test_the_set),
