@@ -362,6 +362,8 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     wr_time now = wr_env_now(c->env);
     enum wr_verdict_outcome outcome = outcome_of(p, result);
     c->stats.data_bytes += ask->data_bytes;
+    if (s && !p->costs && ask->data_bytes)
+        s->greedy = true;
     if (p->costs)
         spend_data(c, (int64_t)ask->data_bytes - DATA_USUAL);
     char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
@@ -425,8 +427,8 @@ static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_t
     return false;
 }
 
-/* Who is asked first: whoever is a stranger to us over this transport, where only that proves something; then the
- * one longest unasked. */
+/* Who is asked first: whoever is a stranger to us over this transport, where only that proves something; then those
+ * that want no dial data; then the one longest unasked. */
 static bool before(const struct wr_autonat_client *c, const struct wr_verdict_addr *a, const struct server *one,
                    const struct server *other)
 {
@@ -434,6 +436,8 @@ static bool before(const struct wr_autonat_client *c, const struct wr_verdict_ad
     bool known = wr_contacts_known(&c->contacts, &one->ip, a->udp, now);
     if (a->natted && !a->curious && known != wr_contacts_known(&c->contacts, &other->ip, a->udp, now))
         return !known;
+    if (one->greedy != other->greedy)
+        return other->greedy;
     return one->asked_at < other->asked_at;
 }
 

@@ -18,6 +18,7 @@ struct server {
     struct wr_peerid peer;
     struct wr_ip ip;
     bool connected, v1, v2, delegates;
+    bool greedy; /* it wanted dial data though it sees us where it was to dial: others are asked first */
     unsigned busy;    /* questions of ours that are there */
     wr_time asked_at; /* 0: never */
     wr_time

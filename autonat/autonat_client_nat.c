@@ -177,25 +177,32 @@ void wr_autonat_client_nat_judge(struct wr_autonat_client *c)
 
 /* ---- addresses of servers for the tests -------------------------------------------------------------- */
 
+/* Of one server, over one transport; false: none. */
+static bool target_of(const struct wr_autonat_client *c, const struct server *s, bool udp, struct wr_maddr *out)
+{
+    struct wr_maddr known[WR_PEER_ADDRS_MAX];
+    struct wr_addr at;
+    if (!s->connected || !s->v2)
+        return false;
+    size_t count = wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &s->peer, known, WR_PEER_ADDRS_MAX);
+    for (size_t k = 0; k < count; k++) {
+        struct wr_bytes addr = wr_maddr_bytes(&known[k]);
+        if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
+            !wr_ip_equal(&at.ip, &s->ip) || at.ip.family != 4)
+            continue;
+        *out = known[k];
+        return true;
+    }
+    return false;
+}
+
+/* Those that cost little first. */
 static size_t targets(const struct wr_autonat_client *c, bool udp, struct wr_maddr *out)
 {
     size_t n = 0;
-    for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++) {
-        struct wr_maddr known[WR_PEER_ADDRS_MAX];
-        struct wr_addr at;
-        size_t count = c->servers[i].connected
-                           ? wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &c->servers[i].peer, known,
-                                                WR_PEER_ADDRS_MAX)
-                           : 0;
-        for (size_t k = 0; k < count && c->servers[i].v2; k++) {
-            struct wr_bytes addr = wr_maddr_bytes(&known[k]);
-            if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
-                !wr_ip_equal(&at.ip, &c->servers[i].ip) || at.ip.family != 4)
-                continue;
-            out[n++] = known[k];
-            break;
-        }
-    }
+    for (int greedy = 0; greedy <= 1; greedy++)
+        for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++)
+            n += c->servers[i].greedy == greedy && target_of(c, &c->servers[i], udp, &out[n]);
     return n;
 }
 

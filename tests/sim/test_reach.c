@@ -614,6 +614,73 @@ static void test_an_observer_who_costs(void **state)
     stop(&w);
 }
 
+/* Wants dial data for every question, whoever asks (as rust servers do), and answers the truth. */
+struct hungry {
+    struct wr_msg msg;
+    uint64_t left, taken;
+    unsigned asked;
+    struct wr_env *env;
+};
+
+static void feed(struct wr_msg *m, struct wr_bytes body)
+{
+    struct hungry *h = wr_list_entry(m, struct hungry, msg);
+    struct wr_autonat_msg in, say = {.type = WR_AUTONAT_DATA_REQUEST, .bytes = WR_AUTONAT_SERVER_DATA_MIN};
+    struct wr_buf out;
+    assert_int_equal(wr_autonat_msg_decode(body, &in), 0);
+    if (in.type == WR_AUTONAT_DIAL_REQUEST) {
+        h->left = say.bytes;
+    } else {
+        h->taken += in.data.len;
+        h->left -= in.data.len < h->left ? in.data.len : h->left;
+        if (h->left)
+            return;
+        say = (struct wr_autonat_msg){.type = WR_AUTONAT_DIAL_RESPONSE, .status = WR_AUTONAT_OK,
+                                      .dial_status = WR_AUTONAT_DIAL_ERROR};
+    }
+    wr_buf_init(&out, 100);
+    wr_autonat_msg_encode(&say, &out);
+    (void)wr_msg_send(m, wr_buf_bytes(&out));
+    wr_buf_clear(&out);
+    if (!h->left)
+        wr_msg_close(m);
+}
+
+static void on_hungry(struct wr_stream *s, void *arg)
+{
+    static const struct wr_msg_ops ops = {.on_message = feed, .on_close = lie_over};
+    struct hungry *h = arg;
+    h->asked++;
+    if (wr_msg_open(&h->msg))
+        wr_stream_reset(s, WR_STREAM_LIMIT);
+    else
+        wr_msg_start(&h->msg, h->env, s, 8192, &ops);
+}
+
+/* Once it is known of a server, others are asked instead, as long as there are some. */
+static void test_a_hungry_server(void **state)
+{
+    (void)state;
+    struct simnat_options firewall = {.mapping = SIMNAT_NONE, .filtering = SIMNAT_APDF};
+    for (int alone = 0; alone <= 1; alone++) {
+        struct world w;
+        struct hungry hungry = {.asked = 0};
+        start(&w, alone ? 1 : SERVERS, 0, &firewall);
+        hungry.env = w.s[0].n.env;
+        wr_swarm_unhandle(w.s[0].n.swarm, WR_AUTONAT_REQUEST);
+        node_handle(&w.s[0].n, WR_AUTONAT_REQUEST, on_hungry, &hungry);
+        meet_all(&w, true);
+        sim_run(w.sim, WR_MIN);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        unsigned begun = hungry.asked;
+        assert_true(begun > 0);
+        sim_run(w.sim, 12 * WR_HOUR);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        assert_int_equal(hungry.asked > begun, alone);
+        stop(&w);
+    }
+}
+
 /* Each mapping gets a port and one of many addresses at random, so that no server sees us where another one does. None of
  * those leads to us: nothing is paid to hear that from servers that have nothing to do with it. */
 static void test_a_pool_costs_nothing(void **state)
@@ -752,6 +819,7 @@ int main(void)
         cmocka_unit_test(test_ports_out_of_order),
         cmocka_unit_test(test_an_observer_who_costs),
         cmocka_unit_test(test_extra_connections_do_not_break_what_runs),
+        cmocka_unit_test(test_a_hungry_server),
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
