@@ -16,11 +16,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "natlab"))
+import sanitized  # noqa: E402
+
 FOREIGN = ("go", "rust", "js")
 IMPLS = ("warren",) + FOREIGN
 # Seconds. What is broken never comes; what is slow comes later on a machine that does much else, and js is slow.
@@ -185,11 +189,7 @@ class Peer:
             self.proc.stdin.close()
         except OSError:
             pass
-        try:
-            code = self.proc.wait(patience)
-        except subprocess.TimeoutExpired:
-            self.proc.kill()
-            code = self.proc.wait()
+        code = sanitized.ended(self.proc, patience)
         for t in self._threads:
             t.join(2)
         return code
@@ -309,11 +309,7 @@ class Program:
         """Ends the node as an init system does; its exit code."""
         if self.proc.poll() is None:
             self.proc.terminate()
-        try:
-            code = self.proc.wait(patience)
-        except subprocess.TimeoutExpired:
-            self.proc.kill()
-            code = self.proc.wait()
+        code = sanitized.ended(self.proc, patience)
         for t in self._threads:
             t.join(2)
         shutil.rmtree(self.dir, ignore_errors=True)

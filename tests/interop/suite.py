@@ -57,7 +57,7 @@ def end(process, how="terminate"):
     if process.poll() is None:
         getattr(process, how)()
     try:
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=peerproc.sanitized.patience(10))
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()

@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 
+import sanitized
+
 
 def why_not():
     if os.geteuid() != 0:
@@ -75,11 +77,7 @@ class Lab:
             if process.poll() is None:
                 process.terminate()
         for process in self.processes:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            sanitized.ended(process, 5)
         for link in self.links:
             link.stdin.close()
             link.wait()

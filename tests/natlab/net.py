@@ -25,6 +25,7 @@ import box
 import conntrack
 import kinds
 import rules
+import sanitized
 
 NEWNET = box.NEWNET
 LAN_HOST = 10        # the last byte of a LAN's first host
@@ -366,11 +367,7 @@ class Net:
                     process.terminate()
         for space in self.spaces():
             for process in space.processes:
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                sanitized.ended(process, 5)
         for router in self.routers.values():
             if router.link:
                 router.link.process.stdin.close()
