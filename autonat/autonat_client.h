@@ -14,6 +14,7 @@
 #ifndef WR_AUTONAT_CLIENT_H
 #define WR_AUTONAT_CLIENT_H
 
+#include "autonat/lifetime.h"
 #include "autonat/verdict.h"
 #include "transport/swarm.h"
 
@@ -63,6 +64,16 @@ struct wr_autonat_measure {
 };
 void wr_autonat_client_measure(struct wr_autonat_client *c, struct wr_autonat_measure *m);
 void wr_autonat_measure_cancel(struct wr_autonat_measure *m); /* also when it does not wait */
+
+/* What outlives this service: how long the NAT remembers, as far as that was found out. The network that it is about is
+ * told by what is known of its NAT: the outside address, the mapping and the filtering of UDP. */
+struct wr_autonat_memory {
+    /* False: nothing is remembered of that network. It is tried before it is relied on for good. */
+    bool (*recall)(void *arg, const struct wr_nat *nat, struct wr_lifetime *out);
+    void (*keep)(void *arg, const struct wr_nat *nat, const struct wr_lifetime *known); /* NULL: it is not so any more */
+    void *arg;
+};
+void wr_autonat_client_set_memory(struct wr_autonat_client *c, const struct wr_autonat_memory *memory);
 
 struct wr_autonat_client_stats {
     uint64_t asked, asked_v1;

@@ -103,6 +103,10 @@ struct life {
     struct wr_list tries; /* struct life_try */
     size_t try_count;
     uint32_t again; /* bit by step: still to be tried, or a try said nothing */
+    struct wr_autonat_memory memory; /* recall NULL: none */
+    bool recalled; /* it was asked for this network ... */
+    bool unsure;   /* ... and what it said was not tried yet */
+    unsigned refuted; /* tries that went against it */
     struct wr_list waiting; /* struct wr_autonat_measure: empty means that there is time */
     enum { LIFE_WAITING, LIFE_CONTROLS, LIFE_LADDER } phase; /* of whoever waits */
     wr_time full_at;                                         /* since when somebody waits */
@@ -179,5 +183,6 @@ void wr_autonat_client_nat_reset(struct wr_autonat_client *c); /* another networ
 void wr_autonat_client_life_start(struct wr_autonat_client *c);
 void wr_autonat_client_life_reset(struct wr_autonat_client *c); /* another network */
 void wr_autonat_client_life_end(struct wr_autonat_client *c);
+void wr_autonat_client_life_recall(struct wr_autonat_client *c); /* once enough is known of the NAT */
 
 #endif

@@ -12,6 +12,7 @@
 #define FULL_SPREAD  (100 * WR_MSEC) /* between two beginnings: a router has others to serve */
 #define TRY_COSTS    (WR_LIFETEST_HOLD + WR_LIFETEST_DIAL + 2 * WR_SEC)
 #define TOP          (WR_LIFETIME_STEPS - 1)
+#define RECALL_AFTER (1 * WR_MIN)  /* what is remembered is tried then; ours: it is relied on meanwhile */
 #define CONTROL      (1 * WR_SEC) /* a silence that every NAT survives: can this peer help at all? */
 
 struct life_try {
@@ -89,6 +90,49 @@ static void end_tries(struct wr_autonat_client *c)
         end_try(wr_list_entry(c->life.tries.next, struct life_try, node));
 }
 
+static bool enough_known(const struct wr_autonat_client *c)
+{
+    const struct wr_nat *nat = wr_swarm_nat(c->sw);
+    return nat->external.family && nat->udp.mapping != WR_NAT_MAP_UNKNOWN &&
+           nat->udp.filtering != WR_NAT_FILTER_UNKNOWN;
+}
+
+static void keep(struct wr_autonat_client *c, const struct wr_lifetime *known)
+{
+    struct life *l = &c->life;
+    if (l->memory.keep && enough_known(c))
+        l->memory.keep(l->memory.arg, wr_swarm_nat(c->sw), known);
+}
+
+/* From the beginning. */
+static void forget(struct wr_autonat_client *c)
+{
+    struct life *l = &c->life;
+    l->known = (struct wr_lifetime){.lived = {0}};
+    l->unsure = false;
+    l->refuted = 0;
+    wr_swarm_set_lifetime(c->sw, 0, false);
+}
+
+/* A try that ended. What is remembered is not so any more when as many go against it as prove a death. */
+static void note(struct wr_autonat_client *c, unsigned which, bool lived)
+{
+    struct life *l = &c->life;
+    l->refuted += l->unsure && !lived;
+    if (l->refuted >= WR_LIFETIME_NEED) {
+        wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "nat transport=udp lifetime changed");
+        keep(c, NULL);
+        forget(c);
+        return;
+    }
+    if (l->unsure && !lived)
+        return;
+    l->unsure = false;
+    l->refuted = 0;
+    wr_lifetime_note(&l->known, which, lived);
+    keep(c, &l->known);
+}
+
 static void on_tried(struct wr_lifetest *test, enum wr_lifetest_result result)
 {
     struct life_try *t = wr_list_entry(test, struct life_try, test);
@@ -99,7 +143,7 @@ static void on_tried(struct wr_lifetest *test, enum wr_lifetest_result result)
         l->helpers[t->helper].proved = result == WR_LIFETEST_LIVED;
         pause = proved(l) ? WR_SEC : SLOW_AGAIN;
     } else if (result != WR_LIFETEST_NOTHING) {
-        wr_lifetime_note(&l->known, (unsigned)t->step, result == WR_LIFETEST_LIVED);
+        note(c, (unsigned)t->step, result == WR_LIFETEST_LIVED);
     } else {
         l->again |= 1u << t->step;
         pause = SLOW_AGAIN;
@@ -198,7 +242,7 @@ static void step_slow(struct wr_autonat_client *c)
         wake_at(c, SLOW_AFTER);
         return;
     }
-    int next = wr_lifetime_next(&l->known);
+    int next = l->unsure ? wr_lifetime_floor(&l->known) : wr_lifetime_next(&l->known);
     if (!proved(l) || l->again) {
         l->again = 0;
         begin_controls(c, SLOW_HELPERS);
@@ -259,7 +303,7 @@ static void step(struct wr_timer *timer)
     struct wr_autonat_client *c = wr_list_entry(timer, struct wr_autonat_client, life.timer);
     struct life *l = &c->life;
     bool full = !wr_list_empty(&l->waiting);
-    if (wr_swarm_nat(c->sw)->udp.lifetime || judge(c)) {
+    if (!l->unsure && (wr_swarm_nat(c->sw)->udp.lifetime || judge(c))) {
         answer_all(c);
         return;
     }
@@ -280,6 +324,8 @@ void wr_autonat_client_measure(struct wr_autonat_client *c, struct wr_autonat_me
     m->client = c;
     if (wr_list_empty(&l->waiting)) {
         end_tries(c);
+        if (l->unsure) /* it is to be measured, not remembered */
+            forget(c);
         l->phase = LIFE_WAITING;
         l->full_at = wr_env_now(c->env);
     }
@@ -300,6 +346,26 @@ void wr_autonat_measure_cancel(struct wr_autonat_measure *m)
     wake_at(c, SLOW_AGAIN);
 }
 
+void wr_autonat_client_set_memory(struct wr_autonat_client *c, const struct wr_autonat_memory *memory)
+{
+    c->life.memory = *memory;
+}
+
+void wr_autonat_client_life_recall(struct wr_autonat_client *c)
+{
+    struct life *l = &c->life;
+    if (l->recalled || !l->memory.recall || !enough_known(c))
+        return;
+    l->recalled = true;
+    /* Somebody waits for it to be measured, or it was begun with. */
+    if (!wr_list_empty(&l->waiting) || l->try_count || wr_lifetime_floor(&l->known) >= 0 ||
+        !l->memory.recall(l->memory.arg, wr_swarm_nat(c->sw), &l->known))
+        return;
+    (void)judge(c);
+    l->unsure = wr_lifetime_floor(&l->known) >= 0;
+    wake_at(c, RECALL_AFTER);
+}
+
 void wr_autonat_client_life_start(struct wr_autonat_client *c)
 {
     wr_list_init(&c->life.tries);
@@ -311,11 +377,11 @@ void wr_autonat_client_life_reset(struct wr_autonat_client *c)
 {
     struct life *l = &c->life;
     end_tries(c);
-    l->known = (struct wr_lifetime){.lived = {0}};
+    forget(c);
+    l->recalled = false;
     l->helper_count = 0;
     l->again = 0;
     l->phase = LIFE_WAITING;
-    wr_swarm_set_lifetime(c->sw, 0, false);
     wake_at(c, wr_list_empty(&l->waiting) ? SLOW_AFTER : 0);
 }
 

@@ -593,6 +593,7 @@ void wr_autonat_client_nat_step(struct wr_autonat_client *c)
     pairs(c);
     hairpin(c);
     ports(c);
+    wr_autonat_client_life_recall(c);
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------------- */

@@ -18,8 +18,8 @@ void wr_lifetime_note(struct wr_lifetime *l, unsigned step, bool lived)
         l->died[step]++;
 }
 
-/* The longest silence that was survived; -1: none. Who says that it was not may have lost a packet. */
-static int floor_of(const struct wr_lifetime *l)
+/* Who says that it was not survived may have lost a packet. */
+int wr_lifetime_floor(const struct wr_lifetime *l)
 {
     for (int i = WR_LIFETIME_STEPS - 1; i >= 0; i--)
         if (l->lived[i])
@@ -31,7 +31,7 @@ static int floor_of(const struct wr_lifetime *l)
 static int ceiling_of(const struct wr_lifetime *l)
 {
     unsigned died = 0;
-    for (int i = floor_of(l) + 1; i < WR_LIFETIME_STEPS; i++) {
+    for (int i = wr_lifetime_floor(l) + 1; i < WR_LIFETIME_STEPS; i++) {
         died += l->died[i];
         if (died >= WR_LIFETIME_NEED)
             return i;
@@ -43,7 +43,7 @@ static int ceiling_of(const struct wr_lifetime *l)
  * kinder. */
 static int lowest_death(const struct wr_lifetime *l)
 {
-    int i = floor_of(l) + 1, ceiling = ceiling_of(l);
+    int i = wr_lifetime_floor(l) + 1, ceiling = ceiling_of(l);
     while (i < ceiling && !l->died[i])
         i++;
     return i;
@@ -51,12 +51,12 @@ static int lowest_death(const struct wr_lifetime *l)
 
 bool wr_lifetime_open(const struct wr_lifetime *l, unsigned step)
 {
-    return (int)step > floor_of(l) && (int)step <= ceiling_of(l) && l->died[step] < WR_LIFETIME_NEED;
+    return (int)step > wr_lifetime_floor(l) && (int)step <= ceiling_of(l) && l->died[step] < WR_LIFETIME_NEED;
 }
 
 int wr_lifetime_next(const struct wr_lifetime *l)
 {
-    int low = floor_of(l), high = lowest_death(l);
+    int low = wr_lifetime_floor(l), high = lowest_death(l);
     if (high - low > 1)
         return (low + high) / 2;
     /* Neighbours: is the higher one sure? */
@@ -65,7 +65,7 @@ int wr_lifetime_next(const struct wr_lifetime *l)
 
 wr_time wr_lifetime_judge(const struct wr_lifetime *l, bool *least)
 {
-    int low = floor_of(l), high = lowest_death(l);
+    int low = wr_lifetime_floor(l), high = lowest_death(l);
     *least = low == WR_LIFETIME_STEPS - 1;
     if (*least)
         return wr_lifetime_silence((unsigned)low);

@@ -25,6 +25,8 @@ wr_time wr_lifetime_silence(unsigned step);
 /* The step to try when one at a time is tried; -1: no more is to be found out. */
 int wr_lifetime_next(const struct wr_lifetime *l);
 void wr_lifetime_note(struct wr_lifetime *l, unsigned step, bool lived);
+/* The longest silence that was survived; -1: none. */
+int wr_lifetime_floor(const struct wr_lifetime *l);
 /* Would a try of this step say something new? */
 bool wr_lifetime_open(const struct wr_lifetime *l, unsigned step);
 /* Of an idle mapping; 0: not known yet. *least: it outlived every silence, and may be longer. */

@@ -13,6 +13,7 @@
 #include "node/http.h"
 #include "node/mdns.h"
 #include "node/methods.h"
+#include "node/natbook.h"
 #include "node/perf.h"
 #include "node/relaying.h"
 #include "node/route.h"
@@ -54,6 +55,7 @@ struct wr_node {
     struct wr_identify *identify;
     struct wr_autonat_server *autonat_server;
     struct wr_autonat_client *autonat;
+    struct wr_natbook natbook;
     struct wr_dcutr *dcutr;
     struct wr_relaying relaying;
     struct wr_perf *perf;
@@ -386,6 +388,10 @@ static int start_services(struct wr_node *n)
     wr_timer_start(n->env, &n->saved_timer,
                    wr_env_now(n->env) + (wr_time)wr_env_random_below(n->env, (uint64_t)SAVED_JITTER),
                    on_saved_timer);
+    n->natbook = (struct wr_natbook){.env = n->env, .kv = n->kv, .state = n->state};
+    struct wr_autonat_memory memory = wr_natbook_memory(&n->natbook);
+    if (n->autonat)
+        wr_autonat_client_set_memory(n->autonat, &memory);
     if (!n->pong || !n->identify || !n->autonat_server || !n->autonat || !n->dcutr || !n->perf || set_perf(n) != 0)
         return WR_ELIMIT;
     int rc = start_mdns(n);

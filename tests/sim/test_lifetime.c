@@ -109,6 +109,102 @@ static void test_learnt_in_normal_life(void **state)
     }
 }
 
+/* ---- over restarts */
+
+struct memory {
+    struct wr_lifetime known;
+    bool there;
+    unsigned asked, kept, forgotten;
+};
+
+static bool recall(void *arg, const struct wr_nat *nat, struct wr_lifetime *out)
+{
+    struct memory *m = arg;
+    assert_true(nat->external.family == 4 && nat->udp.mapping && nat->udp.filtering);
+    m->asked++;
+    *out = m->known;
+    return m->there;
+}
+
+static void keep(void *arg, const struct wr_nat *nat, const struct wr_lifetime *known)
+{
+    struct memory *m = arg;
+    (void)nat;
+    m->there = known != NULL;
+    m->kept += known != NULL;
+    m->forgotten += known == NULL;
+    if (known)
+        m->known = *known;
+}
+
+/* A node starts that remembers, behind a router that forgets after so long. */
+static void start_again(struct world *w, struct memory *m, wr_time truth)
+{
+    struct simnat_options nat = {.filtering = SIMNAT_APDF, .udp_stream = truth};
+    struct wr_autonat_memory memory = {.recall = recall, .keep = keep, .arg = m};
+    start(w, KEPT, 0, &nat);
+    wr_autonat_client_set_memory(w->c.client, &memory);
+    meet_all(w, true);
+}
+
+static void test_remembered_over_restarts(void **state)
+{
+    (void)state;
+    struct world w;
+    struct memory m = {.there = false};
+    /* How far the search got, too. */
+    start_again(&w, &m, 120 * WR_SEC);
+    sim_run(w.sim, 9 * WR_MIN);
+    assert_true(not_learnt(&w) && m.asked == 1 && m.there);
+    stop(&w);
+    unsigned tries = m.kept;
+    start_again(&w, &m, 120 * WR_SEC);
+    assert_true(sim_run_while(w.sim, not_learnt, &w, WR_HOUR));
+    expect_about(&w, 120 * WR_SEC);
+    assert_true(tries > 0 && m.kept <= 8);    /* no more than without the restart, and the one that tries what is remembered */
+    stop(&w);
+    /* What is known is used at once, and tried once. */
+    tries = m.kept;
+    start_again(&w, &m, 120 * WR_SEC);
+    assert_true(sim_run_while(w.sim, not_learnt, &w, 30 * WR_SEC));
+    sim_run(w.sim, WR_HOUR);
+    expect_about(&w, 120 * WR_SEC);
+    assert_int_equal(m.kept, tries + 1);
+    stop(&w);
+    /* Measured when that is asked for. */
+    struct asked a = {.m.on_done = on_measured};
+    start_again(&w, &m, 120 * WR_SEC);
+    assert_true(sim_run_while(w.sim, not_learnt, &w, 30 * WR_SEC));
+    wr_autonat_client_measure(w.c.client, &a.m);
+    assert_true(not_learnt(&w));
+    assert_true(sim_run_while(w.sim, not_over, &a, 6 * WR_MIN));
+    expect_about(&w, 120 * WR_SEC);
+    stop(&w);
+    assert_int_equal(m.forgotten, 0);
+}
+
+/* The router was set otherwise meanwhile: two tries go against what is remembered, and it is learnt anew. */
+static void test_what_is_remembered_may_be_wrong(void **state)
+{
+    (void)state;
+    struct world w;
+    struct memory m = {.there = false};
+    start_again(&w, &m, 180 * WR_SEC);
+    assert_true(sim_run_while(w.sim, not_learnt, &w, WR_HOUR));
+    stop(&w);
+    start_again(&w, &m, 60 * WR_SEC);
+    assert_true(sim_run_while(w.sim, not_learnt, &w, 30 * WR_SEC));
+    sim_run(w.sim, WR_HOUR);
+    assert_int_equal(m.forgotten, 1);
+    expect_about(&w, 60 * WR_SEC);
+    /* A network of which nothing is known has nothing remembered. */
+    m.there = false;
+    wr_swarm_network_changed(w.c.n.swarm);
+    sim_run(w.sim, WR_MIN);
+    assert_true(not_learnt(&w) && m.asked == 2 + 1);
+    stop(&w);
+}
+
 /* Sooner than the shortest silence that is tried. */
 static void test_forgets_very_soon(void **state)
 {
@@ -275,6 +371,8 @@ int main(void)
         cmocka_unit_test(test_measured_within_six_minutes),
         cmocka_unit_test(test_longer_than_anything),
         cmocka_unit_test(test_learnt_in_normal_life),
+        cmocka_unit_test(test_remembered_over_restarts),
+        cmocka_unit_test(test_what_is_remembered_may_be_wrong),
         cmocka_unit_test(test_forgets_very_soon),
         cmocka_unit_test(test_nobody_can_help),
         cmocka_unit_test(test_a_liar_is_found_out),
