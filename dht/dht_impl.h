@@ -119,12 +119,8 @@ void wr_dht_announce_wake(struct wr_dht *d);
 /* ---- dht_table.c ---- */
 void wr_dht_table_init(struct wr_dht *d);
 void wr_dht_table_clear(struct wr_dht *d);
-/* An answer of this peer to us (NULL: to what has none), or the lack of one. */
-void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer,
-                           const struct wr_dht_msg *answer);
+/* A question to it could not even be sent. */
 void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err);
-/* It refused the question, and said that it is asked too much. */
-void wr_dht_table_busy(struct wr_dht *d, const struct wr_peerid *peer);
 /* Identify says that the peer speaks our protocol, or that it does not. */
 void wr_dht_table_consider(struct wr_dht *d, struct wr_conn *conn);
 void wr_dht_table_consider_all(struct wr_dht *d); /* whoever is connected and serves */
@@ -190,6 +186,8 @@ struct wr_dht {
     struct wr_swarm_watch watch;
     struct wr_kv_watch kv_watch;
     struct wr_list rpcs, requests;
+    /* What became of each question, whoever asked: the table is told before rpc->done is. */
+    void (*heard)(const struct wr_dht_rpc *rpc, int err, const struct wr_dht_msg *answer);
     struct wr_dht_stats counted; /* the counters of it */
 
     /* serving */

@@ -15,18 +15,13 @@ static void finish(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer)
 {
     struct wr_dht *d = rpc->dht;
     wr_list_remove(&rpc->node);
-    if (err == 0) {
+    if (err == 0)
         d->counted.answered++;
-        wr_dht_table_answered(d, &rpc->peer, answer);
-        if (!rpc->owner && !rpc->warm)
-            wr_pace_sample(&d->pace, wr_env_now(d->env) - rpc->sent_at);
-    } else {
+    else
         d->counted.failed++;
-        if (rpc->busy)
-            wr_dht_table_busy(d, &rpc->peer);
-        else if (err != WR_EREFUSED) /* of a record: alive and well */
-            wr_dht_table_failed(d, &rpc->peer, err);
-    }
+    d->heard(rpc, err, answer);
+    if (err == 0 && !rpc->owner && !rpc->warm)
+        wr_pace_sample(&d->pace, wr_env_now(d->env) - rpc->sent_at);
     if (rpc->owner)
         rpc->done(rpc, err, answer);
     wr_env_dispose(d->env, &rpc->dispose, dispose);

@@ -13,12 +13,10 @@
 #define SILENT_MAX    50          /* others; ours */
 #define SAVED_BYTES   (48 * 1024) /* of all */
 #define ENTRY_BYTES   512         /* that one takes at most; longer addresses are not saved */
-#define FORGET_CHANCE                                                                              \
-    8 /* one of so many silent ones tried is dropped: eight hours in vain, or days                 \
-         where there are many; ours */
-#define LOOK_MIN                                                                                   \
-    (10 * WR_MIN)        /* between two tries at first, and after one that found somebody; ours */
-#define LOOK_MAX WR_HOUR /* later; ours */
+#define LOOK_MIN      (10 * WR_MIN) /* between two tries at first, and after one that found somebody; ours */
+#define LOOK_MAX      WR_HOUR     /* later; ours */
+/* One of so many silent ones tried is dropped: eight hours in vain, or days where there are many; ours. */
+#define FORGET_CHANCE 8
 
 /* An entry of the saved list; slices into it. */
 struct saved {

@@ -5,14 +5,12 @@
 
 #include <string.h>
 
-#define CHECKS_MAX  16           /* admissions under way; ours */
-#define WAITING_MAX 256          /* peers that wait for one; ours: 20 KiB */
-#define AGAIN_FIRST (30 * WR_SEC) /* after an admission that failed; ours */
-#define AGAIN_MAX   (10 * WR_MIN) /* as long as none succeeds; ours */
-#define CHECK_EVERY (5 * WR_SEC) /* between checks of silent entries; ours */
-#define BOOT_WAIT_FIRST                                                                            \
-    (3 * WR_SEC)                      /* saved peers get this long before the list is asked; ours  \
-                                       */
+#define CHECKS_MAX      16            /* admissions under way; ours */
+#define WAITING_MAX     256           /* peers that wait for one; ours: 20 KiB */
+#define AGAIN_FIRST     (30 * WR_SEC) /* after an admission that failed; ours */
+#define AGAIN_MAX       (10 * WR_MIN) /* as long as none succeeds; ours */
+#define CHECK_EVERY     (5 * WR_SEC)  /* between checks of silent entries; ours */
+#define BOOT_WAIT_FIRST (3 * WR_SEC)  /* saved peers get this long before the list is asked; ours */
 #define START_JITTER    WR_SEC        /* before saved peers are asked; ours: all restart at once */
 #define BOOT_WAIT_ALONE (2 * WR_MIN)  /* go-libp2p-kad-dht dht_bootstrap.go */
 #define BOOT_WAIT_FEW   (10 * WR_MIN) /* a small network is no emergency; ours */
@@ -22,10 +20,9 @@
 #define SWEEP_AGAIN     WR_SEC        /* when more has expired than one sweep took */
 #define SWEEP_BUDGET    500           /* records a turn; ours */
 #define MEMBER_TTL      (6 * WR_HOUR) /* a table member's addresses are kept so long; ours */
-#define ALIVE_WITHIN                                                                               \
-    (30 * WR_SEC)         /* somebody answered: failures are the peers' own, not our link's */
-#define RANDOM_CPL_MAX 12 /* deeper targets are ids of members; 2^13 hashes at most */
-#define TAG_WEIGHT     5  /* go-libp2p-kad-dht */
+#define ALIVE_WITHIN    (30 * WR_SEC) /* somebody answered: failures are the peers' own, not our link's */
+#define RANDOM_CPL_MAX  12            /* deeper targets are ids of members; 2^13 hashes at most */
+#define TAG_WEIGHT      5             /* go-libp2p-kad-dht */
 
 /* ---- who enters ----------------------------------------------------------------------------- */
 
@@ -138,8 +135,7 @@ static void admit(struct wr_dht *d, const struct wr_peerid *id)
 /* Whoever answers a question of ours serves the DHT: no more is asked of a member, except that who
  * knows nobody although we know many is no server of this network (go-libp2p-kad-dht). Which side
  * dialled is all one, as in go: whom everybody dials would know nobody else. */
-void wr_dht_table_answered(struct wr_dht *d, const struct wr_peerid *peer,
-                           const struct wr_dht_msg *answer)
+static void answered(struct wr_dht *d, const struct wr_peerid *peer, const struct wr_dht_msg *answer)
 {
     const struct wr_conn *conn = wr_swarm_conn(d->swarm, peer);
     uint8_t key[WR_KAD_KEY];
@@ -186,13 +182,23 @@ void wr_dht_table_failed(struct wr_dht *d, const struct wr_peerid *peer, int err
 
 /* Alive, and says why it does not answer. rust keeps such a peer, go loses it as after any failure. We keep it
  * while it has been of use not long ago: places are not for those who only ever refuse. */
-void wr_dht_table_busy(struct wr_dht *d, const struct wr_peerid *peer)
+static void busy(struct wr_dht *d, const struct wr_peerid *peer)
 {
     uint8_t key[WR_KAD_KEY];
     wr_kad_key(wr_peerid_bytes(peer), key);
     const struct wr_kentry *entry = wr_kbucket_find(&d->table, key);
     if (entry && wr_env_now(d->env) >= entry->useful_at + WR_DHT_BUSY_MAX)
         forget(d, peer, key, "busy");
+}
+
+static void heard(const struct wr_dht_rpc *rpc, int err, const struct wr_dht_msg *answer)
+{
+    if (err == 0)
+        answered(rpc->dht, &rpc->peer, answer);
+    else if (rpc->busy)
+        busy(rpc->dht, &rpc->peer);
+    else if (err != WR_EREFUSED) /* of a record: alive and well */
+        wr_dht_table_failed(rpc->dht, &rpc->peer, err);
 }
 
 /* ---- admission: a FIND_NODE for its own id, which a server answers with somebody ------------ */
@@ -558,6 +564,7 @@ void wr_dht_table_init(struct wr_dht *d)
     wr_time now = wr_env_now(d->env);
     wr_list_init(&d->connects);
     wr_list_init(&d->waiting);
+    d->heard = heard;
     d->boot_wait = BOOT_WAIT_FIRST;
     d->again_wait = AGAIN_FIRST;
     d->save_at = now + WR_MIN;
