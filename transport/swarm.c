@@ -520,6 +520,26 @@ static int take_identity(struct wr_swarm *sw)
     return rc;
 }
 
+/* All that begins empty. */
+static void init_tables(struct wr_swarm *sw)
+{
+    wr_protocols_init(&sw->ctx.protocols);
+    wr_peerstore_init(&sw->peerstore, sw->env, sw->limits);
+    wr_addrbook_init(&sw->addrbook);
+    sw->addrbook.policy = &sw->policy;
+    wr_policy_init(&sw->policy, wr_env_hash_seed(sw->env));
+    wr_backoff_init(&sw->backoff, wr_env_hash_seed(sw->env));
+    wr_flows_init(&sw->flows, sw->limits, wr_env_hash_seed(sw->env));
+    wr_map_init(&sw->peers, PEERS_MAX, wr_env_hash_seed(sw->env));
+    wr_list_init(&sw->conns);
+    wr_list_init(&sw->opening);
+    wr_list_init(&sw->watches);
+    wr_list_init(&sw->dials);
+    wr_list_init(&sw->punches);
+    wr_list_init(&sw->dial_queue);
+    wr_list_init(&sw->net_watch.node);
+}
+
 struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
 {
     struct wr_swarm *sw = wr_alloc(sizeof(*sw));
@@ -555,21 +575,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     for (size_t i = 0; security[i]; i++)
         sw->ctx.security[i] = security[i];
     int rc = take_identity(sw);
-    wr_protocols_init(&sw->ctx.protocols);
-    wr_peerstore_init(&sw->peerstore, env, options->limits);
-    wr_addrbook_init(&sw->addrbook);
-    sw->addrbook.policy = &sw->policy;
-    wr_policy_init(&sw->policy, wr_env_hash_seed(env));
-    wr_backoff_init(&sw->backoff, wr_env_hash_seed(env));
-    wr_flows_init(&sw->flows, options->limits, wr_env_hash_seed(env));
-    wr_map_init(&sw->peers, PEERS_MAX, wr_env_hash_seed(env));
-    wr_list_init(&sw->conns);
-    wr_list_init(&sw->opening);
-    wr_list_init(&sw->watches);
-    wr_list_init(&sw->dials);
-    wr_list_init(&sw->punches);
-    wr_list_init(&sw->dial_queue);
-    wr_list_init(&sw->net_watch.node);
+    init_tables(sw);
     if (rc == 0 && !options->psk) {
         sw->quic = wr_quic_create(&sw->ctx, &wr_swarm_quic_ops, sw);
         rc = sw->quic ? 0 : WR_ELIMIT;
