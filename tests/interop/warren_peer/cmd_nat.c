@@ -72,8 +72,8 @@ bool nat_start(struct host *h, const struct nat_flags *flags)
         declare(h, flags->reach);
     else if (flags->relay && !*flags->reach)
         declare(h, "public");
-    for (size_t i = 0; i < flags->announce_count; i++)
-        if (!announce(h, flags->announce[i]))
+    for (size_t i = 0; i < flags->announce.count; i++)
+        if (!announce(h, flags->announce.of[i]))
             return false;
     return true;
 }

@@ -1,39 +1,18 @@
-/* warren's test peer: flags, hosts, and the JSON lines on standard input. */
-#include "peer.h"
+/* warren's test peer: hosts, and the JSON lines on standard input. */
+#include "options.h"
 
 #include "transport/env_uv.h"
-#include "transport/pnet.h"
 #include "transport/swarm_impl.h"    /* a switch that only tests have */
 
-#include <getopt.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <string.h>
 #include <uv.h>
 
-#define LISTEN_MAX 8
+#define LISTEN_MAX 8    /* addresses of a host that are told */
 
-static struct {
-    const char *listen[LISTEN_MAX];
-    size_t listen_count;
-    const char *bootstrap[LISTEN_MAX];
-    size_t bootstrap_count;
-    size_t hosts;
-    long seed;
-    bool has_seed, mdns, retry;
-    const char *dht, *dht_prefix, *psk, *agent, *limits, *transport;
-    const struct wr_secure *security;    /* NULL: both */
-    struct nat_flags nat;
-    enum wr_quic_cc cc;
-} options = {.hosts = 1,
-             .dht = "off",
-             .dht_prefix = "/ipfs",
-             .limits = "lifted",
-             .transport = "tcp",
-             .nat = {.relay_limits = "", .autonat = "", .reach = ""}};
-
+static const struct options *options;
 static struct peer the_peer;
-static uint8_t psk[WR_PNET_KEY];
 static uv_loop_t loop;
 static struct wr_buf line;
 
@@ -278,9 +257,9 @@ static void die(const char *what, int err)
 static void make_key(struct host *h)
 {
     uint8_t seed[WR_ED25519_SEED];
-    if (options.has_seed) {
+    if (options->has_seed) {
         char text[64];
-        snprintf(text, sizeof(text), "warren-test-key:%ld:%zu", options.seed, h->index);
+        snprintf(text, sizeof(text), "warren-test-key:%ld:%zu", options->seed, h->index);
         wr_sha256(wr_bytes_cstr(text), seed);
     } else {
         wr_env_random(the_peer.env, seed, sizeof(seed));
@@ -320,43 +299,43 @@ static void lift(struct wr_limits *limits)
 static void start_host(struct host *h)
 {
     wr_limits_init(&h->limits, "home");
-    if (strcmp(options.limits, "lifted") == 0)
+    if (strcmp(options->limits, "lifted") == 0)
         lift(&h->limits);
     make_key(h);
     wr_list_init(&h->waiting);
     struct wr_swarm_options so = {
-        .env = the_peer.env, .limits = &h->limits, .identity = &h->key, .psk = options.psk ? psk : NULL,
-        .security = {options.security}};
+        .env = the_peer.env, .limits = &h->limits, .identity = &h->key, .psk = options->has_psk ? options->psk : NULL,
+        .security = {options->security}};
     h->swarm = wr_swarm_create(&so);
     if (!h->swarm)
         die("swarm", WR_ELIMIT);
-    if (options.retry && h->swarm->quic)
+    if (options->retry && h->swarm->quic)
         wr_quic_retry_always(h->swarm->quic, true);
     if (h->swarm->quic)
-        wr_quic_set_cc(h->swarm->quic, options.cc);
+        wr_quic_set_cc(h->swarm->quic, options->cc);
     struct wr_cidr all;
     wr_cidr_parse("127.0.0.0/8", &all);
     wr_policy_add_public(wr_swarm_policy(h->swarm), &all);
     wr_cidr_parse("10.0.0.0/8", &all);
     wr_policy_add_public(wr_swarm_policy(h->swarm), &all);
-    if (strcmp(options.limits, "lifted") == 0)    /* no accept rate either */
+    if (strcmp(options->limits, "lifted") == 0)    /* no accept rate either */
         wr_policy_rule(wr_swarm_policy(h->swarm), false, "0.0.0.0/0", true);
     h->watch.on_event = on_event;
     wr_swarm_watch(h->swarm, &h->watch);
-    struct wr_identify_options io = {.swarm = h->swarm, .agent = options.agent};
+    struct wr_identify_options io = {.swarm = h->swarm, .agent = options->agent};
     h->identify = wr_identify_create(&io);
     h->pong = wr_pong_create(h->swarm);
     if (!h->identify || !h->pong)
         die("services", WR_ELIMIT);
     services_register(h);
-    for (size_t i = 0; i < options.listen_count; i++)
-        if (strcmp(options.listen[i], "none") != 0)
-            listen_on(h, options.listen[i]);
-    if (!relay_start(h, &options.nat) || !nat_start(h, &options.nat))
+    for (size_t i = 0; i < options->listen.count; i++)
+        if (strcmp(options->listen.of[i], "none") != 0)
+            listen_on(h, options->listen.of[i]);
+    if (!relay_start(h, &options->nat) || !nat_start(h, &options->nat))
         die("relays, AutoNAT or hole punching", WR_EINVAL);
-    if (options.mdns && !mdns_start(h, options.psk ? psk : NULL))
+    if (options->mdns && !mdns_start(h, options->has_psk ? options->psk : NULL))
         die("mdns", WR_ELIMIT);
-    dht_start(h, options.dht, options.dht_prefix);
+    dht_start(h, options->dht, options->dht_prefix);
 }
 
 static void print_ready(void)
@@ -379,142 +358,6 @@ static void print_ready(void)
     put_line(ready);
 }
 
-static void read_psk(const char *path)
-{
-    static char text[1024];
-    FILE *f = fopen(path, "rb");
-    size_t n = f ? fread(text, 1, sizeof(text), f) : 0;
-    if (f)
-        fclose(f);
-    if (wr_pnet_key_parse(WR_BYTES(text, n), psk) != 0) {
-        fprintf(stderr, "%s is no private network key\n", path);
-        exit(1);
-    }
-}
-
-static enum wr_quic_cc read_cc(const char *text)
-{
-    static const char *const names[] = {
-        [WR_QUIC_CUBIC] = "cubic", [WR_QUIC_RENO] = "reno", [WR_QUIC_BBR] = "bbr", [WR_QUIC_BBR2] = "bbr2"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (strcmp(text, names[i]) == 0)
-            return (enum wr_quic_cc)i;
-    fprintf(stderr, "--cc is cubic, reno, bbr or bbr2\n");
-    exit(2);
-}
-
-static void unsupported_option(const char *name, const char *value, const char *only)
-{
-    if (strcmp(value, only) == 0)
-        return;
-    fprintf(stderr, "--%s %s: this peer can only do %s\n", name, value, only);
-    exit(3);
-}
-
-static void parse(int argc, char **argv)
-{
-    static const struct option names[] = {
-        {"listen", required_argument, NULL, 'l'},     {"hosts", required_argument, NULL, 'n'},
-        {"key", required_argument, NULL, 'k'},        {"seed", required_argument, NULL, 's'},
-        {"dht", required_argument, NULL, 'd'},        {"dht-prefix", required_argument, NULL, 'x'},
-        {"bootstrap", required_argument, NULL, 'b'},  {"limits", required_argument, NULL, 'm'},
-        {"psk", required_argument, NULL, 'p'},        {"transport", required_argument, NULL, 't'},
-        {"security", required_argument, NULL, 'c'},   {"mdns", no_argument, NULL, 'M'},
-        {"agent", required_argument, NULL, 'a'},      {"relay", no_argument, NULL, 'R'},
-        {"relay-limits", required_argument, NULL, 'L'}, {"circuit", no_argument, NULL, 'C'},
-        {"dcutr", no_argument, NULL, 'D'},            {"autonat", required_argument, NULL, 'A'},
-        {"reach", required_argument, NULL, 'r'},      {"announce", required_argument, NULL, 'o'},
-        {"retry", no_argument, NULL, 'Y'},            {"cc", required_argument, NULL, 'G'},
-        {NULL, 0, NULL, 0}};
-    for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (o) {
-        case 'l':
-            if (options.listen_count < LISTEN_MAX)
-                options.listen[options.listen_count++] = optarg;
-            break;
-        case 'n':
-            options.hosts = (size_t)atoi(optarg);
-            break;
-        case 'k':
-            unsupported_option("key", optarg, "ed25519");
-            break;
-        case 's':
-            options.seed = atol(optarg);
-            options.has_seed = true;
-            break;
-        case 'd':
-            options.dht = optarg;
-            break;
-        case 'x':
-            options.dht_prefix = optarg;
-            break;
-        case 'b':
-            if (options.bootstrap_count < LISTEN_MAX)
-                options.bootstrap[options.bootstrap_count++] = optarg;
-            break;
-        case 'm':
-            options.limits = optarg;
-            break;
-        case 'p':
-            options.psk = optarg;
-            read_psk(optarg);
-            break;
-        case 't':
-            options.transport = optarg;
-            if (strcmp(optarg, "quic") != 0 && strcmp(optarg, "both") != 0)
-                unsupported_option("transport", optarg, "tcp");
-            break;
-        case 'c':
-            options.security = wr_secure_by_word(WR_BYTES(optarg, strlen(optarg)));
-            if (!options.security)
-                unsupported_option("security", optarg, "noise or tls");
-            break;
-        case 'Y':
-            options.retry = true;
-            break;
-        case 'G':
-            options.cc = read_cc(optarg);
-            break;
-        case 'M':
-            options.mdns = true;
-            break;
-        case 'a':
-            options.agent = optarg;
-            break;
-        case 'R':
-            options.nat.relay = true;
-            break;
-        case 'L':
-            options.nat.relay_limits = optarg;
-            break;
-        case 'C':
-            options.nat.circuit = true;
-            break;
-        case 'D':
-            options.nat.dcutr = true;
-            break;
-        case 'A':
-            options.nat.autonat = optarg;
-            break;
-        case 'r':
-            options.nat.reach = optarg;
-            break;
-        case 'o':
-            if (options.nat.announce_count < sizeof(options.nat.announce) / sizeof(options.nat.announce[0]))
-                options.nat.announce[options.nat.announce_count++] = optarg;
-            break;
-        default:
-            exit(2);
-        }
-    }
-    if (options.listen_count == 0) {
-        if (strcmp(options.transport, "quic") != 0)
-            options.listen[options.listen_count++] = "/ip4/127.0.0.1/tcp/0";
-        if (strcmp(options.transport, "tcp") != 0)
-            options.listen[options.listen_count++] = "/ip4/127.0.0.1/udp/0/quic-v1";
-    }
-}
-
 static void log_to_stderr(void *arg, enum wr_log_level level, const char *text)
 {
     (void)arg;
@@ -527,24 +370,24 @@ int main(int argc, char **argv)
     const char *level = getenv("WARREN_PEER_LOG");
     static uv_pipe_t input;
     static uv_signal_t term;
-    parse(argc, argv);
+    options = options_parse(argc, argv);
     if (sodium_init() < 0)
         return 1;
     if (level)
         wr_log_configure(&log, level);
     uv_loop_init(&loop);
     the_peer.env = wr_env_uv_create(&loop, &log);
-    the_peer.hosts = wr_alloc_array(options.hosts, sizeof(*the_peer.hosts));
-    the_peer.host_count = options.hosts;
+    the_peer.hosts = wr_alloc_array(options->hosts, sizeof(*the_peer.hosts));
+    the_peer.host_count = options->hosts;
     wr_buf_init(&line, 16 * 1024 * 1024);
-    for (size_t i = 0; i < options.hosts; i++) {
+    for (size_t i = 0; i < options->hosts; i++) {
         the_peer.hosts[i].peer = &the_peer;
         the_peer.hosts[i].index = i;
         start_host(&the_peer.hosts[i]);
     }
     print_ready();
-    for (size_t i = 0; i < options.hosts; i++)
-        dht_bootstrap(&the_peer.hosts[i], options.bootstrap, options.bootstrap_count);
+    for (size_t i = 0; i < options->hosts; i++)
+        dht_bootstrap(&the_peer.hosts[i], options->bootstrap.of, options->bootstrap.count);
     uv_pipe_init(&loop, &input, 0);
     uv_pipe_open(&input, 0);
     uv_read_start((uv_stream_t *)&input, on_stdin_alloc, on_stdin);

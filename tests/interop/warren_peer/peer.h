@@ -22,12 +22,18 @@ struct peer {
     const char *dht_protocol;    /* NULL: no DHT */
 };
 
+#define WORDS_MAX 8    /* times that a flag may be given */
+
+struct words {
+    const char *of[WORDS_MAX];
+    size_t count;
+};
+
 /* What nat_start sets up; texts are borrowed, "" when not given. */
 struct nat_flags {
     bool relay, circuit, dcutr;
     const char *relay_limits, *autonat, *reach;
-    const char *announce[8];
-    size_t announce_count;
+    struct words announce;
 };
 
 struct counters {
