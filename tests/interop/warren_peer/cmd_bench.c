@@ -4,6 +4,62 @@
 
 #include <string.h>
 
+/* ---- rounds: what they took, which is what every command here answers ------------------------------------ */
+
+#define ERRORS_TOLD 5
+
+struct rounds {
+    size_t count, done;
+    wr_time *times;    /* owned; of those done */
+    json_t *errors;    /* owned; texts of the first that failed */
+};
+
+static void rounds_init(struct rounds *r, size_t count)
+{
+    *r = (struct rounds){.count = count, .times = wr_alloc_array(count, sizeof(*r->times)), .errors = json_array()};
+}
+
+static void rounds_clear(struct rounds *r)
+{
+    wr_free(r->times);
+    json_decref(r->errors);
+}
+
+static void note_error(json_t *errors, int err)
+{
+    if (json_array_size(errors) < ERRORS_TOLD)
+        json_array_append_new(errors, json_string(wr_err_text(err)));
+}
+
+static int by_time(const void *a, const void *b)
+{
+    wr_time x = *(const wr_time *)a, y = *(const wr_time *)b;
+    return (x > y) - (x < y);
+}
+
+/* The fields of the answer; r is cleared. */
+static json_t *rounds_told(struct rounds *r, const struct command *c)
+{
+    qsort(r->times, r->done, sizeof(*r->times), by_time);
+    wr_time p50 = r->done ? r->times[r->done / 2] : 0, p99 = r->done ? r->times[r->done * 99 / 100] : 0;
+    json_t *fields = json_pack("{s:I,s:I,s:O,s:f,s:o,s:o}", "done", (json_int_t)r->done, "failed",
+                               (json_int_t)(r->count - r->done), "errors", r->errors, "ms", command_ms(c), "p50",
+                               json_ms(p50), "p99", json_ms(p99));
+    rounds_clear(r);
+    return fields;
+}
+
+/* "addr" and the peer that it names; false: the command was failed. */
+static bool arg_addr(struct command *c, struct wr_maddr *addr, struct wr_peerid *peer)
+{
+    if (wr_maddr_parse(arg_text(c, "addr"), addr) == 0 && wr_maddr_peer(wr_maddr_bytes(addr), peer))
+        return true;
+    command_fail(c, "'addr' is no address with /p2p/ID");
+    return false;
+}
+
+/* ---- connections and streams ------------------------------------------------------------------------------ */
+
 struct bench;
 
 /* One round under way. */
@@ -21,41 +77,25 @@ struct bench {
     struct wr_peerid peer;
     struct wr_maddr addr;
     bool fresh;             /* a connection per round */
-    size_t count, started, done, failed, parallel;
-    wr_time *times;
-    json_t *errors;
+    struct rounds rounds;
+    size_t started, over, parallel;    /* rounds begun, and over either way */
     struct lane *lanes;
     struct wr_task next;
-    bool over;
 };
 
 static void lane_start(struct lane *l);
 
-static int by_time(const void *a, const void *b)
-{
-    wr_time x = *(const wr_time *)a, y = *(const wr_time *)b;
-    return (x > y) - (x < y);
-}
-
 static void bench_free(struct bench *b)
 {
-    json_decref(b->errors);
-    wr_free(b->times);
     wr_free(b->lanes);
     wr_free(b);
 }
 
-static void bench_finish(struct bench *b)
+static void bench_finish(struct wr_task *task)
 {
+    struct bench *b = wr_list_entry(task, struct bench, next);
     struct command *c = b->command;
-    if (b->over || b->done + b->failed < b->count)
-        return;
-    b->over = true;
-    qsort(b->times, b->done, sizeof(*b->times), by_time);
-    wr_time p50 = b->done ? b->times[b->done / 2] : 0, p99 = b->done ? b->times[b->done * 99 / 100] : 0;
-    json_t *fields = json_pack("{s:I,s:I,s:O,s:f,s:o,s:o}", "done", (json_int_t)b->done, "failed",
-                               (json_int_t)b->failed, "errors", b->errors, "ms", command_ms(c), "p50",
-                               json_ms(p50), "p99", json_ms(p99));
+    json_t *fields = rounds_told(&b->rounds, c);
     bench_free(b);
     command_ok(c, fields);
 }
@@ -63,20 +103,21 @@ static void bench_finish(struct bench *b)
 static void lane_end(struct lane *l, int err)
 {
     struct bench *b = l->bench;
+    struct rounds *r = &b->rounds;
+    struct wr_env *env = b->command->host->peer->env;
     l->stream = NULL;
-    if (err == 0) {
-        b->times[b->done++] = wr_env_now(b->command->host->peer->env) - l->begun_at;
-    } else {
-        b->failed++;
-        if (json_array_size(b->errors) < 5)
-            json_array_append_new(b->errors, json_string(wr_err_text(err)));
-    }
+    if (err == 0)
+        r->times[r->done++] = wr_env_now(env) - l->begun_at;
+    else
+        note_error(r->errors, err);
     if (b->fresh && l->conn)
         wr_conn_close(l->conn, WR_CONN_OK);
     l->conn = NULL;
-    if (b->started < b->count)
+    b->over++;
+    if (b->started < r->count)
         lane_start(l);
-    bench_finish(b);
+    else if (b->over == r->count)    /* not at once: whoever starts lanes still looks at b */
+        wr_env_defer(env, &b->next, bench_finish);
 }
 
 static void lane_data(struct wr_stream *s, void *arg, struct wr_bytes data)
@@ -144,20 +185,20 @@ static void lane_start(struct lane *l)
 static void bench_timeout(struct command *c)
 {
     struct bench *b = c->state;
-    b->over = true;
+    wr_task_cancel(&b->next);
     for (size_t i = 0; i < b->parallel; i++) {
         wr_connect_cancel(b->lanes[i].request);
         if (b->lanes[i].stream)
             wr_stream_reset(b->lanes[i].stream, WR_STREAM_OK);
     }
+    rounds_clear(&b->rounds);
     bench_free(b);
 }
 
 static void begin(struct wr_task *task)
 {
     struct bench *b = wr_list_entry(task, struct bench, next);
-    size_t lanes = b->parallel;
-    for (size_t i = 0; i < lanes && b->started < b->count; i++)
+    for (size_t i = 0; i < b->parallel && b->started < b->rounds.count; i++)
         lane_start(&b->lanes[i]);
 }
 
@@ -166,10 +207,8 @@ static struct bench *bench_create(struct command *c, bool fresh)
     struct bench *b = wr_alloc(sizeof(*b));
     b->command = c;
     b->fresh = fresh;
-    b->count = (size_t)arg_u64(c, "count", 1);
+    rounds_init(&b->rounds, (size_t)arg_u64(c, "count", 1));
     b->parallel = (size_t)arg_u64(c, "parallel", 1);
-    b->errors = json_array();
-    b->times = wr_alloc_array(b->count, sizeof(*b->times));
     b->lanes = wr_alloc_array(b->parallel, sizeof(*b->lanes));
     for (size_t i = 0; i < b->parallel; i++)
         b->lanes[i].bench = b;
@@ -182,10 +221,8 @@ static void cmd_conns(struct command *c)
 {
     struct wr_maddr addr;
     struct wr_peerid peer;
-    if (wr_maddr_parse(arg_text(c, "addr"), &addr) != 0 || !wr_maddr_peer(wr_maddr_bytes(&addr), &peer)) {
-        command_fail(c, "'addr' is no address with /p2p/ID");
+    if (!arg_addr(c, &addr, &peer))
         return;
-    }
     struct bench *b = bench_create(c, true);
     b->addr = addr;
     b->peer = peer;
@@ -209,25 +246,20 @@ static void cmd_streams(struct command *c)
 struct messages {
     struct command *command;
     struct wr_stream *stream;
-    size_t len, got, done, count;    /* got: bytes of the answer under way */
-    wr_time begun_at, *times;
+    size_t len, got;    /* got: bytes of the answer under way */
+    wr_time begun_at;
+    struct rounds rounds;
 };
 
 static void messages_end(struct messages *m, int err)
 {
     struct command *c = m->command;
-    qsort(m->times, m->done, sizeof(*m->times), by_time);
-    json_t *fields = json_pack("{s:I,s:I,s:[],s:f,s:o,s:o}", "done", (json_int_t)m->done, "failed",
-                               (json_int_t)(m->count - m->done), "errors", "ms", command_ms(c), "p50",
-                               json_ms(m->done ? m->times[m->done / 2] : 0), "p99",
-                               json_ms(m->done ? m->times[m->done * 99 / 100] : 0));
-    wr_free(m->times);
+    json_t *fields = rounds_told(&m->rounds, c);
     wr_free(m);
-    if (err == 0) {
+    if (err == 0)
         command_ok(c, fields);
-        return;
-    }
-    command_fail_with(c, fields, "%s", wr_err_text(err));
+    else
+        command_fail_with(c, fields, "%s", wr_err_text(err));
 }
 
 static void message_send(struct messages *m)
@@ -243,8 +275,8 @@ static void message_data(struct wr_stream *s, void *arg, struct wr_bytes data)
     m->got += data.len;
     if (m->got < m->len)
         return;
-    m->times[m->done++] = wr_env_now(m->command->host->peer->env) - m->begun_at;
-    if (m->done < m->count) {
+    m->rounds.times[m->rounds.done++] = wr_env_now(m->command->host->peer->env) - m->begun_at;
+    if (m->rounds.done < m->rounds.count) {
         message_send(m);
         return;
     }
@@ -264,7 +296,7 @@ static void messages_timeout(struct command *c)
 {
     struct messages *m = c->state;
     wr_stream_reset(m->stream, WR_STREAM_OK);
-    wr_free(m->times);
+    rounds_clear(&m->rounds);
     wr_free(m);
 }
 
@@ -279,12 +311,12 @@ static void cmd_messages(struct command *c)
         return;
     }
     struct messages *m = wr_alloc(sizeof(*m));
-    *m = (struct messages){.command = c, .count = count, .len = len};
-    m->times = wr_alloc_array(count, sizeof(*m->times));
+    *m = (struct messages){.command = c, .len = len};
+    rounds_init(&m->rounds, count);
     int err = 0;
     m->stream = wr_conn_open_stream(conn, offer_echo, &message_ops, m, &err);
     if (!m->stream) {
-        wr_free(m->times);
+        rounds_clear(&m->rounds);
         wr_free(m);
         command_fail(c, "%s", wr_err_text(err));
         return;
@@ -299,8 +331,7 @@ static void cmd_messages(struct command *c)
 struct pings {
     struct command *command;
     struct pinger *run;
-    size_t done, count;
-    wr_time *times;
+    struct rounds rounds;
 };
 
 static void on_pong(void *arg, int err, wr_time rtt, unsigned left)
@@ -308,15 +339,10 @@ static void on_pong(void *arg, int err, wr_time rtt, unsigned left)
     struct pings *p = arg;
     struct command *c = p->command;
     if (err == 0)
-        p->times[p->done++] = rtt;
+        p->rounds.times[p->rounds.done++] = rtt;
     if (err == 0 && left)
         return;
-    qsort(p->times, p->done, sizeof(*p->times), by_time);
-    json_t *fields = json_pack("{s:I,s:I,s:[],s:f,s:o,s:o}", "done", (json_int_t)p->done, "failed",
-                               (json_int_t)(p->count - p->done), "errors", "ms", command_ms(c), "p50",
-                               json_ms(p->done ? p->times[p->done / 2] : 0), "p99",
-                               json_ms(p->done ? p->times[p->done * 99 / 100] : 0));
-    wr_free(p->times);
+    json_t *fields = rounds_told(&p->rounds, c);
     wr_free(p);
     command_ok(c, fields);
 }
@@ -325,7 +351,7 @@ static void pings_timeout(struct command *c)
 {
     struct pings *p = c->state;
     pinger_cancel(p->run);
-    wr_free(p->times);
+    rounds_clear(&p->rounds);
     wr_free(p);
 }
 
@@ -336,13 +362,12 @@ static void cmd_pings(struct command *c)
         return;
     struct pings *p = wr_alloc(sizeof(*p));
     p->command = c;
-    p->count = (size_t)arg_u64(c, "count", 1);
-    p->times = wr_alloc_array(p->count, sizeof(*p->times));
+    rounds_init(&p->rounds, (size_t)arg_u64(c, "count", 1));
     c->state = p;
     c->on_timeout = pings_timeout;
-    p->run = pinger_start(c->host->swarm, &conn->peer, (unsigned)p->count, 0, on_pong, p);
+    p->run = pinger_start(c->host->swarm, &conn->peer, (unsigned)p->rounds.count, 0, on_pong, p);
     if (!p->run) {
-        wr_free(p->times);
+        rounds_clear(&p->rounds);
         wr_free(p);
         command_fail(c, "cannot ping");
     }
@@ -354,13 +379,12 @@ struct hold {
     struct command *command;
     size_t count, done, failed;
     json_t *errors;
-    bool over;
 };
 
 static void hold_finish(struct hold *k)
 {
     struct command *c = k->command;
-    if (k->over || k->done + k->failed < k->count)
+    if (k->done + k->failed < k->count)
         return;
     json_t *fields = json_pack("{s:I,s:I,s:o,s:f}", "done", (json_int_t)k->done, "failed",
                                (json_int_t)k->failed, "errors", k->errors, "ms", command_ms(c));
@@ -374,8 +398,8 @@ static void on_held(void *arg, int err, struct wr_conn *conn)
     (void)conn;
     k->done += err == 0;
     k->failed += err != 0;
-    if (err != 0 && json_array_size(k->errors) < 5)
-        json_array_append_new(k->errors, json_string(wr_err_text(err)));
+    if (err != 0)
+        note_error(k->errors, err);
     hold_finish(k);
 }
 
@@ -384,9 +408,10 @@ static void cmd_hold(struct command *c)
     struct wr_maddr addr;
     struct wr_peerid peer;
     size_t first = c->host->index, count = (size_t)arg_u64(c, "count", 1);
-    if (wr_maddr_parse(arg_text(c, "addr"), &addr) != 0 ||
-        !wr_maddr_peer(wr_maddr_bytes(&addr), &peer) || first + count > c->host->peer->host_count) {
-        command_fail(c, "'addr' is no address with /p2p/ID, or there are not as many hosts");
+    if (!arg_addr(c, &addr, &peer))
+        return;
+    if (first + count > c->host->peer->host_count) {
+        command_fail(c, "'count': there are not as many hosts");
         return;
     }
     /* A timeout leaves the count behind: the requests still under way refer to it. */
