@@ -24,7 +24,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -34,6 +33,8 @@ for folder in ("natlab", "interop"):
 import lab as lab_module  # noqa: E402
 import peerproc  # noqa: E402
 import sanitized  # noqa: E402
+import siege  # noqa: E402
+from siege import EVIL_NET, GOOD, NODE, NODE_EVIL, PORT, cable, ip  # noqa: E402
 
 PROMISE_KIB = 32 * 1024    # anonymous memory that limits `small` allows
 RATIO_MAX = 2.0            # p99 of pings under attack over that of quiet ones
@@ -41,10 +42,6 @@ NOISE = 1.2                # the same of the echo: above it the machine had othe
 QUIET_ROUNDS = 5           # at most, of PINGS
 TRIES = 3                  # of an attack that failed for the pings only, on such a machine
 PINGS = 100                # per attack: 6 s at 60 ms each
-# Public addresses, as nobody here has any other way to be from elsewhere: the rules for strangers' networks apply.
-NODE, GOOD, PORT = "45.81.0.2", "45.81.0.1", 4001
-NODE_EVIL, CABLE_EVIL = "45.90.0.2", "45.90.0.1"
-EVIL_NET, EVIL_BLOCK = "46.0", "46.0.0.0/9"
 HONEST = ("51.82.0.1", "52.83.0.1", "53.84.0.1")    # source addresses of honest providers
 NEWCOMERS = ["61.%d.0.1" % i for i in range(101, 181)]    # each is new: the node limits connections per address
 ECHO_PORT = 7
@@ -135,55 +132,14 @@ class Echo:
 # ---- the node ---------------------------------------------------------------------------------------------
 
 
-class Node:
-    def __init__(self, host, program, directory, port=PORT, **kw):
-        self.host, self.program, self.directory, self.port = host, program, directory, port
-        self.control = os.path.join(directory, "control.sock")
-        self.log = open(os.path.join(directory, "log"), "ab")
-        self.proc = host.popen([program, "run", "--data", directory, "--control", self.control, "--listen",
-                                "/ip4/0.0.0.0/tcp/%d" % port, "--network", "lab", "--bootstrap", "none", "--dht",
-                                "server", "--no-mdns", "--no-portmap", "--limits", "small", "--relay", "on"], stdout=subprocess.PIPE,
-                               stderr=self.log, text=True, **kw)
-        self.id, self.lines = None, []
-        for line in self.proc.stdout:
-            self.lines.append(line.strip())
-            word, value = line.split(None, 1)
-            if word == "peer":
-                self.id = value.strip()
-            if word == "ready":
-                break
-        self.peak = 0
-
-    def anonymous(self):
-        try:
-            with open("/proc/%d/status" % self.proc.pid) as status:
-                for line in status:
-                    if line.startswith("RssAnon:"):
-                        return int(line.split()[1])
-        except OSError:
-            pass
-        return 0
-
-    def cpu(self):
-        with open("/proc/%d/stat" % self.proc.pid) as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def watch(self):
-        while self.proc.poll() is None:
-            self.peak = max(self.peak, self.anonymous())
-            time.sleep(0.05)
+class Node(siege.Node):
+    def __init__(self, host, program, port=PORT, **kw):
+        self.port = port
+        super().__init__(host, program, "--listen", "/ip4/0.0.0.0/tcp/%d" % port, "--dht", "server", "--limits", "small",
+                         "--relay", "on", **kw)
 
     def addr(self, address=NODE):
         return "/ip4/%s/tcp/%d/p2p/%s" % (address, self.port, self.id)
-
-    def ask(self, *args, timeout=20):
-        return self.host.run([self.program, *args, "--node", self.control], capture_output=True, text=True,
-                             timeout=timeout)
-
-    def log_tail(self):
-        with open(self.log.name, errors="replace") as log:
-            return "".join(log.readlines()[-5:])
 
 
 def limits_of(node):
@@ -193,21 +149,6 @@ def limits_of(node):
 
 
 # ---- the scene ---------------------------------------------------------------------------------------------
-
-
-def ip(host, *args):
-    subprocess.run(["ip", "-n", host.ns, *args], check=True)
-
-
-def cable(node, evil):
-    """A fast link with thousands of addresses behind it."""
-    subprocess.run(["ip", "link", "add", "cable", "netns", evil.ns, "type", "veth", "peer", "name", "cable", "netns",
-                    node.ns], check=True)
-    for host, address in ((evil, CABLE_EVIL), (node, NODE_EVIL)):
-        ip(host, "addr", "add", address + "/24", "dev", "cable")
-        ip(host, "link", "set", "cable", "up")
-    ip(evil, "route", "add", "local", EVIL_BLOCK, "dev", "lo")
-    ip(node, "route", "add", EVIL_BLOCK, "via", CABLE_EVIL)
 
 
 def good_addresses(node, good):
@@ -271,10 +212,8 @@ class Scene:
         hall.link(self.good_host, GOOD + "/24", self.node_host, NODE + "/24", delay_ms=30)
         cable(self.node_host, self.evil_host)
         good_addresses(self.node_host, self.good_host)
-        self.directory = tempfile.mkdtemp(prefix="warren-hostile-")
         self.peers, self.newcomers, self.passed, self.failed = [], list(NEWCOMERS), 0, 0
-        self.node = Node(self.node_host, args.warren, self.directory)
-        threading.Thread(target=self.node.watch, daemon=True).start()
+        self.node = Node(self.node_host, args.warren)
         self.echo = Echo(self.node_host, self.good_host)
 
     def peer(self, listen=GOOD, *args):
@@ -301,13 +240,10 @@ class Scene:
         try:
             for peer in self.peers:
                 peer.stop()
-            self.node.proc.terminate()
-            sanitized.ended(self.node.proc, 10)
             if self.failed:
                 print("the node's last words:\n" + self.node.log_tail())
         finally:
-            self.node.log.close()
-            shutil.rmtree(self.directory)
+            self.node.close()
 
 
 def pings(peer, node, count=PINGS):
@@ -452,8 +388,7 @@ def under_attack(scene, only):
 def few_descriptors(scene, cid):
     """Silent connections to a node that may open few descriptors: it does not spin, and a newcomer gets in. How busy
     the same keeps the node that has enough tells what is much."""
-    directory = tempfile.mkdtemp(prefix="warren-hostile-")
-    few = Node(scene.node_host, scene.args.warren, directory, port=PORT + 1,
+    few = Node(scene.node_host, scene.args.warren, port=PORT + 1,
                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS)))
     busy, entered, wrong = [], {}, []
     for node in (scene.node, few):
@@ -470,11 +405,9 @@ def few_descriptors(scene, cid):
         wrong.append("it spins: %.2f s of 3, with enough descriptors %.2f s" % (busy[1], busy[0]))
     if "wrong" in entered:
         wrong.append(entered["wrong"])
-    few.proc.terminate()
-    if sanitized.ended(few.proc, 10) != 0:
-        wrong.append("it ended with %d" % few.proc.returncode)
-    few.log.close()
-    shutil.rmtree(directory)
+    status = few.close()
+    if status != 0:
+        wrong.append("it ended with %d" % status)
     scene.result("descriptors", wrong, "  2000 silent connections to a node with %d descriptors: %.2f s of 3 busy, "
                  "with enough %.2f s, newcomer in %.1f s; %s" % (DESCRIPTORS, busy[1], busy[0], entered.get("took", -1),
                                                             json.dumps(report)))

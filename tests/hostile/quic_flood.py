@@ -20,21 +20,18 @@ leave. The closing line counts: N passed, N failed, N skipped.
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "natlab"))
 import lab as lab_module  # noqa: E402
 import sanitized  # noqa: E402
+import siege  # noqa: E402
+from siege import CABLE_EVIL, EVIL_BLOCK, GOOD, NODE, NODE_EVIL, PORT  # noqa: E402
 
-NODE, GOOD, PORT = "45.81.0.2", "45.81.0.1", 4001
-NODE_EVIL, CABLE_EVIL, EVIL_BLOCK = "45.90.0.2", "45.90.0.1", "46.0.0.0/9"
 RATE_MBIT, DELAY_MS = 100, 10
 BYTES = "20M"
 KEPT = 0.8             # of the rate without a flood
@@ -45,57 +42,12 @@ FRAMES = os.path.join(HERE, "client_hello.bin")
 MODES = [("hello", 3), ("token", 3), ("junk", 3), ("version", 1), ("short", 1), ("odd", 1)]
 
 
-class Node:
-    def __init__(self, host, program, address):
-        self.host, self.program = host, program
-        self.directory = tempfile.mkdtemp(prefix="warren-flood-")
-        self.control = os.path.join(self.directory, "control.sock")
-        self.log = open(os.path.join(self.directory, "log"), "ab")
-        self.proc = host.popen([program, "run", "--data", self.directory, "--control", self.control, "--listen",
-                                "/ip4/%s/udp/%d/quic-v1" % (address, PORT), "--network", "lab", "--bootstrap", "none",
-                                "--no-mdns", "--no-portmap"], stdout=subprocess.PIPE, stderr=self.log, text=True)
-        self.peak = 0
-        for line in self.proc.stdout:
-            word, value = line.split(None, 1)
-            if word == "peer":
-                self.id = value.strip()
-            if word == "ready":
-                break
-        threading.Thread(target=self.watch, daemon=True).start()
+def quic_node(host, program, address):
+    return siege.Node(host, program, "--listen", "/ip4/%s/udp/%d/quic-v1" % (address, PORT))
 
-    def ask(self, *args):
-        done = self.host.run([self.program, *args, "--node", self.control, "--json"], capture_output=True, text=True,
-                             timeout=60)
-        if done.returncode != 0:
-            raise RuntimeError("warren %s: %s %s" % (" ".join(args), done.stdout, done.stderr))
-        return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def anonymous(self):
-        try:
-            with open("/proc/%d/status" % self.proc.pid) as status:
-                return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
-        except (OSError, StopIteration):
-            return 0
-
-    def watch(self):
-        while self.proc.poll() is None:
-            self.peak = max(self.peak, self.anonymous())
-            time.sleep(0.05)
-
-    def cpu(self):
-        with open("/proc/%d/stat" % self.proc.pid) as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def used(self, name):
-        return next(row["used"] for row in self.ask("limits") if row["name"] == name)
-
-    def close(self):
-        if self.proc.poll() is None:
-            self.proc.terminate()
-        sanitized.ended(self.proc, 10)
-        self.log.close()
-        shutil.rmtree(self.directory)
+def used(node, name):
+    return next(row["used"] for row in node.rows("limits") if row["name"] == name)
 
 
 def drops(host):
@@ -105,29 +57,15 @@ def drops(host):
     return int(dict(zip(*lines))["RcvbufErrors"])
 
 
-def ip(host, *args):
-    subprocess.run(["ip", "-n", host.ns, *args], check=True)
-
-
-def cable(node, evil):
-    subprocess.run(["ip", "link", "add", "cable", "netns", evil.ns, "type", "veth", "peer", "name", "cable", "netns",
-                    node.ns], check=True)
-    for host, address in ((evil, CABLE_EVIL), (node, NODE_EVIL)):
-        ip(host, "addr", "add", address + "/24", "dev", "cable")
-        ip(host, "link", "set", "cable", "up")
-    ip(evil, "route", "add", "local", EVIL_BLOCK, "dev", "lo")
-    ip(node, "route", "add", EVIL_BLOCK, "via", CABLE_EVIL)
-
-
 def rates(good, node):
     """MiB/s up and down."""
-    row = good.ask("perf", node.id, "--up", BYTES, "--down", BYTES)[-1]
+    row = good.rows("perf", node.id, "--up", BYTES, "--down", BYTES)[-1]
     return (row["up_bytes"] / row["up_seconds"] / 2**20, row["down_bytes"] / row["down_seconds"] / 2**20)
 
 
 def settles(node):
     end = time.monotonic() + sanitized.patience(20)
-    while node.used("connections-half-open"):
+    while used(node, "connections-half-open"):
         if time.monotonic() > end:
             return False
         time.sleep(0.2)
@@ -157,7 +95,7 @@ def one_flood(args, node, good, evil, quiet, mode, most):
     if report["answers"] > most * report["bytes"]:
         wrong.append("answers of %d bytes to %d" % (report["answers"], report["bytes"]))
     if not settles(node):
-        wrong.append("%d handshakes are still half open" % node.used("connections-half-open"))
+        wrong.append("%d handshakes are still half open" % used(node, "connections-half-open"))
     text = "up %.1f, down %.1f MiB/s, %.0f %% busy, +%d KiB, %d a second (%d dropped), answers %.3f of what was sent" % (
         up, down, 100 * share, node.peak - before, report["rate"], drops(node.host) - lost,
         report["answers"] / report["bytes"])
@@ -165,9 +103,9 @@ def one_flood(args, node, good, evil, quiet, mode, most):
 
 
 def newcomer(host, args, node):
-    peer = Node(host, args.warren, CABLE_EVIL)
+    peer = quic_node(host, args.warren, CABLE_EVIL)
     try:
-        peer.ask("connect", "/ip4/%s/udp/%d/quic-v1/p2p/%s" % (NODE_EVIL, PORT, node.id))
+        peer.rows("connect", "/ip4/%s/udp/%d/quic-v1/p2p/%s" % (NODE_EVIL, PORT, node.id))
         return []
     except RuntimeError as error:
         return ["a newcomer could not connect: %s" % error]
@@ -178,12 +116,12 @@ def newcomer(host, args, node):
 def run(args, hall):
     node_host, good_host, evil = (hall.host(name) for name in ("node", "good", "evil"))
     hall.link(good_host, GOOD + "/24", node_host, NODE + "/24", delay_ms=DELAY_MS, rate_mbit=RATE_MBIT, queue_kib=512)
-    cable(node_host, evil)
+    siege.cable(node_host, evil)
     passed = failed = skipped = 0
-    node, good = Node(node_host, args.warren, "0.0.0.0"), Node(good_host, args.warren, "0.0.0.0")
+    node, good = (quic_node(host, args.warren, "0.0.0.0") for host in (node_host, good_host))
     try:
-        node.ask("allow", good.id)
-        good.ask("connect", "/ip4/%s/udp/%d/quic-v1/p2p/%s" % (NODE, PORT, node.id))
+        node.rows("allow", good.id)
+        good.rows("connect", "/ip4/%s/udp/%d/quic-v1/p2p/%s" % (NODE, PORT, node.id))
         rates(good, node)    # windows and buffers have grown
         quiet = rates(good, node)
         print("       quiet                up %.1f, down %.1f MiB/s" % quiet, flush=True)
