@@ -5,6 +5,7 @@
 
 #include "relay/relay_client.h"
 #include "relay/relay_server.h"
+#include "tests/sim/sender.h"
 #include "tests/sim/simnode.h"
 
 #define SMALL "/test/small"
@@ -161,43 +162,6 @@ static inline int reach(struct world *w, struct member *from, struct member *to)
     sim_run(w->sim, 200 * WR_MSEC);
     return result;
 }
-
-struct sender {
-    size_t left;
-    int err;
-    wr_time at;    /* of the end */
-};
-
-static inline void sender_go(struct wr_stream *s, struct sender *c)
-{
-    static const uint8_t zeros[16384];
-    while (c->left) {
-        int n = wr_stream_write(s, zeros, c->left < sizeof(zeros) ? c->left : sizeof(zeros));
-        if (n < 0) {
-            c->err = n;
-            wr_stream_reset(s, WR_STREAM_LIMIT);
-        }
-        if (n <= 0)
-            return;
-        c->left -= (size_t)n;
-    }
-    wr_stream_shut(s);
-}
-
-static inline void sender_open(struct wr_stream *s, void *arg)
-{
-    sender_go(s, arg);
-}
-
-static inline void sender_close(struct wr_stream *s, void *arg, int err)
-{
-    struct sender *c = arg;
-    (void)s;
-    c->err = err;
-}
-
-static const struct wr_stream_ops sender_ops = {
-    .on_open = sender_open, .on_writable = sender_open, .on_close = sender_close};
 
 static inline void begin(struct member *from, struct member *to, struct sender *c, size_t len)
 {

@@ -1,5 +1,5 @@
-/* toy_relay.h - a relay that joins two streams and knows no limits but announces some: circuits for stories about what
- * happens above them. Included by one source file of a test program. */
+/* toy_relay.h - a relay that joins two streams and knows no limits but announces some, and that may do harm: circuits
+ * for stories about what happens above them. Included by one source file of a test program. */
 #ifndef TOY_RELAY_H
 #define TOY_RELAY_H
 
@@ -8,17 +8,32 @@
 #define TOY_ASK   "/test/relay/ask"
 #define TOY_BRING "/test/relay/bring"
 
+/* What it does to circuits, once so many bytes of one have passed: to all that comes, but for TOY_CORRUPTS, which
+ * changes one bit, once. */
+enum toy_harm { TOY_HONEST, TOY_DROPS, TOY_CORRUPTS, TOY_CUTS, TOY_DELAYS };
+
 struct toy {
     struct wr_swarm *relay, *a, *b;    /* a dials b */
+    const struct wr_peerid *says;      /* who comes, in its words to b; borrowed; a, unless changed */
     struct wr_circuit announced;       /* addr: of the relay, /p2p/RELAY/p2p-circuit behind it */
     struct wr_circuits dialler;        /* of a */
-    unsigned bytes;                    /* that it carried */
+    unsigned asked, bytes;             /* circuits that a asked for, bytes that it carried */
+    enum toy_harm harm;                /* of circuits to come ... */
+    size_t after;                      /* ... once so many bytes have passed */
+    wr_time delay;                     /* TOY_DELAYS: each time what came goes on so long after it */
 };
 
+/* A circuit. */
 struct toy_joint {
     struct toy *toy;
+    struct wr_env *env;
     struct wr_stream *of[2];    /* NULL: over */
     struct wr_buf kept[2];      /* for of[i] */
+    bool ended[2];              /* of[i] is to be shut behind what is kept for it */
+    enum toy_harm harm;
+    size_t after, passed;
+    wr_time delay;
+    struct wr_timer timer;      /* TOY_DELAYS: what is kept goes on then */
 };
 
 static inline int toy_side(const struct toy_joint *j, const struct wr_stream *s)
@@ -28,6 +43,7 @@ static inline int toy_side(const struct toy_joint *j, const struct wr_stream *s)
 
 static inline void toy_end(struct toy_joint *j)
 {
+    wr_timer_stop(j->env, &j->timer);
     for (int i = 0; i < 2; i++) {
         if (j->of[i])
             wr_stream_reset(j->of[i], WR_STREAM_LIMIT);
@@ -36,13 +52,36 @@ static inline void toy_end(struct toy_joint *j)
     wr_free(j);
 }
 
-static inline void toy_flush(struct toy_joint *j, int to)
+/* False: j is gone. */
+static inline bool toy_flush(struct toy_joint *j, int to)
 {
     int n = j->kept[to].len ? wr_stream_write(j->of[to], j->kept[to].data, j->kept[to].len) : 0;
     if (n > 0)
         wr_buf_consume(&j->kept[to], (size_t)n);
-    if (n < 0 || j->kept[to].full)
+    if (n < 0 || j->kept[to].full) {
         toy_end(j);
+        return false;
+    }
+    if (j->ended[to] && j->kept[to].len == 0)
+        wr_stream_shut(j->of[to]);
+    return true;
+}
+
+static inline void toy_timer(struct wr_timer *timer)
+{
+    struct toy_joint *j = wr_list_entry(timer, struct toy_joint, timer);
+    for (int to = 0; to < 2; to++)
+        if (j->of[to] && !toy_flush(j, to))
+            return;
+}
+
+/* Passes on what is kept: now, or when the delay is over. */
+static inline void toy_go(struct toy_joint *j, int to)
+{
+    if (!j->delay || j->passed <= j->after)
+        toy_flush(j, to);
+    else if (!j->timer.at || j->timer.at <= wr_env_now(j->env))
+        wr_timer_start(j->env, &j->timer, wr_env_now(j->env) + j->delay, toy_timer);
 }
 
 static inline void toy_data(struct wr_stream *s, void *arg, struct wr_bytes data)
@@ -52,20 +91,35 @@ static inline void toy_data(struct wr_stream *s, void *arg, struct wr_bytes data
     j->toy->bytes += (unsigned)data.len;
     if (!j->of[to])
         return;
+    size_t begun = j->passed;
+    j->passed += data.len;
+    bool now = j->passed > j->after;
+    if (now && j->harm == TOY_DROPS)
+        return;
+    if (now && j->harm == TOY_CUTS) {
+        toy_end(j);
+        return;
+    }
     wr_buf_put_bytes(&j->kept[to], data);
-    toy_flush(j, to);
+    if (now && j->harm == TOY_CORRUPTS && begun <= j->after && !j->kept[to].full)
+        j->kept[to].data[j->kept[to].len - 1] ^= 1;
+    toy_go(j, to);
 }
 
 static inline void toy_writable(struct wr_stream *s, void *arg)
 {
-    toy_flush(arg, toy_side(arg, s));
+    struct toy_joint *j = arg;
+    if (!j->delay)
+        toy_flush(j, toy_side(j, s));
 }
 
 static inline void toy_eof(struct wr_stream *s, void *arg)
 {
     struct toy_joint *j = arg;
-    if (j->of[!toy_side(j, s)])
-        wr_stream_shut(j->of[!toy_side(j, s)]);
+    int to = !toy_side(j, s);
+    j->ended[to] = true;
+    if (j->of[to])
+        toy_go(j, to);
 }
 
 static inline void toy_close(struct wr_stream *s, void *arg, int err)
@@ -88,6 +142,10 @@ static inline void toy_on_ask(struct wr_stream *s, void *arg)
     int err = 0;
     if (j) {
         j->toy = toy;
+        j->env = wr_swarm_env(toy->relay);
+        j->harm = toy->harm;
+        j->after = toy->after;
+        j->delay = toy->harm == TOY_DELAYS ? toy->delay : 0;
         wr_buf_init(&j->kept[0], 4 << 20);
         wr_buf_init(&j->kept[1], 4 << 20);
         j->of[0] = s;
@@ -104,7 +162,7 @@ static inline void toy_on_ask(struct wr_stream *s, void *arg)
 static inline void toy_on_bring(struct wr_stream *s, void *arg)
 {
     struct toy *toy = arg;
-    wr_swarm_accept_circuit(toy->b, wr_swarm_self(toy->a), &toy->announced, s, WR_BYTES_NONE);
+    wr_swarm_accept_circuit(toy->b, toy->says, &toy->announced, s, WR_BYTES_NONE);
 }
 
 struct toy_attempt {
@@ -137,17 +195,22 @@ static inline void *toy_dial(void *arg, const struct wr_peerid *peer, struct wr_
 {
     static const char *const offer[] = {TOY_ASK, NULL};
     struct toy *toy = arg;
+    struct wr_peerid relay;
     struct toy_attempt *at = wr_alloc(sizeof(*at));
-    (void)peer, (void)addr, (void)origin;
+    (void)origin;
+    assert_true(wr_maddr_relay(addr, &relay) && wr_peerid_equal(&relay, wr_swarm_self(toy->relay)));
+    assert_true(wr_peerid_equal(peer, wr_swarm_self(toy->b)));
     *err = WR_ELIMIT;
     if (!at)
         return NULL;
     *at = (struct toy_attempt){.toy = toy, .done = done, .arg = done_arg};
-    at->s = wr_swarm_open(toy->a, wr_swarm_self(toy->relay), offer, &toy_attempt_ops, at, err);
-    if (at->s)
-        return at;
-    wr_free(at);
-    return NULL;
+    at->s = wr_swarm_open(toy->a, &relay, offer, &toy_attempt_ops, at, err);
+    if (!at->s) {
+        wr_free(at);
+        return NULL;
+    }
+    toy->asked++;
+    return at;
 }
 
 static inline void toy_cancel(void *arg, void *attempt)
@@ -170,6 +233,7 @@ static inline int toy_handle(struct wr_swarm *sw, const char *name,
 static inline void toy_start(struct toy *toy, const struct wr_maddr *at)
 {
     static const uint8_t circuit[] = {0xa2, 0x02};    /* /p2p-circuit */
+    toy->says = wr_swarm_self(toy->a);
     toy->announced.relay = *wr_swarm_self(toy->relay);
     toy->announced.limited = true;
     toy->announced.addr = *at;
