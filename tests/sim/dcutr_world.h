@@ -138,6 +138,14 @@ static inline void world_start(struct world *w, enum kind a, enum kind b, enum t
     toy_up(w);
 }
 
+/* The same, and both ends know how they are seen. */
+static inline void world_start_knowing(struct world *w, enum kind a, enum kind b, enum transports with, uint64_t seed)
+{
+    world_start(w, a, b, with, seed);
+    know(&w->a, with);
+    know(&w->b, with);
+}
+
 static inline void end_stop(struct end *e)
 {
     wr_dcutr_destroy(e->dcutr);
@@ -174,6 +182,13 @@ static inline void relay_up(struct world *w)
     assert_int_equal(d.err, 0);
     assert_non_null(d.conn->circuit);
     assert_true(sim_run_while(w->sim, b_waits, w, WR_SEC));
+}
+
+/* Both know how they are seen, and are connected through the relay: the punch begins. */
+static inline void world_start_relayed(struct world *w, enum kind a, enum kind b, enum transports with, uint64_t seed)
+{
+    world_start_knowing(w, a, b, with, seed);
+    relay_up(w);
 }
 
 static inline bool is_direct(struct end *from, struct end *to)

@@ -16,10 +16,7 @@ static void check_pair(enum kind a, enum kind b, enum transports with, uint64_t 
 {
     struct world w;
     bool expected = kinds_meet_predicted(a, b);
-    world_start(&w, a, b, with, seed);
-    know(&w.a, with);
-    know(&w.b, with);
-    relay_up(&w);
+    world_start_relayed(&w, a, b, with, seed);
     exchange(&w, &w.a, &w.b);
     sim_run_while(w.sim, not_both_direct, &w, 30 * WR_SEC);
     bool direct = is_direct(&w.a, &w.b) && is_direct(&w.b, &w.a);
@@ -87,9 +84,7 @@ static void ports_used_up_unseen(void **state)
     for (unsigned a = 0; a < 3; a++) {
         for (unsigned b = 0; b < 3; b++) {
             struct world w;
-            world_start(&w, SEQUENTIAL, SEQUENTIAL, QUIC, 7 + a);
-            know(&w.a, QUIC);
-            know(&w.b, QUIC);
+            world_start_knowing(&w, SEQUENTIAL, SEQUENTIAL, QUIC, 7 + a);
             struct wr_nat *nat_a = wr_swarm_nat(w.a.site.swarm), *nat_b = wr_swarm_nat(w.b.site.swarm);
             nat_a->udp.last_port = (uint16_t)(nat_a->udp.last_port - a);
             nat_b->udp.last_port = (uint16_t)(nat_b->udp.last_port - b);
@@ -146,9 +141,7 @@ static void it_takes_no_longer_than_it_must(void **state)
     (void)state;
     for (int quic = 0; quic < 2; quic++) {
         struct world w;
-        world_start(&w, PORT_RESTRICTED, REFUSING, quic ? QUIC : TCP, 5);
-        know(&w.a, quic ? QUIC : TCP);
-        know(&w.b, quic ? QUIC : TCP);
+        world_start_knowing(&w, PORT_RESTRICTED, REFUSING, quic ? QUIC : TCP, 5);
         unsigned before[2] = {simnat_count(w.a.site.nat)->unsolicited,
                               simnat_count(w.b.site.nat)->unsolicited};
         relay_up(&w);
@@ -174,9 +167,7 @@ static void what_goes_on_is_told(void **state)
     struct world w;
     struct wr_dcutr_now now;
     (void)state;
-    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, QUIC, 5);
-    know(&w.a, QUIC);
-    know(&w.b, QUIC);
+    world_start_knowing(&w, PORT_RESTRICTED, PORT_RESTRICTED, QUIC, 5);
     assert_false(wr_dcutr_now(w.b.dcutr, site_id(&w.a.site), &now));
     relay_up(&w);
     sim_run(w.sim, L / 2);
@@ -215,9 +206,7 @@ static void a_public_peer_is_simply_dialled(void **state)
     assert_int_equal(w.b.reports, 2);
     /* With an address of its own it is both at once, and one direct connection ends all. */
     world_stop(&w);
-    world_start(&w, PUBLIC, PORT_RESTRICTED, BOTH, 6);
-    know(&w.a, BOTH);
-    know(&w.b, BOTH);
+    world_start_knowing(&w, PUBLIC, PORT_RESTRICTED, BOTH, 6);
     wr_peerstore_add_addr(wr_swarm_peerstore(w.b.site.swarm), site_id(&w.a.site), wr_maddr_bytes(&at),
                           WR_TTL_RECENT, false);
     relay_up(&w);
@@ -277,9 +266,7 @@ static void a_peer_that_does_not_speak_it_yet(void **state)
 {
     struct world w;
     (void)state;
-    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
-    know(&w.a, BOTH);
-    know(&w.b, BOTH);
+    world_start_knowing(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
     wr_dcutr_destroy(w.a.dcutr);
     w.a.dcutr = NULL;
     relay_up(&w);
@@ -304,10 +291,7 @@ static void it_rests_when_it_fails(void **state)
     struct world w;
     struct wr_dcutr_report r[WR_DCUTR_REPORTS];
     (void)state;
-    world_start(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
-    know(&w.a, BOTH);
-    know(&w.b, BOTH);
-    relay_up(&w);
+    world_start_relayed(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
     sim_run(w.sim, 25 * WR_SEC);
     assert_int_equal(w.b.reports, 3);
     assert_int_equal(wr_dcutr_reports(w.b.dcutr, site_id(&w.a.site), r, WR_DCUTR_REPORTS), 3);
@@ -346,9 +330,7 @@ static void rust_and_js_keep_their_roles(void **state)
     (void)state;
     for (unsigned i = 0; i < 3; i++) {
         struct world w;
-        world_start(&w, PORT_RESTRICTED, RANDOM, TCP, 5);
-        know(&w.a, TCP);
-        know(&w.b, TCP);
+        world_start_knowing(&w, PORT_RESTRICTED, RANDOM, TCP, 5);
         struct wr_bytes agent = wr_bytes_cstr(agents[i]);
         wr_peerstore_set_agent(wr_swarm_peerstore(w.a.site.swarm), site_id(&w.b.site), agent, WR_BYTES_NONE);
         wr_peerstore_set_agent(wr_swarm_peerstore(w.b.site.swarm), site_id(&w.a.site), agent, WR_BYTES_NONE);
@@ -431,10 +413,7 @@ static void a_lost_connection_is_made_again(void **state)
 {
     struct world w;
     (void)state;
-    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
-    know(&w.a, BOTH);
-    know(&w.b, BOTH);
-    relay_up(&w);
+    world_start_relayed(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
     assert_true(sim_run_while(w.sim, not_both_direct, &w, 5 * WR_SEC));
     wr_conn_close(wr_swarm_conn(w.a.site.swarm, site_id(&w.b.site)), WR_CONN_OK);
     sim_run(w.sim, D);

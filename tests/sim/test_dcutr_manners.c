@@ -39,17 +39,32 @@ static void liar_ends(struct wr_msg *m, int err)
 
 static const struct wr_msg_ops liar_ops = {.on_message = liar_hears, .on_close = liar_ends};
 
-/* One exchange of b with a, by hand. */
-static void lie(struct world *w, struct liar *l)
+/* b speaks by hand from here on, and a has reached it through the relay. */
+static void liar_takes_over(struct world *w)
+{
+    know(&w->a, BOTH);
+    wr_dcutr_destroy(w->b.dcutr);
+    w->b.dcutr = NULL;
+    relay_up(w);
+}
+
+/* Opens a stream of the protocol over the relayed connection. */
+static void liar_opens(struct liar *l, struct end *from, struct end *to)
 {
     static const char *const names[] = {WR_DCUTR_NAME, NULL};
     static const struct wr_stream_ops none;
     int err = 0;
-    struct wr_conn *c = wr_swarm_conn(w->b.site.swarm, site_id(&w->a.site));
+    struct wr_conn *c = wr_swarm_conn(from->site.swarm, site_id(&to->site));
     assert_true(c && c->circuit);
     struct wr_stream *s = wr_conn_open_stream(c, names, &none, NULL, &err);
     assert_non_null(s);
-    wr_msg_start(&l->msg, w->b.site.env, s, WR_DCUTR_READ_MAX, &liar_ops);
+    wr_msg_start(&l->msg, from->site.env, s, WR_DCUTR_READ_MAX, &liar_ops);
+}
+
+/* One exchange of b with a, by hand. */
+static void lie(struct world *w, struct liar *l)
+{
+    liar_opens(l, &w->b, &w->a);
     liar_send(l, WR_DCUTR_CONNECT);
 }
 
@@ -63,10 +78,7 @@ static void a_liar_cannot_make_us_shout(void **state)
     world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
     site_start(&victim, w.sim, REFUSING, 9);
     site_learn(w.sim, &victim, &w.relay);
-    know(&w.a, BOTH);
-    wr_dcutr_destroy(w.b.dcutr);
-    w.b.dcutr = NULL;
-    relay_up(&w);
+    liar_takes_over(&w);
     l.named[0] = victim.tcp;
     l.named[1] = victim.quic;
     unsigned before = simnat_count(victim.nat)->unsolicited;
@@ -88,10 +100,7 @@ static void news_without_end(void **state)
 {
     struct world w;
     (void)state;
-    world_start(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
-    know(&w.a, BOTH);
-    know(&w.b, BOTH);
-    relay_up(&w);
+    world_start_relayed(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
     sim_run(w.sim, 25 * WR_SEC);
     assert_int_equal(w.b.reports, 3);
     wr_time began = sim_now(w.sim);
@@ -117,10 +126,7 @@ static void what_is_not_in_order(void **state)
     struct liar l = {.silent = true};
     (void)state;
     world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
-    know(&w.a, BOTH);
-    wr_dcutr_destroy(w.b.dcutr);
-    w.b.dcutr = NULL;
-    relay_up(&w);
+    liar_takes_over(&w);
     l.named[0] = w.relay.tcp;
     for (unsigned i = 0; i < 5; i++) {
         uint8_t junk[WR_DCUTR_READ_MAX + 64];
@@ -150,16 +156,11 @@ static void only_the_reached_side_may_ask(void **state)
     struct world w;
     struct liar l = {0};
     struct wr_dcutr_stats stats;
-    static const char *const names[] = {WR_DCUTR_NAME, NULL};
-    static const struct wr_stream_ops none;
-    int err = 0;
     (void)state;
     world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
     know(&w.a, BOTH);
     relay_up(&w);
-    struct wr_conn *c = wr_swarm_conn(w.a.site.swarm, site_id(&w.b.site));
-    struct wr_stream *s = wr_conn_open_stream(c, names, &none, NULL, &err);
-    wr_msg_start(&l.msg, w.a.site.env, s, WR_DCUTR_READ_MAX, &liar_ops);
+    liar_opens(&l, &w.a, &w.b);
     liar_send(&l, WR_DCUTR_CONNECT);
     sim_run(w.sim, WR_SEC);
     assert_int_equal(l.ends, 1);
@@ -246,19 +247,6 @@ static void list_fill(struct world *w, struct wr_buf *b, bool own, const struct 
     }
 }
 
-static void lie_at_length(struct world *w, struct liar *l, struct wr_bytes list)
-{
-    static const char *const names[] = {WR_DCUTR_NAME, NULL};
-    static const struct wr_stream_ops none;
-    int err = 0;
-    struct wr_conn *c = wr_swarm_conn(w->b.site.swarm, site_id(&w->a.site));
-    assert_true(c && c->circuit);
-    struct wr_stream *s = wr_conn_open_stream(c, names, &none, NULL, &err);
-    assert_non_null(s);
-    wr_msg_start(&l->msg, w->b.site.env, s, WR_DCUTR_READ_MAX, &liar_ops);
-    assert_int_equal(wr_msg_send(&l->msg, list), 0);
-}
-
 /* Thousands of addresses in messages as long as they may be: private ones, multicast, loopback, and our own. The true
  * address before them shows that the lists were read and followed. Who names our external address may be our neighbour
  * behind one carrier: other ports of it are tried within the cap of each address, and few private ones each time. Apart
@@ -274,10 +262,7 @@ static void hostile_lists(void **state)
         world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
         site_start(&victim, w.sim, REFUSING, 9);
         site_learn(w.sim, &victim, &w.relay);
-        know(&w.a, BOTH);
-        wr_dcutr_destroy(w.b.dcutr);
-        w.b.dcutr = NULL;
-        relay_up(&w);
+        liar_takes_over(&w);
         struct sim_gateway *gateway = simnat_gateway(w.a.site.nat);
         leaving = (struct leaving){.outbound = gateway->outbound,
                                    .victim = *simnat_ip4(victim.nat),
@@ -289,7 +274,8 @@ static void hostile_lists(void **state)
             wr_buf_init(&list, WR_DCUTR_READ_MAX);
             list_fill(&w, &list, own, &at);
             assert_false(list.full);
-            lie_at_length(&w, &l, wr_buf_bytes(&list));
+            liar_opens(&l, &w.b, &w.a);
+            assert_int_equal(wr_msg_send(&l.msg, wr_buf_bytes(&list)), 0);
             wr_buf_clear(&list);
             sim_run(w.sim, 7 * WR_SEC);
             wr_msg_reset(&l.msg, WR_STREAM_OK);
@@ -317,10 +303,7 @@ static void the_relay_breaks(void **state)
     (void)state;
     for (wr_time after = 0; after < 400 * WR_MSEC; after += 40 * WR_MSEC) {
         struct world w;
-        world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
-        know(&w.a, BOTH);
-        know(&w.b, BOTH);
-        relay_up(&w);
+        world_start_relayed(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
         sim_run(w.sim, after);
         sim_kill(w.relay.host);
         sim_run(w.sim, 60 * WR_SEC);
@@ -339,10 +322,7 @@ static void an_end_in_between(void **state)
     (void)state;
     for (wr_time after = 0; after < 500 * WR_MSEC; after += 30 * WR_MSEC) {
         struct world w;
-        world_start(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
-        know(&w.a, BOTH);
-        know(&w.b, BOTH);
-        relay_up(&w);
+        world_start_relayed(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
         sim_run(w.sim, after);
         world_stop(&w);
     }
@@ -354,10 +334,7 @@ static void memory_runs_out(void **state)
     (void)state;
     for (uint64_t skip = 0; reached && skip < 2000; skip += 11) {
         struct world w;
-        world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
-        know(&w.a, BOTH);
-        know(&w.b, BOTH);
-        relay_up(&w);
+        world_start_relayed(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
         sim_alloc_fail(skip, 1);
         sim_run_while(w.sim, not_both_direct, &w, 10 * WR_SEC);
         reached = sim_alloc_count() > skip;
