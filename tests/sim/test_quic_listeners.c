@@ -12,39 +12,67 @@ struct outcome {
     unsigned heard, told; /* datagrams that the villain got and sent */
 };
 
-/* One dial, until it is over and nothing of it is left. */
+/* A node that dials a villain. */
+struct visit {
+    struct sim *sim;
+    struct node a;
+    struct result r;
+    struct villain *v;
+};
+
+static void visit_begin(struct visit *visit, struct villain *v, const struct villain_plan *plan, size_t flip)
+{
+    *visit = (struct visit){.v = v};
+    visit->sim = sim_create(&(struct sim_options){.seed = 31, .rtt = 40 * WR_MSEC});
+    node_start(&visit->a, visit->sim, 1);
+    villain_start(v, visit->sim, plan);
+    v->flip = flip;
+    assert_int_equal(wr_swarm_connect(visit->a.swarm, &v->id, &v->addr, 1, WR_ORIGIN_OWNER, 0, on_connect,
+                                      &visit->r, NULL),
+                     0);
+}
+
+static void visit_go(struct visit *visit)
+{
+    sim_run(visit->sim, STEP);
+    villain_pump(visit->v);
+}
+
+static uint64_t visit_memory(const struct visit *visit)
+{
+    return visit->a.limits.of[WR_LIMIT_MEMORY].used;
+}
+
+/* Nothing is left of it. */
+static void visit_end(struct visit *visit)
+{
+    node_stop(&visit->a);
+    sim_run(visit->sim, 20 * WR_SEC);
+    assert_int_equal(visit_memory(visit), 0);
+    villain_stop(visit->v);
+    sim_destroy(visit->sim);
+}
+
+/* One dial, until it is over. */
 static struct outcome dial_villain(struct villain *v, const struct villain_plan *plan, size_t flip)
 {
-    struct sim *sim = sim_create(&(struct sim_options){.seed = 31, .rtt = 40 * WR_MSEC});
-    struct node a = {0};
-    struct result r = {0};
+    struct visit visit;
     struct outcome o = {0};
-    node_start(&a, sim, 1);
-    villain_start(v, sim, plan);
-    v->flip = flip;
-    wr_time from = sim_now(sim);
-    const uint64_t *used = &a.limits.of[WR_LIMIT_MEMORY].used;
-    assert_int_equal(
-        wr_swarm_connect(a.swarm, &v->id, &v->addr, 1, WR_ORIGIN_OWNER, 0, on_connect, &r, NULL),
-        0);
-    while (!r.done && sim_now(sim) - from < WR_QUIC_HANDSHAKE + 5 * WR_SEC) {
-        sim_run(sim, STEP);
-        villain_pump(v);
-        o.memory = *used > o.memory ? *used : o.memory;
+    visit_begin(&visit, v, plan, flip);
+    wr_time from = sim_now(visit.sim);
+    while (!visit.r.done && sim_now(visit.sim) - from < WR_QUIC_HANDSHAKE + 5 * WR_SEC) {
+        visit_go(&visit);
+        o.memory = visit_memory(&visit) > o.memory ? visit_memory(&visit) : o.memory;
     }
-    assert_true(r.done);
-    o.err = r.err;
-    o.took = sim_now(sim) - from;
-    if (r.err == 0) /* connected: it stays so */
-        sim_run(sim, WR_SEC);
-    assert_int_equal(wr_swarm_conn_count(a.swarm), r.err == 0);
+    assert_true(visit.r.done);
+    o.err = visit.r.err;
+    o.took = sim_now(visit.sim) - from;
+    if (o.err == 0) /* connected: it stays so */
+        sim_run(visit.sim, WR_SEC);
+    assert_int_equal(wr_swarm_conn_count(visit.a.swarm), o.err == 0);
     o.heard = v->heard;
     o.told = v->told;
-    node_stop(&a);
-    sim_run(sim, 20 * WR_SEC);
-    assert_int_equal(*used, 0);
-    villain_stop(v);
-    sim_destroy(sim);
+    visit_end(&visit);
     return o;
 }
 
@@ -87,8 +115,7 @@ static void tell(const struct story *stories, size_t count)
     assert_int_equal(wrong, 0);
 }
 
-/* ---- certificates, names, messages
- * --------------------------------------------------------------- */
+/* ---- certificates, names, messages ---------------------------------------------------------- */
 
 static void message_put(struct wr_buf *m, const uint8_t *data, size_t len)
 {
@@ -211,8 +238,7 @@ static void test_handshakes(void **state)
     tell(stories, sizeof(stories) / sizeof(stories[0]));
 }
 
-/* ---- transport parameters
- * ------------------------------------------------------------------------ */
+/* ---- transport parameters ------------------------------------------------------------------- */
 
 static void params_none(struct wr_buf *p)
 {
@@ -312,29 +338,17 @@ static void test_a_short_idle_time_out_is_no_hurry(void **state)
 {
     static const struct villain_plan plan = {.params = params_hurry};
     static struct villain v;
-    struct node a = {0};
-    struct result r = {0};
-    struct sim *sim = sim_create(&(struct sim_options){.seed = 32, .rtt = 40 * WR_MSEC});
+    struct visit visit;
     (void)state;
-    node_start(&a, sim, 1);
-    villain_start(&v, sim, &plan);
-    assert_int_equal(
-        wr_swarm_connect(a.swarm, &v.id, &v.addr, 1, WR_ORIGIN_OWNER, 0, on_connect, &r, NULL), 0);
-    for (unsigned i = 0; i < 500; i++) {
-        sim_run(sim, STEP);
-        villain_pump(&v);
-    }
-    assert_true(r.done && r.err == 0);
+    visit_begin(&visit, &v, &plan, 0);
+    for (unsigned i = 0; i < 500; i++)
+        visit_go(&visit);
+    assert_true(visit.r.done && visit.r.err == 0);
     assert_in_range(v.heard, 3, 50); /* in ten seconds */
-    node_stop(&a);
-    sim_run(sim, 20 * WR_SEC);
-    assert_int_equal(a.limits.of[WR_LIMIT_MEMORY].used, 0);
-    villain_stop(&v);
-    sim_destroy(sim);
+    visit_end(&visit);
 }
 
-/* ---- packets made by hand
- * ------------------------------------------------------------------------ */
+/* ---- packets made by hand ------------------------------------------------------------------- */
 
 static void tell_versions(struct villain *v, const uint32_t *versions, size_t count,
                           uint8_t other_id)
@@ -591,8 +605,7 @@ static void test_packets(void **state)
     tell(stories, sizeof(stories) / sizeof(stories[0]));
 }
 
-/* ---- damage
- * -------------------------------------------------------------------------------------- */
+/* ---- damage --------------------------------------------------------------------------------- */
 
 static void flip_one(struct villain *v, unsigned type, struct wr_buf *m)
 {

@@ -9,53 +9,66 @@
 #define IDLE_MAX (40 * 1024)
 #endif
 
+struct pair {
+    struct sim *sim;
+    struct node a, b;
+};
+
+static void pair_start(struct pair *p, uint64_t seed)
+{
+    memset(p, 0, sizeof(*p));
+    p->sim = sim_create(&(struct sim_options){.seed = seed, .rtt = 60 * WR_MSEC});
+    node_start(&p->a, p->sim, 1);
+    node_start(&p->b, p->sim, 2);
+}
+
+/* Both accounts are empty once nobody is there any more. */
+static void pair_stop(struct pair *p)
+{
+    node_stop(&p->a);
+    node_stop(&p->b);
+    sim_run(p->sim, WR_SEC);
+    assert_int_equal(p->a.limits.of[WR_LIMIT_MEMORY].used, 0);
+    assert_int_equal(p->b.limits.of[WR_LIMIT_MEMORY].used, 0);
+    sim_destroy(p->sim);
+}
+
 /* All that ngtcp2 and the streams keep for a connection stands in its account, and goes with it. */
 static void test_a_connection_pays_for_itself(void **state)
 {
     (void)state;
-    struct sim *sim = sim_create(&(struct sim_options){.seed = 1, .rtt = 60 * WR_MSEC});
-    struct node a = {0}, b = {0};
+    struct pair p;
     struct client c;
-    node_start(&a, sim, 1);
-    node_start(&b, sim, 2);
-    talk(&a, &b, &c, 100000);
-    sim_run(sim, 2 * WR_SEC);
+    pair_start(&p, 1);
+    talk(&p.a, &p.b, &c, 100000);
+    sim_run(p.sim, 2 * WR_SEC);
     assert_whole(&c);
-    const struct wr_conn *there = wr_swarm_conn(b.swarm, wr_swarm_self(a.swarm));
+    const struct wr_conn *there = wr_swarm_conn(p.b.swarm, wr_swarm_self(p.a.swarm));
     assert_non_null(there);
     assert_true(there->memory.held > 1024);
     /* What is left is the peerstore's. */
-    assert_in_range(b.limits.of[WR_LIMIT_MEMORY].used - there->memory.held, 0, 1024);
-    node_stop(&a);
-    node_stop(&b);
-    sim_run(sim, WR_SEC);
-    assert_int_equal(a.limits.of[WR_LIMIT_MEMORY].used, 0);
-    assert_int_equal(b.limits.of[WR_LIMIT_MEMORY].used, 0);
-    sim_destroy(sim);
+    assert_in_range(p.b.limits.of[WR_LIMIT_MEMORY].used - there->memory.held, 0, 1024);
+    pair_stop(&p);
 }
 
 /* At rest a connection keeps no TLS session at either end, and little beside what a handshake needs at most. */
 static void test_an_idle_connection_has_put_its_handshake_away(void **state)
 {
     (void)state;
-    struct sim *sim = sim_create(&(struct sim_options){.seed = 4, .rtt = 60 * WR_MSEC});
-    struct node a = {0}, b = {0};
+    struct pair p;
     struct result r;
-    node_start(&a, sim, 1);
-    node_start(&b, sim, 2);
-    dial(&a, &b, &r);
-    sim_run(sim, 60 * WR_SEC);
+    pair_start(&p, 4);
+    dial(&p.a, &p.b, &r);
+    sim_run(p.sim, 60 * WR_SEC);
     assert_true(r.done && r.err == 0);
-    const struct wr_conn *ends[] = {wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm)),
-                                    wr_swarm_conn(b.swarm, wr_swarm_self(a.swarm))};
+    const struct wr_conn *ends[] = {wr_swarm_conn(p.a.swarm, wr_swarm_self(p.b.swarm)),
+                                    wr_swarm_conn(p.b.swarm, wr_swarm_self(p.a.swarm))};
     for (size_t i = 0; i < 2; i++) {
         assert_non_null(ends[i]);
         assert_null(((const struct wr_quic_conn *)(const void *)ends[i])->tls);
         assert_true(sizeof(struct wr_quic_conn) + ends[i]->memory.held <= IDLE_MAX);
     }
-    node_stop(&a);
-    node_stop(&b);
-    sim_destroy(sim);
+    pair_stop(&p);
 }
 
 static struct wr_quic_conn *quic_of(const struct node *n, const struct node *peer)
@@ -70,55 +83,45 @@ static struct wr_quic_conn *quic_of(const struct node *n, const struct node *pee
 static void test_keys_change_without_tls(void **state)
 {
     (void)state;
-    struct sim *sim = sim_create(&(struct sim_options){.seed = 6, .rtt = 60 * WR_MSEC});
-    struct node a = {0}, b = {0};
+    struct pair p;
     struct client c;
-    node_start(&a, sim, 1);
-    node_start(&b, sim, 2);
-    talk(&a, &b, &c, 1000);
-    sim_run(sim, 2 * WR_SEC);
+    pair_start(&p, 6);
+    talk(&p.a, &p.b, &c, 1000);
+    sim_run(p.sim, 2 * WR_SEC);
     assert_whole(&c);
-    struct wr_quic_conn *here = quic_of(&a, &b), *there = quic_of(&b, &a);
+    struct wr_quic_conn *here = quic_of(&p.a, &p.b), *there = quic_of(&p.b, &p.a);
     assert_null(here->tls);
     assert_null(there->tls);
     struct wr_quic_conn *ends[] = {there, here};
     for (int i = 0; i < 2; i++) {
         assert_int_equal(ngtcp2_conn_initiate_key_update(ends[i]->ng, wr_quic_now(ends[i])), 0);
-        talk(&a, &b, &c, 100000);
-        sim_run(sim, 5 * WR_SEC);
+        talk(&p.a, &p.b, &c, 100000);
+        sim_run(p.sim, 5 * WR_SEC);
         assert_whole(&c);
     }
-    assert_int_equal(a.opened, 1);
-    node_stop(&a);
-    node_stop(&b);
-    sim_run(sim, WR_SEC);
-    sim_destroy(sim);
+    assert_int_equal(p.a.opened, 1);
+    pair_stop(&p);
 }
 
 /* Pools that are made for bursts do not take their whole size of a connection that is idle. */
 static void test_pools_are_sparse(void **state)
 {
     (void)state;
-    struct sim *sim = sim_create(&(struct sim_options){.seed = 5, .rtt = 60 * WR_MSEC});
-    struct node a = {0}, b = {0};
+    struct pair p;
     struct client c;
-    node_start(&a, sim, 1);
-    node_start(&b, sim, 2);
-    talk(&a, &b, &c, 1000);
-    sim_run(sim, 2 * WR_SEC);
+    pair_start(&p, 5);
+    talk(&p.a, &p.b, &c, 1000);
+    sim_run(p.sim, 2 * WR_SEC);
     assert_whole(&c);
-    struct wr_quic *q = quic_of(&b, &a)->q;
+    struct wr_quic *q = quic_of(&p.b, &p.a)->q;
 #if NGTCP2_VERSION_NUM < 0x010000    /* the pools of later ones are small */
     assert_true(q->sparse.used > 0);
 #endif
-    wr_conn_close(&quic_of(&a, &b)->conn, WR_CONN_OK);
-    sim_run(sim, 2 * WR_SEC);
-    assert_int_equal(b.closed, 1);
+    wr_conn_close(&quic_of(&p.a, &p.b)->conn, WR_CONN_OK);
+    sim_run(p.sim, 2 * WR_SEC);
+    assert_int_equal(p.b.closed, 1);
     assert_int_equal(q->sparse.used, 0);
-    node_stop(&a);
-    node_stop(&b);
-    sim_run(sim, WR_SEC);
-    sim_destroy(sim);
+    pair_stop(&p);
 }
 
 /* Others have taken all of the half that is there for whoever comes first: a connection lives on its part
@@ -126,24 +129,19 @@ static void test_pools_are_sparse(void **state)
 static void test_a_part_is_enough(void **state)
 {
     (void)state;
-    struct sim *sim = sim_create(&(struct sim_options){.seed = 2, .rtt = 60 * WR_MSEC});
-    struct node a = {0}, b = {0};
+    struct pair p;
     struct client c;
-    node_start(&a, sim, 1);
-    node_start(&b, sim, 2);
-    uint64_t others = b.limits.of[WR_LIMIT_MEMORY].max / 2;
-    wr_limits_charge(&b.limits, WR_LIMIT_MEMORY, others);
-    talk(&a, &b, &c, 1);
-    sim_run(sim, 10 * WR_SEC);
+    pair_start(&p, 2);
+    uint64_t others = p.b.limits.of[WR_LIMIT_MEMORY].max / 2;
+    wr_limits_charge(&p.b.limits, WR_LIMIT_MEMORY, others);
+    talk(&p.a, &p.b, &c, 1);
+    sim_run(p.sim, 10 * WR_SEC);
     assert_whole(&c);
-    const struct wr_conn *there = wr_swarm_conn(b.swarm, wr_swarm_self(a.swarm));
+    const struct wr_conn *there = wr_swarm_conn(p.b.swarm, wr_swarm_self(p.a.swarm));
     assert_non_null(there);
-    assert_true(there->memory.held <= b.limits.of[WR_LIMIT_MEMORY].max / 2 / b.limits.of[WR_LIMIT_CONNS].max);
-    wr_limits_give(&b.limits, WR_LIMIT_MEMORY, others);
-    node_stop(&a);
-    node_stop(&b);
-    sim_run(sim, WR_SEC);
-    sim_destroy(sim);
+    assert_true(there->memory.held <= p.b.limits.of[WR_LIMIT_MEMORY].max / 2 / p.b.limits.of[WR_LIMIT_CONNS].max);
+    wr_limits_give(&p.b.limits, WR_LIMIT_MEMORY, others);
+    pair_stop(&p);
 }
 
 /* All memory is used up by peers that stay: a newcomer gets in all the same, and one of those that came late goes. */
