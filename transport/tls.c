@@ -22,8 +22,7 @@ struct wr_tls {
     size_t secret_len;                                        /* 0: not known yet */
 };
 
-/* ---- what GnuTLS calls
- * ------------------------------------------------------------------------------ */
+/* ---- what GnuTLS calls ---------------------------------------------------------------------- */
 
 /* Always takes all, so that no call of GnuTLS is ever half done; a full buffer shows afterwards. */
 static ssize_t push(gnutls_transport_ptr_t arg, const void *data, size_t len)
@@ -79,8 +78,7 @@ static int on_secret(gnutls_session_t session, gnutls_record_encryption_level_t 
     return 0;
 }
 
-/* ---- the handshake
- * ----------------------------------------------------------------------------------- */
+/* ---- the handshake -------------------------------------------------------------------------- */
 
 static int of_gnutls(struct wr_tls *t, int rc)
 {

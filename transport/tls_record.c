@@ -23,8 +23,7 @@
 #define ALERT_INTERNAL_ERROR     80
 #define ALERT_USER_CANCELED      90
 
-/* ---- keys
- * ------------------------------------------------------------------------------------------ */
+/* ---- keys ----------------------------------------------------------------------------------- */
 
 static gnutls_mac_algorithm_t hash_of(enum wr_aead_cipher cipher)
 {
@@ -99,8 +98,7 @@ void wr_tls_session_destroy(struct wr_tls_session *s)
     wr_free(s);
 }
 
-/* ---- sealing
- * --------------------------------------------------------------------------------------- */
+/* ---- sealing -------------------------------------------------------------------------------- */
 
 /* Section 5.3. */
 static void make_nonce(const struct wr_tls_direction *d, uint8_t nonce[static WR_AEAD_NONCE])
@@ -184,8 +182,7 @@ int wr_tls_farewell(struct wr_tls_session *s, int err, uint8_t *record)
     return seal_record(s, TYPE_ALERT, record, 2);
 }
 
-/* ---- opening
- * --------------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 int wr_tls_body_len(const uint8_t header[static WR_TLS_HEADER])
 {

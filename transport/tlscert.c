@@ -24,8 +24,7 @@
 static const char oid_text[] = "1.3.6.1.4.1.53594.1.1";
 static const char signed_prefix[] = "libp2p-tls-handshake:";
 
-/* ---- ours
- * ------------------------------------------------------------------------------------------ */
+/* ---- ours ----------------------------------------------------------------------------------- */
 
 static int of_gnutls(int rc)
 {
@@ -133,8 +132,7 @@ int wr_tlscert_make(const struct wr_key *identity, int64_t now, gnutls_x509_crt_
     return rc;
 }
 
-/* ---- a peer's
- * -------------------------------------------------------------------------------------- */
+/* ---- a peer's ------------------------------------------------------------------------------- */
 
 /* A certificate taken apart; slices of it. */
 struct parts {

@@ -765,8 +765,7 @@ static void test_version_1_will_do(void **state)
     }
 }
 
-/* ---- memory, and the end
- * ----------------------------------------------------------------------------------- */
+/* ---- memory, and the end -------------------------------------------------------------------- */
 
 /* Allocations fail one at a time, spread over the whole story: the node finds out all the same. */
 static void test_allocations_may_fail(void **state)

@@ -116,8 +116,7 @@ static inline int villain_encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
     return ngtcp2_crypto_encrypt_cb(dest, aead, ctx, plain, len, nonce, nonce_len, head, head_len);
 }
 
-/* ---- what it sends
- * ------------------------------------------------------------------------------- */
+/* ---- what it sends -------------------------------------------------------------------------- */
 
 static inline void villain_send(struct villain *v, const uint8_t *data, size_t len)
 {
@@ -178,8 +177,7 @@ static inline void villain_write(struct villain *v)
     }
 }
 
-/* ---- TLS
- * ----------------------------------------------------------------------------------------- */
+/* ---- TLS ------------------------------------------------------------------------------------ */
 
 static inline int villain_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
                                    gnutls_pcert_st **chain, unsigned *count,
@@ -370,8 +368,7 @@ static inline void villain_start_tls(struct villain *v)
             0);
 }
 
-/* ---- QUIC
- * ---------------------------------------------------------------------------------------- */
+/* ---- QUIC ----------------------------------------------------------------------------------- */
 
 static inline ngtcp2_conn *villain_ng(ngtcp2_crypto_conn_ref *ref)
 {
@@ -505,8 +502,7 @@ static inline void villain_pump(struct villain *v)
     villain_write(v);
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static inline void villain_start(struct villain *v, struct sim *sim,
                                  const struct villain_plan *plan)

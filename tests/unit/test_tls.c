@@ -102,8 +102,7 @@ static void pair_clear(struct end e[2])
     end_clear(&e[1]);
 }
 
-/* ---- records
- * ----------------------------------------------------------------------------------------- */
+/* ---- records -------------------------------------------------------------------------------- */
 
 static uint8_t record[2 * WR_TLS_RECORD_MAX];
 
@@ -246,8 +245,7 @@ static void test_a_certificate_seen_before(void **state)
     pair_clear(e);
 }
 
-/* ---- a stranger made of GnuTLS alone
- * ------------------------------------------------------------------ */
+/* ---- a stranger made of GnuTLS alone -------------------------------------------------------- */
 
 struct stranger {
     gnutls_session_t session;
@@ -499,8 +497,7 @@ static void test_the_muxers_name_comes_first(void **state)
     end_clear(&e);
 }
 
-/* ---- damage
- * ------------------------------------------------------------------------------------------- */
+/* ---- damage --------------------------------------------------------------------------------- */
 
 /* One handshake with a byte changed on the way; never ends well. */
 static void damage_one(struct end e[2], int flight, size_t at, size_t *len)

@@ -93,8 +93,7 @@ static void test_bytes_behind_are_refused(void **state)
     assert_int_equal(judge(WR_BYTES(der, whole.len + 1), &info), WR_EPROTO);
 }
 
-/* ---- made here
- * -------------------------------------------------------------------------------------- */
+/* ---- made here ------------------------------------------------------------------------------ */
 
 struct made {
     struct wr_key identity;
