@@ -51,9 +51,10 @@ static int take(const struct wr_msg *m, struct wr_bytes *in, struct wr_bytes *bo
     return 1;
 }
 
-static void drain(struct wr_msg *m, struct wr_bytes *in)
+/* on_message may end the conversation, and begin another in its place: that one gets nothing of this stream. */
+static void drain(struct wr_msg *m, const struct wr_stream *s, struct wr_bytes *in)
 {
-    while (m->stream) {
+    while (m->stream == s) {
         struct wr_bytes body;
         int rc = take(m, in, &body);
         if (rc == 0)
@@ -71,10 +72,9 @@ static void drain(struct wr_msg *m, struct wr_bytes *in)
 static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)
 {
     struct wr_msg *m = arg;
-    (void)s;
     if (m->in.len == 0)
-        drain(m, &data);
-    if (!m->stream || data.len == 0)
+        drain(m, s, &data);
+    if (m->stream != s || data.len == 0)
         return;
     wr_buf_put_bytes(&m->in, data);
     if (m->in.full) {
@@ -89,14 +89,14 @@ static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)
     struct wr_buf have = m->in;
     wr_buf_init(&m->in, have.max);
     struct wr_bytes rest = wr_buf_bytes(&have);
-    drain(m, &rest);
-    if (m->stream && rest.len) {
+    drain(m, s, &rest);
+    if (m->stream == s && rest.len) {
         wr_buf_consume(&have, have.len - rest.len);
         m->in = have;
     } else {
         wr_buf_clear(&have);
     }
-    if (m->stream)
+    if (m->stream == s)
         (void)count_kept(m);    /* never more than before, but for answers, which have counted themselves */
 }
 

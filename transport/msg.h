@@ -1,5 +1,6 @@
 /* msg.h - length-prefixed messages over a stream, with a size cap and a deadline. Service.
- * Each message: unsigned varint length, then the body. Embedded in the conversation that uses it. */
+ * Each message: unsigned varint length, then the body. Embedded in the conversation that uses it, and valid until the
+ * turn in which it ended has settled (wr_env_dispose), also if it was ended by its own on_message. */
 #ifndef WR_MSG_H
 #define WR_MSG_H
 

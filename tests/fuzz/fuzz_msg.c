@@ -93,14 +93,15 @@ void wr_timer_stop(struct wr_env *env, struct wr_timer *timer)
 
 struct owner {
     struct wr_msg msg;
-    size_t bytes; /* of whole messages and their lengths */
-    bool closed;
+    struct wr_stream next; /* of the conversation that may follow in the same struct */
+    size_t bytes;          /* of whole messages and their lengths */
+    bool closed, again;
 };
 
 static void owner_message(struct wr_msg *m, struct wr_bytes body)
 {
     struct owner *o = wr_list_entry(m, struct owner, msg);
-    assert(!o->closed && wr_msg_open(m) && body.len <= m->in_max);
+    assert(!o->closed && !o->again && wr_msg_open(m) && body.len <= m->in_max);
     o->bytes += wr_uvarint_len(body.len) + body.len;
     uint8_t what = body.len ? body.ptr[0] : 0;
     if (what == 1)
@@ -113,6 +114,11 @@ static void owner_message(struct wr_msg *m, struct wr_bytes body)
         wr_msg_shut(m);
     else if (what == 5)
         wr_msg_deadline(m, WR_SEC);
+    else if (what == 6) {
+        wr_msg_close(m);
+        wr_msg_start(m, NULL, &o->next, m->in_max, m->ops);
+        o->again = true;
+    }
 }
 
 static void owner_eof(struct wr_msg *m)
@@ -156,6 +162,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (!s.over)
         s.ops->on_eof(&s, s.arg);
+    if (o.again) { /* what the first stream brought besides is not the second's */
+        assert(!o.next.over && o.msg.in.len == 0);
+        wr_msg_close(&o.msg);
+        assert(o.next.conn.memory.held == 0);
+    }
     assert(s.over && !wr_msg_open(&o.msg) && o.msg.deadline.at == 0);
     assert(s.conn.memory.held == 0);
     return 0;
