@@ -285,6 +285,7 @@ static void cmd_table(struct command *c)
 struct question {
     struct command *command;
     struct wr_msg msg;
+    struct wr_task task;    /* disposal: answers come from inside the conversation */
     struct wr_peerid peer;
     size_t left, done, failed;
     bool bench;
@@ -294,10 +295,17 @@ struct question {
 
 static void ask(struct question *q);
 
-static void question_free(struct question *q)
+static void dispose(struct wr_task *task)
 {
+    struct question *q = wr_list_entry(task, struct question, task);
     wr_free(q->times);
     wr_free(q);
+}
+
+/* Its command is still to be answered. */
+static void question_free(struct question *q)
+{
+    wr_env_dispose(q->command->host->peer->env, &q->task, dispose);
 }
 
 static int by_time(const void *a, const void *b)
