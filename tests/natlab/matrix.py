@@ -21,6 +21,7 @@ import traceback
 import box
 import describe
 import probe
+import sanitized
 from control import Control
 from net import Net
 from nodes import PUBLIC_NODES, STRANGERS, Warren
@@ -180,16 +181,24 @@ class Matrix:
             shares[name] = (good, len(tries))
         return shares
 
+    def judged(self, outcome):
+        """Two nodes agree on a moment and each on the other's next port, which another flow of the same home takes in
+        between if all homes together are short of processor time: under sanitizers they always are."""
+        return outcome != "predict" or self.name != "warren" or not sanitized.SANITIZED
+
     def report(self):
-        """(passed, failed)"""
-        passed, failed = 0, int(self.broken)
+        """(passed, failed, skipped)"""
+        passed, failed, skipped = 0, int(self.broken), 0
         for transport in self.args.transport:
             self.print_table(transport)
             for name, (good, count) in self.pooled(transport).items():
                 if count:
                     print("direct, %s: %d of %d (%.1f %%), at least %.0f %% wanted" %
                           (name, good, count, 100 * good / count, 100 * POOLED[name]))
-                    passed, failed = tally(passed, failed, good >= POOLED[name] * count)
+                    if self.judged("predict" if name == "prediction" else name):
+                        passed, failed = tally(passed, failed, good >= POOLED[name] * count)
+                    else:
+                        skipped += 1
             ratios = [t.ratio for key, tries in self.tries.items() for t in tries
                       if key[2] == transport and t.ratio and t.first and self.table[key] == "punch"]
             if ratios:
@@ -197,8 +206,13 @@ class Matrix:
                       (statistics.median(ratios), len(ratios)))
         for key in self.tries:
             tries, good = self.cell(key)
-            passed, failed = tally(passed, failed, len(good) >= CELL_SHARE * len(tries))
-        return passed, failed
+            if self.judged(self.table[key]):
+                passed, failed = tally(passed, failed, len(good) >= CELL_SHARE * len(tries))
+            else:
+                skipped += 1
+        if skipped:
+            print("skipped: %d rows about guessed ports are not judged under sanitizers" % skipped)
+        return passed, failed, skipped
 
 
 def tally(passed, failed, good):
@@ -207,7 +221,7 @@ def tally(passed, failed, good):
 
 def inside(args):
     table = expectations()
-    total = [0, 0]
+    total = [0, 0, 0]
     with Net(description(), args.link) as net:
         for name in args.drivers:
             started = time.monotonic()
@@ -217,7 +231,7 @@ def inside(args):
                 for i, count in enumerate(matrix.report()):
                     total[i] += count
             print("%s took %.0f s" % (name, time.monotonic() - started), flush=True)
-    print("%d passed, %d failed, 0 skipped" % tuple(total))
+    print("%d passed, %d failed, %d skipped" % tuple(total))
     return 1 if total[1] else 0
 
 
