@@ -54,23 +54,49 @@ struct entry {
 };
 
 struct wr_kv {
-    struct entry of[ENTRIES_MAX]; /* sorted */
+    struct entry entries[ENTRIES_MAX];
+    uint16_t
+        order[ENTRIES_MAX]; /* of entries: the first `count` by key, then those that are free */
     size_t count;
     unsigned fail; /* puts that fail from now on */
     bool failed;   /* one did: counts may be off by it, never beyond the limits */
 };
 
+static void kv_clear(struct wr_kv *k)
+{
+    for (uint16_t i = 0; i < ENTRIES_MAX; i++)
+        k->order[i] = i;
+    k->count = 0;
+    k->fail = 0;
+    k->failed = false;
+}
+
+static const struct entry *entry_at(const struct wr_kv *k, size_t i)
+{
+    return &k->entries[k->order[i]];
+}
+
 static struct wr_bytes key_at(const struct wr_kv *k, size_t i)
 {
-    return WR_BYTES(k->of[i].key, k->of[i].key_len);
+    return WR_BYTES(entry_at(k, i)->key, entry_at(k, i)->key_len);
+}
+
+static struct wr_bytes value_at(const struct wr_kv *k, size_t i)
+{
+    return WR_BYTES(entry_at(k, i)->value, entry_at(k, i)->value_len);
 }
 
 static size_t place(const struct wr_kv *k, struct wr_bytes key)
 {
-    size_t i = 0;
-    while (i < k->count && wr_bytes_compare(key_at(k, i), key) < 0)
-        i++;
-    return i;
+    size_t low = 0, high = k->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (wr_bytes_compare(key_at(k, middle), key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 static bool stands(const struct wr_kv *k, size_t i, struct wr_bytes key)
@@ -83,7 +109,7 @@ int wr_kv_get(struct wr_kv *k, struct wr_bytes key, struct wr_buf *out)
     size_t i = place(k, key);
     if (!stands(k, i, key))
         return WR_ENOTFOUND;
-    wr_buf_put(out, k->of[i].value, k->of[i].value_len);
+    wr_buf_put_bytes(out, value_at(k, i));
     return out->full ? WR_ELIMIT : 0;
 }
 
@@ -95,27 +121,33 @@ int wr_kv_put(struct wr_kv *k, struct wr_bytes key, struct wr_bytes value)
         k->failed = true;
         return WR_EFULL;
     }
-    if (value.len > ENTRY_MAX || key.len > sizeof(k->of[0].key))
+    if (value.len > ENTRY_MAX || key.len > sizeof(k->entries[0].key))
         return WR_EINVAL;
     if (!stands(k, i, key)) {
         k->failed = k->failed || k->count == ENTRIES_MAX;
         if (k->count == ENTRIES_MAX)
             return WR_EFULL;
-        memmove(&k->of[i + 1], &k->of[i], (k->count++ - i) * sizeof(k->of[0]));
-        k->of[i].key_len = key.len;
-        memcpy(k->of[i].key, key.ptr, key.len);
+        uint16_t fresh = k->order[k->count];
+        memmove(&k->order[i + 1], &k->order[i], (k->count++ - i) * sizeof(k->order[0]));
+        k->order[i] = fresh;
+        k->entries[fresh].key_len = key.len;
+        memcpy(k->entries[fresh].key, key.ptr, key.len);
     }
-    k->of[i].value_len = value.len;
+    struct entry *entry = &k->entries[k->order[i]];
+    entry->value_len = value.len;
     if (value.len)
-        memcpy(k->of[i].value, value.ptr, value.len);
+        memcpy(entry->value, value.ptr, value.len);
     return 0;
 }
 
 int wr_kv_del(struct wr_kv *k, struct wr_bytes key)
 {
     size_t i = place(k, key);
-    if (stands(k, i, key))
-        memmove(&k->of[i], &k->of[i + 1], (--k->count - i) * sizeof(k->of[0]));
+    if (stands(k, i, key)) {
+        uint16_t gone = k->order[i];
+        memmove(&k->order[i], &k->order[i + 1], (--k->count - i) * sizeof(k->order[0]));
+        k->order[k->count] = gone;
+    }
     return 0;
 }
 
@@ -125,7 +157,7 @@ int wr_kv_scan(struct wr_kv *k, struct wr_bytes prefix, struct wr_bytes after, w
     size_t i = place(k, after.len ? after : prefix);
     i += after.len > 0 && stands(k, i, after);
     for (; i < k->count && wr_bytes_starts(key_at(k, i), prefix); i++) {
-        if (!visit(arg, key_at(k, i), WR_BYTES(k->of[i].value, k->of[i].value_len)))
+        if (!visit(arg, key_at(k, i), value_at(k, i)))
             break;
     }
     return 0;
@@ -198,7 +230,7 @@ static bool index_fits(const struct world *w)
 {
     size_t count = 0;
     for (size_t i = 0; i < w->kv.count; i++)
-        count += w->kv.of[i].key[1] == 't';
+        count += key_at(&w->kv, i).ptr[1] == 't';
     return w->kv.failed || count == (size_t)w->store.providers + w->store.values;
 }
 
@@ -232,9 +264,9 @@ static void act(struct world *w)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct world w;
-    memset(&w, 0, sizeof(w));
     w.in = WR_BYTES(data, size);
-    w.env.now = WR_HOUR;
+    w.env = (struct wr_env){.now = WR_HOUR};
+    kv_clear(&w.kv);
     assert(wr_limits_init(&w.limits, "small") == 0);
     w.limits.of[WR_LIMIT_PROVIDERS].max = 64;
     w.limits.of[WR_LIMIT_VALUES].max = 16;
