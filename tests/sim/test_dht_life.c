@@ -179,6 +179,33 @@ static void test_restarts_are_jittered(void **state)
     tear_down_sim();
 }
 
+/* What was announced in one moment is announced again spread over an hour, each key within its day. */
+static void test_announcements_are_jittered(void **state)
+{
+    enum { KEYS = 40, PARTS = 6 };
+    (void)state;
+    make_swarm(6, 24);
+    sim_run(sim, 15 * WR_MIN);
+    struct node *host = &nodes[5];
+    for (unsigned i = 0; i < KEYS; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "key %u", i);
+        struct wr_multihash key = key_of(name);
+        provide(host, &key, 0);
+    }
+    sim_run(sim, WR_DHT_REANNOUNCE - 62 * WR_MIN);
+    uint64_t before = host->dht->counted.asked, all = 0, parts[PARTS];
+    for (unsigned i = 0; i < PARTS; i++) {
+        sim_run(sim, 62 * WR_MIN / PARTS);
+        parts[i] = host->dht->counted.asked - before - all;
+        all += parts[i];
+    }
+    assert_true(all >= KEYS); /* at least one question each */
+    for (unsigned i = 0; i < PARTS; i++)
+        assert_in_range(parts[i], all / 20, all / 3);
+    tear_down_sim();
+}
+
 /* Only the local part is up: no traffic beyond refreshing, and less and less of it. */
 static void test_quiet_when_idle(void **state)
 {
@@ -308,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_restart_storm),
         cmocka_unit_test(test_restarts_are_jittered),
+        cmocka_unit_test(test_announcements_are_jittered),
         cmocka_unit_test(test_quiet_when_idle),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_announced_before_the_first_peer),
