@@ -7,6 +7,9 @@
 
 #define CHUNK_MAX     (32 * 1024)    /* bytes, bookkeeping included; ours */
 #define CHUNK_MIN     256            /* ours: most streams carry one small request */
+/* Behind others a chunk fills a packet: ngtcp2 before 1.6 leaks a frame whose data stood in four pieces when
+ * it is lost and part of it goes out with what was lost before it. */
+#define CHUNK_NEXT    (sizeof(struct wr_quic_chunk) + WR_QUIC_DATAGRAM)
 #define OUTBOUND_SHARE 2             /* streams of ours at once: half of what we take, as over yamux */
 #define SEND_RESERVE  (8 * 1024 * 1024)    /* bytes of memory that long queues leave; ours */
 #define WRITE_ROOM    (16 * 1024)    /* bytes acknowledged that are worth telling a writer of */
@@ -172,8 +175,8 @@ static void mux_consumed(struct wr_stream *s, size_t len)
 
 static struct wr_quic_chunk *add_chunk(struct wr_quic_stream *qs, size_t want)
 {
-    size_t whole = sizeof(struct wr_quic_chunk) + want;
-    whole = whole < CHUNK_MIN ? CHUNK_MIN : whole > CHUNK_MAX ? CHUNK_MAX : whole;
+    size_t whole = sizeof(struct wr_quic_chunk) + want, least = qs->tail ? CHUNK_NEXT : CHUNK_MIN;
+    whole = whole < least ? least : whole > CHUNK_MAX ? CHUNK_MAX : whole;
     if (!wr_account_take(&qs->qc->conn.memory, whole))
         return NULL;
     struct wr_quic_chunk *c = wr_realloc(NULL, whole);
