@@ -11,6 +11,17 @@
 
 #define WR_QUIC_CONN_MEMORY (64 * 1024)    /* bytes that a connection takes by the end of its handshake: 55 to 65 KiB */
 
+/* A peer ends the process that runs 0.12.1 in three ways, against which quic_conn.c stands:
+ * - it moves from one path to another, answers a challenge there that was short of 1200 bytes (as it must be
+ *   when little came from there) and goes back to the first. So nothing is heard from other paths until it
+ *   has settled, which shows when the path that was left is challenged;
+ * - it has ids retired and then names one of those again, as it may. Those of go, rust and js never have any
+ *   retired: who does is not talked to;
+ * - it sees to it that 16 ids are retired and acknowledges none of these retirements. Each takes a packet
+ *   from somewhere else: of these few are read, WR_QUIC_STRAYS_MAX. */
+#define WR_QUIC_ABORTS true
+#define WR_QUIC_OLD_PATH
+
 typedef ngtcp2_connection_close_error ngtcp2_ccerr;
 typedef ngtcp2_crypto_level ngtcp2_encryption_level;
 typedef ngtcp2_conn_stat ngtcp2_conn_info;
@@ -52,6 +63,9 @@ static inline void wr_quic_compat_set_original(ngtcp2_transport_params *params, 
 #else
 
 #define WR_QUIC_CONN_MEMORY (40 * 1024)    /* 22 KiB, 34 within it: pools begin with 16 objects, not 64 */
+
+#define WR_QUIC_ABORTS false
+#define WR_QUIC_OLD_PATH const ngtcp2_path *old_path __attribute__((unused)),
 
 typedef ngtcp2_connection_id_status_type wr_quic_cid_status;
 

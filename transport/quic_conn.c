@@ -1,6 +1,7 @@
 /* One QUIC connection: the handshake, what ngtcp2 calls for, receiving, the end.
  * ngtcp2's callbacks only take note, and queue what they cause; everything that reads or writes the
  * connection happens outside of them, sending (quic_send.c) once at the end of the turn. */
+#include "transport/quic_frames.h"
 #include "transport/quic_impl.h"
 #include "transport/tls.h"
 
@@ -207,9 +208,11 @@ static int on_old_id(ngtcp2_conn *ng, const ngtcp2_cid *cid, void *user_data)
 static int on_peer_id(ngtcp2_conn *ng, wr_quic_cid_status type, uint64_t seq, const ngtcp2_cid *cid,
                       const uint8_t *token, void *user_data)
 {
+    struct wr_quic_conn *qc = user_data;
     (void)ng;
     (void)seq;
     (void)cid;
+    qc->renamed |= type == NGTCP2_CONNECTION_ID_STATUS_TYPE_ACTIVATE;
     if (!token)
         return 0;
     if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_DEACTIVATE)
@@ -393,13 +396,65 @@ static int on_more_data(ngtcp2_conn *ng, int64_t id, uint64_t max, void *user_da
     return 0;
 }
 
+/* ---- what ngtcp2 calls: paths ---------------------------------------------------------------------- */
+
+static void count_move(struct wr_quic_conn *qc, const struct wr_addr *local, const struct wr_addr *remote)
+{
+    char here[WR_ADDR_TEXT], there[WR_ADDR_TEXT];
+    qc->migrations++;
+    wr_addr_print(local, here);
+    wr_addr_print(remote, there);
+    wr_log(wr_env_log(qc->q->env), WR_LOG_DEBUG, "quic", "path changed local=%s remote=%s count=%u", here,
+           there, qc->migrations);
+}
+
+/* The peer has moved, or its NAT given it another port. That counts once it has answered from there: anybody
+ * can send packets of a connection of his own with another's address on them, and by where a peer is we
+ * decide what to dial for it, and among whom it has a place. */
+static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, WR_QUIC_OLD_PATH
+                   ngtcp2_path_validation_result result, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    struct wr_addr local, remote;
+    (void)ng;
+    (void)flags;
+    if (result != NGTCP2_PATH_VALIDATION_RESULT_SUCCESS || qc->conn.outbound)
+        return 0;
+    qc->settling = WR_QUIC_ABORTS;
+    wr_addr_from_sockaddr(path->remote.addr, &remote);
+    wr_addr_from_sockaddr(path->local.addr, &local);
+    if (wr_addr_equal(&remote, &qc->conn.remote) && wr_addr_equal(&local, &qc->conn.local))
+        return 0;
+    count_move(qc, &local, &remote);
+    qc->conn.remote = remote;
+    qc->conn.local = local;
+    return 0;
+}
+
+/* It knows no connection, and needs none. */
+static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,
+                      const uint8_t *sealed, size_t len, const uint8_t *nonce, size_t nonce_len,
+                      const uint8_t *head, size_t head_len)
+{
+    int rc = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, sealed, len, nonce, nonce_len, head, head_len);
+    if (WR_QUIC_ABORTS && rc == 0 && wr_quic_frames_retire(WR_BYTES(dest, len - aead->max_overhead)))
+        return NGTCP2_ERR_CALLBACK_FAILURE;
+    return rc;
+}
+
+static int on_challenge(ngtcp2_conn *ng, uint8_t *data, void *user_data)
+{
+    ((struct wr_quic_conn *)user_data)->challenged = true;
+    return ngtcp2_crypto_get_path_challenge_data_cb(ng, data, user_data);
+}
+
 static const ngtcp2_callbacks callbacks = {
     .client_initial = ngtcp2_crypto_client_initial_cb,
     .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
     .recv_crypto_data = on_crypto,
     .handshake_completed = on_handshake,
     .encrypt = ngtcp2_crypto_encrypt_cb,
-    .decrypt = ngtcp2_crypto_decrypt_cb,
+    .decrypt = on_decrypt,
     .hp_mask = ngtcp2_crypto_hp_mask_cb,
     .recv_stream_data = on_stream_data,
     .acked_stream_data_offset = on_stream_acked,
@@ -418,7 +473,8 @@ static const ngtcp2_callbacks callbacks = {
     .handshake_confirmed = on_confirmed,
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
-    .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
+    .get_path_challenge_data = on_challenge,
+    .path_validation = on_path,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 
@@ -528,7 +584,7 @@ struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *s
     if (expect && !(qc->expect = wr_memdup(expect, sizeof(*expect))))
         return undo(qc);
     qc->conn.local = *local;
-    qc->conn.remote = *to;
+    qc->conn.remote = qc->towards = *to;
     wr_env_random(q->env, random, sizeof(random));
     ngtcp2_cid_init(&scid, random, WR_QUIC_CID);
     ngtcp2_cid_init(&dcid, random + WR_QUIC_CID, sizeof(random) - WR_QUIC_CID);
@@ -557,7 +613,7 @@ struct wr_quic_conn *wr_quic_conn_accept(struct wr_quic *q, struct wr_quic_sock 
     if (!qc || start_tls(qc, false) != 0)
         return undo(qc);
     qc->conn.local = first->local;
-    qc->conn.remote = first->remote;
+    qc->conn.remote = qc->towards = first->remote;
     wr_env_random(q->env, random, sizeof(random));
     ngtcp2_cid_init(&scid, random, sizeof(random));
     /* The client goes on using the id it chose until it has heard ours, and a long ClientHello takes two
@@ -597,30 +653,15 @@ static void drop_tls(struct wr_quic_conn *qc)
     qc->confirmed = false;
 }
 
-static void count_move(struct wr_quic_conn *qc, const struct wr_addr *local, const struct wr_addr *remote)
-{
-    char here[WR_ADDR_TEXT], there[WR_ADDR_TEXT];
-    qc->migrations++;
-    qc->cwnd_seen = 0;    /* the new path's window is no judgement on the old one's */
-    wr_addr_print(local, here);
-    wr_addr_print(remote, there);
-    wr_log(wr_env_log(qc->q->env), WR_LOG_DEBUG, "quic", "path changed local=%s remote=%s count=%u", here,
-           there, qc->migrations);
-}
-
-/* The peer may have moved, or its NAT given it another port. */
+/* A new path has a window of its own, which is no judgement on the old one's. */
 static void note_path(struct wr_quic_conn *qc, struct wr_quic_sock *sock)
 {
-    const ngtcp2_path *path = ngtcp2_conn_get_path(qc->ng);
-    struct wr_addr local, remote;
+    struct wr_addr remote;
+    wr_addr_from_sockaddr(ngtcp2_conn_get_path(qc->ng)->remote.addr, &remote);
     qc->sock = sock;
-    wr_addr_from_sockaddr(path->remote.addr, &remote);
-    wr_addr_from_sockaddr(path->local.addr, &local);
-    if (wr_addr_equal(&remote, &qc->conn.remote) && wr_addr_equal(&local, &qc->conn.local))
-        return;
-    count_move(qc, &local, &remote);
-    qc->conn.remote = remote;
-    qc->conn.local = local;
+    if (!wr_addr_equal(&remote, &qc->towards))
+        qc->cwnd_seen = 0;
+    qc->towards = remote;
 }
 
 /* What callbacks left to do. */
@@ -639,6 +680,32 @@ static void after_work(struct wr_quic_conn *qc)
     wr_quic_conn_want_flush(qc);
 }
 
+/* Whether a packet by another path than the one in use is read; else it is as if lost. */
+static bool may_stray(const struct wr_quic_conn *qc)
+{
+    return !WR_QUIC_ABORTS || (!qc->settling && qc->strays < WR_QUIC_STRAYS_MAX);
+}
+
+/* A NAT that forgets costs nothing: the peer goes on with the ids in use, and all that comes takes the new
+ * path. What was overtaken on the old one comes in a row, which may cost one. Whether a packet was the peer's
+ * at all nobody tells: whoever sees its ids can use this up, and hears nothing for it. */
+static void count_stray(struct wr_quic_conn *qc, const ngtcp2_path *path)
+{
+    struct wr_addr local, remote;
+    wr_time now = wr_env_now(qc->q->env);
+    if (!qc->renamed && ngtcp2_path_eq(path, ngtcp2_conn_get_path(qc->ng)))
+        return;
+    wr_addr_from_sockaddr(path->local.addr, &local);
+    wr_addr_from_sockaddr(path->remote.addr, &remote);
+    if (wr_addr_equal(&local, &qc->stray_local) && wr_addr_equal(&remote, &qc->stray_remote) &&
+        now - qc->stray_at < (wr_time)ngtcp2_conn_get_pto(qc->ng))
+        return;
+    qc->strays++;
+    qc->stray_local = local;
+    qc->stray_remote = remote;
+    qc->stray_at = now;
+}
+
 void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const ngtcp2_path *path,
                         uint8_t ecn, const uint8_t *data, size_t len)
 {
@@ -646,6 +713,10 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
     if (qc->over)
         return;
     qc->conn.bytes_in += len;
+    bool stray = !qc->conn.outbound && !ngtcp2_path_eq(path, ngtcp2_conn_get_path(qc->ng));
+    if (stray && !may_stray(qc))
+        return;
+    qc->renamed = false;
     qc->inside = true;
     int rc = ngtcp2_conn_read_pkt(qc->ng, path, &pi, data, len, wr_quic_now(qc));
     qc->inside = false;
@@ -659,6 +730,8 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
         wr_quic_conn_fail(qc, rc);
         return;
     }
+    if (stray)
+        count_stray(qc, path);
     qc->heard_at = wr_env_now(qc->q->env);
     qc->probes = 0;
     wr_conn_mute(&qc->conn, false);
@@ -676,6 +749,7 @@ bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const
     if (ngtcp2_conn_initiate_immediate_migration(qc->ng, &path.path, wr_quic_now(qc)) != 0)
         return false;
     qc->sock = sock;
+    qc->cwnd_seen = 0;
     count_move(qc, local, &qc->conn.remote);
     qc->conn.local = *local;
     wr_quic_conn_want_flush(qc);

@@ -24,6 +24,7 @@
 #define WR_QUIC_CONN_MAX      (15 * 1024 * 1024)    /* go */
 #define WR_QUIC_SEND_MIN      (128 * 1024)          /* bytes a stream may have queued at least; as yamux */
 #define WR_QUIC_SEND_MAX      (4 * 1024 * 1024)     /* bytes it may have queued or under way at first; as yamux */
+#define WR_QUIC_STRAYS_MAX    12                    /* packets from elsewhere; below ngtcp2's 16; ours */
 #define WR_QUIC_SEND_MOST     (12 * 1024 * 1024)    /* on a long fat path: go's window and something to follow; ours */
 
 struct wr_quic_conn;
@@ -122,10 +123,17 @@ struct wr_quic_conn {
     wr_time narrow_until;                /* large packets get lost: none of them for a while */
     uint64_t cwnd_seen, loss_events;     /* the window at the last look; how often it was cut since */
     uint32_t migrations;                 /* changes of either end's address */
+    struct wr_addr towards;              /* where ngtcp2 sends; conn.remote once that has answered */
+    unsigned strays;                     /* packets by other paths that may have cost an id */
+    struct wr_addr stray_local, stray_remote;    /* the last one's path */
+    wr_time stray_at;
     int verdict;                         /* on the peer's certificate, and on how much it has to say before */
     bool inside;                         /* ngtcp2 is at work: it must not be called for most things */
     bool over;                           /* said farewell, or forgotten: ng is only to be freed */
     bool room, opens;                    /* to do after ngtcp2's work: tell writers, retry opens */
+    bool settling;                       /* only what comes by the path in use is heard: WR_QUIC_ABORTS */
+    bool renamed;                        /* an id of the peer's came into use */
+    bool challenged;                     /* the packet being made asks whether a path works */
     bool confirmed;
     bool forgotten;                      /* by the peer: it sent a stateless reset */
     bool close_wanted;                   /* asked for from inside */

@@ -186,6 +186,14 @@ static bool is_held(const struct wr_quic_conn *qc)
 }
 #endif
 
+/* A challenge to another path than the one in use: the peer has settled there. */
+static void note_challenge(struct wr_quic_conn *qc, const ngtcp2_path *path)
+{
+    if (qc->challenged && !ngtcp2_path_eq(path, ngtcp2_conn_get_path(qc->ng)))
+        qc->settling = false;
+    qc->challenged = false;
+}
+
 /* Sends what ngtcp2 has; returns 0 when that is all, 1 when the turn is used up, -1 when it is over or
  * must wait. */
 static int send_all(struct wr_quic_conn *qc)
@@ -212,6 +220,7 @@ static int send_all(struct wr_quic_conn *qc)
         size_t len = (size_t)n;
         if (len == 0)
             return send_batch(qc, &b, buffer) ? 0 : -1;
+        note_challenge(qc, &ps.path);
         if (!fits(&b, &ps.path, (uint8_t)pi.ecn, len)) {
             size_t at = b.len;
             bool sent = send_batch(qc, &b, buffer);
