@@ -277,14 +277,13 @@ static void restart(struct wr_portmap_router *r)
     }
     for (size_t i = 0; i < r->port_count; i++)
         wr_lease_stop(&r->ports[i].lease);
-    if (r->gateway.ip.family == 6) { /* pinholes are PCP's alone */
+    if (r->gateway.ip.family == 6) { /* it translates, and there is nothing to translate */
         r->ways[WR_PORTMAP_NATPMP].state = WR_PORTMAP_FAILED;
         r->ways[WR_PORTMAP_NATPMP].reason = WR_PORTMAP_SILENT;
         wr_lease_stop(&r->ways[WR_PORTMAP_NATPMP].probe);
     }
     wr_lease_stop(&r->ways[WR_PORTMAP_UPNP].probe);
-    if (r->gateway.ip.family == 4)
-        wr_portmap_upnp_run(r, NULL, 0);
+    wr_portmap_upnp_run(r, NULL, 0);
     if (!r->job) {
         r->ways[WR_PORTMAP_UPNP].state = WR_PORTMAP_FAILED;
         r->ways[WR_PORTMAP_UPNP].reason = WR_PORTMAP_SILENT;

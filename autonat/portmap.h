@@ -1,7 +1,8 @@
 /* portmap.h - has the routers of this machine open our ports, and keeps them open. Service.
- * Spec: PCP (RFC 6887; IPv4 mappings and IPv6 pinholes), NAT-PMP (RFC 6886), UPnP-IGD. For every default
- * gateway all three are tried side by side and the best one that answers is used; every listening port gets
- * one mapping there, renewed, made anew when the router restarted, and removed when the node ends.
+ * Spec: PCP (RFC 6887; IPv4 mappings and IPv6 pinholes), NAT-PMP (RFC 6886), UPnP-IGD (mappings, and the pinholes of
+ * version 2). For every default gateway all that fit its family are tried side by side and the best one that
+ * answers is used; every listening port gets one mapping there, renewed, made anew when the router restarted, and
+ * removed when the node ends.
  *
  * A mapping is a promise. Its outside address goes into the address book as WR_ADDR_MAPPED, which nobody is
  * told until autonat got through to it; one that cannot be meant for the internet (private, carrier, none)

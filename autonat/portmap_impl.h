@@ -30,6 +30,8 @@ struct wr_portmap_port {
     uint8_t nonce[WR_PCP_NONCE];
     enum wr_portmap_reason reason;
     struct wr_addr external; /* family 0: none */
+    bool pinholed;           /* over UPnP, IPv6: the router gave it this number */
+    uint16_t pinhole;
     bool in_book;
 };
 

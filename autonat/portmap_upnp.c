@@ -54,6 +54,8 @@ static void take_port(struct wr_portmap_router *r, const struct wr_upnp_port *do
         struct wr_portmap_port *port = &r->ports[i];
         if (port->udp != done->udp || port->port != done->internal)
             continue;
+        port->pinholed = done->held;
+        port->pinhole = done->pinhole;
         uint32_t seconds = done->lifetime && done->lifetime < LEASE_CHECK ? done->lifetime : LEASE_CHECK;
         if (done->err == 0)
             wr_portmap_granted(r, port, &r->external, done->outside, seconds);
@@ -105,7 +107,8 @@ static struct wr_portmap_job *make_job(struct wr_portmap_router *r)
     job->work = (struct wr_work){.run = run, .done = done};
     job->env = r->p->env;
     job->upnp = r->p->upnp;
-    job->task = (struct wr_upnp_task){.gateway = r->gateway.ip, .source = r->source, .igd = r->igd};
+    job->task = (struct wr_upnp_task){
+        .gateway = r->gateway.ip, .source = r->source, .zone = r->index, .igd = r->igd};
     return job;
 }
 
@@ -128,6 +131,8 @@ static void add_port(struct wr_portmap_job *job, const struct wr_portmap_port *p
         .outside = port->external.port ? port->external.port : port->port,
         .spare = spare_port(job->env),
         .lifetime = WR_LEASE_WANTED,
+        .held = port->pinholed,
+        .pinhole = port->pinhole,
         .err = WR_EUNREACH,
     };
 }

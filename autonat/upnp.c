@@ -5,7 +5,9 @@
 #include "transport/err.h"
 
 #include <miniupnpc/miniupnpc.h>
+#include <limits.h>
 #include <miniupnpc/upnpreplyparse.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,10 @@ enum code { /* of AddPortMapping; WANIPConnection:2 section 2.5.17 */
             CODE_PERMANENT_ONLY = 725,
             CODE_WILDCARD_CONFLICT = 729,
             CODE_NO_ROOM = 728,
+            /* of the pinholes; WANIPv6FirewallControl:1 section 2.4 */
+            CODE_NO_ROOM_6 = 701,
+            CODE_NO_FIREWALL = 702,
+            CODE_NOT_ALLOWED = 703,
 };
 
 bool wr_upnp_adapt(struct wr_upnp_port *port, int code)
@@ -54,9 +60,9 @@ static int error_of(int code)
 {
     if (code <= 0)
         return code;
-    if (code == CODE_DENIED)
+    if (code == CODE_DENIED || code == CODE_NOT_ALLOWED)
         return WR_EPERM;
-    return code == CODE_NO_ROOM ? WR_ELIMIT : WR_EREFUSED;
+    return code == CODE_NO_ROOM || code == CODE_NO_ROOM_6 ? WR_ELIMIT : WR_EREFUSED;
 }
 
 /* What the calls of one task share. */
@@ -65,6 +71,12 @@ struct call {
     int64_t until;    /* the end of everybody's patience */
     char memory[WR_UPNP_HTTP_ANSWER + 1];
 };
+
+/* Where a call to the gateway comes from; NULL: the system chooses. A pinhole is given to whoever asks for himself. */
+static const struct wr_ip *source_of(const struct wr_upnp_task *t)
+{
+    return t->gateway.family == 6 ? &t->source : NULL;
+}
 
 /* "http://IP:port/..." of this very address. */
 static bool is_at(const char *url, const struct wr_ip *ip)
@@ -90,7 +102,7 @@ static int soap(struct call *call, const char *name, const char *arguments, stru
                      "xmlns:u=\"%s\">%s</u:%s></s:Body></s:Envelope>\r\n", name, igd->service, arguments, name);
     if (n < 0 || (size_t)n >= sizeof(post))
         return WR_EINVAL;
-    int status = wr_upnp_http_ask(igd->control, action, post, call->until, call->memory, &body);
+    int status = wr_upnp_http_ask(igd->control, source_of(call->task), action, post, call->until, call->memory, &body);
     if (status < 0)
         return status == WR_EPROTO ? WR_EREFUSED : WR_EUNREACH;
     ParseNameValue((const char *)body.ptr, (int)body.len, values);
@@ -143,16 +155,78 @@ static void change_port(struct call *call, struct wr_upnp_port *port)
     port->err = error_of(code);
 }
 
+/* ---- pinholes --------------------------------------------------------------------------------------- */
+
+static int ask_pinhole(struct call *call, struct wr_upnp_port *port)
+{
+    char arguments[SOAP_MAX / 2], source[WR_ADDR_TEXT];
+    struct NameValueParserData values;
+    const char *name = port->remove ? "DeletePinhole" : port->held ? "UpdatePinhole" : "AddPinhole";
+    wr_ip_print(&call->task->source, source);
+    if (port->remove)
+        (void)snprintf(arguments, sizeof(arguments), "<UniqueID>%u</UniqueID>", port->pinhole);
+    else if (port->held)
+        (void)snprintf(arguments, sizeof(arguments), "<UniqueID>%u</UniqueID><NewLeaseTime>%u</NewLeaseTime>",
+                       port->pinhole, (unsigned)port->lifetime);
+    else
+        (void)snprintf(arguments, sizeof(arguments), "<RemoteHost></RemoteHost><RemotePort>0</RemotePort>"
+                       "<InternalClient>%s</InternalClient><InternalPort>%u</InternalPort><Protocol>%u</Protocol><LeaseTime>%u"
+                       "</LeaseTime>", source, port->internal, port->udp ? IPPROTO_UDP : IPPROTO_TCP,
+                       (unsigned)port->lifetime);
+    int code = soap(call, name, arguments, &values);
+    if (code != 0)
+        return code;
+    const char *id = GetValueFromNameValueList(&values, "UniqueID");
+    if (!port->held && !port->remove) {
+        unsigned long number = id && *id >= '0' && *id <= '9' ? strtoul(id, NULL, 10) : ULONG_MAX;
+        port->held = number <= UINT16_MAX;
+        port->pinhole = (uint16_t)(port->held ? number : 0);
+        code = port->held ? 0 : CODE_FAILED;
+    }
+    ClearNameValueList(&values);
+    return code;
+}
+
+/* A number that the router does not know any more (it restarted) is no reason to stay shut. Where its firewall is off
+ * nothing is in the way. */
+static void change_pinhole(struct call *call, struct wr_upnp_port *port)
+{
+    port->outside = port->internal;
+    if (port->remove && !port->held) {
+        port->err = 0;
+        return;
+    }
+    int code = ask_pinhole(call, port);
+    if (code > 0 && port->held && !port->remove) {
+        port->held = false;
+        code = ask_pinhole(call, port);
+    }
+    port->err = code == CODE_NO_FIREWALL && !port->remove ? 0 : error_of(code);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------ */
+
+static int ask_outside(struct call *call)
+{
+    if (call->task->gateway.family == 4)
+        return ask_address(call);
+    call->task->external = call->task->source;
+    return 0;
+}
+
 static int ask_all(struct call *call)
 {
     struct wr_upnp_task *t = call->task;
-    int err = ask_address(call);
+    int err = ask_outside(call);
     for (size_t i = 0; i < t->count && err == 0; i++) {
         if (t->ports[i].outside == 0 || t->ports[i].internal == 0) { /* 0 would mean all of them */
             t->ports[i].err = WR_EINVAL;
             continue;
         }
-        change_port(call, &t->ports[i]);
+        if (t->gateway.family == 6)
+            change_pinhole(call, &t->ports[i]);
+        else
+            change_port(call, &t->ports[i]);
         if (t->ports[i].err == WR_EUNREACH)
             err = WR_EUNREACH;
     }
@@ -194,7 +268,7 @@ static bool describe(struct call *call, const char *url)
     struct wr_upnp_task *t = call->task;
     struct IGDdatas data = {0};
     struct wr_bytes body;
-    if (wr_upnp_http_ask(url, NULL, NULL, call->until, call->memory, &body) != 200)
+    if (wr_upnp_http_ask(url, source_of(t), NULL, NULL, call->until, call->memory, &body) != 200)
         return false;
     parserootdesc((const char *)body.ptr, (int)body.len, &data);
     if (take_service(t, url, &data, 0) && service_of(&data, 1) && ask_address(call) == 0 &&
@@ -208,12 +282,39 @@ static bool describe(struct call *call, const char *url)
     return t->igd.known;
 }
 
+/* The firewall's control, by the path that the description names, where the description was. */
+static bool describe6(struct call *call, const char *url)
+{
+    static const char prefix[] = "urn:schemas-upnp-org:service:WANIPv6FirewallControl:";
+    struct wr_upnp_task *t = call->task;
+    struct IGDdatas data = {0};
+    struct wr_bytes body;
+    if (wr_upnp_http_ask(url, source_of(t), NULL, NULL, call->until, call->memory, &body) != 200)
+        return false;
+    parserootdesc((const char *)body.ptr, (int)body.len, &data);
+    const struct IGDdatas_service *s = &data.IPv6FC;
+    const char *path = s->controlurl;
+    if (strncmp(s->servicetype, prefix, strlen(prefix)) != 0)
+        return false;
+    if (strncmp(path, "http://", 7) == 0)
+        path += 7 + strcspn(path + 7, "/");
+    int host = (int)(7 + strcspn(url + 7, "/"));
+    const char *slash = *path == '/' ? "" : "/";
+    int n = *path ? snprintf(t->igd.control, sizeof(t->igd.control), "%.*s%s%s", host, url, slash, path) : -1;
+    if (n < 0 || (size_t)n >= sizeof(t->igd.control))
+        return false;
+    (void)snprintf(t->igd.service, sizeof(t->igd.service), "%s", s->servicetype);
+    t->igd.known = true;
+    return true;
+}
+
 static void find(struct call *call)
 {
     struct wr_upnp_task *t = call->task;
     char urls[WR_UPNP_SEARCH_URLS][WR_UPNP_URL];
-    size_t count = wr_upnp_search(&t->gateway, &t->source, urls);
-    for (size_t i = 0; i < count && !describe(call, urls[i]); i++)
+    size_t count = wr_upnp_search(&t->gateway, &t->source, t->zone, urls);
+    bool (*read)(struct call *call, const char *url) = t->gateway.family == 6 ? describe6 : describe;
+    for (size_t i = 0; i < count && !read(call, urls[i]); i++)
         continue;
 }
 

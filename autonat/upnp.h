@@ -1,8 +1,9 @@
 /* upnp.h - asking a router for ports over UPnP-IGD: blocking, XML and all. Service, run off the loop.
- * Spec: UPnP WANIPConnection:1 and :2, WANPPPConnection:1; the XML is libminiupnpc's to parse. A gateway may
+ * Spec: UPnP WANIPConnection:1 and :2, WANPPPConnection:1, and for IPv6 WANIPv6FirewallControl:1, whose pinholes let
+ * packets through to an address of ours that nobody translates; the XML is libminiupnpc's to parse. A gateway may
  * lie, dawdle and never end: what it says has a bound (upnp_http.h), and so has the whole task.
  * Only devices at the address of our own gateway are talked to: an answer to the search may name any
- * address, and must not make us call there. Left out: IPv6 (PCP makes pinholes), event subscriptions. */
+ * address, and must not make us call there. Left out: event subscriptions. */
 #ifndef WR_UPNP_H
 #define WR_UPNP_H
 
@@ -24,14 +25,17 @@ struct wr_upnp_port {
     uint16_t outside;  /* in: what we should like; out: what it is */
     uint16_t spare;    /* in: taken when that one is somebody else's */
     uint32_t lifetime; /* seconds; in: wanted; out: 0 when the router knows only permanent ones */
+    bool held;         /* IPv6, in and out: the router gave the pinhole this number */
+    uint16_t pinhole;
     int err;           /* out: 0, WR_EPERM, WR_ELIMIT, WR_EREFUSED, WR_EUNREACH */
 };
 
 /* Touched by one thread at a time. */
 struct wr_upnp_task {
-    struct wr_ip gateway, source; /* IPv4; source: our address on its link */
+    struct wr_ip gateway, source; /* source: our address on its link */
+    uint32_t zone;                /* number of the interface, for IPv6 */
     struct wr_upnp_igd igd;       /* in and out: what the last task found */
-    struct wr_ip external;        /* out: family 0 when the router has none */
+    struct wr_ip external;        /* out: family 0 when the router has none; of IPv6 our own */
     int err;                      /* out: 0; WR_ENOTFOUND: no such router; WR_EUNREACH */
     struct wr_upnp_port ports[WR_UPNP_PORTS_MAX];
     size_t count;

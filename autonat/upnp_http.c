@@ -17,7 +17,8 @@
 #define HEAD_MAX 1024    /* bytes of our request's head: URL, service and action are bounded; ours */
 
 struct url {
-    uint8_t ip[4];
+    struct wr_ip ip;
+    uint32_t zone;       /* of an IPv6 address on a link; 0: none */
     uint16_t port;
     const char *path;    /* borrowed from the text; "" stands for "/" */
 };
@@ -29,20 +30,33 @@ int64_t wr_upnp_http_clock(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static bool parse_url(const char *text, struct url *out)
+/* The address, in brackets and with its zone if it is one of IPv6; what is behind it, or NULL. */
+static const char *parse_host(const char *text, bool six, struct url *out)
 {
-    char host[16] = "";    /* an IPv4 address as text */
-    size_t len;
+    char host[INET6_ADDRSTRLEN + 12] = "";
+    size_t len = six ? strcspn(text, "]") : strcspn(text, ":/");
+    if (len >= sizeof(host) || (six && (*text != '[' || text[len] != ']')))
+        return NULL;
+    memcpy(host, text + six, len - six);
+    char *zone = six ? strchr(host, '%') : NULL, *end = zone;
+    if (zone) {
+        unsigned long number = zone[1] >= '0' && zone[1] <= '9' ? strtoul(zone + 1, &end, 10) : 0;
+        if (number == 0 || number > UINT32_MAX || *end)
+            return NULL;
+        out->zone = (uint32_t)number;
+        *zone = 0;
+    }
+    out->ip.family = six ? 6 : 4;
+    return inet_pton(six ? AF_INET6 : AF_INET, host, out->ip.bytes) == 1 ? text + len + six : NULL;
+}
+
+static bool parse_url(const char *text, bool six, struct url *out)
+{
     *out = (struct url){.port = 80};
     if (strncmp(text, "http://", 7) != 0)
         return false;
-    text += 7;
-    len = strcspn(text, ":/");
-    if (len >= sizeof(host))
-        return false;
-    memcpy(host, text, len);
-    text += len;
-    if (inet_pton(AF_INET, host, out->ip) != 1)
+    text = parse_host(text + 7, six, out);
+    if (!text)
         return false;
     if (*text == ':') {
         char *end;
@@ -81,15 +95,35 @@ static int finish_connect(int fd, int64_t until)
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &len) == 0 && failed == 0 ? 0 : WR_EUNREACH;
 }
 
-/* A descriptor or an error. */
-static int connect_to(const struct url *url, int64_t until)
+union end {
+    struct sockaddr any;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+};
+
+static socklen_t end_of(const struct wr_ip *ip, uint32_t zone, uint16_t port, union end *out)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(url->port)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc = 0;
+    *out = (union end){.six = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_scope_id = zone}};
+    if (ip->family == 6) {
+        memcpy(&out->six.sin6_addr, ip->bytes, 16);
+        return sizeof(out->six);
+    }
+    out->four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+    memcpy(&out->four.sin_addr, ip->bytes, 4);
+    return sizeof(out->four);
+}
+
+/* A descriptor or an error. */
+static int connect_to(const struct url *url, const struct wr_ip *source, int64_t until)
+{
+    union end to, from;
+    socklen_t len = end_of(&url->ip, url->zone, url->port, &to);
+    int fd = socket(to.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc = 0;
     if (fd < 0)
         return WR_ELIMIT;
-    memcpy(&to.sin_addr, url->ip, sizeof(url->ip));
-    if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) != 0)
+    if (source && bind(fd, &from.any, end_of(source, 0, 0, &from)) != 0)
+        rc = WR_EUNREACH;
+    else if (connect(fd, &to.any, len) != 0)
         rc = errno == EINPROGRESS ? finish_connect(fd, until) : WR_EUNREACH;
     if (rc == 0)
         return fd;
@@ -114,7 +148,8 @@ static int send_all(int fd, const char *data, size_t len, int64_t until)
 
 static int ask(int fd, const struct url *url, const char *action, const char *post, int64_t until)
 {
-    char head[HEAD_MAX], soap[HEAD_MAX] = "";
+    char head[HEAD_MAX], soap[HEAD_MAX] = "", host[WR_ADDR_TEXT];
+    bool six = url->ip.family == 6;
     size_t length = action ? strlen(post) : 0;
     int n = 0;
     if (action)
@@ -122,9 +157,10 @@ static int ask(int fd, const struct url *url, const char *action, const char *po
                      "Content-Length: %zu\r\n", action, length);
     if (n < 0 || (size_t)n >= sizeof(soap))
         return WR_EINVAL;
-    n = snprintf(head, sizeof(head), "%s %s%s HTTP/1.1\r\nHost: %u.%u.%u.%u:%u\r\nConnection: close\r\n%s\r\n",
-                 action ? "POST" : "GET", *url->path ? "" : "/", url->path, url->ip[0], url->ip[1], url->ip[2],
-                 url->ip[3], url->port, soap);
+    wr_ip_print(&url->ip, host);
+    n = snprintf(head, sizeof(head), "%s %s%s HTTP/1.1\r\nHost: %s%s%s:%u\r\nConnection: close\r\n%s\r\n",
+                 action ? "POST" : "GET", *url->path ? "" : "/", url->path, six ? "[" : "", host, six ? "]" : "",
+                 url->port, soap);
     if (n < 0 || (size_t)n >= sizeof(head))
         return WR_EINVAL;
     int rc = send_all(fd, head, (size_t)n, until);
@@ -233,16 +269,16 @@ static int understand(struct answer *a, struct wr_bytes *body)
     return code >= 100 && code < 600 ? (int)code : WR_EPROTO;
 }
 
-int wr_upnp_http_ask(const char *text, const char *action, const char *post, int64_t until,
+int wr_upnp_http_ask(const char *text, const struct wr_ip *source, const char *action, const char *post, int64_t until,
                      char memory[static WR_UPNP_HTTP_ANSWER + 1], struct wr_bytes *body)
 {
     struct url url;
     int64_t longest = wr_upnp_http_clock() + WR_UPNP_HTTP_TIME;
     *body = WR_BYTES_NONE;
-    if (!parse_url(text, &url))
+    if (!parse_url(text, source != NULL, &url))
         return WR_EINVAL;
     until = until < longest ? until : longest;
-    int fd = connect_to(&url, until);
+    int fd = connect_to(&url, source, until);
     if (fd < 0)
         return fd;
     struct answer a = {.data = memory};

@@ -14,30 +14,54 @@
 #define ANSWER_MAX 1500    /* bytes; a datagram of an Ethernet */
 #define HOPS       2       /* UPnP Device Architecture 1.1 */
 
-bool wr_upnp_search_read(const char *answer, const struct wr_ip *gateway, char url[static WR_UPNP_URL])
+/* Where the description is, by an answer; len 0: it does not say. */
+static struct wr_bytes location(const char *answer)
 {
-    char want[WR_ADDR_TEXT + 8] = "http://";
-    wr_ip_print(gateway, want + strlen(want));
-    size_t len = strlen(want);
     if (strncmp(answer, "HTTP/1.", 7) != 0)
-        return false;
+        return WR_BYTES_NONE;
     for (const char *at = strstr(answer, "\r\n"); at; at = strstr(at, "\r\n")) {
         at += 2;
         if (strncasecmp(at, "LOCATION:", 9) != 0)
             continue;
         at += 9 + strspn(at + 9, " \t");
-        size_t n = strcspn(at, " \t\r\n");
-        if (n >= WR_UPNP_URL || strncmp(at, want, len) != 0 || (at[len] != ':' && at[len] != '/'))
-            return false;
-        memcpy(url, at, n);
-        url[n] = 0;
-        return true;
+        return WR_BYTES(at, strcspn(at, " \t\r\n"));
     }
-    return false;
+    return WR_BYTES_NONE;
 }
 
-/* A socket on the gateway's link; negative: none. */
-static int open_socket(const struct wr_ip *source)
+/* "http://" and the host of a URL of IPv6; what is behind it, or NULL. */
+static const char *behind_host(const char *url, size_t len)
+{
+    const char *end = len > 7 && strncmp(url, "http://[", 8) == 0 ? memchr(url, ']', len) : NULL;
+    return end && end + 1 < url + len && (end[1] == ':' || end[1] == '/') ? end + 1 : NULL;
+}
+
+bool wr_upnp_search_read(const char *answer, const struct wr_ip *gateway, uint32_t zone, char url[static WR_UPNP_URL])
+{
+    struct wr_bytes at = location(answer);
+    const char *said = (const char *)at.ptr, *rest = NULL;
+    char want[WR_ADDR_TEXT], host[WR_UPNP_URL];
+    wr_ip_print(gateway, want);
+    (void)snprintf(host, sizeof(host), "http://%s", want);
+    if (gateway->family == 4 && at.len > strlen(host) && strncmp(said, host, strlen(host)) == 0)
+        rest = said + strlen(host);
+    if (gateway->family == 6) {
+        rest = at.len ? behind_host(said, at.len) : NULL;
+        if (wr_ip_classify(gateway) == WR_IP_LINK_LOCAL)
+            (void)snprintf(host, sizeof(host), "http://[%s%%%u]", want, (unsigned)zone);
+        else
+            (void)snprintf(host, sizeof(host), "http://[%s]", want);
+    }
+    if (!rest || (*rest != ':' && *rest != '/'))
+        return false;
+    size_t left = at.len - (size_t)(rest - said);
+    if (strlen(host) + left >= WR_UPNP_URL)
+        return false;
+    (void)snprintf(url, WR_UPNP_URL, "%s%.*s", host, (int)left, rest);
+    return true;
+}
+
+static int open_socket4(const struct wr_ip *source)
 {
     struct sockaddr_in at = {.sin_family = AF_INET};
     const unsigned char hops = HOPS;
@@ -52,20 +76,53 @@ static int open_socket(const struct wr_ip *source)
     return -1;
 }
 
-static void ask(int fd)
+/* Who is asked by an address of the link answers from one; our gateway's may be of either kind. */
+static int open_socket6(const struct wr_ip *gateway, const struct wr_ip *source, uint32_t zone)
+{
+    struct sockaddr_in6 at = {.sin6_family = AF_INET6};
+    const int hops = HOPS, index = (int)zone;
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (wr_ip_classify(gateway) != WR_IP_LINK_LOCAL)
+        memcpy(&at.sin6_addr, source->bytes, sizeof(at.sin6_addr));
+    if (fd >= 0 && setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof(index)) == 0 &&
+        setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof(hops)) == 0 &&
+        bind(fd, (const struct sockaddr *)&at, sizeof(at)) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static void ask(int fd, bool six, uint32_t zone)
 {
     static const char *const targets[] = {"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
                                           "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
                                           "urn:schemas-upnp-org:service:WANIPConnection:1",
                                           "urn:schemas-upnp-org:service:WANPPPConnection:1"};
+    static const char *const targets6[] = {"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+                                           "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1"};
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(1900)};
+    struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons(1900), .sin6_scope_id = zone};
     (void)inet_pton(AF_INET, "239.255.255.250", &to.sin_addr);
-    for (size_t i = 0; i < sizeof(targets) / sizeof(*targets); i++) {
+    (void)inet_pton(AF_INET6, "ff02::c", &to6.sin6_addr);
+    for (size_t i = 0; i < (six ? sizeof(targets6) / sizeof(*targets6) : sizeof(targets) / sizeof(*targets)); i++) {
         char text[256];
-        int n = snprintf(text, sizeof(text), "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nST: %s\r\n"
-                         "MAN: \"ssdp:discover\"\r\nMX: 1\r\n\r\n", targets[i]);
-        (void)sendto(fd, text, (size_t)n, 0, (const struct sockaddr *)&to, sizeof(to));
+        int n = snprintf(text, sizeof(text), "M-SEARCH * HTTP/1.1\r\nHOST: %s:1900\r\nST: %s\r\n"
+                         "MAN: \"ssdp:discover\"\r\nMX: 1\r\n\r\n", six ? "[FF02::C]" : "239.255.255.250",
+                         six ? targets6[i] : targets[i]);
+        (void)sendto(fd, text, (size_t)n, 0, six ? (const struct sockaddr *)&to6 : (const struct sockaddr *)&to,
+                     six ? sizeof(to6) : sizeof(to));
     }
+}
+
+/* An answer, ended by a zero; false: nothing came, or over IPv6 from somebody else. */
+static bool receive(int fd, const struct wr_ip *gateway, char answer[static ANSWER_MAX + 1])
+{
+    struct sockaddr_in6 from;
+    socklen_t len = sizeof(from);
+    ssize_t n = recvfrom(fd, answer, ANSWER_MAX, 0, (struct sockaddr *)&from, &len);
+    answer[n > 0 ? n : 0] = 0;
+    return n > 0 && (gateway->family == 4 || (len == sizeof(from) && memcmp(&from.sin6_addr, gateway->bytes, 16) == 0));
 }
 
 static bool is_known(const char urls[static WR_UPNP_SEARCH_URLS][WR_UPNP_URL], size_t count, const char *url)
@@ -76,23 +133,23 @@ static bool is_known(const char urls[static WR_UPNP_SEARCH_URLS][WR_UPNP_URL], s
     return false;
 }
 
-size_t wr_upnp_search(const struct wr_ip *gateway, const struct wr_ip *source,
+size_t wr_upnp_search(const struct wr_ip *gateway, const struct wr_ip *source, uint32_t zone,
                       char urls[static WR_UPNP_SEARCH_URLS][WR_UPNP_URL])
 {
-    int64_t left, until = wr_upnp_http_clock() + WR_UPNP_SEARCH_TIME;
+    int64_t left, from = wr_upnp_http_clock();
     size_t count = 0;
-    int fd = open_socket(source);
+    bool six = gateway->family == 6;
+    int fd = six ? open_socket6(gateway, source, zone) : open_socket4(source);
     if (fd < 0)
         return 0;
-    ask(fd);
-    while (count < WR_UPNP_SEARCH_URLS && (left = until - wr_upnp_http_clock()) > 0) {
+    ask(fd, six, zone);
+    while (count < WR_UPNP_SEARCH_URLS &&
+           (left = from + (count ? WR_UPNP_SEARCH_TIME : WR_UPNP_SEARCH_LATE) - wr_upnp_http_clock()) > 0) {
         char answer[ANSWER_MAX + 1];
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        ssize_t n = poll(&p, 1, (int)left) > 0 ? recv(fd, answer, ANSWER_MAX, 0) : 0;
-        if (n <= 0)
+        if (poll(&p, 1, (int)left) <= 0 || !receive(fd, gateway, answer))
             continue;
-        answer[n] = 0;
-        if (wr_upnp_search_read(answer, gateway, urls[count]) && !is_known(urls, count, urls[count]))
+        if (wr_upnp_search_read(answer, gateway, zone, urls[count]) && !is_known(urls, count, urls[count]))
             count++;
     }
     close(fd);

@@ -26,13 +26,18 @@ static int answer(const uint8_t *data, size_t size, size_t piece, char *memory, 
 
 static void search(const uint8_t *data, size_t size)
 {
-    static const struct wr_ip gateway = {4, {192, 168, 1, 1}};
+    static const struct wr_ip gateway = {4, {192, 168, 1, 1}}, six = {6, {0xfe, 0x80, [15] = 1}};
     char text[1501], url[WR_UPNP_URL];
     size_t len = size < sizeof(text) - 1 ? size : sizeof(text) - 1;
     memcpy(text, data, len);
     text[len] = 0;
-    if (wr_upnp_search_read(text, &gateway, url))
+    if (wr_upnp_search_read(text, &gateway, 0, url))
         assert(strlen(url) < WR_UPNP_URL && strncmp(url, "http://192.168.1.1", 18) == 0);
+    if (wr_upnp_search_read(text, &six, 2, url))
+        assert(strlen(url) < WR_UPNP_URL && strncmp(url, "http://[fe80::1%2]", 18) == 0);
+    struct url parsed;
+    if (parse_url(text, size % 2, &parsed))
+        assert(parsed.port != 0 && parsed.ip.family == (size % 2 ? 6 : 4) && (parsed.ip.family == 6 || !parsed.zone));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -37,6 +37,7 @@ site pmp nat=port-restricted portmap=pmp
 site igd nat=port-restricted portmap=igd
 site off nat=port-restricted
 site six nat=port-restricted portmap=pcp ipv6=open
+site sixth nat=port-restricted portmap=igd ipv6=open
 site back nat=port-restricted portmap=pcp
 site liar nat=port-restricted
 site zero nat=port-restricted
@@ -270,7 +271,46 @@ def switched_off(lab, program):
 
 
 def pinhole(lab, program):
-    host, router, watcher = lab.hosts["six"], lab.routers["six"], lab.hosts["watcher"]
+    """Asked for by PCP."""
+    pinholed(lab, program, "six", "pcp")
+    # Asked for both to be shut; miniupnpd 2.3.1 sometimes says it did so and keeps one of the two rules.
+    for number in (6, 17):
+        must("removal of protocol %d is asked for" % number,
+             said(lab, "six", "is_fw=1 addr=%s iport=%d proto=%d" % (lab.hosts["six"].addr6, PORT, number)))
+
+
+def pinhole_upnp(lab, program):
+    """Asked for by UPnP. miniupnpd speaks PCP over IPv6 whatever it is told: that is not let in."""
+    lab.routers["sixth"].run(["nft", "-f", "-"], input=NO_PCP, text=True, check=True)
+    pinholed(lab, program, "sixth", "upnp")
+    must("both are removed", said(lab, "sixth", "successfully removed", 2))
+    expect_out(lab.hosts["watcher"], lab.hosts["sixth"].addr6)
+
+
+NO_PCP = """
+table ip6 silence {
+    chain input {
+        type filter hook input priority -10; policy accept;
+        udp dport %d drop
+    }
+}
+""" % PCP_PORT
+
+
+def said(lab, site, words, count=1):
+    """Does the router's daemon say so, so often?"""
+    end = time.monotonic() + PATIENCE
+    while True:
+        with open(os.path.join(lab.dir, lab.routers[site].name + ".log"), encoding="utf-8", errors="replace") as file:
+            if file.read().count(words) >= count:
+                return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+
+
+def pinholed(lab, program, site, protocol):
+    host, router, watcher = lab.hosts[site], lab.routers[site], lab.hosts["watcher"]
     rules = 'add rule inet miniupnpd forward ct state established,related accept\n' \
             'add rule inet miniupnpd forward iifname "wan" meta nfproto ipv6 meta l4proto { tcp, udp } drop\n'
     control = Node(program, host, "--no-portmap")
@@ -280,15 +320,9 @@ def pinhole(lab, program):
     control.stop()
     node = Node(program, host)
     for kind in ("udp", "tcp"):
-        node.wait("mapped", "protocol=pcp", "%d/%s" % (PORT, kind), "external=[%s]:%d" % (host.addr6, PORT))
+        node.wait("mapped", "protocol=" + protocol, "%d/%s" % (PORT, kind), "external=[%s]:%d" % (host.addr6, PORT))
     expect_in(watcher, host.addr6)
     node.stop()
-    # Asked for both to be shut; miniupnpd 2.3.1 sometimes says it did so and keeps one of the two rules.
-    with open(os.path.join(lab.dir, router.name + ".log"), encoding="utf-8", errors="replace") as file:
-        log = file.read()
-    for number in (6, 17):
-        must("removal of protocol %d is asked for" % number,
-             "is_fw=1 addr=%s iport=%d proto=%d" % (host.addr6, PORT, number) in log)
 
 
 def restart(lab, program):
@@ -535,7 +569,7 @@ def stray_location(lab, program):
     igd_router.close()
 
 
-STORIES = [pcp, nat_pmp, igd, pinhole, restart, switched_off, liar, promises_of_nothing, nested, carrier, carrier_real,
+STORIES = [pcp, nat_pmp, igd, pinhole, pinhole_upnp, restart, switched_off, liar, promises_of_nothing, nested, carrier, carrier_real,
            permanent_only, stray_location]
 
 
