@@ -6,7 +6,13 @@
  *
  * An external address is active when enough networks saw it and more than a quarter of all that judge the
  * same socket did: so one liar in five never wins, however many they are, and a NAT that gives every
- * destination another port yields nothing. Every candidate is visible from its first vote on. */
+ * destination another port yields nothing. Every candidate is visible from its first vote on.
+ *
+ * An observer's network is as small as go's (observedaddrs: IPv4 /32, IPv6 /56, four of them), not the /16 and /32 that
+ * AutoNAT's verdicts ask for (autonat/verdict.h): swarms of a few machines at one provider have to work, and what
+ * is won by being many here is little. Whoever owns a whole /24 needs more than a quarter of all observers to have us
+ * name an address that nobody got through to; it is not announced once that is refuted, nor at all in a family where
+ * strangers do not reach us (addrbook.h), and a connection to it proves a key that only we have. */
 #ifndef WR_OBSERVED_H
 #define WR_OBSERVED_H
 
