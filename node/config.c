@@ -455,7 +455,7 @@ int wr_config_flag(struct wr_config *c, int argc, char *const *argv, int *next,
     enum wr_config_key key;
     bool inverted;
     if (strncmp(flag, "--", 2) != 0)
-        return fail(err, WR_EINVAL, NULL, "unexpected argument \"%.64s\"", flag);
+        return fail(err, WR_EINVAL, NULL, "unexpected argument \"%.64s\"; `warren help run` lists the flags", flag);
     size_t len = strcspn(flag + 2, "=");
     const char *value = flag[2 + len] == '=' ? flag + 2 + len + 1 : NULL;
     (void)snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1),
@@ -594,7 +594,8 @@ int wr_config_finish(struct wr_config *c, char err[static WR_CONFIG_ERROR])
         if (!none)
             continue;
         if (item->count > 1)
-            return fail(err, WR_EINVAL, NULL, "%s: \"none\" stands alone", infos[key].name);
+            return fail(err, WR_EINVAL, NULL, "%s: \"none\" stands alone; leave it out, or the other values",
+                        infos[key].name);
         wr_free(item->values[0]);
         item->count = 0;
     }

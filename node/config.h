@@ -31,15 +31,18 @@
     "/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ"
 #define WR_CONFIG_PUBLIC_NETWORK "ipfs"
 
+/* clang-format off */
 /* id, name, kind, list, live (a reload takes it over without a restart), default, argument, help.
  * A default beside its reason:
- *   security      noise first: see transport/secure.c for the figures
- *   dht auto      a node that nobody can reach must not serve: it would only be in the way of
- * lookups relay auto    lend ours only when we are reachable, as libp2p's own nodes do mdns,
- * nat-sessions auto: most routers have thousands; the ceiling of limits fits those
- * portmap on: two machines on one cable and a home behind a router work unasked limits home   128
- * MiB: fits the smallest board that people run such nodes on http (none)   nothing listens that was
- * not asked for log info      changes of state, not traffic */
+ *   security           noise first: see transport/secure.c for the figures
+ *   dht auto           a node that nobody can reach must not serve: it would only be in the way of lookups
+ *   relay auto         lend ours only when we are reachable, as libp2p's own nodes do
+ *   mdns, portmap on   two machines on one cable and a home behind a router work unasked
+ *   limits home        128 MiB: fits the smallest board that people run such nodes on
+ *   nat-sessions auto  most routers have thousands; the ceiling of limits fits those
+ *   http (none)        nothing listens that was not asked for
+ *   log info           changes of state, not traffic */
+/* clang-format on */
 #define WR_CONFIG_MAP(X)                                                                           \
     X(DATA, "data", PATH, 0, 0, "", "DIR", "where identity and store live")                        \
     X(CONFIG, "config", FILE, 0, 0, "", "FILE", "read settings from FILE")                         \
@@ -51,7 +54,7 @@
       "the swarm to belong to: ipfs is the public one")                                            \
     X(PSK, "psk", PATH, 0, 0, "", "FILE", "key file of a private network")                         \
     X(SECURITY, "security", SECURITY, 0, 0, "noise,tls", "LIST",                                   \
-      "how TCP connections are encrypted, the favourite first")                                    \
+      "encryption of TCP: noise,tls, the favourite first, or one of them")                         \
     X(DHT, "dht", DHT, 0, 0, "auto", "MODE", "auto, server, client or off")                        \
     X(RELAY, "relay", RELAY, 0, 1, "auto", "MODE", "lend our relay: auto, on or off")              \
     X(RELAY_RATE, "relay-rate", RATE, 0, 1, "4M", "SIZE",                                          \
@@ -61,7 +64,7 @@
     X(USE_RELAY, "use-relay", BOOTSTRAP, 1, 1, "", "ADDR",                                        \
       "hold a place at this relay, whatever others are found")                                     \
     X(PERF, "perf", PERF, 0, 1, "allowed", "WHO",                                                  \
-      "answer throughput tests of allowed peers, or all")                                          \
+      "whose throughput tests are answered: allowed or all")                                       \
     X(MDNS, "mdns", SWITCH, 0, 0, "yes", "", "find peers on the local network")                    \
     X(PORTMAP, "portmap", SWITCH, 0, 0, "yes", "", "ask the router to map our port")               \
     X(PUBLIC, "public", CIDR, 1, 1, "", "CIDR", "count this block as publicly routable (labs)")    \

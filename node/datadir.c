@@ -113,10 +113,10 @@ static int check_dir(const char *path, char err[static WR_DATADIR_ERROR])
     if (stat(path, &st))
         return say_errno(err, "look at", path);
     if (!S_ISDIR(st.st_mode))
-        return say(err, WR_EINVAL, "%s is not a directory", path);
+        return say(err, WR_EINVAL, "%s is not a directory; --data DIR names another place", path);
     if (st.st_uid != geteuid())
-        return say(err, WR_EPERM, "%s belongs to user %lu, not to user %lu who runs this node", path,
-                   (unsigned long)st.st_uid, (unsigned long)geteuid());
+        return say(err, WR_EPERM, "%s belongs to user %lu, not to user %lu who runs this node: run it as that user, or choose "
+                   "another place with --data DIR", path, (unsigned long)st.st_uid, (unsigned long)geteuid());
     if (st.st_mode & (S_IWGRP | S_IWOTH))
         return say(err, WR_EPERM, "others can write to %s (mode %04o): chmod 700 %s", path,
                    (unsigned)st.st_mode & 07777u, path);

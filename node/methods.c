@@ -98,7 +98,7 @@ static const char *next_step(const struct wr_methods *m, const struct wr_peerid 
     case WR_EUNREACH:
         return "no address of it is known; connect by address: `warren connect ADDR/p2p/ID`";
     case WR_EGATED:
-        return "a rule blocks it; `warren block` lists the rules, --remove takes one back";
+        return "`warren block` lists the rules, --remove takes one back";
     case WR_EBACKOFF:
         return "it failed a moment ago; try again in a few seconds";
     case WR_EPEERID:

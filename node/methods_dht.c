@@ -96,7 +96,7 @@ static void search_fail(struct search *s)
         {WR_EREFUSED, "none of the peers it belongs to took it; it is tried again later"},
         {WR_ETIMEOUT, "the search took too long; `warren status` tells if the DHT has peers"},
         {WR_EUNSUPPORTED, "no such kind of record: keys are /pk/PEER and /ipns/PEER"},
-        {WR_EPROTO, "the record is malformed"},
+        {WR_EPROTO, "the record is malformed: /pk/PEER holds the public key of PEER, /ipns/PEER a signed IPNS record"},
         {WR_EAUTH, "the record's signature does not belong to its key"},
         {WR_ESTALE, "a newer record is known"},
     };

@@ -292,7 +292,7 @@ static int run_ping(struct cli *cli)
     if (cli->values[PING_COUNT] && !cli_parse_count(cli->values[PING_COUNT], &count))
         return cli_usage(cli, "--count: \"%s\" is no number", cli->values[PING_COUNT]);
     if (cli->values[PING_INTERVAL] && !cli_parse_duration(cli->values[PING_INTERVAL], &every))
-        return cli_usage(cli, "--interval: \"%s\" is no time", cli->values[PING_INTERVAL]);
+        return cli_usage(cli, "--interval: \"%s\" is no time; 10, 500ms and 2m are, up to a day", cli->values[PING_INTERVAL]);
     cli->timeout_ms = CLI_NO_TIMEOUT; /* it counts for each reply, not for the call */
     int result = client_open(&c, cli);
     if (result)

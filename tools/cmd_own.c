@@ -174,7 +174,11 @@ static int run_key_new(struct cli *cli)
     wr_key_generate(&key, seed);
     sodium_memzero(seed, sizeof(seed));
     int error = wr_keyfile_write(path, &key);
-    int result = error ? key_error(path, error) : print_key(cli, path, &key);
+    int result;
+    if (error == WR_ENOTFOUND)
+        result = cli_fail(CLI_NO, "%s: there is no such directory; make it first", path);
+    else
+        result = error ? key_error(path, error) : print_key(cli, path, &key);
     wr_key_clear(&key);
     return result;
 }

@@ -180,6 +180,8 @@ static const struct cli_flag use_flags[] = {
     {.name = NULL},
 };
 
+#define LASTS "Until the node ends; the setting `relay` decides at its next start.\n"
+
 const struct cli_command cli_relay_commands[] = {
     {.name = "relay status",
      .args = "",
@@ -189,11 +191,21 @@ const struct cli_command cli_relay_commands[] = {
     {.name = "relay auto",
      .args = "",
      .summary = "relay for others while everybody reaches this node",
-     .help = "Until the node ends; the setting `relay` decides at its next start.\n",
+     .help = LASTS,
      .client = true,
      .run = run_auto},
-    {.name = "relay on", .args = "", .summary = "relay for others in any case", .client = true, .run = run_on},
-    {.name = "relay off", .args = "", .summary = "do not relay for others", .client = true, .run = run_off},
+    {.name = "relay on",
+     .args = "",
+     .summary = "relay for others in any case",
+     .help = LASTS,
+     .client = true,
+     .run = run_on},
+    {.name = "relay off",
+     .args = "",
+     .summary = "do not relay for others",
+     .help = "Ends every place that others hold and every circuit at once.\n" LASTS,
+     .client = true,
+     .run = run_off},
     {.name = "relay use",
      .args = "ADDR | PEER",
      .summary = "hold a place at this relay, whatever others are found",

@@ -277,7 +277,8 @@ const struct cli_command cli_run_commands[] = {
              "error. SIGTERM\n"
              "and SIGINT stop it, SIGHUP reads the settings file again. Every flag is also a key "
              "of the\n"
-             "settings file, $XDG_CONFIG_HOME/warren/warren.conf or --config FILE.\n",
+             "settings file, $XDG_CONFIG_HOME/warren/warren.conf or --config FILE; `warren config show` prints "
+             "all\nwith their defaults.\n",
      .raw = true,
      .run = run_run},
     {.name = NULL},

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "node/nearest.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,14 @@ static void help_flag(FILE *out, const char *name, const char *arg, const char *
     (void)fprintf(out, "  %-24s %s\n", left, text);
 }
 
+static void help_timeout(FILE *out, int64_t ms)
+{
+    char text[64] = "give up after TIME: 10, 500ms, 2m (never)";
+    if (ms != CLI_NO_TIMEOUT)
+        (void)snprintf(text, sizeof(text), "give up after TIME: 10, 500ms, 2m (%" PRId64 "s)", ms / 1000);
+    help_flag(out, "timeout", "TIME", text);
+}
+
 static void help_one(FILE *out, const struct cli_command *c)
 {
     (void)fprintf(out, "usage: warren %s%s%s\n\n%s.\n", c->name, *c->args ? " " : "", c->args,
@@ -136,7 +145,7 @@ static void help_one(FILE *out, const struct cli_command *c)
         help_flag(out, name, *info->arg ? info->arg : NULL, text);
     }
     if (c->timeout_ms)
-        help_flag(out, "timeout", "TIME", "give up after TIME: 10, 500ms, 2m");
+        help_timeout(out, c->timeout_ms);
     if (c->client)
         help_flag(out, "node", "SOCKET", "talk to the node at this control socket");
     help_flag(out, "json", NULL, "one JSON object per line");
@@ -161,8 +170,8 @@ static int help(int argc, char **argv)
         for (const struct cli_command *c = groups[g].commands; c->name; c++) {
             if (strncmp(c->name, argv[0], len) != 0 || c->name[len] != ' ')
                 continue;
-            (void)printf("%s  warren %s %s\n      %s\n", any ? "" : "commands:\n", c->name, c->args,
-                         c->summary);
+            (void)printf("%s  warren %s%s%s\n      %s\n", any ? "" : "commands:\n", c->name, *c->args ? " " : "",
+                         c->args, c->summary);
             any = true;
         }
     }

@@ -236,7 +236,7 @@ static void test_mistakes_say_what_to_do(void **state)
     assert_int_equal(FLAGS(&c, "--network="), WR_EINVAL);
     assert_int_equal(FLAGS(&c, "--listen", "none", "--listen", "/ip4/127.0.0.1/tcp/0"), 0);
     assert_int_equal(wr_config_finish(&c, err), WR_EINVAL);
-    assert_string_equal(err, "listen: \"none\" stands alone");
+    assert_string_equal(err, "listen: \"none\" stands alone; leave it out, or the other values");
     wr_config_clear(&c);
 }
 
