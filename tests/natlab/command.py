@@ -145,6 +145,12 @@ def read(path):
         return file.read()
 
 
+def describe_error(path, error):
+    if isinstance(error, OSError):
+        return "%s: %s" % (path, error.strerror)
+    return "%s is not a text file" % path if isinstance(error, UnicodeDecodeError) else error
+
+
 def main():
     p = argparse.ArgumentParser(prog="tools/lab", usage=__doc__.split("usage: ")[1])
     p.add_argument("--link", required=True, help=argparse.SUPPRESS)
@@ -163,8 +169,10 @@ def main():
         if args.measure:
             for place in description.places.values():
                 place.link = {}    # what is lost on the way would look like a filter
-    except (OSError, describe.Wrong) as error:
-        print("lab: %s" % error, file=sys.stderr)
+        if not description.places:
+            raise describe.Wrong("%s describes no site: a line such as `site home nat=port-restricted` does" % args.file)
+    except (OSError, UnicodeDecodeError, describe.Wrong) as error:
+        print("lab: %s" % describe_error(args.file, error), file=sys.stderr)
         return 2
     if args.command and (len(args.command) < 2 or args.command[0] not in dict(description.hosts())):
         print("lab: HOST COMMAND ...; the hosts are " + ", ".join(dict(description.hosts())), file=sys.stderr)
