@@ -119,7 +119,7 @@ class Peer:
             self.wait_ready()
 
     def wait_ready(self):
-        if not self._ready.wait(self._ready_timeout) or self.ready is None:
+        if not self._ready.wait(sanitized.patience(self._ready_timeout)) or self.ready is None:
             code = self.stop()
             raise PeerGone(f"{self.name}: no ready line (exit {code}): {self.tail(5)}", {"exit": code})
         return self
@@ -247,7 +247,7 @@ class Program:
     id, addr = Peer.id, Peer.addr
 
     def wait_ready(self):
-        if not self._printed.wait(self._ready_timeout) or self.ready is None:
+        if not self._printed.wait(sanitized.patience(self._ready_timeout)) or self.ready is None:
             code = self.stop()
             raise PeerGone(f"{self.name}: no ready line (exit {code}): {self.tail(5)}", {"exit": code})
         return self
@@ -324,7 +324,7 @@ class Program:
 
 def eventually(check, timeout=PATIENCE, step=0.05):
     """Calls check until it returns something true; returns that, or raises."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + sanitized.patience(timeout)
     while True:
         value = check()
         if value:
