@@ -483,6 +483,11 @@ static wr_time held_back(const struct wr_swarm_dial *d)
     return waits ? wr_swarm_flow_wait(d->swarm) : 0;
 }
 
+static bool unwanted(const struct wr_swarm_dial *d)
+{
+    return wr_list_empty(&d->requests) && wr_list_empty(&d->streams);
+}
+
 /* Looks at the dial again: starts what is due, asks the router, or gives up. */
 static void step(struct wr_swarm_dial *d)
 {
@@ -490,7 +495,7 @@ static void step(struct wr_swarm_dial *d)
     wr_time now = wr_env_now(sw->env);
     if (d->over || !d->started)
         return;
-    if (wr_list_empty(&d->requests) && wr_list_empty(&d->streams)) {
+    if (unwanted(d)) {
         end_dial(d, WR_ECANCELLED, NULL);
         return;
     }
@@ -639,7 +644,7 @@ static void settle(struct wr_swarm_dial *d, struct wr_conn *c)
 {
     if (c->circuit)
         serve(d, c);
-    if (!c->circuit || (wr_list_empty(&d->streams) && wr_list_empty(&d->requests))) {
+    if (!c->circuit || unwanted(d)) {
         end_dial(d, 0, c);
         return;
     }
@@ -680,7 +685,11 @@ void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr
             remember_security(sw, c);
         wr_log(wr_env_log(sw->env), WR_LOG_DEBUG, "dial", "done relayed=%d ms=%lld", c->circuit != NULL,
                (long long)((now - own->plan.started_at) / WR_MSEC));
+        /* To whoever answers there, and nobody wants to know any more: there is no peer that it could be for. */
+        bool orphan = !own->peer.len && !p->dial && unwanted(own);
         settle(own, c);
+        if (orphan)
+            wr_conn_close(c, WR_CONN_OK);
     }
     if (p->dial && p->dial != own)
         settle(p->dial, c);

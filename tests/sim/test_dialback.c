@@ -233,6 +233,15 @@ static void on_dialled(struct wr_dialback_try *t, enum wr_autonat_dial result, s
     dialled = result;
 }
 
+static size_t through;
+
+static void on_first(struct wr_dialback_try *t, enum wr_autonat_dial result, size_t index)
+{
+    (void)t;
+    dialled = result;
+    through = index;
+}
+
 /* Whoever takes the nonce and resets has been reached; whoever does not speak dial-back has not. */
 static void test_a_reset_is_an_answer(void **state)
 {
@@ -262,6 +271,46 @@ static void test_a_reset_is_an_answer(void **state)
     }
 }
 
+static void count_one(struct wr_conn *c, void *arg)
+{
+    unsigned *count = arg;
+    (void)c;
+    ++*count;
+}
+
+static unsigned count_conns(const struct member *m)
+{
+    unsigned count = 0;
+    wr_swarm_each(m->n.swarm, count_one, &count);
+    return count;
+}
+
+/* Version 1 dials several addresses at once and is content with the first that answers. The others answer, too, a
+ * moment later: the peer is not left with a stranger on the line. */
+static void test_nothing_stays_behind(void **state)
+{
+    (void)state;
+    struct world w = {.sim = sim_create(&(struct sim_options){.seed = 6, .rtt = RTT})};
+    struct wr_dialback_try try;
+    member_start(&w, &w.c, 1);
+    member_start(&w, &w.s[0], 2);
+    struct wr_maddr addrs[] = {w.c.n.addr, w.c.quic};
+    struct wr_dialback *d = wr_dialback_create(w.s[0].n.swarm);
+    assert_non_null(d);
+    dialled = 0;
+    through = SIZE_MAX;
+    assert_int_equal(wr_dialback_start(d, &try, wr_swarm_self(w.c.n.swarm), addrs, 2, NULL, on_first), 0);
+    sim_run(w.sim, 4 * RTT);
+    assert_int_equal(dialled, WR_AUTONAT_DIAL_OK);
+    assert_int_equal(through, 1);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(count_conns(&w.c), 0);
+    wr_dialback_destroy(d);
+    member_stop(&w.c);
+    member_stop(&w.s[0]);
+    sim_destroy(w.sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
         cmocka_unit_test(test_a_home_dials_for_nobody),
         cmocka_unit_test(test_a_reset_is_an_answer),
+        cmocka_unit_test(test_nothing_stays_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
