@@ -84,6 +84,7 @@ struct extra {
     struct wr_autonat_client *client;
     struct wr_connect *request;
     uint64_t conn_id; /* 0: none */
+    wr_time made_at;
     wr_time done_at;  /* when its peer had said what it sees; 0: not yet */
 };
 

@@ -47,6 +47,7 @@ static void say_kind(const struct wr_autonat_client *c, bool udp)
 static void use_ports(const struct ports *p, struct wr_nat_kind *kind);
 static void use_look(const struct wr_autonat_client *c, bool udp);
 static void extra_done(struct wr_autonat_client *c, const struct wr_conn *conn);
+static void watch_extras(struct wr_autonat_client *c);
 
 void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn *conn,
                                     const struct wr_maddr *seen)
@@ -273,8 +274,13 @@ static void on_extra(void *arg, int err, struct wr_conn *conn)
     e->request = NULL;
     if (err != 0)
         return;
+    wr_time now = wr_env_now(e->client->env);
     e->conn_id = conn->id;
-    e->done_at = 0;
+    e->made_at = now;
+    /* Who dialled us from the port that we dial now holds that pair of ports: ours was another one then, and what the
+     * peer sees of that is nothing to us. */
+    e->done_at = conn->port_reused ? 0 : now;
+    watch_extras(e->client);
 }
 
 /* Most peers are met over one transport; of the other one there are too few samples. */
@@ -403,15 +409,22 @@ static void on_extras(struct wr_timer *timer)
     bool more = false;
     for (size_t i = 0; i < 2 * WR_NATKIND_FEW; i++) {
         struct extra *e = &c->extras[i / WR_NATKIND_FEW][i % WR_NATKIND_FEW];
-        if (!e->conn_id || !e->done_at)
+        if (!e->conn_id)
             continue;
-        if (extra_ended(c, e))
+        if (!e->done_at && wr_env_now(c->env) - e->made_at >= EXTRA_PATIENCE)
+            e->done_at = wr_env_now(c->env); /* its peer says nothing of us */
+        if (e->done_at && extra_ended(c, e))
             e->conn_id = 0;
         else
             more = true;
     }
     if (more)
-        wr_timer_start(c->env, timer, wr_env_now(c->env) + EXTRA_LOOK, on_extras);
+        watch_extras(c);
+}
+
+static void watch_extras(struct wr_autonat_client *c)
+{
+    wr_timer_start(c->env, &c->extras_timer, wr_env_now(c->env) + EXTRA_LOOK, on_extras);
 }
 
 /* What an extra connection was made for is done. It goes when what others began over it meanwhile has ended, too: they
@@ -423,7 +436,7 @@ static void extra_done(struct wr_autonat_client *c, const struct wr_conn *conn)
         if (!e->conn_id || e->conn_id != conn->id || e->done_at)
             continue;
         e->done_at = wr_env_now(c->env);
-        wr_timer_start(c->env, &c->extras_timer, e->done_at + EXTRA_LOOK, on_extras);
+        watch_extras(c);
     }
 }
 

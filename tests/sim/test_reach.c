@@ -536,6 +536,37 @@ static void test_extra_connections_do_not_break_what_runs(void **state)
     }
 }
 
+static void count_one(struct wr_conn *c, void *arg)
+{
+    unsigned *count = arg;
+    (void)c;
+    ++*count;
+}
+
+/* Peers that called us from the port they listen on, as those of go do. A second connection to them cannot leave from
+ * ours, so it shows nothing, and does not stay either. */
+static void test_extra_connections_that_show_nothing_go(void **state)
+{
+    (void)state;
+    struct world w;
+    unsigned most = 0;
+    start(&w, 3, 0, NULL);
+    for (unsigned i = 0; i < 3; i++)
+        connect_to(&w, &w.s[i], &w.c, false);
+    for (unsigned s = 0; s < 30; s++) {
+        unsigned count = 0;
+        sim_run(w.sim, 500 * WR_MSEC);
+        wr_swarm_each(w.c.n.swarm, count_one, &count);
+        most = count > most ? count : most;
+    }
+    sim_run(w.sim, 20 * WR_SEC);
+    unsigned left = 0;
+    wr_swarm_each(w.c.n.swarm, count_one, &left);
+    assert_true(most > 3); /* there were some */
+    assert_int_equal(left, 3);
+    stop(&w);
+}
+
 /* ---- liars ----------------------------------------------------------------------------------------- */
 
 struct liar {
@@ -819,6 +850,7 @@ int main(void)
         cmocka_unit_test(test_an_observer_who_costs),
         cmocka_unit_test(test_extra_connections_do_not_break_what_runs),
         cmocka_unit_test(test_a_hungry_server),
+        cmocka_unit_test(test_extra_connections_that_show_nothing_go),
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
