@@ -451,6 +451,16 @@ static void add_v1(struct talk *t, const struct wr_maddr *addr)
         t->addrs[t->count++] = *addr;
 }
 
+/* go-libp2p names its public addresses only, and believes in none before four others told it of one. Its own server dials
+ * such a peer where it is seen: told that this failed, it looks for relays; refused, it asks again every two seconds and
+ * never finds out. */
+static void choose_seen(struct talk *t)
+{
+    struct wr_maddr addr;
+    if (wr_maddr_from_addr(&t->seen, wr_stream_conn(t->msg.stream)->udp, &addr) == 0)
+        add_v1(t, &addr);
+}
+
 /* The ports that the peer names, on the IP that we see it at, whatever IP it names itself (go svc.go). That IP has
  * answered us: the connection that the request came by could not be made from a forged one. So no dial data is asked
  * for, as for a third party in version 2; WR_DIALBACK_ADDRS and the rates bound what falls on its neighbours behind
@@ -471,6 +481,8 @@ static void choose_v1(struct talk *t, const struct wr_autonat_v1_msg *m)
         if (wr_maddr_from_addr(&at, kind == WR_MADDR_QUIC, &addr) == 0)
             add_v1(t, &addr);
     }
+    if (t->count == 0)
+        choose_seen(t);
 }
 
 static void on_v1(struct talk *t, struct wr_bytes body)

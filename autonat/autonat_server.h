@@ -3,13 +3,14 @@
  * autonat_msg.h, the dialling in dialback.h. Answers every direct peer; what it could be misused for is
  * bounded:
  *
- *   a third party    an address on another IP than the one the peer is seen at is dialled only after the
- * peer has sent us more bytes than the dial will cost (dial data), and after a random wait; one target that
- * did not answer gets WR_AUTONAT_SERVER_TARGET_BURST dials and then one each
- *                    WR_AUTONAT_SERVER_TARGET_INTERVAL, however many peers name it. A dial is one TCP
- * connect or one QUIC handshake of at most ten seconds. Version 1 dials the peer's own IP only. our
- * neighbours   public addresses only, TCP and QUIC only (wr_dialback_may) ourselves        rates below,
- * WR_AUTONAT_SERVER_TALKS at once
+ *   a third party    an address on another IP than the one the peer is seen at is dialled only after the peer has sent us
+ *                    more bytes than the dial will cost (dial data), and after a random wait; one target that did not
+ *                    answer gets WR_AUTONAT_SERVER_TARGET_BURST dials and then one each
+ *                    WR_AUTONAT_SERVER_TARGET_INTERVAL, however many peers name it. A dial is one TCP connect or one
+ *                    QUIC handshake of at most ten seconds. Version 1 dials the peer's own IP only: the ports that it
+ *                    names, or, where it names none, the one it is seen at
+ *   our neighbours   public addresses only, TCP and QUIC only (wr_dialback_may)
+ *   ourselves        rates below, WR_AUTONAT_SERVER_TALKS at once
  *
  * Where strangers do not reach ourselves (per IP family) every dial is refused: it would cost a mapping of our NAT,
  * and those are counted on.

@@ -169,6 +169,27 @@ static void test_version_1_sends_datagrams_to_the_asker_only(void **state)
     stop(&w);
 }
 
+/* Whoever names nothing that could be dialled is dialled where it is seen: go-libp2p knows no address of its own before
+ * four peers saw it, and has to hear whether it is behind a NAT all the same. */
+static void test_version_1_without_an_address(void **state)
+{
+    (void)state;
+    struct simnat_options nat = {.filtering = SIMNAT_APDF};
+    struct wr_maddr useless;
+    assert_int_equal(wr_maddr_parse("/ip4/192.168.1.10/tcp/4001/ws", &useless), 0);
+    for (int home = 0; home <= 1; home++) {
+        struct world w;
+        struct attack a = {0};
+        start(&w, 1, 0, home ? &nat : NULL);
+        connect_to(&w, &w.c, &w.s[0], true);
+        sim_run(w.sim, WR_SEC);
+        attack(&w.c, &w.s[0], &a, &useless, WR_AUTONAT_V1);
+        sim_run(w.sim, 20 * WR_SEC);
+        assert_int_equal(a.answers[home ? WR_ASK_FAILED : WR_ASK_REACHED], 1);
+        stop(&w);
+    }
+}
+
 /* Who is not reached by strangers dials for nobody: each dial takes a mapping of its NAT. As long as it does not know,
  * it serves. */
 static void test_a_home_dials_for_nobody(void **state)
@@ -317,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
         cmocka_unit_test(test_what_is_never_dialled),
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
+        cmocka_unit_test(test_version_1_without_an_address),
         cmocka_unit_test(test_a_home_dials_for_nobody),
         cmocka_unit_test(test_a_reset_is_an_answer),
         cmocka_unit_test(test_nothing_stays_behind),
