@@ -259,6 +259,28 @@ int client_call(struct client *c, struct wr_rpc_message *reply)
     return result;
 }
 
+int client_ask(struct client *c, const struct cli *cli, const char *method, const char *name, const char *value,
+               struct wr_rpc_message *reply)
+{
+    int result = client_open(c, cli);
+    if (result)
+        return result;
+    struct wr_pack *p = client_begin(c, method);
+    if (name)
+        wr_pack_text(p, name, value);
+    result = client_call(c, reply);
+    if (result)
+        client_close(c);
+    return result;
+}
+
+int client_end(struct client *c, struct wr_rpc_message *reply, int result)
+{
+    wr_rpc_message_clear(reply);
+    client_close(c);
+    return result;
+}
+
 int client_next(struct client *c, int64_t ms, struct wr_rpc_message *note)
 {
     c->deadline = ms == CLI_NO_TIMEOUT ? 0 : client_now() + ms;

@@ -31,6 +31,12 @@ int client_call(struct client *c, struct wr_rpc_message *reply);
 /* As client_call, but leaves a failure of the call itself to the caller: reply->error is set then.
  */
 int client_try(struct client *c, struct wr_rpc_message *reply);
+/* Open, begin and call in one, with one text parameter (name NULL: none). CLI_YES: reply->result is there, client_end
+ * ends both. Else nothing is left to end. */
+int client_ask(struct client *c, const struct cli *cli, const char *method, const char *name, const char *value,
+               struct wr_rpc_message *reply);
+/* Clears the reply, closes, returns result. */
+int client_end(struct client *c, struct wr_rpc_message *reply, int result);
 /* Prints the error of a reply. Returns the exit code. */
 int client_error(const struct client *c, const struct wr_rpc_message *reply);
 /* Waits for the next note, at most until ms from now (CLI_NO_TIMEOUT: for ever). CLI_YES,

@@ -4,26 +4,12 @@
 
 #include <stdio.h>
 
-/* One call with one text parameter. CLI_YES: reply is there, client open. */
-static int call_with(struct client *c, const struct cli *cli, const char *method, const char *name,
-                     const char *value, struct wr_rpc_message *reply)
-{
-    int result = client_open(c, cli);
-    if (result)
-        return result;
-    wr_pack_text(client_begin(c, method), name, value);
-    result = client_call(c, reply);
-    if (result)
-        client_close(c);
-    return result;
-}
-
 static int run_connect(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message reply;
     char peer[PRINT_TEXT], addr[PRINT_TEXT], path[PRINT_TEXT];
-    int result = call_with(&c, cli, "connect", "peer", cli->argv[0], &reply);
+    int result = client_ask(&c, cli, "connect", "peer", cli->argv[0], &reply);
     if (result)
         return result;
     if (cli->json)
@@ -32,9 +18,7 @@ static int run_connect(struct cli *cli)
         (void)printf("connected   %s  %s  %s  %.1f ms\n", print_text(reply.result, "peer", peer),
                      print_text(reply.result, "path", path), print_text(reply.result, "addr", addr),
                      print_number(reply.result, "took_ms"));
-    wr_rpc_message_clear(&reply);
-    client_close(&c);
-    return CLI_YES;
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static int run_disconnect(struct cli *cli)
@@ -42,16 +26,14 @@ static int run_disconnect(struct cli *cli)
     struct client c;
     struct wr_rpc_message reply;
     char peer[PRINT_TEXT];
-    int result = call_with(&c, cli, "disconnect", "peer", cli->argv[0], &reply);
+    int result = client_ask(&c, cli, "disconnect", "peer", cli->argv[0], &reply);
     if (result)
         return result;
     if (cli->json)
         print_json_line(reply.result);
     else
         (void)printf("disconnected  %s\n", print_text(reply.result, "peer", peer));
-    wr_rpc_message_clear(&reply);
-    client_close(&c);
-    return CLI_YES;
+    return client_end(&c, &reply, CLI_YES);
 }
 
 /* ---- allow, block */
@@ -68,7 +50,7 @@ static int list_rules(struct cli *cli, const char *list)
     struct client c;
     struct wr_rpc_message reply;
     uint32_t count;
-    int result = call_with(&c, cli, "rules", "list", list, &reply);
+    int result = client_ask(&c, cli, "rules", "list", list, &reply);
     if (result)
         return result;
     const msgpack_object *rows = print_array(reply.result, "rules", &count);
@@ -79,9 +61,7 @@ static int list_rules(struct cli *cli, const char *list)
         else
             (void)puts(print_text(&rows[i], "what", what));
     }
-    wr_rpc_message_clear(&reply);
-    client_close(&c);
-    return CLI_YES;
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static int change_rule(struct cli *cli, const char *list)

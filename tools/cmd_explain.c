@@ -54,12 +54,26 @@ static void on_why_note(void *arg, struct wr_bytes name, const msgpack_object *m
         print_all_trying(stderr, map);
 }
 
+static void print_why(const msgpack_object *why, const char *path)
+{
+    char code[PRINT_TEXT], text[PRINT_TEXT], hint[PRINT_TEXT], addr[PRINT_TEXT];
+    uint32_t count;
+    (void)printf("path  %s: %s (%s)\n", path, print_text(why, "text", text), print_text(why, "code", code));
+    if (*print_text(why, "addr", addr))
+        (void)printf("      %s\n", addr);
+    if (*print_text(why, "hint", hint))
+        (void)printf("      next: %s\n", hint);
+    print_all_trying(stdout, why);
+    const msgpack_object *rows = print_array(why, "tried", &count);
+    for (uint32_t i = 0; i < count; i++)
+        print_tried(&rows[i]);
+}
+
 static int run_why(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message reply;
-    char path[PRINT_TEXT], code[PRINT_TEXT], text[PRINT_TEXT], hint[PRINT_TEXT], addr[PRINT_TEXT];
-    uint32_t count;
+    char path[PRINT_TEXT];
     int result = client_open(&c, cli);
     if (result)
         return result;
@@ -70,24 +84,12 @@ static int run_why(struct cli *cli)
         client_close(&c);
         return result;
     }
-    bool connected = strcmp(print_text(reply.result, "path", path), "none") != 0;
-    if (cli->json) {
+    (void)print_text(reply.result, "path", path);
+    if (cli->json)
         print_json_line(reply.result);
-    } else {
-        (void)printf("path  %s: %s (%s)\n", path, print_text(reply.result, "text", text),
-                     print_text(reply.result, "code", code));
-        if (connected)
-            (void)printf("      %s\n", print_text(reply.result, "addr", addr));
-        if (*print_text(reply.result, "hint", hint))
-            (void)printf("      next: %s\n", hint);
-        print_all_trying(stdout, reply.result);
-        const msgpack_object *rows = print_array(reply.result, "tried", &count);
-        for (uint32_t i = 0; i < count; i++)
-            print_tried(&rows[i]);
-    }
-    wr_rpc_message_clear(&reply);
-    client_close(&c);
-    return connected ? CLI_YES : CLI_NO;
+    else
+        print_why(reply.result, path);
+    return client_end(&c, &reply, strcmp(path, "none") == 0 ? CLI_NO : CLI_YES);
 }
 
 /* ---- check */
@@ -139,12 +141,37 @@ static void print_mapping(const char *label, const msgpack_object *row)
     (void)printf(": %s (%s)\n", print_text(row, "text", text), print_text(row, "code", code));
 }
 
+static void print_check(const msgpack_object *check)
+{
+    char four[PRINT_TEXT], six[PRINT_TEXT], external[PRINT_TEXT], layers[PRINT_TEXT];
+    uint32_t count;
+    print_finding("this node", check);
+    const msgpack_object *rows = print_array(check, "findings", &count);
+    for (uint32_t i = 0; i < count; i++)
+        print_finding(i ? "" : "found", &rows[i]);
+    (void)printf("reachable   IPv4 %s, IPv6 %s\n", print_text(check, "reachable4", four),
+                 print_text(check, "reachable6", six));
+    if (*print_text(check, "external", external))
+        (void)printf("outside     %s\n", external);
+    (void)printf("layers      %s\n", print_text(check, "layers", layers));
+    print_kind(check, "udp");
+    print_kind(check, "tcp");
+    rows = print_array(check, "mappings", &count);
+    for (uint32_t i = 0; i < count; i++)
+        print_mapping(i ? "" : "router", &rows[i]);
+    rows = print_array(check, "addresses", &count);
+    for (uint32_t i = 0; i < count; i++) {
+        char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT];
+        (void)printf("%-11s %-52s %s, %s\n", i ? "" : "addresses", print_text(&rows[i], "addr", addr),
+                     print_text(&rows[i], "verdict", verdict), print_text(&rows[i], "source", source));
+    }
+}
+
 static int run_check(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message reply;
-    char code[PRINT_TEXT], four[PRINT_TEXT], six[PRINT_TEXT], external[PRINT_TEXT], layers[PRINT_TEXT];
-    uint32_t count;
+    char code[PRINT_TEXT];
     bool full = cli->values[0] != NULL;
     if (full && !cli->timeout_given)
         cli->timeout_ms = FULL_TIMEOUT_MS;
@@ -158,34 +185,11 @@ static int run_check(struct cli *cli)
         return result;
     }
     bool public = strcmp(print_text(reply.result, "code", code), "public") == 0;
-    if (cli->json) {
+    if (cli->json)
         print_json_line(reply.result);
-    } else {
-        print_finding("this node", reply.result);
-        const msgpack_object *rows = print_array(reply.result, "findings", &count);
-        for (uint32_t i = 0; i < count; i++)
-            print_finding(i ? "" : "found", &rows[i]);
-        (void)printf("reachable   IPv4 %s, IPv6 %s\n", print_text(reply.result, "reachable4", four),
-                     print_text(reply.result, "reachable6", six));
-        if (*print_text(reply.result, "external", external))
-            (void)printf("outside     %s\n", external);
-        (void)printf("layers      %s\n", print_text(reply.result, "layers", layers));
-        print_kind(reply.result, "udp");
-        print_kind(reply.result, "tcp");
-        rows = print_array(reply.result, "mappings", &count);
-        for (uint32_t i = 0; i < count; i++)
-            print_mapping(i ? "" : "router", &rows[i]);
-        rows = print_array(reply.result, "addresses", &count);
-        for (uint32_t i = 0; i < count; i++) {
-            char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT];
-            (void)printf("%-11s %-52s %s, %s\n", i ? "" : "addresses",
-                         print_text(&rows[i], "addr", addr), print_text(&rows[i], "verdict", verdict),
-                         print_text(&rows[i], "source", source));
-        }
-    }
-    wr_rpc_message_clear(&reply);
-    client_close(&c);
-    return public ? CLI_YES : CLI_NO;
+    else
+        print_check(reply.result);
+    return client_end(&c, &reply, public ? CLI_YES : CLI_NO);
 }
 
 static const struct cli_flag check_flags[] = {

@@ -74,13 +74,6 @@ static int call_watched(struct client *c, struct watch *w, struct wr_rpc_message
     return result;
 }
 
-static int finish(struct client *c, struct wr_rpc_message *reply, int result)
-{
-    wr_rpc_message_clear(reply);
-    client_close(c);
-    return result;
-}
-
 /* ---- join, leave */
 
 static int join_or_leave(struct cli *cli, const char *method)
@@ -99,7 +92,7 @@ static int join_or_leave(struct cli *cli, const char *method)
         print_json_line(reply.result);
     else if (strcmp(method, "join") == 0)
         (void)puts("joined, also after a restart; `warren leave` ends it");
-    return finish(&c, &reply, CLI_YES);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static int list_joined(struct cli *cli)
@@ -107,15 +100,9 @@ static int list_joined(struct cli *cli)
     struct client c;
     struct wr_rpc_message reply;
     uint32_t count;
-    int result = client_open(&c, cli);
+    int result = client_ask(&c, cli, "joined", NULL, NULL, &reply);
     if (result)
         return result;
-    (void)client_begin(&c, "joined");
-    result = client_call(&c, &reply);
-    if (result) {
-        client_close(&c);
-        return result;
-    }
     const msgpack_object *rows = print_array(reply.result, "names", &count);
     for (uint32_t i = 0; i < count; i++) {
         char name[PRINT_TEXT];
@@ -125,7 +112,7 @@ static int list_joined(struct cli *cli)
             (void)printf("%s  %llu sightings of members\n", print_text(&rows[i], "name", name),
                          (unsigned long long)print_u64(&rows[i], "sightings"));
     }
-    return finish(&c, &reply, CLI_YES);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static int run_join(struct cli *cli)
@@ -170,7 +157,7 @@ static int find_many(struct cli *cli, const char *method, const char *name, cons
     bool found = print_u64(reply.result, "found") > 0;
     if (!found && !cli->json)
         (void)cli_fail(CLI_NO, "nobody found");
-    return finish(&c, &reply, found ? CLI_YES : CLI_NO);
+    return client_end(&c, &reply, found ? CLI_YES : CLI_NO);
 }
 
 static int run_find(struct cli *cli)
@@ -193,7 +180,7 @@ static int run_find(struct cli *cli)
     if (result)
         return result;
     print_peer(cli, reply.result);
-    return finish(&c, &reply, CLI_YES);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 /* ---- dht */
@@ -220,7 +207,7 @@ static int run_provide(struct cli *cli)
         print_json_line(reply.result);
     else if (!stop)
         (void)puts("announced, and again every 22 hours; --stop ends it");
-    return finish(&c, &reply, CLI_YES);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static const struct cli_flag providers_flags[] = {
@@ -280,7 +267,7 @@ static int run_put(struct cli *cli)
     else
         (void)printf("stored at %llu peers\n",
                      (unsigned long long)print_u64(reply.result, "stored"));
-    return finish(&c, &reply, CLI_YES);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static int run_get(struct cli *cli)
@@ -303,7 +290,7 @@ static int run_get(struct cli *cli)
         if (isatty(STDOUT_FILENO))
             (void)putchar('\n');
     }
-    return finish(&c, &reply, CLI_YES);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static int run_table(struct cli *cli)
@@ -336,7 +323,7 @@ static int run_table(struct cli *cli)
                      print_text(&rows[i], "peer", peer),
                      print_bool(&rows[i], "connected") ? "yes" : "no", ago);
     }
-    return finish(&c, &reply, CLI_YES);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 const struct cli_command cli_find_commands[] = {

@@ -10,27 +10,6 @@
 #include <string.h>
 #include <time.h>
 
-/* A call without parameters. CLI_YES: reply is there, client open. */
-static int simple(struct client *c, const struct cli *cli, const char *method,
-                  struct wr_rpc_message *reply)
-{
-    int result = client_open(c, cli);
-    if (result)
-        return result;
-    (void)client_begin(c, method);
-    result = client_call(c, reply);
-    if (result)
-        client_close(c);
-    return result;
-}
-
-static int finish(struct client *c, struct wr_rpc_message *reply)
-{
-    wr_rpc_message_clear(reply);
-    client_close(c);
-    return CLI_YES;
-}
-
 /* One JSON line per element, or false for people's form. */
 static bool json_rows(const struct cli *cli, const msgpack_object *rows, uint32_t count)
 {
@@ -155,13 +134,13 @@ static int run_status(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message reply;
-    int result = simple(&c, cli, "status", &reply);
+    int result = client_ask(&c, cli, "status", NULL, NULL, &reply);
     if (result)
         return result;
     const msgpack_object *status = reply.result;
     if (cli->json) {
         print_json_line(status);
-        return finish(&c, &reply);
+        return client_end(&c, &reply, CLI_YES);
     }
     char text[PRINT_TEXT], other[PRINT_TEXT], six[PRINT_TEXT], uptime[32];
     (void)printf("peer        %s\n", print_text(status, "peer", text));
@@ -178,7 +157,7 @@ static int run_status(struct cli *cli)
     status_dht(status);
     status_budgets(status);
     status_warnings(status);
-    return finish(&c, &reply);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 /* ---- id */
@@ -197,19 +176,19 @@ static int run_id(struct cli *cli)
     struct client c;
     struct wr_rpc_message reply;
     char text[PRINT_TEXT];
-    int result = simple(&c, cli, "id", &reply);
+    int result = client_ask(&c, cli, "id", NULL, NULL, &reply);
     if (result)
         return result;
     if (cli->json) {
         print_json_line(reply.result);
-        return finish(&c, &reply);
+        return client_end(&c, &reply, CLI_YES);
     }
     (void)printf("%-11s %s\n", "peer", print_text(reply.result, "peer", text));
     (void)printf("%-11s %s\n", "agent", print_text(reply.result, "agent", text));
     print_list(reply.result, "listen", "listen");
     print_list(reply.result, "addrs", "announced");
     print_list(reply.result, "protocols", "protocol");
-    return finish(&c, &reply);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 /* ---- peers */
@@ -219,12 +198,12 @@ static int run_peers(struct cli *cli)
     struct client c;
     struct wr_rpc_message reply;
     uint32_t count;
-    int result = simple(&c, cli, "peers", &reply);
+    int result = client_ask(&c, cli, "peers", NULL, NULL, &reply);
     if (result)
         return result;
     const msgpack_object *rows = print_array(reply.result, "peers", &count);
     if (json_rows(cli, rows, count))
-        return finish(&c, &reply);
+        return client_end(&c, &reply, CLI_YES);
     if (count)
         (void)printf("%-52s  %-7s  %-3s  %-7s  %9s  %9s  %6s  %5s  %7s  %8s  %-20s  %s\n", "PEER", "PATH",
                      "DIR", "OVER", "RTT", "WINDOW", "LOSSES", "MOVES", "STREAMS", "AGE", "AGENT",
@@ -252,7 +231,7 @@ static int run_peers(struct cli *cli)
     }
     if (!count)
         (void)puts("no peers; `warren connect ADDR` connects to one");
-    return finish(&c, &reply);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 /* ---- ping */
@@ -351,7 +330,7 @@ static int run_events(struct cli *cli)
     uint64_t count = 0;
     if (cli->values[0] && !cli_parse_count(cli->values[0], &count))
         return cli_usage(cli, "--count: \"%s\" is no number", cli->values[0]);
-    int result = simple(&c, cli, "subscribe", &m);
+    int result = client_ask(&c, cli, "subscribe", NULL, NULL, &m);
     if (result)
         return result;
     wr_rpc_message_clear(&m);
@@ -396,7 +375,7 @@ static int run_metrics(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message reply;
-    int result = simple(&c, cli, "metrics", &reply);
+    int result = client_ask(&c, cli, "metrics", NULL, NULL, &reply);
     if (result)
         return result;
     const msgpack_object *text = wr_rpc_find(reply.result, "text");
@@ -406,7 +385,7 @@ static int run_metrics(struct cli *cli)
         else
             (void)fwrite(text->via.str.ptr, 1, text->via.str.size, stdout);
     }
-    return finish(&c, &reply);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 static int run_limits(struct cli *cli)
@@ -414,12 +393,12 @@ static int run_limits(struct cli *cli)
     struct client c;
     struct wr_rpc_message reply;
     uint32_t count;
-    int result = simple(&c, cli, "limits", &reply);
+    int result = client_ask(&c, cli, "limits", NULL, NULL, &reply);
     if (result)
         return result;
     const msgpack_object *rows = print_array(reply.result, "limits", &count);
     if (json_rows(cli, rows, count))
-        return finish(&c, &reply);
+        return client_end(&c, &reply, CLI_YES);
     char knob[PRINT_TEXT];
     (void)printf("%-26s %12s %12s %12s %9s\n", "LIMIT", "USED", "PEAK", "CEILING", "REFUSED");
     for (uint32_t i = 0; i < count; i++) {
@@ -437,7 +416,7 @@ static int run_limits(struct cli *cli)
                      text[1], text[2], (unsigned long long)print_u64(&rows[i], "refused"));
     }
     (void)printf("all from one knob: --limits %s\n", print_text(reply.result, "knob", knob));
-    return finish(&c, &reply);
+    return client_end(&c, &reply, CLI_YES);
 }
 
 const struct cli_command cli_look_commands[] = {
