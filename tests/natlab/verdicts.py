@@ -7,7 +7,8 @@ A node behind every kind of NAT of kinds_test.py, and eight in the open on netwo
 right within 30 s of the start; what `check` says of mapping, filter, allocation, pooling and hairpin has to be right when it
 says anything, and has to say it within a minute, with no more than 400 packets. The number of NATs has to be right where
 peers see the node's own address or its router tells, and unknown elsewhere. With --full instead: how long NATs remember a
-silent socket, by `check --full` of nodes behind kernel NATs of several time-outs.
+silent socket, by `check --full` of nodes behind kernel NATs of several time-outs; and that they know it still when they are
+started again.
 """
 import argparse
 import collections
@@ -21,7 +22,7 @@ import describe
 import kinds_test
 import rpc
 from net import Net
-from nodes import ADDR, PORT, Node
+from nodes import ADDR, PORT, Node, NodeFailed
 
 PUBLIC = ("boot", "second", "third", "fourth", "fifth")
 # Connected to those in the open and outside the DHT: no home ever talks to them, as to most of a large network.
@@ -46,6 +47,7 @@ HELPFUL = [("helpful", "nat=port-restricted portmap=igd", "eim apdf preserve dro
 LAYERS = {"none": "none", "helpful": "one", "nested": "two-or-more"}    # by mapping or name; unknown anywhere else
 LIFETIMES = (30, 60, 120, 180, 300)    # seconds, the kernel's for UDP that was answered
 FULL_SECONDS = 360
+RECALL_SECONDS = 60        # from a start until what was measured in an earlier life is known again
 
 Site = collections.namedtuple("Site", "name mapping filter ports hairpin pooling reachable layers helped")
 
@@ -218,7 +220,8 @@ class FullRun(Run):
         threads = []
         for seconds in LIFETIMES:
             nodes.append(self.start("life%d" % seconds, "--dht", "client", *listen))
-            threads.append(threading.Thread(target=self.measure, args=(seconds, nodes[-1])))
+            flags = ["--dht", "client", *listen]
+            threads.append(threading.Thread(target=self.measure, args=(seconds, nodes.pop(), flags)))
             threads[-1].start()
         for thread in threads:
             thread.join()
@@ -227,7 +230,22 @@ class FullRun(Run):
         for node in nodes:
             node.process.wait(30)
 
-    def measure(self, seconds, node):
+    def recalled(self, node, flags):
+        """What a node says after a restart, and when."""
+        node.stop()
+        node.process.wait(30)
+        node = Node(node.host, self.args, self.folder, flags, again=True).wait_ready()
+        started = time.monotonic()
+        while True:
+            found, after = node.call("check")["udp"], time.monotonic() - started
+            if found["lifetime"] == "measured" or after > RECALL_SECONDS:
+                break
+            node.control.wait_event(lambda e: True, node.control.mark(), 1)
+        node.stop()
+        node.process.wait(30)
+        return found.get("lifetime_ms", 0) / 1000, after
+
+    def measure(self, seconds, node, flags):
         started = time.monotonic()
         try:
             first = node.call("check")["udp"]["lifetime"]
@@ -237,10 +255,17 @@ class FullRun(Run):
         took, said = time.monotonic() - started, found.get("lifetime_ms", 0) / 1000
         good = (first == "learning" and found.get("lifetime") == "measured" and abs(said - seconds) <= seconds / 10 and
                 took <= FULL_SECONDS)
+        packets = sent(node.host, "quic")
+        try:
+            again, after = self.recalled(node, flags)
+        except (rpc.RpcError, NodeFailed, OSError) as error:
+            print("  %-7s started again: %s" % (node.name, error), flush=True)
+            again, after = 0, 0
+        good = good and again == said
         with self.lock:
             (self.right if good else self.wrong).add(node.name)
-            print("  %-7s %s, measured %.1f s after %.0f s, %d packets%s" %
-                  (node.name, first, said, took, sent(node.host, "quic"), "" if good else "; WRONG"), flush=True)
+            print("  %-7s %s, measured %.1f s after %.0f s, %d packets; started again %.1f s after %.0f s%s" %
+                  (node.name, first, said, took, packets, again, after, "" if good else "; WRONG"), flush=True)
 
 
 def inside_full(args):
