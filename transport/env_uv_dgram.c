@@ -14,6 +14,7 @@
 #define GRO_SLOTS (WR_ENV_UV_SHARED / GRO_ROOM)
 #define ONE_SLOTS (WR_ENV_UV_SHARED / ONE_ROOM)
 #define BATCHES_PER_ROUND 8             /* then others get their turn */
+#define ROUND_TIME WR_MSEC              /* or when they took so long; ours */
 #define ERRORS_PER_ROUND 64             /* messages of ICMP; ours */
 #define ERROR_CONTROL 256               /* bytes: the error, its sender, and what else this socket is told */
 #define SEND_TRIES 3                    /* of a call that may have told of others' ICMP; ours */
@@ -297,8 +298,9 @@ static void on_dgram_ready(struct wr_env_uv_source *source, uint32_t events)
         receive_errors(d);
     if ((events & EPOLLOUT) && d->kept_data && source->fd >= 0)
         on_room(d);
+    wr_time begun = wr_env_uv_clock();
     for (int i = 0; i < BATCHES_PER_ROUND && source->fd >= 0; i++)
-        if (!receive(d))
+        if (!receive(d) || wr_env_uv_clock() - begun > ROUND_TIME)
             return;
 }
 

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #define READS_PER_ROUND 4             /* full buffers taken from one socket before the others' turn */
+#define READ_TIME (WR_MSEC / 2)       /* or what takes so long to be handled; ours */
+#define READ_MIN ((size_t)16 * 1024)  /* bytes taken at once, however long they take; ours: a TLS record */
 /* Unsent bytes above which the kernel takes no more: what is written late (a ping, a window update)
  * waits behind those, not behind megabytes of send buffer. As many as the path takes in BATCH_TIME; on a
  * fast one no fewer than a wake-up is worth. */
@@ -53,6 +55,7 @@ struct wr_sock {
     int write_err;    /* a write failed with this; the reading side ends the socket */
     unsigned flags;
     uint32_t batch;      /* bytes, see BATCH_TIME */
+    uint32_t read_max;   /* bytes taken at once, see READ_TIME; 0: all that there is room for */
     wr_time tuned_at;    /* batch was looked at */
 };
 
@@ -267,10 +270,24 @@ static void on_room(struct wr_sock *s)
     wr_env_uv_end(s->e);
 }
 
+/* Bytes may cost us a thousand times as much as others: streams that begin and end within twenty of them, by
+ * the hundred thousand. Who sends such is given less at a time, so that the others' turn comes. */
+static void pace_reads(struct wr_sock *s, size_t asked, size_t got, wr_time took)
+{
+    size_t most = asked;
+    if (took > READ_TIME)
+        most = got / 2 < READ_MIN ? READ_MIN : got / 2;
+    else if (got == asked && took < READ_TIME / 4)
+        most = asked * 2;
+    s->read_max = most < WR_ENV_UV_SHARED ? (uint32_t)most : 0;
+}
+
 static void on_readable(struct wr_sock *s)
 {
-    for (int i = 0; i < READS_PER_ROUND; i++) {
-        ssize_t n = recv(s->source.fd, s->e->shared, WR_ENV_UV_SHARED, MSG_DONTWAIT);
+    wr_time begun = wr_env_uv_clock(), before = begun;
+    for (int i = 0; i < READS_PER_ROUND && before - begun <= READ_TIME; i++) {
+        size_t asked = s->read_max ? s->read_max : WR_ENV_UV_SHARED;
+        ssize_t n = recv(s->source.fd, s->e->shared, asked, MSG_DONTWAIT);
         if (n == 0 && !s->write_err && s->ops->on_eof) {
             s->flags |= ENDED;
             want(s, s->first != NULL);
@@ -289,7 +306,10 @@ static void on_readable(struct wr_sock *s)
         wr_env_uv_begin(s->e);
         s->ops->on_read(s->arg, s->e->shared, (size_t)n);
         wr_env_uv_end(s->e);
-        if (!alive(s) || (s->flags & PAUSED) || (size_t)n < WR_ENV_UV_SHARED)
+        wr_time now = wr_env_uv_clock();
+        pace_reads(s, asked, (size_t)n, now - before);
+        before = now;
+        if (!alive(s) || (s->flags & PAUSED) || (size_t)n < asked)
             return;
     }
 }

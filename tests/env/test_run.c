@@ -216,6 +216,65 @@ static void test_the_loop_works_the_usual_way_afterwards(void **state)
     assert_int_equal(b->received, 1000);
 }
 
+/* ---- a reader for whom bytes are dear */
+
+#define READS 12
+
+struct dear {
+    struct bench *b;
+    unsigned reads;
+    size_t first, last;
+};
+
+static void on_dear_read(void *arg, uint8_t *data, size_t len)
+{
+    struct dear *d = arg;
+    uint64_t begun = uv_hrtime();
+    (void)data;
+    while (uv_hrtime() - begun < 2 * WR_MSEC)
+        ;
+    d->first = d->reads++ ? d->first : len;
+    d->last = len;
+    d->b->stop = d->reads >= READS;
+}
+
+static void on_dear_open(void *arg)
+{
+    static const uint8_t much[4 << 20];
+    struct dear *d = arg;
+    assert_int_equal(wr_sock_write(d->b->sock[0], much, sizeof(much)), 0);
+}
+
+static void on_dear_accept(void *arg, struct wr_sock *sock)
+{
+    static const struct wr_sock_ops ops = {.on_read = on_dear_read, .on_close = on_close};
+    struct dear *d = arg;
+    d->b->sock[1] = sock;
+    wr_sock_attach(sock, &ops, d);
+}
+
+static void on_dear_drain(void *arg)
+{
+    (void)arg;
+}
+
+/* What takes long is given in small pieces, or one peer's bytes would be all that there is time for. */
+static void test_who_takes_long_is_given_less(void **state)
+{
+    static const struct wr_listener_ops hall = {.on_accept = on_dear_accept};
+    static const struct wr_sock_ops ops = {
+        .on_open = on_dear_open, .on_drain = on_dear_drain, .on_close = on_close};
+    struct bench *b = *state;
+    struct dear d = {.b = b};
+    struct wr_addr at = {.ip = {.family = 4, .bytes = {127, 0, 0, 1}}};
+    assert_int_equal(wr_env_listen(b->env, &at, &hall, &d, &b->listener), 0);
+    wr_listener_addr(b->listener, &at);
+    assert_int_equal(wr_env_connect(b->env, &at, NULL, &ops, &d, &b->sock[0]), 0);
+    wr_env_uv_run(b->env, &b->stop);
+    assert_true(d.first > 16 * 1024);
+    assert_in_range(d.last, 1, 16 * 1024);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +283,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_work_off_the_loop_is_told_of, setup, teardown),
         cmocka_unit_test_setup_teardown(test_waiting_does_not_spin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_loop_works_the_usual_way_afterwards, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_takes_long_is_given_less, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
