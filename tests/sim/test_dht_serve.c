@@ -233,8 +233,18 @@ static void test_own_provision(void **state)
     tear_down_sim();
 }
 
-/* PUT_VALUE is echoed when kept, and the stream reset when not; GET_VALUE tells when it was
- * received, and everybody has his own public key. */
+/* A record, and when its sender says that it got it. */
+static struct wr_dht_msg put_of(const struct wr_buf *key, const struct wr_buf *value)
+{
+    return (struct wr_dht_msg){.type = WR_DHT_PUT_VALUE,
+                               .key = wr_buf_bytes(key),
+                               .has_record = true,
+                               .record = {.key = wr_buf_bytes(key),
+                                          .value = wr_buf_bytes(value),
+                                          .time_received = WR_BYTES_STR("2999-01-01T00:00:00Z")}};
+}
+
+/* PUT_VALUE is echoed when kept; GET_VALUE tells when it was received, and everybody has his own public key. */
 static void test_values(void **state)
 {
     (void)state;
@@ -242,13 +252,7 @@ static void test_values(void **state)
     struct wr_buf key, value, own_key, own_value;
     pk_of(&nodes[3], &key, &value);
     pk_of(server, &own_key, &own_value);
-    struct wr_dht_msg put = {.type = WR_DHT_PUT_VALUE,
-                             .key = wr_buf_bytes(&key),
-                             .has_record = true,
-                             .record = {.key = wr_buf_bytes(&key),
-                                        .value = wr_buf_bytes(&value),
-                                        .time_received = WR_BYTES_STR("2999-01-01T00:00:00Z")}};
-    struct wr_dht_msg answer;
+    struct wr_dht_msg put = put_of(&key, &value), answer;
     struct guest g;
     size_t at = 0;
     guest_start(&g);
@@ -275,11 +279,24 @@ static void test_values(void **state)
     assert_true(!answer.has_record && answer.closer_count >= 8);
     wr_dht_msg_clear(&answer);
     guest_stop(&g);
+    wr_buf_clear(&key);
+    wr_buf_clear(&value);
+    wr_buf_clear(&own_key);
+    wr_buf_clear(&own_value);
+    tear_down_sim();
+}
 
-    /* Refused: a value that breaks the rule, a record of another key, no record, no rule for the
-     * key. */
+/* A value that breaks the rule, a record of another key, no record, no rule for the key: the stream is reset. */
+static void test_values_that_are_refused(void **state)
+{
+    (void)state;
+    set_up(9);
+    struct wr_buf key, value, own_key, own_value;
+    struct guest g;
+    pk_of(&nodes[3], &key, &value);
+    pk_of(server, &own_key, &own_value);
     for (unsigned i = 0; i < 4; i++) {
-        struct wr_dht_msg bad = put;
+        struct wr_dht_msg bad = put_of(&key, &value);
         if (i == 0)
             bad.record.value = WR_BYTES_STR("wrong");
         if (i == 1)
@@ -568,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_add_provider),
         cmocka_unit_test(test_own_provision),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_values_that_are_refused),
         cmocka_unit_test(test_asked_for_itself),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_a_busy_peer_keeps_its_place),

@@ -144,20 +144,27 @@ static void test_shorter_keys_come_first(void **state)
     wr_kvtree_clear(&t);
 }
 
+/* Two trees with keys in common, one written after the other. */
+static void two_generations(struct wr_kvtree *older, struct model *mo, struct wr_kvtree *newer, struct model *mn,
+                            unsigned seed)
+{
+    wr_kvtree_init(older, seed);
+    wr_kvtree_init(newer, seed + 1);
+    srand(seed);
+    for (int i = 0; i < 400; i++)
+        change(older, mo, rand() % KEYS);
+    mn->clock = mo->clock;
+    for (int i = 0; i < 300; i++)
+        change(newer, mn, rand() % KEYS);
+}
+
 static void test_merge_keeps_the_newer_and_the_ages(void **state)
 {
     (void)state;
     for (unsigned seed = 0; seed < 50; seed++) {
         struct wr_kvtree older, newer;
         struct model mo = {0}, mn = {0};
-        wr_kvtree_init(&older, seed);
-        wr_kvtree_init(&newer, seed + 1);
-        srand(seed);
-        for (int i = 0; i < 400; i++)
-            change(&older, &mo, rand() % KEYS);
-        mn.clock = mo.clock;
-        for (int i = 0; i < 300; i++)
-            change(&newer, &mn, rand() % KEYS);
+        two_generations(&older, &mo, &newer, &mn, seed);
         for (int i = 0; i < KEYS; i++) {
             if (mn.value[i])
                 continue;
@@ -186,14 +193,7 @@ static void test_merge_newer(void **state)
     for (unsigned seed = 0; seed < 50; seed++) {
         struct wr_kvtree older, newer;
         struct model mo = {0}, mn = {0};
-        wr_kvtree_init(&older, seed);
-        wr_kvtree_init(&newer, seed + 1);
-        srand(seed);
-        for (int i = 0; i < 400; i++)
-            change(&older, &mo, rand() % KEYS);
-        mn.clock = mo.clock;
-        for (int i = 0; i < 300; i++)
-            change(&newer, &mn, rand() % KEYS);
+        two_generations(&older, &mo, &newer, &mn, seed);
         for (int i = 0; i < KEYS; i++) {
             if (!mn.value[i])
                 continue;
