@@ -20,6 +20,8 @@ struct wr_methods {
     uint64_t closed_losses, closed_moves; /* what befell those over QUIC */
     struct wr_list waits;           /* methods_look.c: calls of `wait` */
     struct wr_timer wait_timer;
+    struct wr_timer refused_timer;
+    uint64_t refused[2]; /* what limits had refused an hour ago at least, and at the last look */
     struct wr_list rules; /* methods_peer.c */
     size_t rule_count;
     struct wr_list joined;  /* methods_name.c */

@@ -7,6 +7,8 @@
 
 /* ---- status */
 
+#define REFUSED_EVERY WR_HOUR /* between two looks at what limits refused; ours */
+
 static void pack_listening(const struct wr_methods *m, struct wr_pack *p)
 {
     struct wr_maddr listening[WR_ADDRBOOK_MAX];
@@ -35,6 +37,24 @@ static void pack_limits(const struct wr_methods *m, struct wr_pack *p)
     wr_pack_end(p);
 }
 
+static uint64_t refusals(const struct wr_methods *m)
+{
+    const struct wr_limits *limits = wr_swarm_limits(m->o.swarm);
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < WR_LIMIT_COUNT; i++)
+        sum += limits->of[i].refused;
+    return sum;
+}
+
+/* A warning is for what goes on: one refusal in years of running is none. */
+static void on_refused_timer(struct wr_timer *timer)
+{
+    struct wr_methods *m = wr_list_entry(timer, struct wr_methods, refused_timer);
+    m->refused[0] = m->refused[1];
+    m->refused[1] = refusals(m);
+    wr_timer_start(m->env, timer, wr_env_now(m->env) + REFUSED_EVERY, on_refused_timer);
+}
+
 static void warn(struct wr_pack *p, const char *text, const char *command)
 {
     wr_pack_map(p, NULL);
@@ -46,17 +66,13 @@ static void warn(struct wr_pack *p, const char *text, const char *command)
 static void pack_warnings(const struct wr_methods *m, struct wr_pack *p,
                           const struct wr_totals *totals)
 {
-    const struct wr_limits *limits = wr_swarm_limits(m->o.swarm);
-    bool refused = false;
     struct wr_addr twin;
     char addr[WR_ADDR_TEXT], text[64 + WR_ADDR_TEXT];
-    for (unsigned i = 0; i < WR_LIMIT_COUNT; i++)
-        refused |= limits->of[i].refused != 0;
     wr_pack_array(p, "warnings");
     if (!totals->peers)
         warn(p, "no peer is connected", "warren connect ADDR");
-    if (refused)
-        warn(p, "a limit refused something", "warren limits");
+    if (refusals(m) > m->refused[0])
+        warn(p, "a limit refused something in the last two hours", "warren limits");
     if (m->o.kv && wr_kv_error(m->o.kv))
         warn(p, "what is learnt cannot be written to disk", "warren metrics");
     if (m->o.kv && wr_kv_rebuilt(m->o.kv))
@@ -378,10 +394,13 @@ int wr_methods_look(struct wr_methods *m)
     int error = 0;
     for (size_t i = 0; !error && i < sizeof(table) / sizeof(table[0]); i++)
         error = wr_control_method(m->o.control, table[i].name, table[i].fn, m);
+    if (!error)
+        wr_timer_start(m->env, &m->refused_timer, wr_env_now(m->env) + REFUSED_EVERY, on_refused_timer);
     return error;
 }
 
 void wr_methods_look_end(struct wr_methods *m)
 {
+    wr_timer_stop(m->env, &m->refused_timer);
     wr_timer_stop(m->env, &m->wait_timer);
 }

@@ -25,6 +25,13 @@ static void test_status_id_and_peers(void **state)
     (void)rows(o, "warnings", 0);
     (void)rows(o, "limits", WR_LIMIT_COUNT);
     (void)rows(o, "listen", 1);
+    /* A refusal is worth a warning for an hour or two. */
+    wr_limits_refuse(&w->a.limits, WR_LIMIT_DIALS);
+    expect_text(rows(call(&w->c, w->sim, "status"), "warnings", 1), "command", "warren limits");
+    sim_run(w->sim, 50 * WR_MIN);
+    expect_text(rows(call(&w->c, w->sim, "status"), "warnings", 1), "command", "warren limits");
+    sim_run(w->sim, 80 * WR_MIN);
+    (void)rows(call(&w->c, w->sim, "status"), "warnings", 0);
     /* A machine whose clock stands in the last century. */
     struct node old;
     struct client c;
