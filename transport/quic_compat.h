@@ -13,8 +13,9 @@
 
 /* A peer ends the process that runs 0.12.1 in three ways, against which quic_conn.c stands:
  * - it moves from one path to another, answers a challenge there that was short of 1200 bytes (as it must be
- *   when little came from there) and goes back to the first. So nothing is heard from other paths until it
- *   has settled, which shows when the path that was left is challenged;
+ *   when little came from there), and what it says next, or that answer itself, comes by the first. So from a
+ *   short challenge on nothing is heard from other paths until the peer has settled, which shows when the path
+ *   that was left is challenged, or has not;
  * - it has ids retired and then names one of those again, as it may. Those of go, rust and js never have any
  *   retired: who does is not talked to;
  * - it sees to it that 16 ids are retired and acknowledges none of these retirements. Each takes a packet

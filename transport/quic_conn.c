@@ -418,9 +418,10 @@ static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, WR_
     struct wr_addr local, remote;
     (void)ng;
     (void)flags;
-    if (result != NGTCP2_PATH_VALIDATION_RESULT_SUCCESS || qc->conn.outbound)
+    bool good = result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS;
+    qc->settling = WR_QUIC_ABORTS && good && !qc->conn.outbound;
+    if (!good || qc->conn.outbound)
         return 0;
-    qc->settling = WR_QUIC_ABORTS;
     wr_addr_from_sockaddr(path->remote.addr, &remote);
     wr_addr_from_sockaddr(path->local.addr, &local);
     if (wr_addr_equal(&remote, &qc->conn.remote) && wr_addr_equal(&local, &qc->conn.local))

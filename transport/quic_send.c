@@ -186,12 +186,17 @@ static bool is_held(const struct wr_quic_conn *qc)
 }
 #endif
 
-/* A challenge to another path than the one in use: the peer has settled there. */
-static void note_challenge(struct wr_quic_conn *qc, const ngtcp2_path *path)
+/* A short challenge to the path in use: the peer has come from elsewhere, with little (WR_QUIC_ABORTS). One to
+ * another path: it has settled. */
+static void note_challenge(struct wr_quic_conn *qc, const ngtcp2_path *path, size_t len)
 {
-    if (qc->challenged && !ngtcp2_path_eq(path, ngtcp2_conn_get_path(qc->ng)))
-        qc->settling = false;
+    if (!qc->challenged)
+        return;
     qc->challenged = false;
+    if (!ngtcp2_path_eq(path, ngtcp2_conn_get_path(qc->ng)))
+        qc->settling = false;
+    else if (len < NGTCP2_MAX_UDP_PAYLOAD_SIZE && !qc->conn.outbound)
+        qc->settling = WR_QUIC_ABORTS;
 }
 
 /* Sends what ngtcp2 has; returns 0 when that is all, 1 when the turn is used up, -1 when it is over or
@@ -210,6 +215,7 @@ static int send_all(struct wr_quic_conn *qc)
         ngtcp2_path_storage ps;
         ngtcp2_pkt_info pi = {0};
         ngtcp2_path_storage_zero(&ps);
+        qc->challenged = false;
         ngtcp2_ssize n = write_packet(qc, &ps.path, &pi, buffer + b.len, room);
         if (n < 0) {
             send_batch(qc, &b, buffer);
@@ -220,7 +226,7 @@ static int send_all(struct wr_quic_conn *qc)
         size_t len = (size_t)n;
         if (len == 0)
             return send_batch(qc, &b, buffer) ? 0 : -1;
-        note_challenge(qc, &ps.path);
+        note_challenge(qc, &ps.path, len);
         if (!fits(&b, &ps.path, (uint8_t)pi.ecn, len)) {
             size_t at = b.len;
             bool sent = send_batch(qc, &b, buffer);

@@ -115,6 +115,25 @@ static void test_there_and_back(void **state)
     mover_stop(&m, &b);
 }
 
+/* The answer itself comes by the first path, with something that says that the peer is there again: the same. */
+static void test_the_answer_comes_from_where_it_was(void **state)
+{
+    (void)state;
+    struct node b = {0};
+    struct mover m;
+    mover_start(&m, world(38), &b);
+    mover_run(&m, 3 * WR_SEC);    /* nothing else is under way */
+    say_ping(&m, m.second);
+    mover_run(&m, 50 * WR_MSEC);
+    m.v.dgram = m.first;
+    mover_run(&m, 5 * WR_SEC);
+    say_ping(&m, m.first);
+    mover_run(&m, WR_SEC);
+    assert_int_equal(b.closed, 0);
+    assert_true(wr_addr_equal(&conn_of(&b, &m)->remote, &m.at));
+    mover_stop(&m, &b);
+}
+
 /* A packet with somebody else's address on it: until that has answered, the peer is where it was.
  */
 static void test_anothers_address_does_not_count(void **state)
@@ -293,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_the_answer_comes_from_where_it_was),
         cmocka_unit_test(test_anothers_address_does_not_count),
         cmocka_unit_test(test_ports_without_end),
         cmocka_unit_test(test_stragglers),
