@@ -131,3 +131,26 @@ int wr_keyfile_write(const char *path, const struct wr_key *key)
     (void)unlink(temporary);
     return result ? result : sync_directory(path);
 }
+
+int wr_keyfile_read_psk(const char *path, uint8_t psk[static WR_PNET_KEY], char *err, size_t size)
+{
+    uint8_t text[1024];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
+    int error = errno;
+    if (fd >= 0)
+        (void)close(fd);
+    if (len < 0) {
+        (void)snprintf(err, size, "cannot read the network key %s: %s; --psk names the file that all members share",
+                       path, strerror(error));
+        return WR_EIO;
+    }
+    int rc = wr_pnet_key_parse(WR_BYTES(text, (size_t)len), psk);
+    sodium_memzero(text, sizeof(text));
+    if (rc != 0)
+        (void)snprintf(err, size,
+                       "%s is not a network key: it needs the lines /key/swarm/psk/1.0.0/, /base16/ and "
+                       "64 hex digits",
+                       path);
+    return rc;
+}

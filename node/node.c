@@ -11,6 +11,7 @@
 #include "node/control.h"
 #include "node/datadir.h"
 #include "node/http.h"
+#include "node/keyfile.h"
 #include "node/mdns.h"
 #include "node/methods.h"
 #include "node/natbook.h"
@@ -22,12 +23,9 @@
 #include "transport/pnet.h"
 #include "transport/swarm.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SAVED_PEERS_MAX  4096           /* peers remembered over restarts; ours */
 #define SAVED_DIALS      8              /* of them dialled at the start; ours */
@@ -132,27 +130,8 @@ static int open_disk(struct wr_node *n, char err[static WR_NODE_ERROR])
 static int read_psk(struct wr_node *n, char err[static WR_NODE_ERROR])
 {
     const char *path = get(n, WR_CONFIG_PSK);
-    uint8_t text[1024];
-    if (!*path)
-        return 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t len = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
-    int error = errno;
-    if (fd >= 0)
-        (void)close(fd);
-    if (len < 0) {
-        (void)snprintf(err, WR_NODE_ERROR, "cannot read the network key %s: %s; --psk names the file that all members share",
-                       path, strerror(error));
-        return WR_EIO;
-    }
-    int rc = wr_pnet_key_parse(WR_BYTES(text, (size_t)len), n->psk);
-    sodium_memzero(text, sizeof(text));
-    n->has_psk = rc == 0;
-    if (rc != 0)
-        (void)snprintf(err, WR_NODE_ERROR,
-                       "%s is not a network key: it needs the lines /key/swarm/psk/1.0.0/, /base16/ and "
-                       "64 hex digits",
-                       path);
+    int rc = *path ? wr_keyfile_read_psk(path, n->psk, err, WR_NODE_ERROR) : 0;
+    n->has_psk = *path && rc == 0;
     return rc;
 }
 

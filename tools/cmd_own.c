@@ -259,8 +259,14 @@ static int run_config_check(struct cli *cli)
     struct wr_config config;
     char *flags[] = {(char[]){"--config"}, cli->argv[0]};
     int result = cli_load_config(&config, 2, flags, err);
-    if (result == CLI_YES)
+    if (result == CLI_YES) {
+        uint8_t psk[WR_PNET_KEY];
+        const char *path = wr_config_get(&config, WR_CONFIG_PSK);
+        if (*path && wr_keyfile_read_psk(path, psk, err, sizeof(err)) != 0)
+            result = CLI_NO;
+        sodium_memzero(psk, sizeof(psk));
         wr_config_clear(&config);
+    }
     if (cli->json) {
         (void)printf("{\"ok\":%s,\"text\":", result ? "false" : "true");
         print_json_text(stdout, result ? err : "", result ? strlen(err) : 0);

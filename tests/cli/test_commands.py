@@ -281,6 +281,8 @@ class Config(Case):
         self.assertIs(row["ok"], False)
         self.assertIn("lisen", row["text"])
         self.fails(self.warren("config", "check", self.home.at("none")), NO, "No such file")
+        keyless = self.home.write("keyless.conf", f"psk = {self.home.at('none')}\n")
+        self.fails(self.warren("config", "check", keyless), NO, "cannot read the network key")
 
 
 class Key(Case):
