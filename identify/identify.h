@@ -22,7 +22,7 @@
 #define WR_IDENTIFY_PUSHES_MAX  32               /* under way at once; go, js */
 #define WR_IDENTIFY_ANSWERS_MAX 64               /* answers and pushes of others under way; go */
 #define WR_IDENTIFY_PUSH_RATE   (5 * WR_SEC)     /* pushes taken per connection: one per ... */
-#define WR_IDENTIFY_PUSH_BURST  10               /* ... after these; go, per network */
+#define WR_IDENTIFY_PUSH_BURST  10               /* ... after these; go, per network. Who sends more is asked instead */
 #define WR_IDENTIFY_JUDGE       (250 * WR_MSEC)  /* from an observation to the address book; ours */
 #define WR_IDENTIFY_CANDIDATES  8                /* WR_ADDR_CANDIDATE entries in the address book; ours ... */
 #define WR_IDENTIFY_FRESH       32               /* ... taken from so many of the newest observations */

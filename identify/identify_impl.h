@@ -22,6 +22,7 @@ struct link {
     wr_time tokens_at;            /* push_tokens is right for this moment */
     uint8_t push_tokens;          /* pushes that the peer may send at once */
     bool pushing, push_refused;
+    bool missed;                  /* a push of the peer's was refused since our last question */
 };
 
 /* What all peers of one scope are told. */

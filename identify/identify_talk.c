@@ -15,6 +15,7 @@ struct reading {
     unsigned count;
     bool push;                  /* the peer's; else our question */
     bool again;                 /* our question was repeated once */
+    bool instead;               /* our question, in the place of pushes that were refused */
     struct wr_timer retry;
     struct wr_task task;
 };
@@ -61,6 +62,7 @@ static void report(const struct reading *r, int err)
 }
 
 static void ask_again(struct wr_timer *timer);
+static void ask_for_missed(struct wr_identify *id, struct wr_conn *conn);
 
 static void reading_failed(struct reading *r, int err)
 {
@@ -69,6 +71,7 @@ static void reading_failed(struct reading *r, int err)
     bool broke_off = err == WR_ETIMEOUT || err == WR_ERESET || err == WR_ECLOSED;
     if (r->push || r->again || !broke_off || r->conn->closing) {
         wr_identify_reading_end(r);
+        ask_for_missed(r->id, r->conn);
         return;
     }
     r->again = true;
@@ -110,15 +113,15 @@ static void on_end(struct wr_msg *m)
         return;
     }
     report(r, 0);
-    bool push = r->push;
+    bool push = r->push, first = !push && !r->instead;
     wr_identify_reading_end(r);
-    if (push) {
-        id->stats.taken++;
-        wr_swarm_peer_changed(id->swarm, &conn->peer);
-    } else {
-        id->stats.asked++;
+    ask_for_missed(id, conn);
+    id->stats.taken += push;
+    id->stats.asked += !push;
+    if (first)
         wr_swarm_identified(id->swarm, conn);
-    }
+    else
+        wr_swarm_peer_changed(id->swarm, &conn->peer);
 }
 
 static void on_gone(struct wr_msg *m, int err)
@@ -156,6 +159,9 @@ static const char *const ask_offer[] = {WR_IDENTIFY_NAME, NULL};
 static void ask_now(struct reading *r)
 {
     int err = 0;
+    struct link *link = wr_identify_link(r->id, r->conn);
+    if (link)
+        link->missed = false;
     struct wr_stream *s = wr_conn_open_stream(r->conn, ask_offer, NULL, NULL, &err);
     if (s)
         listen_to(r, s);
@@ -173,6 +179,20 @@ void wr_identify_ask(struct wr_identify *id, struct link *link)
     link->ask = make_reading(id, link->conn, false);
     if (link->ask)
         ask_now(link->ask);
+}
+
+/* What a refused push said may have been the peer's last word for long: it is asked for all of it, by the time when its
+ * pushes are taken again. */
+static void ask_for_missed(struct wr_identify *id, struct wr_conn *conn)
+{
+    struct link *link = wr_identify_link(id, conn);
+    if (!link || !link->missed || link->ask || conn->closing)
+        return;
+    link->ask = make_reading(id, conn, false);
+    if (!link->ask)
+        return;
+    link->ask->instead = true;
+    wr_timer_start(id->env, &link->ask->retry, wr_env_now(id->env) + WR_IDENTIFY_PUSH_RATE, ask_again);
 }
 
 /* ---- a push of the peer's --------------------------------------------------------------------------------- */
@@ -202,6 +222,10 @@ void wr_identify_take_push(struct wr_stream *s, void *arg)
     if (!link || !push_allowed(id, link)) {
         id->stats.refused++;
         wr_stream_reset(s, WR_STREAM_RATE);
+        if (link) {
+            link->missed = true;
+            ask_for_missed(id, conn);
+        }
         return;
     }
     struct reading *r = id->others < WR_IDENTIFY_ANSWERS_MAX ? make_reading(id, conn, true) : NULL;

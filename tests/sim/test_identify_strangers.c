@@ -133,13 +133,55 @@ static void test_floods_are_bounded(void **state)
     taken = stats(w->id_a).taken;
     assert_true(taken >= 8 && taken <= WR_IDENTIFY_PUSH_BURST);
     assert_int_equal(node_knows(&w->a, &w->b, "/x"), 1);
+    uint64_t failed = stats(w->id_a).failed;
     sim_run(w->sim, WR_MIN);
+    /* In their place it was asked, and asked again as after any question that breaks off; no more. */
+    assert_int_equal(stats(w->id_a).failed, failed + 1);
     struct wr_stream *s = wr_conn_open_stream(c, push, &quiet, &closed, &err);
     wr_stream_write(s, pushed, sizeof(pushed));
     wr_stream_close(s);
     sim_run(w->sim, WR_SEC);
     assert_int_equal(stats(w->id_a).taken, taken + 1);
     assert_int_equal(c->stream_count, 0);
+}
+
+static void on_nobody(struct wr_stream *s, void *arg)
+{
+    (void)arg;
+    wr_stream_reset(s, WR_STREAM_OK);
+}
+
+/* An application that starts adds one protocol after the other, and each is a push. The last one may be refused, and
+ * counts: the peer is asked what it speaks by then. */
+static void test_the_last_of_many_pushes_counts(void **state)
+{
+    struct world *w = *state;
+    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
+    static const uint8_t pushed[] = {4, 0x1a, 2, '/', 'x'};
+    int err = 0;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->b, &w->a), 0);
+    sim_run(w->sim, WR_SEC);
+    for (int i = 0; i < WR_IDENTIFY_PUSH_BURST; i++) {
+        struct wr_stream *s = wr_conn_open_stream(node_conn(&w->b, &w->a), push, NULL, NULL, &err);
+        wr_stream_write(s, pushed, sizeof(pushed));
+        wr_stream_close(s);
+        sim_run(w->sim, 50 * WR_MSEC);
+    }
+    assert_int_equal(node_knows(&w->a, &w->b, "/x"), 1);
+    node_handle(&w->b, "/the/last", on_nobody, NULL);
+    sim_run(w->sim, 2 * WR_SEC);
+    assert_true(stats(w->id_a).refused > 0);
+    assert_int_equal(node_knows(&w->a, &w->b, "/the/last"), 0);
+    unsigned identified = w->a.identified;
+    uint64_t asked = stats(w->id_a).asked;
+    sim_run(w->sim, WR_IDENTIFY_PUSH_RATE);
+    assert_int_equal(node_knows(&w->a, &w->b, "/the/last"), 1);
+    assert_int_equal(node_knows(&w->a, &w->b, "/x"), 0);
+    sim_run(w->sim, WR_MIN);
+    assert_int_equal(stats(w->id_a).asked, asked + 1);
+    assert_int_equal(w->a.identified, identified);    /* the others hear that it changed */
 }
 
 static void test_a_partial_push_keeps_the_rest(void **state)
@@ -258,6 +300,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hostile_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_answers_end_after_one_more_try, setup, teardown),
         cmocka_unit_test_setup_teardown(test_floods_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_last_of_many_pushes_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_partial_push_keeps_the_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_record_that_names_another_than_its_signer, setup,
                                         teardown),
