@@ -10,13 +10,16 @@
 #include <ares.h>
 #include <arpa/nameser.h>
 #include <assert.h>
-#include <netdb.h>
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 
-#define SETTINGS "/etc/resolv.conf"
+#define SETTINGS   "/etc/resolv.conf"
+#define HOSTS      "/etc/hosts"
+#define HOSTS_LINE 1024             /* bytes of a line; longer ones are passed over. Ours: an address and some names */
 #define NAME_MAX_TEXT 253           /* bytes; RFC 1035 section 2.3.4, written out */
 #define TRY_TIMEOUT_MS 1000         /* of the first try; c-ares doubles it */
 #define LABEL_MAX 63                /* bytes between two dots; RFC 1035 section 2.3.4 */
@@ -37,7 +40,7 @@ struct channel {
     struct wr_list sockets;
     struct wr_timer timer;    /* c-ares's next time-out */
     unsigned asked;           /* questions without an answer */
-    bool deaf;                /* a socket of it could not be watched */
+    bool broken;              /* memory was out: it must not go on; its questions fail with WR_ELIMIT */
 };
 
 struct dns_socket {
@@ -173,7 +176,7 @@ static int error_of(int status)
     case ARES_ETIMEOUT:
         return WR_ETIMEOUT;
     case ARES_ENOMEM:
-    case ARES_ECANCELLED:    /* only where a channel is deaf */
+    case ARES_EDESTRUCTION:    /* only where a channel is broken */
         return WR_ELIMIT;
     default:
         return WR_EIO;
@@ -185,9 +188,10 @@ static void on_answer(void *arg, int status, int timeouts, unsigned char *messag
 {
     (void)timeouts;
     struct wr_lookup *lookup = arg;
+    bool end = status == ARES_EDESTRUCTION && !lookup->channel->broken;
     lookup->channel->asked--;
     lookup->channel = NULL;
-    if (!lookup->fn || status == ARES_EDESTRUCTION) {
+    if (!lookup->fn || end) {
         wr_timer_stop(&lookup->e->env, &lookup->timer);
         lookup_free(lookup);
         return;
@@ -223,12 +227,9 @@ static void channel_destroy(struct channel *channel)
 static void channel_look(struct channel *channel)
 {
     struct wr_env_uv *e = channel->e;
-    if (channel->deaf) {
-        channel->deaf = false;
-        ares_cancel(channel->ares);    /* which closes the socket as well, or later questions use it */
-    }
     bool current = channel->node.prev == &e->dns->channels && !e->dns->stale;
-    if (!current && !channel->asked) {
+    if (channel->broken || (!current && !channel->asked)) {
+        e->dns->stale = e->dns->stale || current;
         channel_destroy(channel);
         return;
     }
@@ -241,11 +242,19 @@ static void channel_look(struct channel *channel)
         wr_timer_stop(&e->env, &channel->timer);
 }
 
+/* c-ares 1.34 says nothing of it when memory is out as it takes an answer in: the question is never answered, or
+ * when its time is over the connection is used that it had, which is closed and freed by then. errno does say it. */
+static void channel_process(struct channel *channel, int readable, int writable)
+{
+    errno = 0;
+    ares_process_fd(channel->ares, readable, writable);
+    channel->broken = channel->broken || errno == ENOMEM;
+    channel_look(channel);
+}
+
 static void on_channel_timer(struct wr_timer *timer)
 {
-    struct channel *channel = wr_list_entry(timer, struct channel, timer);
-    ares_process_fd(channel->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-    channel_look(channel);
+    channel_process(wr_list_entry(timer, struct channel, timer), ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 }
 
 static void on_dns_ready(struct wr_env_uv_source *source, uint32_t events)
@@ -255,9 +264,8 @@ static void on_dns_ready(struct wr_env_uv_source *source, uint32_t events)
     struct wr_env_uv *e = channel->e;
     bool bad = events & (EPOLLERR | EPOLLHUP);
     wr_env_uv_begin(e);
-    ares_process_fd(channel->ares, (events & EPOLLIN) || bad ? source->fd : ARES_SOCKET_BAD,
+    channel_process(channel, (events & EPOLLIN) || bad ? source->fd : ARES_SOCKET_BAD,
                     (events & EPOLLOUT) || bad ? source->fd : ARES_SOCKET_BAD);
-    channel_look(channel);
     wr_env_uv_end(e);
 }
 
@@ -282,7 +290,7 @@ static void on_socket_state(void *arg, ares_socket_t fd, int readable, int writa
     } else if (s) {
         wr_env_uv_source_want(channel->e, &s->source, events);
     } else if (events && !(s = wr_alloc(sizeof(*s)))) {
-        channel->deaf = true;
+        channel->broken = true;    /* it would never hear of that socket */
     } else if (events) {
         s->channel = channel;
         wr_list_append(&channel->sockets, &s->node);
@@ -392,16 +400,38 @@ static bool answer_known(struct wr_lookup *lookup, const char *name)
     return true;
 }
 
-static bool answer_from_hosts(struct wr_lookup *lookup, struct channel *channel, const char *name)
+/* A line of the hosts file: an address, and the names that have it. It is changed. */
+static void take_hosts_line(struct wr_lookup *lookup, char *line, const char *name)
 {
-    struct hostent *host;
-    int family = lookup->type == WR_LOOKUP_A ? AF_INET : AF_INET6;
-    if (lookup->type == WR_LOOKUP_TXT ||
-        ares_gethostbyname_file(channel->ares, name, family, &host) != ARES_SUCCESS)
+    static const char blank[] = " \t\r\n";
+    struct wr_ip ip;
+    line[strcspn(line, "#")] = '\0';
+    char *rest, *word = strtok_r(line, blank, &rest);
+    if (!word || wr_ip_parse(word, &ip) != 0 || ip.family != (lookup->type == WR_LOOKUP_A ? 4 : 6))
+        return;
+    while ((word = strtok_r(NULL, blank, &rest)) != NULL) {
+        if (strcasecmp(word, name) == 0) {
+            add(lookup, ip.bytes, ip.family == 4 ? 4 : 16);
+            return;
+        }
+    }
+}
+
+/* Read here: where memory is out meanwhile, c-ares 1.34 frees what it has read twice. */
+static bool answer_from_hosts(struct wr_lookup *lookup, const char *name)
+{
+    FILE *file = lookup->type == WR_LOOKUP_TXT ? NULL : fopen(HOSTS, "re");
+    char line[HOSTS_LINE];
+    bool begins = true;
+    if (!file)
         return false;
-    for (char **at = host->h_addr_list; *at; at++)
-        add(lookup, *at, family == AF_INET ? 4 : 16);
-    ares_free_hostent(host);
+    while (fgets(line, sizeof(line), file)) {
+        bool whole = strchr(line, '\n') || feof(file);
+        if (begins && whole)
+            take_hosts_line(lookup, line, name);
+        begins = whole;
+    }
+    (void)fclose(file);
     if (!lookup->count)
         return false;
     finish(lookup, 0);
@@ -446,13 +476,14 @@ int wr_env_lookup(struct wr_env *env, const char *name, enum wr_lookup_type type
         finish(lookup, 0);
         return 0;
     }
+    if (answer_from_hosts(lookup, name))
+        return 0;
     struct channel *channel = channel_current(e);
     if (!channel) {
         lookup_free(lookup);
         return WR_ELIMIT;
     }
-    if (!answer_from_hosts(lookup, channel, name))
-        ask(lookup, channel, name);
+    ask(lookup, channel, name);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "tests/hostile/bench.h"
 #include "tests/env/loop_step.h"
 
+#include <ares.h>
 #include <assert.h>
 #include <errno.h>
 #include <setjmp.h>
@@ -22,6 +23,9 @@
 #define EXPORT __attribute__((visibility("default")))
 #define NEVER  UINT_MAX
 
+#define LEAKS_OF_1_34    2      /* rounds of one question; see leaks_allowed */
+#define BLOCKS_OF_ANSWER 200    /* of the longest, as c-ares reads it: 15 records */
+
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
@@ -34,7 +38,7 @@ EXPORT void *aligned_alloc(size_t align, size_t size);
 EXPORT void free(void *memory);
 
 static bool armed;    /* one thread allocates here */
-static unsigned seen, fail_at = NEVER, failed;
+static unsigned seen, fail_at = NEVER, failed, leaks;
 static long live;
 
 static bool fails(void)
@@ -159,6 +163,15 @@ static struct asked ask(struct bench *b, const char *name, enum wr_lookup_type t
     return q;
 }
 
+/* In how many rounds of one question blocks are left over: c-ares 1.34 loses an answer for which it cannot note that it
+ * is to be handed over (two allocations), 1.18 loses nothing. */
+static unsigned leaks_allowed(void)
+{
+    int version;
+    ares_version(&version);
+    return version >= 0x012200 ? LEAKS_OF_1_34 : 0;
+}
+
 /* One environment from birth to death; `number` of its allocations while it is asked fails. */
 static struct asked round_with(unsigned number, const char *name, enum wr_lookup_type type, size_t count)
 {
@@ -177,7 +190,8 @@ static struct asked round_with(unsigned number, const char *name, enum wr_lookup
     assert_int_equal(again.count, count);
     bench_stop(&b);
     assert_true(q.answers <= 1);
-    assert_int_equal(live, before);
+    assert_true(live >= before && live - before <= BLOCKS_OF_ANSWER);
+    leaks += live != before;
     return q;
 }
 
@@ -188,6 +202,7 @@ static void each_in_turn(const char *name, enum wr_lookup_type type, size_t coun
     assert_int_equal(q.err, 0);
     assert_int_equal(q.count, count);
     unsigned total = seen, errors = 0;
+    leaks = 0;
     for (unsigned n = 0; n < total; n++) {
         q = round_with(n, name, type, count);
         assert_int_equal(failed, 1);
@@ -195,7 +210,9 @@ static void each_in_turn(const char *name, enum wr_lookup_type type, size_t coun
         assert_true(q.err < 0 || q.count == count);
         errors += q.err < 0;
     }
-    print_message("%s: %u allocations failed, %u of them the question\n", name, total, errors);
+    print_message("%s: %u allocations failed, %u of them the question; after %u blocks were left\n", name, total,
+                  errors, leaks);
+    assert_true(leaks <= leaks_allowed());
     assert_true(total > 20 && errors > 5);
 }
 
