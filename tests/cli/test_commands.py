@@ -549,7 +549,7 @@ class Look(Case):
         self.assertGreater(row["cwnd"], 2400)
         self.assertRegex(b("peers").out, "quic-v1 .*KiB")
         status = b.json("status")[0]
-        self.assertEqual((status["peers"]["quic"], status["peers"]["tcp"]), (1, 0))
+        self.assertEqual((status["peers"]["quic"], status["peers"]["tcp"]), (1, 0), b("peers", "--json").out + b.log)
         self.assertEqual(status["quic"]["connections"], 1)
         self.has(status["quic"], "loss_events", "migrations")
         self.assertIn("1 over quic", b("status").out)

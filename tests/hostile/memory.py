@@ -27,6 +27,8 @@ libuv     uv__io_start aborts when its table of watchers cannot grow. We have a 
 libtasn1  asn1_create_element, under every GnuTLS call that reads or makes a certificate (QUIC, TLS),
           dereferences what calloc returned.
 libgmp    ends the process when it is out of memory; GnuTLS's curves other than Ed25519 count with it.
+libcrypto 3.5 waits for itself when it cannot make its two first locks: to note the error it begins the very
+          initialisation, by pthread_once, that it is in. Nothing has been opened then.
 
 libcrypto 3.0 crashes too if its default context could not be made: aead.c asks for it first.
 """
@@ -60,10 +62,15 @@ SLOW = 15  # seconds for an answer; a lookup with nobody to ask waits 10 for som
 EACH_OF_THEIRS = 6
 # The library, how it ends, and how many frames up it may be from the allocation.
 FATAL = [("libuv.", -signal.SIGABRT, 4), ("libtasn1.", -signal.SIGSEGV, 3), ("libgmp.", -signal.SIGABRT, 4)]
+WAITS_FOR_ITSELF = 0x30500000  # OpenSSL from this version on
 
 
 class Bad(Exception):
     """What must not happen."""
+
+
+class Hangs(Bad):
+    """Neither ready nor ended."""
 
 
 # ---- what alloc_fault.c shares --------------------------------------------------------------------
@@ -237,7 +244,7 @@ class Node:
         end = time.monotonic() + PATIENCE
         while b"\nready " not in seen or not seen.endswith(b"\n"):
             if not select.select([out], [], [], max(0, end - time.monotonic()))[0]:
-                raise Bad("neither ready nor ended")
+                raise Hangs("neither ready nor ended")
             got = os.read(out, 65536)
             if not got:
                 self.wait()
@@ -642,8 +649,17 @@ class Starts:
         w.fault.clear()
         w.fault.arm(number, count)
         node = Node(w.program, w.root, "start", w.preload, w.fault)
+        ready = hangs = False
         try:
-            if node.ready():
+            try:
+                ready = node.ready()
+            except Hangs:
+                hangs = self.waits_for_itself()
+                if not hangs:
+                    raise
+                node.process.kill()
+                node.wait()
+            if ready:
                 self.up += 1
                 self.first_commit(node)
                 w.fault.disarm()
@@ -654,7 +670,7 @@ class Starts:
             else:
                 self.ended += 1
                 w.fault.disarm()
-                if self.is_fatal(node.process.returncode):
+                if hangs or self.is_fatal(node.process.returncode):
                     self.fatal += 1
                 elif node.process.returncode != 1:
                     raise Bad(f"ends with {node.process.returncode}")
@@ -668,6 +684,17 @@ class Starts:
             self.test.report(f"start: {type(error).__name__} {error}", number, count)
         finally:
             node.kill()
+
+    def waits_for_itself(self):
+        """Was it libcrypto's base that got no memory? Known and named at the top of this file."""
+        modules = self.world.fault.modules()
+        for stack in self.world.fault.stacks():
+            paths = [next((m[3] for m in modules if m[0] <= a < m[1]), "") for a in stack[1:6] if a]
+            names = [os.path.basename(path) for path in paths]
+            if len(names) == 5 and all(n.startswith("libcrypto.") for n in names[:4]) and names[4].startswith("libc.") \
+                    and ctypes.CDLL(paths[0]).OpenSSL_version_num() >= WAITS_FOR_ITSELF:
+                return True
+        return False
 
     def is_fatal(self, code):
         """Known and named at the top of this file."""
