@@ -35,6 +35,7 @@ static int start_handshake(struct wr_channel *ch, struct wr_buf *out)
         .aead = ctx->aead,
         .identity = ctx->identity,
         .noise = &ctx->noise,
+        .verified = ctx->verified,
         .tls = ctx->tls,
         .now = wr_env_unix(ctx->env) / WR_SEC,
         .expect = ch->expect,

@@ -21,6 +21,7 @@ struct wr_conn_ctx {
     struct wr_peerid self;
     struct wr_noise_static noise;
     struct wr_aead *aead;
+    struct wr_verified *verified;    /* peers' signatures; or NULL */
     struct wr_tlsctx *tls;           /* one certificate for TLS over TCP and for QUIC */
     const struct wr_secure *security[WR_SECURE_COUNT + 1];    /* spoken here, the favourite first; NULL at the end */
     const uint8_t *psk;              /* WR_PNET_KEY bytes, or NULL */

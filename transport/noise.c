@@ -210,7 +210,7 @@ static int check_payload(struct wr_noise *n, struct wr_bytes payload,
     }
     if (rc < 0)
         return rc;
-    rc = wr_pubkey_verify(key, signed_text(n->peer_static, text), sig);
+    rc = wr_verified_check(n->config.verified, key, signed_text(n->peer_static, text), sig);
     if (rc < 0)
         return rc;
     rc = wr_peerid_from_pubkey(key, &result->peer);

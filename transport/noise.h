@@ -7,6 +7,7 @@
 #include "transport/aead.h"
 #include "transport/key.h"
 #include "transport/peerid.h"
+#include "transport/verified.h"
 
 #define WR_NOISE_FRAME_MAX   65535                           /* bytes after the 2-byte length */
 #define WR_NOISE_PAYLOAD_MAX (WR_NOISE_FRAME_MAX - WR_AEAD_TAG)    /* plaintext bytes of a frame */
@@ -32,6 +33,7 @@ struct wr_noise_config {
     const struct wr_key *identity;              /* borrowed */
     const struct wr_noise_static *static_key;   /* borrowed */
     const struct wr_peerid *expect;             /* borrowed; NULL: any peer */
+    struct wr_verified *verified;               /* borrowed; NULL: none */
     const char *muxer;    /* the one id announced in the payload ("/yamux/1.0.0"), or NULL */
     uint8_t ephemeral[WR_NOISE_STATIC];         /* fresh random bytes from the environment */
 };

@@ -14,6 +14,7 @@ static void *noise_create(const struct wr_secure_config *config, bool dialer, st
         .identity = config->identity,
         .static_key = config->noise,
         .expect = config->expect,
+        .verified = config->verified,
         .muxer = config->muxer,
     };
     memcpy(own.ephemeral, config->random, sizeof(own.ephemeral));

@@ -11,6 +11,7 @@ struct wr_secure_config {
     struct wr_aead *aead;                       /* Noise; borrowed */
     const struct wr_key *identity;              /* borrowed */
     const struct wr_noise_static *noise;        /* borrowed */
+    struct wr_verified *verified;               /* Noise; borrowed, or NULL */
     struct wr_tlsctx *tls;                      /* borrowed; may be NULL where TLS is not used */
     int64_t now;                                /* seconds since 1970 */
     const struct wr_peerid *expect;             /* borrowed for the handshake; NULL: any peer */

@@ -545,12 +545,14 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     struct wr_swarm *sw = wr_alloc(sizeof(*sw));
     uint8_t *scratch = wr_alloc(WR_CONN_SCRATCH), *inbox = wr_alloc(WR_WIRE_INBOX);
     struct wr_aead *aead = wr_aead_create_cold();
+    struct wr_verified *verified = wr_verified_create(wr_env_hash_seed(options->env));
     struct wr_tlsctx *tls = wr_tlsctx_create(options->identity, wr_env_unix(options->env) / WR_SEC);
-    if (!sw || !scratch || !inbox || !aead || !tls) {
+    if (!sw || !scratch || !inbox || !aead || !verified || !tls) {
         wr_free(sw);
         wr_free(scratch);
         wr_free(inbox);
         wr_aead_destroy(aead);
+        wr_verified_destroy(verified);
         wr_tlsctx_destroy(tls);
         return NULL;
     }
@@ -563,6 +565,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
         .limits = options->limits,
         .identity = options->identity,
         .aead = aead,
+        .verified = verified,
         .tls = tls,
         .psk = options->psk,
         .scratch = scratch,
@@ -617,6 +620,7 @@ static void free_swarm(struct wr_task *task)
     wr_peerstore_clear(&sw->peerstore);
     wr_protocols_clear(&sw->ctx.protocols);
     wr_aead_destroy(sw->ctx.aead);
+    wr_verified_destroy(sw->ctx.verified);
     wr_tlsctx_destroy(sw->ctx.tls);
     sodium_memzero(&sw->ctx.noise, sizeof(sw->ctx.noise));
     wr_free(sw->ctx.scratch);

@@ -370,6 +370,47 @@ static void test_payload_is_checked(void **state)
     assert_int_equal(payload_give(&p, NULL, &got), 1);
 }
 
+/* A handshake with somebody whose signature is known, or with what only looks like it. */
+static int meet_again(struct wr_verified *known, uint8_t static_key)
+{
+    struct pair p;
+    uint8_t secret[32];
+    struct wr_noise_static other;
+    pair_init(&p, NULL, NULL);
+    wr_noise_destroy(p.a);
+    wr_buf_reset(&p.from_a);
+    p.dialer.config.verified = known;
+    p.a = wr_noise_create(&p.dialer.config, true, &p.from_a);
+    count_from(static_key, secret);
+    wr_noise_static_make(&other, &p.responder.identity, secret);
+    memcpy(p.responder.fixed.secret, other.secret, sizeof(other.secret));
+    memcpy(p.responder.fixed.public_key, other.public_key, sizeof(other.public_key));
+    pair_run(&p, 1000);
+    pair_clear(&p);
+    return p.rc_a;
+}
+
+static void test_who_comes_again(void **state)
+{
+    (void)state;
+    static const uint8_t seed[WR_VERIFIED_SEED] = {1};
+    struct wr_verified *known = wr_verified_create(seed);
+    struct end responder;
+    uint8_t text[sizeof(signed_prefix) + 32], key_memory[64];
+    struct wr_buf key;
+    end_init(&responder, false, NULL);
+    wr_buf_over(&key, key_memory, sizeof(key_memory));
+    wr_key_encode_public(&responder.identity, &key);
+    struct wr_bytes whole = signed_text(responder.fixed.public_key, text);
+    struct wr_bytes sig = WR_BYTES(responder.fixed.signature, WR_SIG_ED25519);
+    assert_false(wr_verified_knows(known, wr_buf_bytes(&key), whole, sig));
+    assert_int_equal(meet_again(known, 1), 1);
+    assert_true(wr_verified_knows(known, wr_buf_bytes(&key), whole, sig));
+    assert_int_equal(meet_again(known, 1), 1);
+    assert_int_equal(meet_again(known, 9), WR_EAUTH);    /* the same signature, another static key */
+    wr_verified_destroy(known);
+}
+
 /* The former data field, unknown fields and certificate hashes are passed over. */
 static void test_unknown_fields_are_skipped(void **state)
 {
@@ -596,6 +637,7 @@ int main(void)
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_frame_bounds),
         cmocka_unit_test(test_payload_is_checked),
+        cmocka_unit_test(test_who_comes_again),
         cmocka_unit_test(test_unknown_fields_are_skipped),
         cmocka_unit_test(test_early_muxer_lists),
         cmocka_unit_test(test_muxer_needs_both),
