@@ -50,14 +50,14 @@ static void put_signed(struct wr_buf *out, const char *domain, struct wr_bytes p
     wr_buf_put_prefixed(out, payload);
 }
 
-static int verify(const struct parts *p, const char *domain)
+static int verify(const struct parts *p, const char *domain, struct wr_verified *known)
 {
     uint8_t memory[SIGNED_MAX];
     struct wr_buf text;
     wr_buf_over(&text, memory, sizeof(memory));
     put_signed(&text, domain, p->payload_type, p->payload);
     assert(!text.full);
-    return wr_pubkey_verify(p->pubkey, wr_buf_bytes(&text), p->signature);
+    return wr_verified_check(known, p->pubkey, wr_buf_bytes(&text), p->signature);
 }
 
 int wr_envelope_open(struct wr_bytes in, const char *domain, struct wr_envelope *out)
@@ -68,7 +68,7 @@ int wr_envelope_open(struct wr_bytes in, const char *domain, struct wr_envelope 
     if (!err)
         err = wr_peerid_from_pubkey(p.pubkey, &signer);
     if (!err)
-        err = verify(&p, domain);
+        err = verify(&p, domain, NULL);
     if (err)
         return err;
     *out = (struct wr_envelope){
@@ -142,7 +142,7 @@ static int decode_record(struct wr_bytes in, struct wr_peer_record *record)
     return err ? err : wr_peerid_decode(peer, &record->peer);
 }
 
-int wr_peer_record_open(struct wr_bytes in, struct wr_peer_record *record)
+int wr_peer_record_open(struct wr_bytes in, struct wr_verified *known, struct wr_peer_record *record)
 {
     struct parts p;
     struct wr_peerid signer;
@@ -162,7 +162,7 @@ int wr_peer_record_open(struct wr_bytes in, struct wr_peer_record *record)
         err = decode_record(p.payload, record);
     if (!err && !wr_peerid_equal(&signer, &record->peer))
         err = WR_EPEERID;
-    return err ? err : verify(&p, domain);
+    return err ? err : verify(&p, domain, known);
 }
 
 void wr_peer_record_seal(const struct wr_key *key, uint64_t seq, const struct wr_maddr *addrs,

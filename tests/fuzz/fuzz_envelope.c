@@ -30,7 +30,7 @@ static void look_record(struct wr_bytes in, const struct wr_key *key)
 {
     static struct wr_peer_record record, again;
     struct wr_buf b;
-    if (wr_peer_record_open(in, &record) != 0)
+    if (wr_peer_record_open(in, NULL, &record) != 0)
         return;
     assert(record.count <= WR_RECORD_ADDRS_MAX);
     struct wr_envelope e;
@@ -40,7 +40,7 @@ static void look_record(struct wr_bytes in, const struct wr_key *key)
     wr_buf_init(&b, WR_ENVELOPE_MAX);
     wr_peer_record_seal(key, record.seq, record.addrs, record.count, &b);
     if (!b.full) {
-        assert(wr_peer_record_open(wr_buf_bytes(&b), &again) == 0);
+        assert(wr_peer_record_open(wr_buf_bytes(&b), NULL, &again) == 0);
         assert(again.seq == record.seq && again.count == record.count);
         for (size_t i = 0; i < record.count; i++)
             assert(memcmp(&record.addrs[i], &again.addrs[i], sizeof(again.addrs[i])) == 0);

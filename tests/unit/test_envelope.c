@@ -60,7 +60,7 @@ static void test_open_both_forms(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct wr_peer_record record;
         char text[WR_MADDR_TEXT];
-        assert_int_equal(wr_peer_record_open(HEX(forms[i]), &record), 0);
+        assert_int_equal(wr_peer_record_open(HEX(forms[i]), NULL, &record), 0);
         assert_string_equal(wr_peerid_print(&record.peer, text), PEER);
         assert_int_equal(record.seq, 1);
         assert_int_equal(record.count, 1);
@@ -126,12 +126,12 @@ static void test_every_bit_and_cut_matters(void **state)
         struct wr_bytes in = hex_to(bytes, sizeof(bytes), forms[i]);
         for (size_t bit = 0; bit < 8 * in.len; bit++) {
             bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-            int err = wr_peer_record_open(in, &record);
+            int err = wr_peer_record_open(in, NULL, &record);
             assert_true(err == WR_EPROTO || err == WR_EAUTH || err == WR_EPEERID);
             bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
         }
         for (size_t cut = 0; cut < in.len; cut++)
-            assert_int_equal(wr_peer_record_open(WR_BYTES(bytes, cut), &record), WR_EPROTO);
+            assert_int_equal(wr_peer_record_open(WR_BYTES(bytes, cut), NULL, &record), WR_EPROTO);
     }
 }
 
@@ -164,22 +164,22 @@ static void test_records_that_lie(void **state)
     struct wr_bytes in = hex_to(payload, sizeof(payload), RECORD);
     payload[10] ^= 1;
     seal_record(&b, deployed, "libp2p-peer-record", in);
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), WR_EPEERID);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), WR_EPEERID);
     payload[10] ^= 1;
     /* Domain and type of different forms; types of neither. */
     seal_record(&b, deployed, "libp2p-routing-state", in);
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), WR_EAUTH);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), WR_EAUTH);
     seal_record(&b, WR_BYTES_STR("/libp2p/routing-state-record"), "libp2p-peer-record", in);
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), WR_EAUTH);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), WR_EAUTH);
     seal_record(&b, WR_BYTES_STR("\x81\x06"), "libp2p-peer-record", in);
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), WR_EPROTO);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), WR_EPROTO);
     /* No peer id at all; a payload that is no record; fields of another kind. */
     seal_record(&b, deployed, "libp2p-peer-record", WR_BYTES_NONE);
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), WR_EPROTO);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), WR_EPROTO);
     seal_record(&b, deployed, "libp2p-peer-record", WR_BYTES(in.ptr, in.len - 1));
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), WR_EPROTO);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), WR_EPROTO);
     seal_record(&b, deployed, "libp2p-peer-record", WR_BYTES_STR("\x08\x01"));
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), WR_EPROTO);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), WR_EPROTO);
     wr_buf_clear(&b);
 }
 
@@ -200,7 +200,7 @@ static void test_addresses_that_are_skipped(void **state)
     put_address(&payload, WR_BYTES_STR("\xa2\x02"));
     wr_buf_put(&payload, "\x22\x01x", 3); /* unknown field */
     seal_record(&b, WR_BYTES_STR("\x03\x01"), "libp2p-peer-record", wr_buf_bytes(&payload));
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), 0);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), 0);
     assert_int_equal(record.count, 2);
     assert_true(record.seq == UINT64_MAX);
     assert_int_equal(record.addrs[0].len, 8);
@@ -209,7 +209,7 @@ static void test_addresses_that_are_skipped(void **state)
     for (int i = 0; i < 2 * WR_RECORD_ADDRS_MAX; i++)
         put_address(&payload, WR_BYTES_STR("\xa2\x02"));
     seal_record(&b, WR_BYTES_STR("\x03\x01"), "libp2p-peer-record", wr_buf_bytes(&payload));
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), 0);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), 0);
     assert_int_equal(record.count, WR_RECORD_ADDRS_MAX);
     wr_buf_clear(&b);
     wr_buf_clear(&payload);
@@ -226,12 +226,12 @@ static void test_seal_bounds(void **state)
     for (size_t i = 0; i < WR_RECORD_ADDRS_MAX; i++)
         assert_int_equal(wr_maddr_parse("/ip6/2001:db8::1/udp/1/quic-v1", &addrs[i]), 0);
     wr_peer_record_seal(&key, UINT64_MAX, addrs, WR_RECORD_ADDRS_MAX, &b);
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), 0);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), 0);
     assert_int_equal(record.count, WR_RECORD_ADDRS_MAX);
     assert_memory_equal(record.addrs, addrs, sizeof(addrs));
     wr_buf_reset(&b);
     wr_peer_record_seal(&key, 0, addrs, 0, &b);
-    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), &record), 0);
+    assert_int_equal(wr_peer_record_open(wr_buf_bytes(&b), NULL, &record), 0);
     assert_int_equal(record.count, 0);
     assert_int_equal(record.seq, 0);
     /* 64 addresses of 255 bytes are more than an envelope. */
