@@ -59,6 +59,7 @@ static struct wr_channel *create(struct wr_conn_ctx *ctx, const struct wr_mux_op
         return NULL;
     wr_conn_init(&ch->conn, ctx, ops);
     ch->conn.outbound = outbound;
+    wr_buf_init(&ch->last, WR_CHANNEL_OUT_MAX);
     wr_buf_init(&ch->early, WR_CHANNEL_OUT_MAX);
     return ch;
 }
@@ -239,10 +240,10 @@ static void mux_close(struct wr_conn *c, uint32_t code)
     struct wr_channel *ch = wr_channel_of(c);
     if (!wr_wire_open(&ch->wire))
         return;
-    if (ch->yamux && ch->phase == WR_PHASE_MUXED) {
+    if (ch->yamux && ch->phase == WR_PHASE_MUXED)
         wr_yamux_goaway(ch->yamux, code);
+    if (ch->yamux)
         wr_channel_flush(ch);
-    }
     wr_channel_farewell(ch, 0);
     wr_wire_close(&ch->wire, true);
 }
@@ -267,6 +268,7 @@ static void mux_release(struct wr_conn *c)
     wr_channel_forget_partial(ch);
     wr_channel_count_unsent(ch);
     wr_wire_clear(&ch->wire);
+    wr_buf_clear(&ch->last);
     wr_buf_clear(&ch->early);
     wr_conn_clear(&ch->conn);
     sodium_memzero(ch, sizeof(*ch));

@@ -32,6 +32,7 @@ struct wr_channel {
     struct wr_secure_session session;
     const char *offer[2];          /* the name proposed; NULL */
     struct wr_buf partial;         /* start of a frame that is not complete */
+    struct wr_buf last;            /* the handshake's last message: leaves with the first frames */
     struct wr_buf early;           /* muxer negotiation to send before yamux frames */
     struct wr_task flush;
     struct wr_timer timer;         /* connect, handshake, then keepalive */

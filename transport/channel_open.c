@@ -166,11 +166,11 @@ int wr_channel_handshake_input(struct wr_channel *ch, struct wr_bytes *in, struc
     int rc = ch->conn.security->input(ch->handshake, in, out, &result);
     if (rc != 1)
         return rc;
-    int sent = wr_channel_send_clear(ch, out);
-    rc = secured(ch, &result);
+    /* What there is to say first leaves with it, in one packet, when the turn settles. */
+    ch->last = *out;
+    wr_buf_init(out, WR_CHANNEL_OUT_MAX);
+    rc = ch->last.full ? WR_ELIMIT : secured(ch, &result);
     sodium_memzero(&result, sizeof(result));
-    if (sent < 0)
-        return sent;
     return rc < 0 ? rc : 1;
 }
 

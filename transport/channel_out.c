@@ -71,19 +71,30 @@ static size_t batch_size(const struct wr_channel *ch)
     return most < WR_CONN_SCRATCH ? most : WR_CONN_SCRATCH;
 }
 
+/* The handshake's last message, if it did not leave yet, at the start of scratch; returns its size. */
+static size_t put_last(struct wr_channel *ch)
+{
+    size_t len = ch->last.len;
+    if (len)
+        memcpy(ch->conn.ctx->scratch, ch->last.data, len);
+    wr_buf_clear(&ch->last);
+    return len;
+}
+
 /* Fills one write; returns bytes sent, 0 when nothing waits, <0 on failure. */
 static int send_batch(struct wr_channel *ch)
 {
     /* A frame is begun only where a useful one fits. */
     const size_t frame_min = ch->conn.security->overhead + WR_CHANNEL_OUT_MAX;
     struct wr_conn_ctx *ctx = ch->conn.ctx;
-    size_t used = 0, most = batch_size(ch);
+    size_t used, most = batch_size(ch);
     /* What the kernel does not take stays with us: with memory short, no more than one small frame. */
     uint64_t room = wr_account_room(&ch->conn.memory);
     if (most > room)
         most = (size_t)room;
     if (most < frame_min)
         most = frame_min;
+    used = put_last(ch);
     while (most - used >= frame_min) {
         int size = seal_next(ch, ctx->scratch + used, most - used);
         if (size < 0)
@@ -169,14 +180,16 @@ void wr_channel_flush(struct wr_channel *ch)
 
 void wr_channel_farewell(struct wr_channel *ch, int err)
 {
-    uint8_t *frame = ch->conn.ctx->scratch;
+    uint8_t *scratch = ch->conn.ctx->scratch;
     if (!wr_wire_open(&ch->wire) || !ch->secured || wr_wire_backlog(&ch->wire) != 0)
         return;
-    int size = ch->conn.security->farewell(&ch->session, err, frame);
-    if (size <= 0)
+    size_t used = put_last(ch);
+    int size = ch->conn.security->farewell(&ch->session, err, scratch + used);
+    used += size > 0 ? (size_t)size : 0;
+    if (used == 0)
         return;
     if (ch->pnet)
-        wr_pnet_encrypt(ch->pnet, frame, (size_t)size);
-    ch->conn.bytes_out += (uint64_t)size;
-    wr_wire_write(&ch->wire, frame, (size_t)size);
+        wr_pnet_encrypt(ch->pnet, scratch, used);
+    ch->conn.bytes_out += used;
+    wr_wire_write(&ch->wire, scratch, used);
 }

@@ -78,9 +78,9 @@ struct sim_host *sim_host_of(struct wr_env *env);
 const struct wr_ip *sim_host_ip4(const struct sim_host *host);
 const struct wr_ip *sim_host_ip6(const struct sim_host *host);
 unsigned sim_host_index(const struct sim_host *host);    /* in the order they were added, from 0 */
-/* Bytes sent so far, and datagrams and connects begun: to see who is loud. */
+/* Bytes sent so far, and writes, datagrams and connects begun: to see who is loud. */
 struct sim_traffic {
-    uint64_t stream_bytes, datagram_bytes, datagrams, connects;
+    uint64_t stream_bytes, stream_writes, datagram_bytes, datagrams, connects;
 };
 const struct sim_traffic *sim_host_traffic(const struct sim_host *host);
 

@@ -665,6 +665,7 @@ int wr_sock_write(struct wr_sock *s, const uint8_t *data, size_t len)
     if (!s->conn)
         return 0;    /* cut off */
     size_t chunk = s->host->sim->o.chunk_max;
+    s->host->traffic.stream_writes++;
     while (len) {
         size_t part = len < chunk ? len : chunk;
         struct piece *piece = piece_create(data, part);

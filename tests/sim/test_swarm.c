@@ -289,6 +289,28 @@ static void start_speaking(struct node *n, struct sim *sim, uint8_t seed, const 
     memcpy(spoken, all, sizeof(all));
 }
 
+/* A dialler writes twice until it is answered: the proposal, then the end of the handshake with the first frames. */
+static void test_the_handshake_ends_with_the_first_frames(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < WR_SECURE_COUNT; i++) {
+        struct sim *sim = sim_create(&(struct sim_options){.seed = 1, .rtt = 60 * WR_MSEC});
+        struct node a = {0}, b = {0};
+        struct client c;
+        start_speaking(&a, sim, 1, wr_secure_all[i]);
+        start_speaking(&b, sim, 2, wr_secure_all[i]);
+        talk(&a, &b, echo_offer, &c, 1);
+        sim_run(sim, 150 * WR_MSEC);
+        assert_int_equal(sim_host_traffic(a.host)->stream_writes, 2);
+        sim_run(sim, 2 * WR_SEC);
+        assert_true(c.closed);
+        assert_int_equal(c.err, 0);
+        node_stop(&a);
+        node_stop(&b);
+        sim_destroy(sim);
+    }
+}
+
 static wr_time time_to_answer(struct sim *sim, struct node *a, struct node *b)
 {
     struct client c;
@@ -724,6 +746,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_byte_is_answered_in_three_round_trips),
+        cmocka_unit_test(test_the_handshake_ends_with_the_first_frames),
         cmocka_unit_test(test_a_peer_that_speaks_only_the_other),
         cmocka_unit_test(test_nothing_in_common),
         cmocka_unit_test(test_bulk_both_ways_arrives_whole),
