@@ -152,13 +152,17 @@ static bool direction_start(struct direction *d, const uint8_t *key, size_t key_
     return ad.len == 0 || EVP_CipherUpdate(d->ctx, NULL, &used, ad.ptr, (int)ad.len) == 1;
 }
 
-static int crypto_seal(struct direction *d, const uint8_t *in, size_t len, uint8_t *out)
+static int crypto_seal(struct direction *d, struct wr_bytes head, struct wr_bytes rest, uint8_t *out)
 {
     int used;
-    if (len > 0 && EVP_EncryptUpdate(d->ctx, out, &used, in, (int)len) != 1)
+    if (head.len > 0 && EVP_EncryptUpdate(d->ctx, out, &used, head.ptr, (int)head.len) != 1)
         return WR_ELIMIT;
-    if (EVP_EncryptFinal_ex(d->ctx, out + len, &used) != 1 ||
-        EVP_CIPHER_CTX_ctrl(d->ctx, EVP_CTRL_AEAD_GET_TAG, WR_AEAD_TAG, out + len) != 1)
+    out += head.len;
+    if (rest.len > 0 && EVP_EncryptUpdate(d->ctx, out, &used, rest.ptr, (int)rest.len) != 1)
+        return WR_ELIMIT;
+    out += rest.len;
+    if (EVP_EncryptFinal_ex(d->ctx, out, &used) != 1 ||
+        EVP_CIPHER_CTX_ctrl(d->ctx, EVP_CTRL_AEAD_GET_TAG, WR_AEAD_TAG, out) != 1)
         return WR_ELIMIT;
     return 0;
 }
@@ -178,18 +182,34 @@ static int crypto_open(struct direction *d, const uint8_t *in, size_t len, uint8
     return WR_EAUTH;
 }
 
+int wr_aead_seal_two(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
+                     const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, struct wr_bytes head,
+                     struct wr_bytes rest, uint8_t *out)
+{
+    const uint8_t *in = head.ptr;
+    size_t len = head.len + rest.len;
+    if (head.len > WR_AEAD_LEN_MAX || rest.len > WR_AEAD_LEN_MAX - head.len || ad.len > WR_AEAD_LEN_MAX)
+        return WR_ELIMIT;
+    if (engine->cipher && len >= engine->sodium_below)
+        return direction_start(&engine->seal, key, engine->key_len, nonce, ad)
+                   ? crypto_seal(&engine->seal, head, rest, out)
+                   : WR_ELIMIT;
+    if (rest.len) {
+        /* libsodium takes one piece. */
+        if (head.len)
+            memmove(out, head.ptr, head.len);
+        memcpy(out + head.len, rest.ptr, rest.len);
+        in = out;
+    }
+    crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, in, len, ad.ptr, ad.len, NULL, nonce, key);
+    return 0;
+}
+
 int wr_aead_seal(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
                  const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, const uint8_t *in,
                  size_t len, uint8_t *out)
 {
-    if (len > WR_AEAD_LEN_MAX || ad.len > WR_AEAD_LEN_MAX)
-        return WR_ELIMIT;
-    if (engine->cipher && len >= engine->sodium_below)
-        return direction_start(&engine->seal, key, engine->key_len, nonce, ad)
-                   ? crypto_seal(&engine->seal, in, len, out)
-                   : WR_ELIMIT;
-    crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, in, len, ad.ptr, ad.len, NULL, nonce, key);
-    return 0;
+    return wr_aead_seal_two(engine, key, nonce, ad, WR_BYTES(in, len), WR_BYTES_NONE, out);
 }
 
 int wr_aead_open(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],

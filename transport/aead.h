@@ -32,6 +32,11 @@ void wr_aead_destroy(struct wr_aead *engine);
 int wr_aead_seal(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
                  const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, const uint8_t *in,
                  size_t len, uint8_t *out);
+/* The same for bytes that stand in two places: head, at out or apart from it, and rest behind it, apart from out. A
+ * head of a multiple of 64 bytes, a whole number of any cipher's blocks, costs nothing. */
+int wr_aead_seal_two(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
+                     const uint8_t nonce[static WR_AEAD_NONCE], struct wr_bytes ad, struct wr_bytes head,
+                     struct wr_bytes rest, uint8_t *out);
 /* len counts the tag; writes len - WR_AEAD_TAG bytes, zeros when the tag is wrong.
  * 0, WR_EAUTH (also for len < WR_AEAD_TAG), WR_ELIMIT. */
 int wr_aead_open(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],

@@ -45,6 +45,7 @@ int wr_channel_send_clear(struct wr_channel *ch, struct wr_buf *out)
 static int seal_next(struct wr_channel *ch, uint8_t *frame, size_t room)
 {
     const struct wr_secure *security = ch->conn.security;
+    struct wr_bytes apart = WR_BYTES_NONE;
     size_t len = 0;
     room -= security->overhead;
     if (room > security->plain_max)
@@ -59,9 +60,9 @@ static int seal_next(struct wr_channel *ch, uint8_t *frame, size_t room)
     }
     /* A listener must not go on before it heard which muxer the dialler takes. */
     if (ch->phase == WR_PHASE_MUXED || ch->conn.outbound)
-        len += wr_yamux_output(ch->yamux, frame + security->header + len, room - len,
-                               wr_env_now(ch->conn.ctx->env));
-    return len ? security->seal(&ch->session, frame, len) : 0;
+        len += wr_yamux_output_apart(ch->yamux, frame + security->header + len, room - len,
+                                     wr_env_now(ch->conn.ctx->env), &apart);
+    return len ? security->seal(&ch->session, frame, len, apart) : 0;
 }
 
 /* Bytes of one write. */

@@ -442,21 +442,27 @@ int wr_noise_input(struct wr_noise *n, struct wr_bytes *in, struct wr_buf *out,
 
 /* ---- transport ------------------------------------------------------------------------------------- */
 
-int wr_noise_seal(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len)
+int wr_noise_seal_apart(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len,
+                        struct wr_bytes apart)
 {
     uint8_t nonce[WR_AEAD_NONCE];
     uint8_t *body = frame + WR_NOISE_HEADER;
     size_t whole = len + WR_AEAD_TAG;
-    assert(len <= WR_NOISE_PAYLOAD_MAX);
+    assert(len <= WR_NOISE_PAYLOAD_MAX && apart.len <= len);
     if (s->send_nonce == UINT64_MAX)    /* reserved; Noise specification, section 5.1 */
         return WR_ELIMIT;
     put_nonce(s->send_nonce++, nonce);
-    int rc = wr_aead_seal(engine, s->send_key, nonce, WR_BYTES_NONE, body, len, body);
+    int rc = wr_aead_seal_two(engine, s->send_key, nonce, WR_BYTES_NONE, WR_BYTES(body, len - apart.len), apart, body);
     if (rc < 0)
         return rc;
     frame[0] = (uint8_t)(whole >> 8);
     frame[1] = (uint8_t)whole;
     return (int)(WR_NOISE_HEADER + whole);
+}
+
+int wr_noise_seal(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len)
+{
+    return wr_noise_seal_apart(engine, s, frame, len, WR_BYTES_NONE);
 }
 
 int wr_noise_open(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *body, size_t len)

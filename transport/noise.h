@@ -60,6 +60,9 @@ int wr_noise_input(struct wr_noise *n, struct wr_bytes *in, struct wr_buf *out,
 /* Seals len (at most WR_NOISE_PAYLOAD_MAX) bytes that stand at frame + WR_NOISE_HEADER in place: writes
  * the length in front and the tag behind. Returns the frame's whole size, or WR_ELIMIT. */
 int wr_noise_seal(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len);
+/* The same when the last of the len bytes stand elsewhere: they are sealed from there. */
+int wr_noise_seal_apart(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len,
+                        struct wr_bytes apart);
 /* Opens one whole frame body (without the length; len includes the tag) in place; the plaintext stands
  * at body. Returns its length (0 or more), WR_EAUTH, WR_EPROTO, WR_ELIMIT. */
 int wr_noise_open(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *body, size_t len);

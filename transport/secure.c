@@ -55,9 +55,9 @@ static int noise_body_len(const uint8_t *header)
     return header[0] << 8 | header[1];
 }
 
-static int noise_seal(struct wr_secure_session *s, uint8_t *frame, size_t len)
+static int noise_seal(struct wr_secure_session *s, uint8_t *frame, size_t len, struct wr_bytes apart)
 {
-    return wr_noise_seal(s->noise.aead, &s->noise.keys, frame, len);
+    return wr_noise_seal_apart(s->noise.aead, &s->noise.keys, frame, len, apart);
 }
 
 static int noise_open(struct wr_secure_session *s, uint8_t *frame, size_t body_len)
@@ -126,8 +126,11 @@ static const char *tls_why(const void *handshake)
     return wr_tls_why(handshake);
 }
 
-static int tls_seal(struct wr_secure_session *s, uint8_t *frame, size_t len)
+/* In a record the content type stands behind the data, so all of it comes together in the frame. */
+static int tls_seal(struct wr_secure_session *s, uint8_t *frame, size_t len, struct wr_bytes apart)
 {
+    if (apart.len)
+        memcpy(frame + WR_TLS_HEADER + len - apart.len, apart.ptr, apart.len);
     return wr_tls_seal(s->tls, frame, len);
 }
 

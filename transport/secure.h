@@ -57,8 +57,9 @@ struct wr_secure {
 
     /* Length of a frame's body by its header, or WR_EPROTO. */
     int (*body_len)(const uint8_t *header);
-    /* Seals len bytes that stand at frame + header; returns the size of what is to be sent, or WR_ELIMIT. */
-    int (*seal)(struct wr_secure_session *s, uint8_t *frame, size_t len);
+    /* Seals len bytes that stand at frame + header, but for the last of them, which may stand elsewhere, apart; returns
+     * the size of what is to be sent, or WR_ELIMIT. */
+    int (*seal)(struct wr_secure_session *s, uint8_t *frame, size_t len, struct wr_bytes apart);
     /* Opens one whole frame; the plaintext stands at frame + header. Returns its length, 0 for none,
      * WR_ECLOSED (the peer ended it), WR_EREFUSED (the peer found fault), WR_EAUTH, WR_EPROTO, WR_ELIMIT. */
     int (*open)(struct wr_secure_session *s, uint8_t *frame, size_t body_len);

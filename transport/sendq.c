@@ -94,6 +94,17 @@ void wr_sendq_lend(struct wr_sendq *q, const uint8_t *data, size_t len)
     q->len += (uint32_t)len;
 }
 
+struct wr_bytes wr_sendq_take_lent(struct wr_sendq *q, size_t len)
+{
+    if (q->head || !q->lent)
+        return WR_BYTES_NONE;
+    struct wr_bytes out = WR_BYTES(q->lent, len < q->lent_len ? len : q->lent_len);
+    q->lent += out.len;
+    q->lent_len -= (uint32_t)out.len;
+    q->len -= (uint32_t)out.len;
+    return out;
+}
+
 size_t wr_sendq_unlend(struct wr_sendq *q, const uint8_t *data)
 {
     size_t taken = q->lent ? (size_t)(q->lent - data) : 0;

@@ -27,6 +27,8 @@ void wr_sendq_take(struct wr_sendq *q, struct wr_account *account, uint8_t *out,
 void wr_sendq_lend(struct wr_sendq *q, const uint8_t *data, size_t len);
 /* Ends the loan; returns how many of its bytes were taken. The others are out of the queue. */
 size_t wr_sendq_unlend(struct wr_sendq *q, const uint8_t *data);
+/* The first bytes, at most len, where they stand, when only lent ones are queued; else none. They count as taken. */
+struct wr_bytes wr_sendq_take_lent(struct wr_sendq *q, size_t len);
 void wr_sendq_clear(struct wr_sendq *q, struct wr_account *account);
 
 #endif

@@ -3,6 +3,8 @@
 #include <string.h>
 
 #define MARK      0    /* value of a ping that nobody waits for: wr_yamux_ping begins with 1 */
+#define APART_MIN 4096 /* bytes; ours: fewer are copied as fast */
+#define APART_AT  64   /* bytes: yamux.h */
 #define FRESH_MAX WR_YAMUX_BODY_MAX    /* bytes that fresh streams may send before bulk has a turn */
 
 static size_t put_header(uint8_t *out, enum frame_type type, unsigned flags, uint32_t id,
@@ -84,7 +86,24 @@ static size_t put_stream_control(struct wr_yamux_stream *s, uint8_t *out)
     return len;
 }
 
-static size_t put_data(struct wr_yamux_stream *s, uint8_t *out, size_t room)
+/* What output fills. */
+struct target {
+    uint8_t *buf;
+    struct wr_bytes *apart;    /* NULL: all goes into buf */
+};
+
+/* The body of a data frame, from `out` on. */
+static void put_body(struct wr_yamux_stream *s, const struct target *to, uint8_t *out, size_t len)
+{
+    size_t here = len;
+    if (to->apart && len >= APART_MIN && s->queue.lent_len == s->queue.len)
+        here = (APART_AT - (size_t)(out - to->buf) % APART_AT) % APART_AT;
+    wr_sendq_take(&s->queue, &s->session->memory, out, here);
+    if (here < len)
+        *to->apart = wr_sendq_take_lent(&s->queue, len - here);
+}
+
+static size_t put_data(struct wr_yamux_stream *s, const struct target *to, uint8_t *out, size_t room)
 {
     struct wr_yamux *y = s->session;
     size_t body_room = room - WR_YAMUX_HEADER;
@@ -95,7 +114,7 @@ static size_t put_data(struct wr_yamux_stream *s, uint8_t *out, size_t room)
     unsigned flags = s->due & (SYN | ACK);
     s->due &= (uint16_t)~flags;
     put_header(out, DATA, flags, s->id, len);
-    wr_sendq_take(&s->queue, &y->memory, out + WR_YAMUX_HEADER, len);
+    put_body(s, to, out + WR_YAMUX_HEADER, len);
     s->send_window -= len;
     y->unmarked += y->mark_every ? len : 0;
     wr_list_remove(&s->ready);
@@ -117,7 +136,7 @@ static bool has_data(const struct wr_yamux *y)
 }
 
 /* Data of the next stream in turn, or 0 when there is none, or none worth splitting for `room`. */
-static size_t put_next_data(struct wr_yamux *y, uint8_t *out, size_t room, bool first)
+static size_t put_next_data(struct wr_yamux *y, const struct target *to, size_t at, size_t room)
 {
     if (!has_data(y) || room <= WR_YAMUX_HEADER)
         return 0;
@@ -126,17 +145,18 @@ static size_t put_next_data(struct wr_yamux *y, uint8_t *out, size_t room, bool 
     struct wr_list *list = fresh ? &y->fresh : &y->bulk;
     struct wr_yamux_stream *s = wr_list_entry(list->next, struct wr_yamux_stream, ready);
     uint32_t want = s->queue.len < WR_YAMUX_FRAGMENT_MIN ? s->queue.len : WR_YAMUX_FRAGMENT_MIN;
-    if (!first && room - WR_YAMUX_HEADER < want)
+    if (at > 0 && room - WR_YAMUX_HEADER < want)
         return 0;
-    size_t len = put_data(s, out, room);
+    size_t len = put_data(s, to, to->buf + at, room);
     y->fresh_sent = fresh && !wr_list_empty(&y->bulk) ? y->fresh_sent + (uint32_t)len : 0;
     return len;
 }
 
-size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time now)
+static size_t output(struct wr_yamux *y, const struct target *to, size_t room, wr_time now)
 {
+    uint8_t *buf = to->buf;
     size_t len = 0;
-    while (room - len >= WR_YAMUX_HEADER) {
+    while (room - len >= WR_YAMUX_HEADER && !(to->apart && to->apart->len)) {
         size_t n = put_session_frame(y, buf + len, now);
         if (n == 0 && !y->err && !wr_list_empty(&y->control)) {
             struct wr_list *node = wr_list_pop(&y->control);
@@ -145,7 +165,7 @@ size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time no
             continue;
         }
         if (n == 0 && !y->err)
-            n = put_next_data(y, buf + len, room - len, len == 0);
+            n = put_next_data(y, to, len, room - len);
         if (n == 0 && y->goaway == GOAWAY_DUE && !has_data(y))
             n = put_goaway(y, buf + len);
         if (n == 0)
@@ -153,6 +173,17 @@ size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time no
         len += n;
     }
     return len;
+}
+
+size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time now)
+{
+    return output(y, &(struct target){.buf = buf}, room, now);
+}
+
+size_t wr_yamux_output_apart(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time now, struct wr_bytes *apart)
+{
+    *apart = WR_BYTES_NONE;
+    return output(y, &(struct target){.buf = buf, .apart = apart}, room, now);
 }
 
 bool wr_yamux_wants_output(const struct wr_yamux *y)

@@ -158,6 +158,35 @@ static void test_libraries_agree_while_keys_alternate(void **state)
     wr_aead_destroy(both);
 }
 
+/* Wherever the seam is, and whether the head is in place: as if the bytes had stood together. */
+static void test_two_pieces_are_one(void **state)
+{
+    (void)state;
+    static const size_t lens[] = {0, 1, 15, 100, 300, 4096}, heads[] = {0, 1, 12, 16, 63, 64, 65, 128, 300, 4000};
+    static uint8_t plain[4096], whole[4096 + WR_AEAD_TAG], out[4096 + WR_AEAD_TAG];
+    const uint8_t key[WR_AEAD_KEY] = {9};
+    struct wr_aead *engines[] = {wr_aead_create(), wr_aead_create_with(WR_AEAD_LIBCRYPTO),
+                                 wr_aead_create_with(WR_AEAD_LIBSODIUM), wr_aead_create_cipher(WR_AEAD_AES128)};
+    for (size_t i = 0; i < sizeof(plain); i++)
+        plain[i] = (uint8_t)(i * 7 + (i >> 8));
+    for (size_t e = 0; e < sizeof(engines) / sizeof(engines[0]); e++) {
+        assert_non_null(engines[e]);
+        for (size_t l = 0; l < sizeof(lens) / sizeof(lens[0]); l++) {
+            struct wr_bytes with = WR_BYTES(ad, sizeof(ad));
+            assert_int_equal(wr_aead_seal(engines[e], key, nonce, with, plain, lens[l], whole), 0);
+            for (size_t h = 0; h < 2 * sizeof(heads) / sizeof(heads[0]); h++) {
+                size_t head = heads[h / 2] < lens[l] ? heads[h / 2] : lens[l];
+                memset(out, 0, sizeof(out));
+                memcpy(out, plain, head);
+                assert_int_equal(wr_aead_seal_two(engines[e], key, nonce, with, WR_BYTES(h % 2 ? plain : out, head),
+                                                  WR_BYTES(plain + head, lens[l] - head), out), 0);
+                assert_memory_equal(out, whole, lens[l] + WR_AEAD_TAG);
+            }
+        }
+        wr_aead_destroy(engines[e]);
+    }
+}
+
 static void test_too_long_is_a_limit(void **state)
 {
     (void)state;
@@ -166,6 +195,8 @@ static void test_too_long_is_a_limit(void **state)
     assert_non_null(engine);
     assert_int_equal(wr_aead_seal(engine, key, nonce, WR_BYTES_NONE, out, WR_AEAD_LEN_MAX + 1, out),
                      WR_ELIMIT);
+    assert_int_equal(wr_aead_seal_two(engine, key, nonce, WR_BYTES_NONE, WR_BYTES(out, 1),
+                                      WR_BYTES(out, WR_AEAD_LEN_MAX), out), WR_ELIMIT);
     assert_int_equal(wr_aead_open(engine, key, nonce, WR_BYTES_NONE, out, WR_AEAD_LEN_MAX + 1, out),
                      WR_ELIMIT);
     wr_aead_destroy(engine);
@@ -179,6 +210,7 @@ int main(void)
         cmocka_unit_test(test_gcm_vectors),
         cmocka_unit_test(test_damage_is_found),
         cmocka_unit_test(test_libraries_agree_while_keys_alternate),
+        cmocka_unit_test(test_two_pieces_are_one),
         cmocka_unit_test(test_too_long_is_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,10 +107,34 @@ static void test_loan(void **state)
     assert_int_equal(limits.of[WR_LIMIT_MEMORY].used, 0);
 }
 
+/* Lent bytes can be had where they stand, once nothing is queued in front of them. */
+static void test_loan_taken_in_place(void **state)
+{
+    (void)state;
+    static uint8_t data[1000], out[1000];
+    struct wr_limits limits;
+    struct wr_account account = {.limits = &limits};
+    struct wr_sendq q = {0};
+    assert_int_equal(wr_limits_init(&limits, "small"), 0);
+    assert_int_equal(wr_sendq_take_lent(&q, 10).len, 0);
+    assert_int_equal(wr_sendq_put(&q, &account, data, 100), 100);
+    wr_sendq_lend(&q, data + 100, 900);
+    assert_int_equal(wr_sendq_take_lent(&q, 10).len, 0);
+    wr_sendq_take(&q, &account, out, 110);
+    struct wr_bytes got = wr_sendq_take_lent(&q, 500);
+    assert_ptr_equal(got.ptr, data + 110);
+    assert_int_equal(got.len, 500);
+    assert_int_equal(q.len, 390);
+    assert_int_equal(wr_sendq_take_lent(&q, 500).len, 390);
+    assert_int_equal(q.len, 0);
+    assert_int_equal(wr_sendq_unlend(&q, data + 100), 900);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loan),
+        cmocka_unit_test(test_loan_taken_in_place),
         cmocka_unit_test(test_order_and_charge),
         cmocka_unit_test(test_limit_takes_a_part),
     };

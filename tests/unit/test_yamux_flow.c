@@ -219,6 +219,44 @@ static void test_lent_bytes_are_bounded_by_the_window(void **state)
     side_clear(&t);
 }
 
+/* What is left where it was lent is what would have been copied, and it is the end of the output. */
+static void test_lent_bytes_may_stay_where_they_are(void **state)
+{
+    (void)state;
+    static uint8_t data[100000], with[70000], copied[70000];
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 5 + (i >> 8));
+    for (size_t queued = 0; queued <= 1000; queued += 500) {
+        for (size_t lent = 100; lent <= sizeof(data); lent *= 10) {
+            struct side t, u;
+            struct wr_bytes apart;
+            side_init(&t, (struct wr_yamux_config){.dialer = true});
+            side_init(&u, (struct wr_yamux_config){.dialer = true});
+            struct wr_yamux_stream *a = open_taken(&t), *b = open_taken(&u);
+            write_some(a, queued);
+            write_some(b, queued);
+            assert_int_equal(wr_yamux_lend(a, data, lent), lent);
+            assert_int_equal(wr_yamux_lend(b, data, lent), lent);
+            wr_yamux_ping(t.y, t.now);    /* in front, so that the body begins at an odd place */
+            wr_yamux_ping(u.y, u.now);
+            size_t len = wr_yamux_output(u.y, copied, 65000, u.now);
+            assert_int_equal(wr_yamux_output_apart(t.y, with, 65000, t.now, &apart), len);
+            if (queued == 0 && lent >= 10000) {
+                assert_int_equal((len - apart.len) % 64, 0);
+                assert_true(len - apart.len <= 128);
+                assert_true(apart.ptr > data && apart.ptr < data + 128);
+            } else {
+                assert_int_equal(apart.len, 0);
+            }
+            memcpy(with + len - apart.len, apart.ptr ? apart.ptr : data, apart.len);
+            assert_memory_equal(with, copied, len);
+            assert_int_equal(wr_yamux_recall(a, data), wr_yamux_recall(b, data));
+            side_clear(&t);
+            side_clear(&u);
+        }
+    }
+}
+
 /* An owner that looks for room in its own way need not ask which streams drained. */
 static void test_drained_need_not_be_asked(void **state)
 {
@@ -395,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_smallest_recent_rtt_counts),
         cmocka_unit_test(test_write_is_bounded),
         cmocka_unit_test(test_lent_bytes_are_bounded_by_the_window),
+        cmocka_unit_test(test_lent_bytes_may_stay_where_they_are),
         cmocka_unit_test(test_drained_need_not_be_asked),
         cmocka_unit_test(test_queue_memory_is_charged),
         cmocka_unit_test(test_round_robin_and_control_first),

@@ -117,14 +117,22 @@ static void number(uint64_t nonce, uint8_t tag[static WR_AEAD_TAG])
     memcpy(tag, &nonce, sizeof(nonce));
 }
 
-int wr_noise_seal(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len)
+int wr_noise_seal_apart(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len,
+                        struct wr_bytes apart)
 {
     size_t body = len + WR_AEAD_TAG;
     (void)engine;
+    if (apart.len)
+        memcpy(frame + WR_NOISE_HEADER + len - apart.len, apart.ptr, apart.len);
     frame[0] = (uint8_t)(body >> 8);
     frame[1] = (uint8_t)body;
     number(s->send_nonce++, frame + WR_NOISE_HEADER + len);
     return (int)(WR_NOISE_HEADER + body);
+}
+
+int wr_noise_seal(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *frame, size_t len)
+{
+    return wr_noise_seal_apart(engine, s, frame, len, WR_BYTES_NONE);
 }
 
 int wr_noise_open(struct wr_aead *engine, struct wr_noise_session *s, uint8_t *body, size_t len)
