@@ -230,7 +230,7 @@ static int tls_handshake(struct wr_tlsctx *ctx)
     struct wr_tls_config config = {.ctx = ctx, .now = 1800000000};
     struct wr_tls *t[2];
     struct wr_buf out[2];
-    struct wr_tls_result result[2] = {{NULL}, {NULL}};
+    struct wr_tls_result result[2] = {{.session = NULL}, {.session = NULL}};
     int rc = 0, done = 0;
     for (int i = 0; i < 2; i++) {
         wr_buf_init(&out[i], 1 << 16);

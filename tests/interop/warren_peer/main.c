@@ -44,7 +44,8 @@ void command_ok(struct command *c, json_t *fields)
     command_free(c);
 }
 
-static void fail(struct command *c, json_t *fields, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void fail(struct command *c, json_t *fields, const char *format,
+                                                       va_list args)
 {
     char text[512];
     vsnprintf(text, sizeof(text), format, args);

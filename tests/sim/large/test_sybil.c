@@ -96,8 +96,8 @@ static void grind(struct wr_key *key, const uint8_t target[static WR_KAD_KEY], d
     static uint32_t tries;
     uint8_t at[WR_KAD_KEY];
     do {
-        uint8_t seed[WR_ED25519_SEED] = {9, 9, (uint8_t)++tries, (uint8_t)(tries >> 8),
-                                         (uint8_t)(tries >> 16)};
+        tries++;
+        uint8_t seed[WR_ED25519_SEED] = {9, 9, (uint8_t)tries, (uint8_t)(tries >> 8), (uint8_t)(tries >> 16)};
         struct wr_buf public;
         struct wr_peerid id;
         wr_key_generate(key, seed);
