@@ -30,6 +30,7 @@ mkdir -p "$tree/build"
 
 inside='
     set -e
+    mount --bind "$1" "$1"    # a mount point of its own: network namespaces are not made without
     mount -t proc proc "$1/proc"
     mount --rbind /sys "$1/sys"
     mount --rbind /dev "$1/dev"
