@@ -1,0 +1,233 @@
+/* A node finds out whether it can be reached from servers and observers that lie, cost, or know version 1 only. */
+#include "tests/sim/reach_world.h"
+
+/* ---- servers of all kinds --------------------------------------------------------------------------- */
+
+/* A server that answers as it likes. */
+struct stranger {
+    struct wr_msg msg;
+    const struct wr_msg_ops *ops;
+    struct wr_env *env;
+    unsigned asked;
+    bool yes;             /* a liar: says that it got through, else that it did not */
+    uint64_t left, taken; /* dial data */
+};
+
+static void say(struct stranger *x, const struct wr_autonat_msg *m)
+{
+    struct wr_buf out;
+    wr_buf_init(&out, 100);
+    wr_autonat_msg_encode(m, &out);
+    (void)wr_msg_send(&x->msg, wr_buf_bytes(&out));
+    wr_buf_clear(&out);
+}
+
+static void say_dialled(struct stranger *x, enum wr_autonat_dial status)
+{
+    say(x, &(struct wr_autonat_msg){.type = WR_AUTONAT_DIAL_RESPONSE, .status = WR_AUTONAT_OK, .dial_status = status});
+    wr_msg_close(&x->msg);
+}
+
+static void on_question(struct wr_stream *s, void *arg)
+{
+    struct stranger *x = arg;
+    x->asked++;
+    if (wr_msg_open(&x->msg))
+        wr_stream_reset(s, WR_STREAM_LIMIT);
+    else
+        wr_msg_start(&x->msg, x->env, s, 8192, x->ops);
+}
+
+static void make_stranger(struct member *m, struct stranger *x, const struct wr_msg_ops *ops)
+{
+    *x = (struct stranger){.ops = ops, .env = m->n.env};
+    wr_swarm_unhandle(m->n.swarm, WR_AUTONAT_REQUEST);
+    node_handle(&m->n, WR_AUTONAT_REQUEST, on_question, x);
+}
+
+static void lie(struct wr_msg *m, struct wr_bytes body)
+{
+    struct stranger *x = wr_list_entry(m, struct stranger, msg);
+    (void)body;
+    say_dialled(x, x->yes ? WR_AUTONAT_DIAL_OK : WR_AUTONAT_DIAL_ERROR);
+}
+
+static void make_liar(struct member *m, struct stranger *liar, bool yes)
+{
+    static const struct wr_msg_ops ops = {.on_message = lie, .on_close = lie_over};
+    make_stranger(m, liar, &ops);
+    liar->yes = yes;
+}
+
+/* Wants dial data for every question, whoever asks (as rust servers do), and answers the truth. */
+static void feed(struct wr_msg *m, struct wr_bytes body)
+{
+    struct stranger *x = wr_list_entry(m, struct stranger, msg);
+    struct wr_autonat_msg in;
+    assert_int_equal(wr_autonat_msg_decode(body, &in), 0);
+    if (in.type == WR_AUTONAT_DIAL_REQUEST) {
+        x->left = WR_AUTONAT_SERVER_DATA_MIN;
+        say(x, &(struct wr_autonat_msg){.type = WR_AUTONAT_DATA_REQUEST, .bytes = x->left});
+        return;
+    }
+    x->taken += in.data.len;
+    x->left -= in.data.len < x->left ? in.data.len : x->left;
+    if (!x->left)
+        say_dialled(x, WR_AUTONAT_DIAL_ERROR);
+}
+
+/* Somebody sees us somewhere else every few seconds, at others' addresses. Servers want dial data for each: we do not send
+ * as much as he has us asked for. */
+static void test_an_observer_who_costs(void **state)
+{
+    (void)state;
+    struct world w;
+    uint64_t taken = 0;
+    struct wr_maddr seen;
+    start(&w, SERVERS, 0, NULL);
+    meet_all(&w, true);
+    sim_run(w.sim, WR_MIN);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    assert_int_equal(stats(&w).data_bytes, 0);    /* our own address costs nothing */
+    struct wr_addrbook *book = wr_swarm_addrbook(w.c.n.swarm);
+    wr_identify_destroy(w.c.identify);    /* what it would write into the address book, we do */
+    w.c.identify = NULL;
+    for (unsigned i = 0; i < 240; i++) {
+        struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)(i >> 8), (uint8_t)i}}, .port = 4001};
+        assert_int_equal(wr_maddr_from_addr(&to, i % 2, &seen), 0);
+        assert_true(wr_addrbook_put(book, wr_maddr_bytes(&seen), WR_ADDR_CANDIDATE, sim_now(w.sim)));
+        wr_swarm_addrs_changed(w.c.n.swarm);
+        sim_run(w.sim, 5 * WR_SEC);
+        wr_addrbook_del(book, wr_maddr_bytes(&seen), WR_ADDR_CANDIDATE);
+    }
+    for (unsigned i = 0; i < SERVERS; i++) {
+        struct wr_autonat_server_stats s;
+        wr_autonat_server_stats(w.s[i].server, &s);
+        taken += s.data_bytes;
+    }
+    assert_true(taken > 0);
+    assert_in_range(stats(&w).data_bytes, 1, WR_AUTONAT_CLIENT_DATA + 20 * 60 * WR_AUTONAT_CLIENT_DATA_RATE +
+                                                 WR_AUTONAT_CLIENT_PROBES * WR_AUTONAT_SERVER_DATA_MAX);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    stop(&w);
+}
+
+/* Once it is known of a server, others are asked instead, as long as there are some. */
+static void test_a_hungry_server(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = feed, .on_close = lie_over};
+    (void)state;
+    struct simnat_options firewall = {.mapping = SIMNAT_NONE, .filtering = SIMNAT_APDF};
+    for (int alone = 0; alone <= 1; alone++) {
+        struct world w;
+        struct stranger hungry;
+        start(&w, alone ? 1 : SERVERS, 0, &firewall);
+        make_stranger(&w.s[0], &hungry, &ops);
+        meet_all(&w, true);
+        sim_run(w.sim, WR_MIN);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        unsigned begun = hungry.asked;
+        assert_true(begun > 0);
+        sim_run(w.sim, 12 * WR_HOUR);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        assert_int_equal(hungry.asked > begun, alone);
+        stop(&w);
+    }
+}
+
+/* Each mapping gets a port and one of many addresses at random, so that no server sees us where another one does. None of
+ * those leads to us: nothing is paid to hear that from servers that have nothing to do with it. */
+static void test_a_pool_costs_nothing(void **state)
+{
+    (void)state;
+    struct simnat_options pool = {.mapping = SIMNAT_APDM, .filtering = SIMNAT_APDF, .alloc = SIMNAT_RANDOM,
+                                  .pool = SIMNAT_POOL_MAX};
+    for (int quic = 0; quic <= 1; quic++) {
+        struct world w;
+        start(&w, SERVERS, 1, &pool);
+        meet_all(&w, quic);
+        sim_run(w.sim, WR_MIN);
+        const struct wr_nat *nat = wr_swarm_nat(w.c.n.swarm);
+        const struct wr_nat_kind *kind = quic ? &nat->udp : &nat->tcp;
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        assert_int_equal(kind->mapping, WR_NAT_MAP_APDM);
+        assert_int_equal(kind->filtering, WR_NAT_FILTER_APDF);
+        assert_true(stats(&w).asked > 0);    /* him that a mapping was made for */
+        assert_int_equal(stats(&w).data_bytes, 0);
+        stop(&w);
+    }
+}
+
+/* One server of four, whichever it is, always lies. */
+static void test_a_lying_server(void **state)
+{
+    (void)state;
+    struct simnat_options firewall = {.mapping = SIMNAT_NONE, .filtering = SIMNAT_APDF};
+    for (unsigned which = 0; which < SERVERS; which++) {
+        for (int yes = 0; yes <= 1; yes++) {
+            struct world w;
+            struct stranger liar;
+            start(&w, SERVERS, 0, yes ? &firewall : NULL);
+            make_liar(&w.s[which], &liar, yes);
+            meet_all(&w, true);
+            sim_run(w.sim, 40 * WR_SEC);
+            assert_int_equal(reach(&w), yes ? WR_REACH_PRIVATE : WR_REACH_PUBLIC);
+            assert_true(liar.asked > 0);
+            assert_true(!yes || stats(&w).unproved > 0);
+            sim_run(w.sim, 3 * WR_HOUR);
+            assert_int_equal(reach(&w), yes ? WR_REACH_PRIVATE : WR_REACH_PUBLIC);
+            stop(&w);
+        }
+    }
+}
+
+/* Servers that say that they got through are not believed without the nonce, even if they all say so. */
+static void test_a_conspiracy(void **state)
+{
+    (void)state;
+    struct world w;
+    struct stranger liars[SERVERS];
+    struct simnat_options firewall = {.mapping = SIMNAT_NONE, .filtering = SIMNAT_APDF};
+    start(&w, SERVERS, 0, &firewall);
+    for (unsigned i = 0; i < SERVERS; i++)
+        make_liar(&w.s[i], &liars[i], true);
+    meet_all(&w, true);
+    sim_run(w.sim, WR_HOUR);
+    assert_int_not_equal(reach(&w), WR_REACH_PUBLIC);
+    assert_int_equal(stats(&w).reached, 0);
+    stop(&w);
+}
+
+/* ---- version 1 ------------------------------------------------------------------------------------- */
+
+static void test_version_1_will_do(void **state)
+{
+    (void)state;
+    struct simnat_options firewall = {.mapping = SIMNAT_NONE, .filtering = SIMNAT_APDF};
+    for (int walled = 0; walled <= 1; walled++) {
+        struct world w;
+        start(&w, SERVERS, 0, walled ? &firewall : NULL);
+        for (unsigned i = 0; i < SERVERS; i++) {
+            wr_swarm_unhandle(w.s[i].n.swarm, WR_AUTONAT_REQUEST);
+            wr_swarm_unhandle(w.s[i].n.swarm, WR_AUTONAT_STRANGER);
+        }
+        meet_all(&w, true);
+        sim_run(w.sim, WR_MIN);
+        assert_int_equal(reach(&w), walled ? WR_REACH_PRIVATE : WR_REACH_PUBLIC);
+        assert_true(stats(&w).asked_v1 > 0 && stats(&w).asked == stats(&w).asked_v1);
+        stop(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_observer_who_costs),
+        cmocka_unit_test(test_a_hungry_server),
+        cmocka_unit_test(test_a_pool_costs_nothing),
+        cmocka_unit_test(test_a_lying_server),
+        cmocka_unit_test(test_a_conspiracy),
+        cmocka_unit_test(test_version_1_will_do),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
