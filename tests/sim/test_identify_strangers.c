@@ -151,24 +151,34 @@ static void on_nobody(struct wr_stream *s, void *arg)
     wr_stream_reset(s, WR_STREAM_OK);
 }
 
+/* Two that identify each other, and pushes of b's that say nothing but that it speaks /x. */
+static void begin_pushing(struct world *w)
+{
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->b, &w->a), 0);
+    sim_run(w->sim, WR_SEC);
+}
+
+static void push_x(struct world *w, wr_time wait)
+{
+    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
+    static const uint8_t pushed[] = {4, 0x1a, 2, '/', 'x'};
+    int err = 0;
+    struct wr_stream *s = wr_conn_open_stream(node_conn(&w->b, &w->a), push, NULL, NULL, &err);
+    wr_stream_write(s, pushed, sizeof(pushed));
+    wr_stream_close(s);
+    sim_run(w->sim, wait);
+}
+
 /* An application that starts adds one protocol after the other, and each is a push. The last one may be refused, and
  * counts: the peer is asked what it speaks by then. */
 static void test_the_last_of_many_pushes_counts(void **state)
 {
     struct world *w = *state;
-    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
-    static const uint8_t pushed[] = {4, 0x1a, 2, '/', 'x'};
-    int err = 0;
-    w->id_a = identify(&w->a);
-    w->id_b = identify(&w->b);
-    assert_int_equal(node_connect(w->sim, &w->b, &w->a), 0);
-    sim_run(w->sim, WR_SEC);
-    for (int i = 0; i < WR_IDENTIFY_PUSH_BURST; i++) {
-        struct wr_stream *s = wr_conn_open_stream(node_conn(&w->b, &w->a), push, NULL, NULL, &err);
-        wr_stream_write(s, pushed, sizeof(pushed));
-        wr_stream_close(s);
-        sim_run(w->sim, 50 * WR_MSEC);
-    }
+    begin_pushing(w);
+    for (int i = 0; i < WR_IDENTIFY_PUSH_BURST; i++)
+        push_x(w, 50 * WR_MSEC);
     assert_int_equal(node_knows(&w->a, &w->b, "/x"), 1);
     node_handle(&w->b, "/the/last", on_nobody, NULL);
     sim_run(w->sim, 2 * WR_SEC);
@@ -187,17 +197,8 @@ static void test_the_last_of_many_pushes_counts(void **state)
 static void test_a_partial_push_keeps_the_rest(void **state)
 {
     struct world *w = *state;
-    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
-    static const uint8_t pushed[] = {4, 0x1a, 2, '/', 'x'};
-    int err = 0;
-    w->id_a = identify(&w->a);
-    w->id_b = identify(&w->b);
-    assert_int_equal(node_connect(w->sim, &w->b, &w->a), 0);
-    sim_run(w->sim, WR_SEC);
-    struct wr_stream *s = wr_conn_open_stream(node_conn(&w->b, &w->a), push, NULL, NULL, &err);
-    wr_stream_write(s, pushed, sizeof(pushed));
-    wr_stream_close(s);
-    sim_run(w->sim, WR_SEC);
+    begin_pushing(w);
+    push_x(w, WR_SEC);
     assert_int_equal(node_knows(&w->a, &w->b, "/x"), 1);
     assert_int_equal(node_knows(&w->a, &w->b, WR_IDENTIFY_NAME), 0);    /* the list is replaced */
     sim_run(w->sim, 10 * WR_MIN);
