@@ -4,8 +4,8 @@
 #include "autonat/upnp_search.h"
 #include "transport/err.h"
 
-#include <miniupnpc/miniupnpc.h>
 #include <limits.h>
+#include <miniupnpc/miniupnpc.h>
 #include <miniupnpc/upnpreplyparse.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -262,15 +262,23 @@ static bool take_service(struct wr_upnp_task *t, const char *url, const struct I
     return ours;
 }
 
+static bool fetch(struct call *call, const char *url, struct IGDdatas *data)
+{
+    struct wr_bytes body;
+    *data = (struct IGDdatas){0};
+    if (wr_upnp_http_ask(url, source_of(call->task), NULL, NULL, call->until, call->memory, &body) != 200)
+        return false;
+    parserootdesc((const char *)body.ptr, (int)body.len, data);
+    return true;
+}
+
 /* Of an IP and a PPP connection the one that has an outside address, else the first. */
 static bool describe(struct call *call, const char *url)
 {
     struct wr_upnp_task *t = call->task;
-    struct IGDdatas data = {0};
-    struct wr_bytes body;
-    if (wr_upnp_http_ask(url, source_of(t), NULL, NULL, call->until, call->memory, &body) != 200)
+    struct IGDdatas data;
+    if (!fetch(call, url, &data))
         return false;
-    parserootdesc((const char *)body.ptr, (int)body.len, &data);
     if (take_service(t, url, &data, 0) && service_of(&data, 1) && ask_address(call) == 0 &&
         (t->external.family == 0 || wr_ip_classify(&t->external) == WR_IP_UNSPECIFIED)) {
         struct wr_upnp_igd first = t->igd;
@@ -287,11 +295,9 @@ static bool describe6(struct call *call, const char *url)
 {
     static const char prefix[] = "urn:schemas-upnp-org:service:WANIPv6FirewallControl:";
     struct wr_upnp_task *t = call->task;
-    struct IGDdatas data = {0};
-    struct wr_bytes body;
-    if (wr_upnp_http_ask(url, source_of(t), NULL, NULL, call->until, call->memory, &body) != 200)
+    struct IGDdatas data;
+    if (!fetch(call, url, &data))
         return false;
-    parserootdesc((const char *)body.ptr, (int)body.len, &data);
     const struct IGDdatas_service *s = &data.IPv6FC;
     const char *path = s->controlurl;
     if (strncmp(s->servicetype, prefix, strlen(prefix)) != 0)

@@ -93,25 +93,33 @@ static int open_socket6(const struct wr_ip *gateway, const struct wr_ip *source,
     return -1;
 }
 
-static void ask(int fd, bool six, uint32_t zone)
+/* Whom to ask for what, by family. */
+struct group {
+    struct wr_ip ip;
+    const char *host;
+    const char *targets[5]; /* the last one NULL */
+};
+
+static const struct group group4 = {.ip = {4, {239, 255, 255, 250}},
+                                    .host = "239.255.255.250",
+                                    .targets = {"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+                                                "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+                                                "urn:schemas-upnp-org:service:WANIPConnection:1",
+                                                "urn:schemas-upnp-org:service:WANPPPConnection:1"}};
+static const struct group group6 = {.ip = {6, {0xff, 0x02, [15] = 0x0c}},
+                                    .host = "[FF02::C]",
+                                    .targets = {"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+                                                "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1"}};
+
+static void ask(int fd, const struct group *g, uint32_t zone)
 {
-    static const char *const targets[] = {"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
-                                          "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
-                                          "urn:schemas-upnp-org:service:WANIPConnection:1",
-                                          "urn:schemas-upnp-org:service:WANPPPConnection:1"};
-    static const char *const targets6[] = {"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
-                                           "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1"};
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(1900)};
-    struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons(1900), .sin6_scope_id = zone};
-    (void)inet_pton(AF_INET, "239.255.255.250", &to.sin_addr);
-    (void)inet_pton(AF_INET6, "ff02::c", &to6.sin6_addr);
-    for (size_t i = 0; i < (six ? sizeof(targets6) / sizeof(*targets6) : sizeof(targets) / sizeof(*targets)); i++) {
+    struct sockaddr_storage to;
+    socklen_t len = wr_addr_to_sockaddr(&(struct wr_addr){.ip = g->ip, .port = 1900, .scope = zone}, &to);
+    for (const char *const *target = g->targets; *target; target++) {
         char text[256];
         int n = snprintf(text, sizeof(text), "M-SEARCH * HTTP/1.1\r\nHOST: %s:1900\r\nST: %s\r\n"
-                         "MAN: \"ssdp:discover\"\r\nMX: 1\r\n\r\n", six ? "[FF02::C]" : "239.255.255.250",
-                         six ? targets6[i] : targets[i]);
-        (void)sendto(fd, text, (size_t)n, 0, six ? (const struct sockaddr *)&to6 : (const struct sockaddr *)&to,
-                     six ? sizeof(to6) : sizeof(to));
+                         "MAN: \"ssdp:discover\"\r\nMX: 1\r\n\r\n", g->host, *target);
+        (void)sendto(fd, text, (size_t)n, 0, (const struct sockaddr *)&to, len);
     }
 }
 
@@ -142,7 +150,7 @@ size_t wr_upnp_search(const struct wr_ip *gateway, const struct wr_ip *source, u
     int fd = six ? open_socket6(gateway, source, zone) : open_socket4(source);
     if (fd < 0)
         return 0;
-    ask(fd, six, zone);
+    ask(fd, six ? &group6 : &group4, zone);
     while (count < WR_UPNP_SEARCH_URLS &&
            (left = from + (count ? WR_UPNP_SEARCH_TIME : WR_UPNP_SEARCH_LATE) - wr_upnp_http_clock()) > 0) {
         char answer[ANSWER_MAX + 1];
