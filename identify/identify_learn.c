@@ -52,7 +52,7 @@ static int open_record(const struct wr_identify *id, const struct wr_conn *conn,
     struct wr_peerstore *ps = wr_swarm_peerstore(id->swarm);
     if (in.len == 0 || in.len > WR_ENVELOPE_MAX)
         return 0;
-    int err = wr_peer_record_open(in, conn->ctx->verified, record);
+    int err = wr_peer_record_open(in, wr_swarm_verified(id->swarm), record);
     if (err == WR_EPEERID || (err == 0 && !wr_peerid_equal(&record->peer, &conn->peer)))
         return WR_EPEERID;
     if (err < 0)

@@ -35,8 +35,8 @@ struct wr_peer_record {
 };
 
 /* A signed peer record in either deployed or RFC form; record->peer is the signer. Addresses that do
- * not parse are skipped. known: signatures found good before, or NULL. 0, WR_EPROTO, WR_EAUTH, WR_EPEERID (record names another than the signer),
- * WR_ELIMIT. */
+ * not parse are skipped. known: signatures found good before; borrowed, or NULL. 0, WR_EPROTO, WR_EAUTH,
+ * WR_EPEERID (record names another than the signer), WR_ELIMIT. */
 int wr_peer_record_open(struct wr_bytes in, struct wr_verified *known, struct wr_peer_record *record);
 /* Our own record in the deployed form: at most WR_RECORD_ADDRS_MAX addresses, as given, without /p2p. */
 void wr_peer_record_seal(const struct wr_key *key, uint64_t seq, const struct wr_maddr *addrs,

@@ -672,6 +672,11 @@ const struct wr_peerid *wr_swarm_self(const struct wr_swarm *sw)
     return &sw->ctx.self;
 }
 
+struct wr_verified *wr_swarm_verified(struct wr_swarm *sw)
+{
+    return sw->ctx.verified;
+}
+
 struct wr_peerstore *wr_swarm_peerstore(struct wr_swarm *sw)
 {
     return &sw->peerstore;

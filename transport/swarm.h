@@ -32,6 +32,7 @@ struct wr_limits *wr_swarm_limits(const struct wr_swarm *sw);
 const struct wr_key *wr_swarm_key(const struct wr_swarm *sw);
 const struct wr_peerid *wr_swarm_self(const struct wr_swarm *sw);
 struct wr_peerstore *wr_swarm_peerstore(struct wr_swarm *sw);
+struct wr_verified *wr_swarm_verified(struct wr_swarm *sw);    /* peers' signatures found good; owned by the swarm */
 struct wr_addrbook *wr_swarm_addrbook(struct wr_swarm *sw);
 struct wr_policy *wr_swarm_policy(struct wr_swarm *sw);
 const struct wr_protocols *wr_swarm_protocols(const struct wr_swarm *sw);
