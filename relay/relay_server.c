@@ -188,6 +188,18 @@ static void grant(struct circuit *c, struct guest *g)
     wr_relay_server_end(c);
 }
 
+/* Has this guest not asked too often? Counts it. */
+static bool may_reserve(struct wr_relay_server *rs, struct guest *g)
+{
+    wr_time now = wr_env_now(rs->env), paid = g->paid_until > now ? g->paid_until : now;
+    if (paid - now > (WR_RELAY_RESERVE_BURST - 1) * WR_RELAY_RESERVE_EVERY) {
+        rs->stats.refused_peer++;
+        return false;
+    }
+    g->paid_until = paid + WR_RELAY_RESERVE_EVERY;
+    return true;
+}
+
 static void on_reserve(struct circuit *c)
 {
     struct wr_relay_server *rs = c->server;
@@ -203,6 +215,8 @@ static void on_reserve(struct circuit *c)
     }
     if (status == WR_RELAY_OK)
         status = take_place(rs, conn, &g);
+    if (status == WR_RELAY_OK && !may_reserve(rs, g))
+        status = WR_RELAY_FULL;    /* the place stays */
     if (status == WR_RELAY_OK)
         grant(c, g);
     else
@@ -214,9 +228,9 @@ static void on_reserve(struct circuit *c)
 static unsigned circuits_of(const struct wr_relay_server *rs, const struct wr_peerid *peer)
 {
     unsigned n = 0;
-    for (const struct wr_list *it = rs->streams.next; it != &rs->streams; it = it->next) {
-        const struct circuit *c = (const struct circuit *)((uintptr_t)it - offsetof(struct circuit, node));
-        n += c->counted && (wr_peerid_equal(&c->caller, peer) || wr_peerid_equal(&c->guest, peer));
+    for (const struct wr_list *it = rs->circuits.next; it != &rs->circuits; it = it->next) {
+        const struct circuit *c = (const struct circuit *)((uintptr_t)it - offsetof(struct circuit, held));
+        n += wr_peerid_equal(&c->caller, peer) || wr_peerid_equal(&c->guest, peer);
     }
     return n;
 }
@@ -226,9 +240,9 @@ static bool callers_are_many(const struct wr_relay_server *rs, const struct wr_i
 {
     uint64_t all = 0, most = (rs->limits->of[WR_LIMIT_RELAY_CIRCUITS].max + 1) / 2;
     unsigned there = 0;
-    for (const struct wr_list *it = rs->streams.next; it != &rs->streams; it = it->next) {
-        const struct circuit *c = (const struct circuit *)((uintptr_t)it - offsetof(struct circuit, node));
-        bool near = c->counted && same_net(&c->from, from);
+    for (const struct wr_list *it = rs->circuits.next; it != &rs->circuits; it = it->next) {
+        const struct circuit *c = (const struct circuit *)((uintptr_t)it - offsetof(struct circuit, held));
+        bool near = same_net(&c->from, from);
         all += near;
         there += near && wr_peerid_equal(&c->guest, guest);
     }
@@ -323,6 +337,7 @@ static void on_connect(struct circuit *c, const struct wr_relay_msg *m)
         return;
     }
     c->counted = true;
+    wr_list_append(&rs->circuits, &c->held);
     rs->stats.circuits++;
     c->caller = conn->peer;
     c->from = conn->remote.ip;
@@ -385,6 +400,7 @@ static void on_hop(struct wr_stream *s, void *arg)
         return;
     }
     c->server = rs;
+    wr_list_init(&c->held);
     for (int i = 0; i < 2; i++) {
         c->side[i].of = c;
         wr_list_init(&c->side[i].line);
@@ -432,6 +448,7 @@ struct wr_relay_server *wr_relay_server_create(const struct wr_relay_server_opti
     wr_map_init(&rs->by_peer, GUESTS_MAX, wr_env_hash_seed(rs->env));
     wr_list_init(&rs->guests);
     wr_list_init(&rs->streams);
+    wr_list_init(&rs->circuits);
     wr_list_init(&rs->line);
     wr_bucket_init(&rs->bucket, options->rate_total, WR_RELAY_BURST, wr_env_now(rs->env));
     rs->watch.on_event = on_event;

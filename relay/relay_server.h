@@ -29,6 +29,9 @@
                                                             can be, in equal parts; ours */
 #define WR_RELAY_SHARE_BURST       (16 * 1024)           /* bytes of its part at once: a handshake and more; ours */
 #define WR_RELAY_GUESTS_PER_NET    8                     /* reservations of one /24 or /48; go: of one address */
+#define WR_RELAY_RESERVE_EVERY     (10 * WR_SEC)         /* RESERVEs granted to one guest: one each ... */
+#define WR_RELAY_RESERVE_BURST     8                     /* ... after these: each costs a signature. Ours; go, rust and js
+                                                            ask twice an hour */
 #define WR_RELAY_CIRCUITS_PER_PEER 16                    /* as caller, and as guest; go. Callers of one /24 or /48 take
                                                             half of a guest's, and half of all; ours */
 #define WR_RELAY_HOPS_MAX          32                    /* streams of the protocol per connection; ours */

@@ -44,6 +44,7 @@ void wr_relay_server_end(struct circuit *c)
     wr_timer_stop(rs->env, &c->until);
     wr_timer_stop(rs->env, &c->pace);
     wr_list_remove(&c->node);
+    wr_list_remove(&c->held);
     if (c->counted) {
         wr_limits_give(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1);
         rs->stats.circuits--;

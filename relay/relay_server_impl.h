@@ -25,6 +25,7 @@ struct half {
 /* A stream of the hop protocol, from its first message on. */
 struct circuit {
     struct wr_list node;      /* server->streams */
+    struct wr_list held;      /* server->circuits, while it is counted */
     struct wr_relay_server *server;
     struct wr_msg hop, stop;  /* until both ends have agreed */
     struct wr_peerid caller, guest;
@@ -43,6 +44,7 @@ struct circuit {
 
 struct guest {
     struct wr_relay_guest of;
+    wr_time paid_until;       /* its RESERVEs so far would have come by then, one each WR_RELAY_RESERVE_EVERY */
     struct wr_list node;      /* server->guests */
 };
 
@@ -54,6 +56,7 @@ struct wr_relay_server {
     struct wr_swarm_watch watch;
     struct wr_map by_peer;    /* struct guest by id */
     struct wr_list guests, streams;
+    struct wr_list circuits;  /* of streams, those that count as circuits: strangers make the others as they like */
     struct wr_bucket bucket;
     struct wr_list line;      /* struct half.line: waiting for it, in the order in which they came */
     struct wr_timer pace, sweep;

@@ -252,6 +252,43 @@ static void test_raw_callers(void **state)
     world_down(&w);
 }
 
+static unsigned status_of(const struct raw *r)
+{
+    struct wr_relay_msg m;
+    assert_true(r->len > 2);
+    size_t head = r->got[0] & 0x80 ? 2 : 1;
+    assert_int_equal(wr_relay_msg_decode(WR_RELAY_HOP, WR_BYTES(r->got + head, r->len - head), &m), 0);
+    return m.status;
+}
+
+/* Each answer to RESERVE costs a signature: whoever asks without end gets few of them, keeps his place, and has them
+ * again later. */
+static void test_reservations_without_end(void **state)
+{
+    enum { SECONDS = 60 };
+    struct world w;
+    struct raw r;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 15}, &lent);
+    unsigned granted = 0, refused = 0;
+    for (int i = 0; i < SECONDS; i++) {
+        raw_ask(&w, "\x02\x08\x00", 3, false, &r);
+        granted += status_of(&r) == WR_RELAY_OK;
+        refused += status_of(&r) == WR_RELAY_FULL;
+        assert_int_equal(stats_of(&w.relay).guests, 1);
+    }
+    assert_int_equal(granted + refused, SECONDS);
+    assert_in_range(granted, WR_RELAY_RESERVE_BURST, WR_RELAY_RESERVE_BURST + SECONDS * WR_SEC / WR_RELAY_RESERVE_EVERY);
+    assert_int_equal(stats_of(&w.relay).refused_peer, refused);
+    /* Another guest is not kept waiting for it. */
+    assert_int_equal(node_connect(w.sim, &w.a.n, &w.relay.n), 0);
+    assert_int_equal(reserve(w.sim, &w.a, &w.relay), 0);
+    sim_run(w.sim, WR_RELAY_RESERVE_BURST * WR_RELAY_RESERVE_EVERY);
+    raw_ask(&w, "\x02\x08\x00", 3, false, &r);
+    assert_int_equal(status_of(&r), WR_RELAY_OK);
+    world_down(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +297,7 @@ int main(void)
         cmocka_unit_test(test_strange_reservations),
         cmocka_unit_test(test_foreign_vouchers),
         cmocka_unit_test(test_raw_callers),
+        cmocka_unit_test(test_reservations_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
