@@ -17,6 +17,8 @@
 #define WR_TLS_HANDSHAKE_IN_MAX 65536    /* bytes of a peer's handshake; with RSA-8192 it is 6 KiB; ours */
 #define WR_TLS_RECORDS_PER_KEY ((uint64_t)1 << 23)    /* below the 2^24.5 of RFC 8446, section 5.5 */
 #define WR_TLS_IDLE_MAX      16    /* records in a row that carry no data; go crypto/tls */
+#define WR_TLS_UPDATES_MAX   32    /* KeyUpdates of a peer at once, then one each WR_TLS_UPDATE_EVERY; ours */
+#define WR_TLS_UPDATE_EVERY  1024    /* records with data; ours: others change keys after millions, if at all */
 #define WR_TLS_TICKET_MAX    65536    /* bytes of a ticket, skipped; ours */
 
 /* ---- records ------------------------------------------------------------------------------------- */
@@ -34,6 +36,7 @@ struct wr_tls_session {
     bool dialer;
     bool update_owed;                      /* the next record goes out behind a KeyUpdate */
     uint8_t idle;                          /* records in a row without data */
+    uint16_t updated;                      /* records with data until the peer may change its key as at first */
     uint8_t message[5], message_len;       /* start of a handshake message that is not complete */
     uint32_t skip;                         /* bytes of a ticket still to come */
 };

@@ -208,6 +208,10 @@ static int update_input(struct wr_tls_session *s, bool last)
     uint8_t request = s->message[MESSAGE_HEADER];
     if (!last || request > UPDATE_REQUESTED)
         return WR_EPROTO;
+    /* Deriving keys costs a hundred times what a small record does. */
+    if (s->updated > (WR_TLS_UPDATES_MAX - 1) * WR_TLS_UPDATE_EVERY)
+        return WR_EPROTO;
+    s->updated = (uint16_t)(s->updated + WR_TLS_UPDATE_EVERY);
     s->message_len = 0;
     if (request == UPDATE_REQUESTED)
         s->update_owed = true;
@@ -277,6 +281,8 @@ int wr_tls_open(struct wr_tls_session *s, uint8_t *record, size_t len)
     uint8_t type = body[--end];
     if (type == TYPE_DATA && end > 0 && !in_message(s)) {
         s->idle = 0;
+        if (s->updated)
+            s->updated--;
         return (int)end;
     }
     if (++s->idle > WR_TLS_IDLE_MAX || (in_message(s) && type != TYPE_HANDSHAKE))

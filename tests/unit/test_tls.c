@@ -716,6 +716,43 @@ static void test_key_updates(void **state)
     pair_clear(e);
 }
 
+/* A new key of a's, and a word under it. */
+static void change_key(struct wr_tls_session *a, struct wr_tls_session *b)
+{
+    a->update_owed = true;
+    (void)seal(a, "x");
+    assert_int_equal(open_at(b, record), 0);
+    assert_int_equal(open_at(b, record + WR_TLS_KEY_UPDATE), 1);
+}
+
+/* What follows when one more comes just now; the sessions stay as they are. */
+static int one_more_key(const struct wr_tls_session *a, const struct wr_tls_session *b)
+{
+    static const uint8_t update[] = {24, 0, 0, 1, 0};
+    struct wr_tls_session from = *a, to = *b;
+    return inject(&from, &to, 22, update, sizeof(update), 0);
+}
+
+/* A peer that changes its key all the time is cut off, although each change is followed by a word of data and no record
+ * is idle; one that changes it now and then is not. */
+static void test_key_updates_are_bounded(void **state)
+{
+    struct end e[2];
+    (void)state;
+    pair_make(e, OUT_MAX);
+    struct wr_tls_session *a = e[0].result.session, *b = e[1].result.session;
+    for (int i = 0; i < WR_TLS_UPDATES_MAX; i++)
+        change_key(a, b);
+    assert_int_equal(one_more_key(a, b), WR_EPROTO);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < WR_TLS_UPDATE_EVERY; i++)
+            pass(a, b, "data");
+        change_key(a, b);
+        assert_int_equal(one_more_key(a, b), WR_EPROTO);
+    }
+    pair_clear(e);
+}
+
 static void test_a_handshake_has_an_end(void **state)
 {
     struct end e;
@@ -760,6 +797,7 @@ int main(void)
         cmocka_unit_test(test_records_without_data_are_bounded),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_key_updates),
+        cmocka_unit_test(test_key_updates_are_bounded),
         cmocka_unit_test(test_a_handshake_has_an_end),
         cmocka_unit_test(test_a_session_is_small),
     };
