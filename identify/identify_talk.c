@@ -1,5 +1,7 @@
 #include "identify/identify_impl.h"
 
+#include "transport/crowds.h"
+
 #include <string.h>
 
 #define OUT_MAX (WR_IDENTIFY_FIRST_MAX + WR_IDENTIFY_BODY_MAX + 16)    /* bytes of what we send */
@@ -63,6 +65,7 @@ static void report(const struct reading *r, int err)
 
 static void ask_again(struct wr_timer *timer);
 static void ask_for_missed(struct wr_identify *id, struct wr_conn *conn);
+static bool take_place(struct wr_identify *id, const struct wr_conn *newcomer);
 
 static void reading_failed(struct reading *r, int err)
 {
@@ -228,7 +231,7 @@ void wr_identify_take_push(struct wr_stream *s, void *arg)
         }
         return;
     }
-    struct reading *r = id->others < WR_IDENTIFY_ANSWERS_MAX ? make_reading(id, conn, true) : NULL;
+    struct reading *r = take_place(id, conn) ? make_reading(id, conn, true) : NULL;
     if (!r) {
         id->stats.refused++;
         wr_stream_reset(s, WR_STREAM_LIMIT);
@@ -357,9 +360,8 @@ static struct writing *make_writing(struct wr_identify *id, struct wr_conn *conn
 void wr_identify_asked(struct wr_stream *s, void *arg)
 {
     struct wr_identify *id = arg;
-    struct writing *w = id->others < WR_IDENTIFY_ANSWERS_MAX
-                            ? make_writing(id, wr_stream_conn(s), false)
-                            : NULL;
+    struct wr_conn *conn = wr_stream_conn(s);
+    struct writing *w = take_place(id, conn) ? make_writing(id, conn, false) : NULL;
     if (!w) {
         id->stats.refused++;
         wr_stream_reset(s, WR_STREAM_LIMIT);
@@ -387,6 +389,64 @@ void wr_identify_push(struct wr_identify *id, struct link *link)
         write_on(w);
     else
         writing_over(w);
+}
+
+/* ---- places for others ------------------------------------------------------------------------------------ */
+
+/* Ends the longest conversation of that crowd: a push is asked for instead. */
+static bool end_one_of(struct wr_identify *id, const struct wr_crowds *all, int crowd)
+{
+    wr_list_each(it, &id->readings)
+    {
+        struct reading *r = wr_list_entry(it, struct reading, node);
+        struct wr_conn *conn = r->conn;
+        struct link *link = wr_identify_link(id, conn);
+        if (!r->push || (int)wr_crowds_of(all, &conn->remote.ip) != crowd)
+            continue;
+        wr_msg_reset(&r->msg, WR_STREAM_LIMIT);
+        wr_identify_reading_end(r);
+        if (link)
+            link->missed = true;
+        ask_for_missed(id, conn);
+        return true;
+    }
+    wr_list_each(it, &id->writings)
+    {
+        struct writing *w = wr_list_entry(it, struct writing, node);
+        if (w->push || (int)wr_crowds_of(all, &w->conn->remote.ip) != crowd)
+            continue;
+        wr_stream_reset(w->stream, WR_STREAM_LIMIT);
+        writing_over(w);
+        return true;
+    }
+    return false;
+}
+
+/* All places are taken: the longest conversation of a larger crowd than the newcomer's makes room. Silent pushes of
+ * sixteen connections could keep everybody from being answered. */
+static bool take_place(struct wr_identify *id, const struct wr_conn *newcomer)
+{
+    struct wr_crowds all;
+    if (id->others < WR_IDENTIFY_ANSWERS_MAX)
+        return true;
+    wr_crowds_init(&all, wr_env_hash_seed(id->env));
+    wr_list_each(it, &id->readings)
+    {
+        const struct reading *r = wr_list_entry(it, struct reading, node);
+        if (r->push)
+            wr_crowds_add(&all, &r->conn->remote.ip);
+    }
+    wr_list_each(it, &id->writings)
+    {
+        const struct writing *w = wr_list_entry(it, struct writing, node);
+        if (!w->push)
+            wr_crowds_add(&all, &w->conn->remote.ip);
+    }
+    int larger = wr_crowds_larger(&all, &newcomer->remote.ip);
+    if (larger < 0 || !end_one_of(id, &all, larger))
+        return false;
+    id->stats.refused++;
+    return true;
 }
 
 void wr_identify_end_all(struct wr_identify *id)

@@ -145,6 +145,45 @@ static void test_floods_are_bounded(void **state)
     assert_int_equal(c->stream_count, 0);
 }
 
+/* Strangers of one network begin pushes and say no more: others are answered all the same, and may push. */
+static void test_silent_pushes_leave_room_for_others(void **state)
+{
+    enum { STRANGERS = WR_IDENTIFY_ANSWERS_MAX / 2 };    /* two pushes at once each */
+    static const char *const push[] = {WR_IDENTIFY_PUSH, NULL};
+    static const struct wr_stream_ops quiet = {.on_close = NULL};
+    struct world *w = *state;
+    struct node *crowd = wr_alloc_array(STRANGERS, sizeof(*crowd));
+    w->id_a = identify(&w->a);
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        struct wr_ip ip = {4, {77, 7, (uint8_t)i, 1}};
+        crowd[i].host = sim_host_add(w->sim, &(struct sim_host_options){.name = "crowd", .ip4 = ip});
+        node_start(&crowd[i], w->sim, 100 + i);
+        assert_int_equal(node_connect(w->sim, &crowd[i], &w->a), 0);
+    }
+    sim_run(w->sim, WR_IDENTIFY_TIMEOUT);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        for (int k = 0; k < 2; k++) {
+            int err = 0;
+            struct wr_stream *s = wr_conn_open_stream(node_conn(&crowd[i], &w->a), push, &quiet, NULL, &err);
+            assert_non_null(s);
+            assert_int_equal(wr_stream_write(s, "\x20", 1), 1);
+        }
+    sim_run(w->sim, WR_SEC);
+    uint64_t refused = stats(w->id_a).refused;
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->b, &w->a), 0);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(w->b.identified, 1);
+    assert_int_equal(stats(w->id_a).refused, refused + 1);
+    node_handle(&w->b, "/news", refuse, NULL);
+    sim_run(w->sim, 2 * WR_SEC);
+    assert_int_equal(node_knows(&w->a, &w->b, "/news"), 1);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        node_stop(&crowd[i]);
+    sim_run(w->sim, WR_SEC);
+    wr_free(crowd);
+}
+
 static void on_nobody(struct wr_stream *s, void *arg)
 {
     (void)arg;
@@ -301,6 +340,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hostile_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_answers_end_after_one_more_try, setup, teardown),
         cmocka_unit_test_setup_teardown(test_floods_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_silent_pushes_leave_room_for_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_last_of_many_pushes_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_partial_push_keeps_the_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_record_that_names_another_than_its_signer, setup,
