@@ -2,6 +2,7 @@
 
 #include "autonat/ask.h"
 #include "autonat/rates.h"
+#include "transport/crowds.h"
 
 #include <string.h>
 
@@ -538,12 +539,37 @@ static void on_close(struct wr_msg *msg, int err)
     end(t);
 }
 
+/* All places are taken: a talk that still waits for its asker, of a larger crowd than the newcomer's, makes room. Four
+ * silent connections could keep everybody else from being served. */
+static bool take_place(struct wr_autonat_server *s, const struct wr_ip *newcomer)
+{
+    struct wr_crowds all;
+    if (s->talk_count < WR_AUTONAT_SERVER_TALKS)
+        return true;
+    wr_crowds_init(&all, wr_env_hash_seed(s->env));
+    wr_list_each(it, &s->talks)
+        wr_crowds_add(&all, &wr_list_entry(it, struct talk, node)->seen.ip);
+    int larger = wr_crowds_larger(&all, newcomer);
+    wr_list_each(it, &s->talks)
+    {
+        struct talk *t = wr_list_entry(it, struct talk, node);
+        bool waits = t->state == STATE_READ || t->state == STATE_DATA;
+        if (!waits || (int)wr_crowds_of(&all, &t->seen.ip) != larger)
+            continue;
+        s->stats.rejected++;
+        wr_msg_reset(&t->msg, WR_STREAM_LIMIT);
+        end(t);
+        return true;
+    }
+    return false;
+}
+
 static void on_stream(struct wr_stream *stream, struct wr_autonat_server *s, enum kind kind)
 {
     static const struct wr_msg_ops ops = {.on_message = on_message, .on_eof = on_eof, .on_close = on_close};
     const struct wr_conn *c = wr_stream_conn(stream);
     /* Who comes through a relay is seen at the relay's address: it would be the one that is dialled. */
-    bool welcome = !c->circuit && s->talk_count < WR_AUTONAT_SERVER_TALKS;
+    bool welcome = !c->circuit && take_place(s, &c->remote.ip);
     struct talk *t = welcome ? wr_alloc(sizeof(*t)) : NULL;
     if (!t) {
         s->stats.rejected++;

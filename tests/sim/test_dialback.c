@@ -332,9 +332,47 @@ static void test_nothing_stays_behind(void **state)
     sim_destroy(w.sim);
 }
 
+/* Strangers of one network begin all the talks that there can be and say nothing: others are served all the same. */
+static void test_silent_talks_leave_room_for_others(void **state)
+{
+    enum { STRANGERS = 4, TALKS_EACH = WR_AUTONAT_SERVER_TALKS / STRANGERS };
+    static const char *const protocols[] = {WR_AUTONAT_V1, WR_AUTONAT_REQUEST, WR_AUTONAT_STRANGER, WR_AUTONAT_WAKE};
+    static const struct wr_stream_ops quiet = {.on_close = NULL};
+    struct node crowd[STRANGERS] = {0};
+    struct world w;
+    struct attack a = {0};
+    (void)state;
+    start(&w, 1, 0, NULL);
+    connect_to(&w, &w.s[0], &w.c, true);
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        struct wr_ip ip = {4, {77, 7, (uint8_t)i, 1}};
+        crowd[i].host = sim_host_add(w.sim, &(struct sim_host_options){.name = "crowd", .ip4 = ip});
+        node_start(&crowd[i], w.sim, 100 + i);
+        assert_int_equal(node_connect(w.sim, &crowd[i], &w.c.n), 0);
+    }
+    sim_run(w.sim, WR_MIN);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        for (unsigned k = 0; k < TALKS_EACH; k++) {
+            const char *const offer[] = {protocols[k % 4], NULL};
+            int err = 0;
+            assert_non_null(wr_conn_open_stream(node_conn(&crowd[i], &w.c.n), offer, &quiet, NULL, &err));
+            sim_run(w.sim, 100 * WR_MSEC);
+        }
+    struct wr_autonat_server_stats before = served(&w.c);
+    attack(&w.s[0], &w.c, &a, &w.s[0].quic, WR_AUTONAT_REQUEST);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_false(a.running);
+    assert_int_equal(served(&w.c).reached, before.reached + 1);
+    assert_int_equal(served(&w.c).rejected, before.rejected + 1);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        node_stop(&crowd[i]);
+    stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_silent_talks_leave_room_for_others),
         cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
         cmocka_unit_test(test_what_is_never_dialled),
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
