@@ -368,6 +368,7 @@ int wr_methods_create(const struct wr_methods_options *options, struct wr_method
     wr_list_init(&m->waits);
     wr_list_init(&m->rules);
     wr_list_init(&m->joined);
+    wr_list_init(&m->keeps);
     wr_list_init(&m->served);
     wr_list_init(&m->bridges);
     m->watch.on_event = on_event;
@@ -408,6 +409,7 @@ void wr_methods_destroy(struct wr_methods *m)
     wr_methods_stream_end(m);
     wr_methods_name_end(m);
     wr_methods_peer_end(m);
+    wr_methods_keep_end(m);
     wr_methods_look_end(m);
     wr_free(m);
 }

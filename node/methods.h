@@ -43,7 +43,8 @@ struct wr_methods_options {
 
 /* Registers every method, watches the swarm, and applies the rules that were kept. 0, WR_ELIMIT. */
 int wr_methods_create(const struct wr_methods_options *options, struct wr_methods **out);
-/* After wr_control_destroy (which cancels what runs), before the services. NULL is allowed. */
+/* After wr_control_destroy (which cancels what runs), before the services; the store is closed in the same turn, when
+ * it was still asked for a commit. NULL is allowed. */
 void wr_methods_destroy(struct wr_methods *m);
 /* As on_hold of relay_client.h: an event tells of it. */
 void wr_methods_relay_held(struct wr_methods *m, const struct wr_peerid *relay, int err, unsigned status);

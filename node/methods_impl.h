@@ -25,6 +25,7 @@ struct wr_methods {
     struct wr_list rules; /* methods_peer.c */
     size_t rule_count;
     struct wr_list joined;  /* methods_name.c */
+    struct wr_list keeps;   /* methods_keep.c */
     struct wr_list served;  /* methods_stream.c: protocols that clients answer */
     struct wr_list bridges; /* methods_stream.c: streams handed to clients */
 };
@@ -38,11 +39,15 @@ int wr_methods_table(struct wr_methods *m);
 int wr_methods_stream(struct wr_methods *m);
 int wr_methods_why(struct wr_methods *m);
 int wr_methods_relay(struct wr_methods *m);
+/* methods_keep.c: writes (or with on = false deletes) a key of the store, and ends the call, whose result is packed, when
+ * that is on the disk. What has come into force already stays so if it cannot get there, and the call fails. */
+void wr_methods_keep(struct wr_methods *m, struct wr_call *call, struct wr_bytes key, bool on);
 /* The store lost all it had: write again what they keep there. */
 void wr_methods_peer_save(struct wr_methods *m);
 void wr_methods_name_save(struct wr_methods *m);
 void wr_methods_look_end(struct wr_methods *m);
 void wr_methods_peer_end(struct wr_methods *m);
+void wr_methods_keep_end(struct wr_methods *m);
 void wr_methods_name_end(struct wr_methods *m);
 void wr_methods_stream_end(struct wr_methods *m);
 void wr_methods_metrics(const struct wr_methods *m, struct wr_buf *out); /* Prometheus text */

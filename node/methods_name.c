@@ -87,10 +87,8 @@ static void on_join(void *arg, struct wr_call *call, struct wr_params *params)
         wr_call_fail(call, err, NULL);
         return;
     }
-    if (m->o.kv)
-        (void)wr_kv_put(m->o.kv, join_key(key, name), WR_BYTES_STR("1"));
     wr_pack_text(wr_call_result(call), "name", name);
-    wr_call_done(call);
+    wr_methods_keep(m, call, join_key(key, name), true);
 }
 
 static void on_leave(void *arg, struct wr_call *call, struct wr_params *params)
@@ -106,10 +104,8 @@ static void on_leave(void *arg, struct wr_call *call, struct wr_params *params)
         return;
     }
     joined_free(j);
-    if (m->o.kv)
-        (void)wr_kv_del(m->o.kv, join_key(key, name));
     wr_pack_text(wr_call_result(call), "name", name);
-    wr_call_done(call);
+    wr_methods_keep(m, call, join_key(key, name), false);
 }
 
 static void on_joined(void *arg, struct wr_call *call, struct wr_params *params)

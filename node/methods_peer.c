@@ -281,22 +281,10 @@ static void drop_rule(struct wr_methods *m, struct rule *rule)
     wr_free(rule);
 }
 
-static void store_rule(struct wr_methods *m, bool block, const char *what, bool on)
-{
-    char key[RULE_TEXT + 16];
-    if (!m->o.kv)
-        return;
-    int err = on ? wr_kv_put(m->o.kv, rule_key(key, block, what), WR_BYTES_STR("1"))
-                 : wr_kv_del(m->o.kv, rule_key(key, block, what));
-    if (err)
-        wr_log(wr_env_log(m->env), WR_LOG_WARN, "control", "rule not kept what=%s err=%s", what,
-               wr_err_name(err));
-}
-
 static void change_rule(struct wr_methods *m, struct wr_call *call, struct wr_params *params,
                         bool block)
 {
-    char what[RULE_TEXT];
+    char what[RULE_TEXT], key[RULE_TEXT + 16];
     const char *list = block ? "block" : "allow";
     (void)wr_params_text(params, "what", what, sizeof(what));
     bool remove = wr_params_bool(params, "remove", false);
@@ -321,13 +309,12 @@ static void change_rule(struct wr_methods *m, struct wr_call *call, struct wr_pa
         wr_call_fail(call, err, NULL);
         return;
     }
-    store_rule(m, block, what, !remove);
     wr_swarm_apply_policy(m->o.swarm);
     struct wr_pack *p = wr_call_result(call);
     wr_pack_text(p, "list", list);
     wr_pack_text(p, "what", what);
     wr_pack_bool(p, "removed", remove);
-    wr_call_done(call);
+    wr_methods_keep(m, call, rule_key(key, block, what), !remove);
 }
 
 static void on_allow(void *arg, struct wr_call *call, struct wr_params *params)
@@ -402,7 +389,11 @@ void wr_methods_peer_save(struct wr_methods *m)
     wr_list_each(node, &m->rules)
     {
         const struct rule *rule = wr_list_entry(node, struct rule, node);
-        store_rule(m, rule->block, rule->what, true);
+        char key[RULE_TEXT + 16];
+        int err = wr_kv_put(m->o.kv, rule_key(key, rule->block, rule->what), WR_BYTES_STR("1"));
+        if (err)
+            wr_log(wr_env_log(m->env), WR_LOG_WARN, "control", "rule not kept what=%s err=%s", rule->what,
+                   wr_err_name(err));
     }
 }
 

@@ -16,6 +16,7 @@
 #include "identify/ping.h"
 #include "node/methods.h"
 #include "node/perf.h"
+#include "tests/sim/kv_mem.h"
 #include "tests/sim/sim.h"
 
 #include <stdio.h>

@@ -264,6 +264,31 @@ static void test_block_and_allow(void **state)
     (void)rows(call(&w->c, w->sim, "rules"), "rules", 1);
 }
 
+/* A disk that is full or broken keeps nothing, and who asked hears of it; what he wanted is in force until the node
+ * ends. */
+static void test_rules_on_a_full_disk(void **state)
+{
+    struct world *w = *state;
+    struct kv_mem_disk *disk = kv_mem_disk_for(w->a.env, "/data");
+    disk->fail = WR_EFULL;
+    assert_null(call_text(&w->c, w->sim, "block", "what", w->b.peer));
+    expect_error(&w->c, "WR_EFULL", "not on the disk");
+    assert_true(wr_policy_peer_blocked(wr_swarm_policy(w->a.swarm), wr_swarm_self(w->b.swarm)));
+    (void)rows(call(&w->c, w->sim, "rules"), "rules", 1);
+    /* Whoever leaves before the answer does no harm. */
+    struct client hasty;
+    dial(&hasty, w->sim, &w->a);
+    wr_pack_text(begin(&hasty, "allow"), "what", "10.0.0.0/8");
+    send_call(&hasty);
+    sim_run(w->sim, WR_MSEC);
+    hang_up(&hasty);
+    sim_run(w->sim, 2 * WR_KV_RETRY_MAX);
+    disk->fail = 0;
+    uint64_t commits = disk->commits;
+    assert_non_null(call_text(&w->c, w->sim, "block", "what", w->b.peer));
+    assert_true(disk->commits > commits);
+}
+
 /* ---- wait, events, stop */
 
 static void test_wait(void **state)
@@ -512,6 +537,7 @@ int main(void)
         TEST(test_ping),
         TEST(test_lost_pings_are_told),
         TEST(test_block_and_allow),
+        TEST(test_rules_on_a_full_disk),
         TEST(test_wait),
         TEST(test_events_and_stop),
         TEST(test_perf),

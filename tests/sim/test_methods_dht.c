@@ -95,6 +95,13 @@ static void test_provide_and_join(void **state)
     assert_non_null(call_text(&w->c, w->sim, "join", "name", "example-chat"));
     assert_non_null(call_text(&w->c, w->sim, "join", "name", "example-chat"));
     (void)rows(call(&w->c, w->sim, "joined"), "names", 1);
+    struct kv_mem_disk *disk = kv_mem_disk_for(w->of[SERVERS - 1].env, "/data");
+    disk->fail = WR_EFULL;
+    assert_null(call_text(&w->c, w->sim, "join", "name", "second-chat"));
+    expect_error(&w->c, "WR_EFULL", "not on the disk");
+    (void)rows(call(&w->c, w->sim, "joined"), "names", 2);
+    disk->fail = 0;
+    assert_non_null(call_text(&w->c, w->sim, "leave", "name", "second-chat"));
     sim_run(w->sim, 30 * WR_SEC);
     assert_null(call_text(&w->c, w->sim, "find.in", "name", "example-chat"));
     expect_error(&w->c, "WR_ENOTFOUND", "nobody else is there yet");
