@@ -273,12 +273,18 @@ static int telling(int err)
     return -1;
 }
 
+bool wr_dial_same_relay(const struct wr_dial_addr *a)
+{
+    return a->state == WR_DIAL_FAILED && a->err == WR_EINUSE && wr_maddr_is_circuit(wr_maddr_bytes(&a->addr));
+}
+
 int wr_dial_error(const struct wr_dial *d)
 {
     int best = WR_EUNREACH;
     for (size_t i = 0; i < d->count; i++) {
-        if (d->addrs[i].state == WR_DIAL_FAILED && telling(d->addrs[i].err) > telling(best))
-            best = d->addrs[i].err;
+        const struct wr_dial_addr *a = &d->addrs[i];
+        if (a->state == WR_DIAL_FAILED && !wr_dial_same_relay(a) && telling(a->err) > telling(best))
+            best = a->err;
     }
     return best;
 }

@@ -52,6 +52,8 @@ void wr_dial_failed(struct wr_dial *d, int index, int err);
 void wr_dial_done_one(struct wr_dial *d, int index);    /* that one led to a connection, the dial goes on */
 bool wr_dial_done(const struct wr_dial *d);       /* nothing runs, nothing is left */
 int wr_dial_error(const struct wr_dial *d);       /* the most telling error of all tries */
+/* A way through a relay that was asked for it already, at another of its addresses: that one's answer is this one's. */
+bool wr_dial_same_relay(const struct wr_dial_addr *a);
 
 /* ---- networks that drop UDP, or IPv6: where TCP got through and QUIC, which had the head start, did not, time and
  * again, QUIC goes last; now and then it is tried first all the same, and one success ends it. IPv4 and IPv6 alike. */

@@ -143,7 +143,7 @@ typedef void (*wr_circuit_done)(void *arg, int err, struct wr_stream *s, const s
                                 struct wr_bytes early);
 struct wr_circuits {
     /* Asks the relay that addr (.../p2p/RELAY/p2p-circuit) names for a way to peer; done is called once, in a later
-     * turn, unless cancelled before. NULL with *err. */
+     * turn, unless cancelled before. NULL with *err; WR_EINUSE: it is being asked, at another of its addresses. */
     void *(*dial)(void *circuits_arg, const struct wr_peerid *peer, struct wr_bytes addr, enum wr_addr_origin origin,
                   wr_circuit_done done, void *arg, int *err);
     void (*cancel)(void *circuits_arg, void *attempt);

@@ -13,7 +13,7 @@ void wr_swarm_report_keep(struct wr_swarm_dial *d, int err, const struct wr_conn
     wr_time now = wr_env_now(sw->env);
     for (size_t i = 0; i < d->plan.count; i++) {
         const struct wr_dial_addr *a = &d->plan.addrs[i];
-        if (a->state == WR_DIAL_PENDING)
+        if (a->state == WR_DIAL_PENDING || wr_dial_same_relay(a))
             continue;
         struct wr_dial_report entry = {.addr = a->addr, .at = now, .took = now - d->begun_at[i]};
         if (a->state == WR_DIAL_FAILED) {

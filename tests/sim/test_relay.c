@@ -376,6 +376,35 @@ static void test_a_stale_way_is_forgotten(void **state)
     world_down(&w);
 }
 
+/* A relay has several addresses: while it is asked at one of them the others wait for that answer. Only what was really
+ * tried is told, and the error is the relay's. */
+static void test_two_addresses_of_one_relay(void **state)
+{
+    struct world w;
+    struct wr_dial_report tried[4];
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 21, .rtt = 200 * WR_MSEC}, &lent);
+    struct wr_maddr both[] = {circuit_of(&w.relay), circuit_of(&w.relay)};
+    both[1].bytes[7]++;    /* the port */
+    for (int there = 0; there <= 1; there++) {
+        int result = 1;
+        if (there)
+            assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+        assert_int_equal(wr_swarm_connect(w.a.n.swarm, id_of(&w.b), both, 2, WR_ORIGIN_OWNER, 0, node_on_connect,
+                                          &result, NULL),
+                         0);
+        sim_run(w.sim, 10 * WR_SEC);
+        assert_int_equal(result, there ? 0 : WR_ENOTFOUND);
+        assert_int_equal(wr_swarm_dial_report(w.a.n.swarm, id_of(&w.b), tried, 4), 1);
+        assert_int_equal(tried[0].err, result);
+        assert_true(tried[0].took >= 200 * WR_MSEC);
+        assert_true(wr_bytes_equal(wr_maddr_bytes(&tried[0].addr), wr_maddr_bytes(&both[0])));
+        wr_swarm_disconnect(w.a.n.swarm, id_of(&w.relay), WR_CONN_OK);
+        sim_run(w.sim, WR_SEC);
+    }
+    world_down(&w);
+}
+
 /* Places per network, and circuits per peer. */
 static void test_ceilings(void **state)
 {
@@ -606,6 +635,7 @@ int main(void)
         cmocka_unit_test(test_modes),
         cmocka_unit_test(test_off),
         cmocka_unit_test(test_a_stale_way_is_forgotten),
+        cmocka_unit_test(test_two_addresses_of_one_relay),
         cmocka_unit_test(test_ceilings),
         cmocka_unit_test(test_one_network_does_not_take_all),
         cmocka_unit_test(test_floods_leave_the_others_their_rate),
