@@ -11,6 +11,7 @@ struct wr_flow {
     struct wr_list node;    /* on an idle list while nobody uses it */
     uint8_t key[KEY];
     bool udp, answered;
+    bool came;              /* others began it */
     unsigned users;
     wr_time until;          /* idle: when the router forgets it */
 };
@@ -23,8 +24,11 @@ struct silent {
     wr_time counted_at;
 };
 
-static const wr_time lingers[WR_FLOWS_LINGERS] = {WR_FLOWS_LINGER_TCP, WR_FLOWS_LINGER_SILENT, WR_FLOWS_LINGER_UDP,
-                                                  WR_FLOWS_LINGER_SYN};
+enum { CLOSED, SILENT, STREAM, SYN };    /* idle lists */
+static const wr_time lingers[WR_FLOWS_LINGERS] = {[CLOSED] = WR_FLOWS_LINGER_TCP,
+                                                  [SILENT] = WR_FLOWS_LINGER_SILENT,
+                                                  [STREAM] = WR_FLOWS_LINGER_UDP,
+                                                  [SYN] = WR_FLOWS_LINGER_SYN};
 
 void wr_flows_init(struct wr_flows *f, struct wr_limits *limits, const uint8_t seed[static WR_MAP_SEED])
 {
@@ -32,8 +36,8 @@ void wr_flows_init(struct wr_flows *f, struct wr_limits *limits, const uint8_t s
     wr_map_init(&f->of, FLOWS_MAX, seed);
     wr_map_init(&f->silent, WR_FLOWS_SILENT_IPS, seed);
     wr_list_init(&f->silent_order);
-    for (size_t i = 0; i < WR_FLOWS_LINGERS; i++)
-        wr_list_init(&f->idle[i]);
+    for (size_t i = 0; i < 2 * WR_FLOWS_LINGERS; i++)
+        wr_list_init(&f->idle[i % 2][i / 2]);
 }
 
 static void make_key(uint8_t key[static KEY], const struct wr_addr *at, bool udp)
@@ -49,6 +53,7 @@ static void forget(struct wr_flows *f, struct wr_flow *flow)
 {
     wr_map_del(&f->of, WR_BYTES(flow->key, KEY));
     wr_limits_give(f->limits, WR_LIMIT_SESSIONS, 1);
+    f->came -= flow->came;
     wr_free(flow);
 }
 
@@ -185,14 +190,16 @@ void wr_flows_answered(struct wr_flows *f, const struct wr_ip *ip)
 
 void wr_flows_expire(struct wr_flows *f, wr_time now)
 {
-    for (size_t i = 0; i < WR_FLOWS_LINGERS; i++)
-        while (!wr_list_empty(&f->idle[i])) {
-            struct wr_flow *flow = wr_list_entry(f->idle[i].next, struct wr_flow, node);
+    for (size_t i = 0; i < 2 * WR_FLOWS_LINGERS; i++) {
+        struct wr_list *idle = &f->idle[i % 2][i / 2];
+        while (!wr_list_empty(idle)) {
+            struct wr_flow *flow = wr_list_entry(idle->next, struct wr_flow, node);
             if (flow->until > now)
                 break;
             wr_list_remove(&flow->node);
             forget(f, flow);
         }
+    }
 }
 
 static struct wr_flow *find(const struct wr_flows *f, const uint8_t key[static KEY])
@@ -207,15 +214,18 @@ static void use(struct wr_flow *flow)
 }
 
 /* Its place among the sessions is taken already. */
-static struct wr_flow *make(struct wr_flows *f, const uint8_t key[static KEY], bool udp)
+static struct wr_flow *make(struct wr_flows *f, const uint8_t key[static KEY], bool udp, bool came)
 {
     struct wr_flow *flow = wr_alloc(sizeof(*flow));
     if (flow) {
         memcpy(flow->key, key, KEY);
         flow->udp = udp;
         flow->users = 1;
-        if (wr_map_put(&f->of, WR_BYTES(flow->key, KEY), flow) == 0)
+        flow->came = came;
+        if (wr_map_put(&f->of, WR_BYTES(flow->key, KEY), flow) == 0) {
+            f->came += came;
             return flow;
+        }
     }
     wr_free(flow);
     wr_limits_give(f->limits, WR_LIMIT_SESSIONS, 1);
@@ -233,7 +243,7 @@ static int begin_session(struct wr_flows *f, const struct wr_addr *to, bool udp,
     }
     if (!wr_limits_take(f->limits, WR_LIMIT_SESSIONS, 1))
         return WR_ELIMIT;
-    *out = make(f, key, udp);
+    *out = make(f, key, udp, false);
     return *out ? 0 : WR_ELIMIT;
 }
 
@@ -249,10 +259,33 @@ int wr_flows_begin(struct wr_flows *f, const struct wr_flow_ask *ask, wr_time no
     return rc;
 }
 
+/* One that came and is over; first of those that never amounted to anything: packets with others' addresses on them make
+ * a hundred such a second. */
+static bool forget_one_that_came(struct wr_flows *f)
+{
+    static const int order[WR_FLOWS_LINGERS] = {SILENT, CLOSED, STREAM, SYN};
+    for (size_t i = 0; i < WR_FLOWS_LINGERS; i++) {
+        struct wr_list *node = wr_list_pop(&f->idle[true][order[i]]);
+        if (!node)
+            continue;
+        forget(f, wr_list_entry(node, struct wr_flow, node));
+        return true;
+    }
+    return false;
+}
+
+static bool full_of_others(const struct wr_flows *f)
+{
+    uint64_t max = f->limits->of[WR_LIMIT_SESSIONS].max;
+    return f->limits->of[WR_LIMIT_SESSIONS].used >= max || f->came >= max - max / WR_FLOWS_OWN_PART;
+}
+
 bool wr_flows_may_come(struct wr_flows *f, wr_time now)
 {
     wr_flows_expire(f, now);
-    if (f->limits->of[WR_LIMIT_SESSIONS].used < f->limits->of[WR_LIMIT_SESSIONS].max)
+    while (full_of_others(f) && forget_one_that_came(f))
+        ;
+    if (!full_of_others(f))
         return true;
     wr_limits_refuse(f->limits, WR_LIMIT_SESSIONS);
     return false;
@@ -268,7 +301,7 @@ struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bo
         return flow;
     }
     wr_limits_charge(f->limits, WR_LIMIT_SESSIONS, 1);
-    return make(f, key, udp);
+    return make(f, key, udp, true);
 }
 
 void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now)
@@ -278,7 +311,8 @@ void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_ti
     flow->answered |= answered;
     if (--flow->users)
         return;
-    size_t list = flow->udp ? (flow->answered ? 2 : 1) : (flow->answered ? 0 : 3);
+    /* What came over TCP was a connection, whatever became of it. */
+    size_t list = flow->udp ? (flow->answered ? STREAM : SILENT) : (flow->answered || flow->came ? CLOSED : SYN);
     flow->until = now + lingers[list];
-    wr_list_append(&f->idle[list], &flow->node);
+    wr_list_append(&f->idle[flow->came][list], &flow->node);
 }

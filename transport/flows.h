@@ -4,7 +4,8 @@
  * So whoever opens a flow asks here first (on our own link only silence counts, and only what strangers named):
  *
  *   sessions   entries that the router holds for us, those of the past included until it has forgotten them
- *              (WR_LIMIT_SESSIONS). Counted where there is a NAT; flows that come in count too
+ *              (WR_LIMIT_SESSIONS). Counted where there is a NAT; flows that come in count too, but leave a quarter to
+ *              ours: whoever can call in must not keep us from calling out
  *   new flows  begun in a second (WR_LIMIT_NEW_FLOWS), bursts of two seconds' worth
  *   silence    tries towards one IP address (of IPv6 one /64: who has one address there has them all), whichever port,
  *              whoever named it, until a libp2p peer proved to be there: WR_LIMIT_SILENT_TRIES at once, then one each
@@ -29,6 +30,7 @@
 #define WR_FLOWS_SILENT_EVERY  (60 * WR_SEC)     /* a further try; ours */
 #define WR_FLOWS_SILENT_IPS    1024              /* addresses remembered; ours, the least tried goes */
 #define WR_FLOWS_LINGERS       4
+#define WR_FLOWS_OWN_PART      4                 /* a quarter of the sessions is for flows of ours only; ours */
 
 struct wr_flow;
 
@@ -37,7 +39,9 @@ struct wr_flows {
     struct wr_map of;            /* struct wr_flow by protocol, address and port */
     struct wr_map silent;        /* by IP address */
     struct wr_list silent_order;
-    struct wr_list idle[WR_FLOWS_LINGERS];    /* struct wr_flow without users, by how long they linger; oldest first */
+    uint64_t came;               /* of `of`, those that others began */
+    struct wr_list idle[2][WR_FLOWS_LINGERS];    /* struct wr_flow without users, ours and those that came, by how long
+                                                    they linger; oldest first */
     wr_time next_at;             /* when flows begun so far would be through at the allowed rate */
 };
 
@@ -61,7 +65,8 @@ wr_time wr_flows_wait(struct wr_flows *f, wr_time now);
 int wr_flows_begin(struct wr_flows *f, const struct wr_flow_ask *ask, wr_time now, struct wr_flow **out);
 /* One came in, through a NAT. NULL: out of memory. */
 struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bool udp);
-/* May one come in? Counts a refusal. */
+/* May one come in? Where those that came have all that is theirs, one that is over makes room, although the router may
+ * remember it still. Counts a refusal. */
 bool wr_flows_may_come(struct wr_flows *f, wr_time now);
 /* A libp2p peer proved to be at this address. */
 void wr_flows_answered(struct wr_flows *f, const struct wr_ip *ip);

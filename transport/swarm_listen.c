@@ -31,13 +31,14 @@ static bool may_accept(struct wr_swarm *sw, const struct wr_addr *from)
             return false;
         }
     }
-    if (!wr_swarm_flow_may_come(sw, &from->ip))
+    /* Full of handshakes: one that has dragged on, or is one of a crowd, makes room, so that a flood of silent
+     * connections cannot keep good peers out. What a router may have to remember is full first where there is one. */
+    bool made = !wr_swarm_flow_may_come(sw, &from->ip);
+    if (made && !wr_swarm_room_half_open(sw, &from->ip))
         return false;
     if (wr_limits_take(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1))
         return true;
-    /* Full of handshakes: one that has dragged on, or is one of a crowd, makes room, so that a flood of silent
-     * connections cannot keep good peers out. */
-    if (!wr_swarm_room_half_open(sw, &from->ip))
+    if (!made && !wr_swarm_room_half_open(sw, &from->ip))
         return false;
     wr_limits_charge(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
     return true;

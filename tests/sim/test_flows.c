@@ -207,6 +207,66 @@ static void connections_hold_their_sessions(void **state)
     sim_destroy(sim);
 }
 
+enum { CROWD = 12, CALLS = 6 };    /* strangers of one network, and how often each calls: more than a router of 64 has */
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void ignore_bytes(void *arg, uint8_t *data, size_t len)
+{
+    (void)arg, (void)data, (void)len;
+}
+
+static void on_hung_up(void *arg, int err)
+{
+    (void)err;
+    *(struct wr_sock **)arg = NULL;
+}
+
+static const struct wr_sock_ops silent_ops = {
+    .on_open = nothing, .on_read = ignore_bytes, .on_drain = nothing, .on_close = on_hung_up};
+
+/* Strangers call in through a NAT that lets them, and say nothing. We still call out, and others get in. */
+static void who_calls_in_keeps_nobody_out(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 1, .rtt = 40 * WR_MSEC});
+    struct sim_gateway router = {.ip4 = {4, {11, 3, 0, 2}}, .outbound = out, .inbound = in};
+    sim_gateway_add(sim, &router);
+    struct node far = {0}, late = {0}, home = {
+        .host = sim_host_add(sim, &(struct sim_host_options){.ip4 = {4, {10, 0, 0, 10}}, .gateway = &router})};
+    struct sim_host *crowd[CROWD];
+    struct wr_sock *calls[CROWD * CALLS] = {0};
+    struct wr_addr outside = {.ip = router.ip4, .port = PORT};
+    node_start(&home, sim, 1);
+    node_start(&far, sim, 2);
+    node_start(&late, sim, 3);
+    wr_limits_sessions(&home.limits, 64);
+    assert_int_equal(wr_maddr_from_addr(&outside, false, &home.addr), 0);
+    for (unsigned i = 0; i < CROWD; i++) {
+        struct wr_ip ip = {4, {77, 7, (uint8_t)i, 1}};
+        crowd[i] = sim_host_add(sim, &(struct sim_host_options){.name = "crowd", .ip4 = ip});
+    }
+    for (unsigned i = 0; i < CROWD * CALLS; i++) {
+        struct wr_env *env = sim_host_env(crowd[i % CROWD]);
+        assert_int_equal(wr_env_connect(env, &outside, NULL, &silent_ops, &calls[i], &calls[i]), 0);
+        sim_run(sim, 10 * WR_MSEC);
+    }
+    sim_run(sim, 100 * WR_MSEC);
+    assert_in_range(home.limits.of[WR_LIMIT_SESSIONS].used, 30, 40);
+    assert_int_equal(node_connect(sim, &home, &far), 0);
+    assert_int_equal(node_connect(sim, &late, &home), 0);
+    for (unsigned i = 0; i < CROWD * CALLS; i++)
+        if (calls[i])
+            wr_sock_close(calls[i], true);
+    node_stop(&home);
+    node_stop(&far);
+    node_stop(&late);
+    sim_destroy(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +276,7 @@ int main(void)
         cmocka_unit_test(our_own_link_is_free),
         cmocka_unit_test(a_neighbour_is_no_target),
         cmocka_unit_test(connections_hold_their_sessions),
+        cmocka_unit_test(who_calls_in_keeps_nobody_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

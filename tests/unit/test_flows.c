@@ -132,6 +132,42 @@ static void the_ceiling_holds(void **state)
     assert_int_equal(used(), 49);
 }
 
+/* Strangers come from ever new places: a quarter stays ours, and who comes later still gets in. */
+static void who_calls_in_leaves_us_a_part(void **state)
+{
+    (void)state;
+    struct wr_flow *came[36], *f;
+    for (unsigned i = 0; i < 36; i++) {
+        struct wr_addr from = at(1000 + i, 4001);
+        assert_true(wr_flows_may_come(&flows, T0));
+        came[i] = wr_flows_came(&flows, &from, i % 2);
+        assert_non_null(came[i]);
+    }
+    assert_false(wr_flows_may_come(&flows, T0));    /* all of them are still there */
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(begin(i, 4001, true, T0, &f), 0);
+    assert_int_equal(begin(12, 4001, true, T0, &f), WR_ELIMIT);
+    assert_int_equal(used(), 48);
+    /* One that is over makes room, a handshake that came to nothing before a connection that was, and none of ours. */
+    wr_flows_end(&flows, came[1], true, T0);
+    wr_flows_end(&flows, came[3], false, T0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct wr_addr from = at(2000 + i, 4001);
+        assert_true(wr_flows_may_come(&flows, T0 + WR_SEC));
+        assert_int_equal(used(), 47);
+        assert_int_equal(wr_list_empty(&flows.idle[true][1]), true);    /* that of the handshake */
+        assert_int_equal(wr_list_empty(&flows.idle[true][2]), i == 1);
+        assert_non_null(wr_flows_came(&flows, &from, true));
+    }
+    assert_false(wr_flows_may_come(&flows, T0 + WR_SEC));
+    /* What came over TCP and is closed, the router remembers for seconds only, whatever became of it. */
+    for (unsigned i = 0; i < 36; i += 2)
+        wr_flows_end(&flows, came[i], false, T0 + WR_SEC);
+    uint64_t before = used();
+    wr_flows_expire(&flows, T0 + WR_SEC + WR_FLOWS_LINGER_TCP);
+    assert_int_equal(used(), before - 18);
+}
+
 static void without_a_nat_nothing_is_counted(void **state)
 {
     (void)state;
@@ -253,6 +289,7 @@ int main(void)
         TEST(sessions_are_counted_until_the_router_forgets),
         TEST(another_port_is_another_session),
         TEST(the_ceiling_holds),
+        TEST(who_calls_in_leaves_us_a_part),
         TEST(without_a_nat_nothing_is_counted),
         TEST(new_flows_have_a_rate),
         TEST(a_silent_address_is_left_alone),
