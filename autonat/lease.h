@@ -13,6 +13,7 @@
 #define WR_LEASE_RETRY     (250 * WR_MSEC) /* doubling; RFC 6886. PCP's 3 s would hold up a start */
 #define WR_LEASE_TRIES     6               /* 16 s in all; ours, RFC 6886: 9 */
 #define WR_LEASE_RENEW_GAP (4 * WR_SEC)    /* between renewals at least; RFC 6887 section 11.2.1 */
+#define WR_LEASE_SHORTEST  30              /* seconds; ours: RFC 6887 section 15 wants routers to grant 120 */
 #define WR_LEASE_MAX       (24 * WR_HOUR)  /* longer grants count as this; RFC 6887 section 15 */
 
 enum wr_lease_state { WR_LEASE_IDLE, WR_LEASE_ASKING, WR_LEASE_HELD, WR_LEASE_FAILED };

@@ -205,7 +205,9 @@ void wr_portmap_granted(struct wr_portmap_router *r, struct wr_portmap_port *por
                         const struct wr_ip *external, uint16_t outside, uint32_t seconds)
 {
     struct wr_addr now_at = {.ip = *external, .port = outside};
-    if (seconds == 0 || outside == 0) { /* a promise of nothing */
+    /* A promise of nothing, or of what is over before others have heard of it: our addresses would come and go without
+     * end, and everybody be told each time. */
+    if (seconds < WR_LEASE_SHORTEST || outside == 0) {
         wr_portmap_way_failed(r, (enum wr_portmap_protocol)r->active, WR_PORTMAP_ERROR);
         return;
     }

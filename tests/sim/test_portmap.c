@@ -218,6 +218,25 @@ static void mappings_are_kept(void **state)
     end(&s);
 }
 
+/* A router that grants moments: addresses that come and go by the second are not believed, and it is not asked all the
+ * time. */
+static void moments_are_no_mapping(void **state)
+{
+    (void)state;
+    static const uint32_t lifetimes[] = {1, 5, WR_LEASE_SHORTEST - 1};
+    for (size_t i = 0; i < sizeof(lifetimes) / sizeof(*lifetimes); i++) {
+        struct story s;
+        begin(&s, (struct router){.pcp = true, .natpmp = true, .lifetime = lifetimes[i]}, NULL);
+        uint64_t changes = wr_swarm_addrbook(s.node.swarm)->generation;
+        sim_run(s.sim, 10 * WR_MIN);
+        assert_int_equal(in_book(&s, "11.1.0.2"), 0);
+        assert_int_equal(reason_of(&s, WR_PORTMAP_PCP), WR_PORTMAP_ERROR);
+        assert_in_range(s.router.pcp_maps + s.router.natpmp_maps, 2, 40);
+        assert_int_equal(wr_swarm_addrbook(s.node.swarm)->generation, changes);
+        end(&s);
+    }
+}
+
 struct ear {
     struct wr_swarm_watch watch;
     unsigned network;
@@ -471,7 +490,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_best_protocol_is_used),    cmocka_unit_test(mappings_are_kept),
         cmocka_unit_test(a_restart_is_noticed),         cmocka_unit_test(outside_addresses_are_judged),
-        cmocka_unit_test(restarts_without_end),
+        cmocka_unit_test(restarts_without_end),         cmocka_unit_test(moments_are_no_mapping),
         cmocka_unit_test(refusals_have_reasons),        cmocka_unit_test(forged_answers_are_ignored),
         cmocka_unit_test(upnp_comes_last),              cmocka_unit_test(another_network),
         cmocka_unit_test(no_nat),                       cmocka_unit_test(out_of_memory),
