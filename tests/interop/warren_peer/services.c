@@ -1,6 +1,8 @@
 /* The test protocols that every host answers. */
 #include "peer.h"
 
+#include "transport/yamux.h"
+
 #include <string.h>
 
 const char *const offer_echo[] = {"/warren-test/echo/1.0.0", NULL};
@@ -8,6 +10,9 @@ const char *const offer_sink[] = {"/warren-test/sink/1.0.0", NULL};
 const char *const offer_source[] = {"/warren-test/source/1.0.0", NULL};
 const char *const offer_reset[] = {"/warren-test/reset/1.0.0", NULL};
 const char *const offer_perf[] = {"/perf/1.0.0", NULL};
+
+/* Bytes. While an echo is paused as much comes as its window lets in, yamux' being the largest, in one piece. */
+#define ECHO_MAX (WR_YAMUX_WINDOW_MAX + WR_MIB)
 
 /* One conversation of any of the protocols. */
 struct talk {
@@ -28,7 +33,7 @@ static struct talk *talk_new(struct wr_stream *s, struct host *h, const struct w
     if (!t)
         abort();
     t->host = h;
-    wr_buf_init(&t->kept, 4 * 1024 * 1024);
+    wr_buf_init(&t->kept, ECHO_MAX);
     wr_stream_set_ops(s, ops, t);
     return t;
 }
@@ -68,8 +73,12 @@ static void echo_data(struct wr_stream *s, void *arg, struct wr_bytes data)
     struct talk *t = arg;
     t->host->counters.bytes_in += data.len;
     wr_buf_put_bytes(&t->kept, data);
-    if (t->kept.full)
-        abort();
+    if (t->kept.full) {
+        t->host->counters.handler_errors++;
+        wr_stream_reset(s, WR_STREAM_LIMIT);
+        talk_free(t);
+        return;
+    }
     echo_flush(s, t);
 }
 
