@@ -25,9 +25,10 @@ void wr_conn_mute(struct wr_conn *c, bool mute)
 {
     bool before = c->mute;
     c->mute = mute;
-    if (!mute || before || c->state != WR_CONN_OPEN || c->closing || !c->outbound)
+    if (mute == before || c->state != WR_CONN_OPEN || c->closing || !c->outbound)
         return;
-    c->mute_in = c->bytes_in;
+    if (mute)
+        c->mute_in = c->bytes_in;
     c->ctx->events->on_mute(c->ctx->events_arg, c);
 }
 

@@ -51,7 +51,8 @@ struct wr_conn_events {
      * Its streams have been told. Also after wr_conn_close. */
     void (*on_close)(void *arg, struct wr_conn *c, int err);
     /* A connection that we dialled gets no answers any more: the network loses much just now, or the peer does not
-     * take what comes from our present address, or is gone. Once for each silence. */
+     * take what comes from our present address, or is gone. Once for each silence; and (c->mute is false) when
+     * something came again after all. */
     void (*on_mute)(void *arg, struct wr_conn *c);
 };
 

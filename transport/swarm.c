@@ -206,7 +206,7 @@ struct wr_swarm_peer *wr_swarm_peer_at(struct wr_swarm *sw, const struct wr_peer
 
 void wr_swarm_peer_drop(struct wr_swarm *sw, struct wr_swarm_peer *p)
 {
-    if (p->conn_count || p->dial || p->tag_count)
+    if (p->conn_count || p->dial || p->again || p->tag_count)
         return;
     wr_map_del(&sw->peers, wr_peerid_bytes(&p->id));
     wr_free(p);
@@ -408,19 +408,35 @@ static void on_conn_close(void *arg, struct wr_conn *c, int err)
 
 static void on_tried_again(void *arg, int err, struct wr_conn *conn)
 {
-    (void)arg, (void)err, (void)conn;
+    struct wr_swarm_peer *p = arg;
+    (void)err, (void)conn;
+    p->again = NULL;
+}
+
+/* The old one is heard: a second connection is not to be made of it. */
+static void stop_trying(struct wr_swarm_peer *p)
+{
+    if (!p->again)
+        return;
+    wr_connect_cancel(p->again);
+    p->again = NULL;
+    if (p->dial)
+        wr_swarm_dial_left(p->dial);
 }
 
 /* quinn, which rust- and js-libp2p stand on, throws away what comes from another address than before, and quic-go
  * follows three times: after our NAT gave us another port the connection is dead, and nobody says so. Whether it is
- * only the network shows a new one: when that opens before the old one was heard again, the old one is given up. */
+ * only the network shows a new one: when that opens before the old one was heard again, the old one is given up; else
+ * the new one. A machine that has much else to do is mute for a moment, too. */
 static void on_conn_mute(void *arg, struct wr_conn *c)
 {
     struct wr_swarm *sw = arg;
+    struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &c->peer, false);
     struct wr_maddr addr;
+    stop_trying(p);
     wr_conn_remote(c, &addr);
-    if (addr.len)
-        wr_swarm_connect(sw, &c->peer, &addr, 1, WR_ORIGIN_OWNER, WR_CONNECT_FRESH, on_tried_again, NULL, NULL);
+    if (c->mute && addr.len)
+        (void)wr_swarm_connect(sw, &c->peer, &addr, 1, WR_ORIGIN_OWNER, WR_CONNECT_FRESH, on_tried_again, p, &p->again);
 }
 
 static const struct wr_conn_events conn_events = {

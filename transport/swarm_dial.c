@@ -639,6 +639,12 @@ void wr_swarm_dial_look_again(struct wr_swarm_dial *d)
         wr_timer_start(d->swarm->env, &d->timer, wr_env_now(d->swarm->env), on_dial_timer);
 }
 
+void wr_swarm_dial_left(struct wr_swarm_dial *d)
+{
+    if (unwanted(d))
+        end_dial(d, WR_ECANCELLED, NULL);
+}
+
 /* A connection is there. Ends the dial, unless it is a circuit that somebody cannot use. */
 static void settle(struct wr_swarm_dial *d, struct wr_conn *c)
 {

@@ -27,6 +27,7 @@ struct wr_swarm_peer {
     struct wr_list conns;           /* struct wr_conn.peer_node, newest last */
     unsigned conn_count;
     struct wr_swarm_dial *dial;     /* under way, or NULL */
+    struct wr_connect *again;       /* part of it: for a connection that is mute just now; or NULL */
     struct wr_swarm_tag tags[WR_TAGS_MAX];
     unsigned tag_count;
 };
@@ -158,6 +159,8 @@ void wr_swarm_dial_conn_opened(struct wr_swarm *sw, struct wr_conn *c, struct wr
 void wr_swarm_dial_conn_failed(struct wr_conn *c, int err);
 /* A connection of its peer went: there may be nothing left to wait for. */
 void wr_swarm_dial_look_again(struct wr_swarm_dial *d);
+/* A request of it was cancelled: it ends at once when that was the last one. */
+void wr_swarm_dial_left(struct wr_swarm_dial *d);
 void wr_swarm_dials_abort(struct wr_swarm *sw);
 
 /* swarm_circuit.c */

@@ -646,10 +646,56 @@ static void a_near_peer_is_not_mute(void **state)
     sim_destroy(sim);
 }
 
+static bool nobody_dials(void *arg)
+{
+    struct node *const *ends = arg;
+    struct wr_dial_now now;
+    return wr_swarm_dial_now(ends[0]->swarm, wr_swarm_self(ends[1]->swarm), &now, 1) == 0;
+}
+
+/* A peer that is held up for a moment is mute, and dialled anew. It answers on the old connection as soon as it can:
+ * that one stays, and is the only one. */
+static void a_peer_that_was_held_up_has_one_connection(void **state)
+{
+    (void)state;
+    struct sim *sim = world(21);
+    struct node a = {0}, b = {0}, *ends[] = {&a, &b};
+    struct result r;
+    struct client c = {0};
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, 3 * WR_SEC);
+    assert_true(r.done && r.err == 0);
+    struct wr_conn *old = r.conn;
+    sim_pause(b.host, true);
+    talk(&a, &b, &c, 1000);
+    assert_true(sim_run_while(sim, nobody_dials, ends, 5 * WR_SEC));
+    sim_run(sim, 100 * WR_MSEC);    /* a first packet of it waits for b, too */
+    sim_pause(b.host, false);
+    sim_run(sim, 10 * WR_SEC);
+    assert_whole(&c);
+    assert_ptr_equal(wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm)), old);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+    assert_int_equal(wr_swarm_conn_count(b.swarm), 1);
+    assert_true(nobody_dials(ends));
+    /* The next silence is looked into as the first one was. */
+    sim_pause(b.host, true);
+    talk(&a, &b, &c, 1000);
+    assert_true(sim_run_while(sim, nobody_dials, ends, 5 * WR_SEC));
+    sim_pause(b.host, false);
+    sim_run(sim, 10 * WR_SEC);
+    assert_whole(&c);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_near_peer_is_not_mute),
+        cmocka_unit_test(a_peer_that_was_held_up_has_one_connection),
         cmocka_unit_test(test_a_byte_is_answered_in_two_round_trips),
         cmocka_unit_test(test_200_streams_at_once),
         cmocka_unit_test(test_loss_and_reordering_cost_time_only),
