@@ -105,7 +105,7 @@ struct wr_conn {
     enum wr_conn_state state;
     bool outbound;                     /* we dialled */
     bool limited;                      /* a circuit with limits: few bytes, opt-in protocols only */
-    bool retiring;                     /* swarm: a circuit that a direct connection replaces */
+    bool retiring;                     /* swarm: another replaces it, and it goes with its last stream */
     bool udp;                          /* QUIC: the addresses are of UDP */
     bool port_reused;                  /* left from a listening port, or was accepted on one */
     bool identified;                   /* identify finished (set by wr_swarm_identified) */

@@ -363,7 +363,7 @@ static void on_conn_open(void *arg, struct wr_conn *c)
     wr_swarm_raise(sw, WR_SWARM_OPENED, &peer, c, 0);
     if (first)
         wr_swarm_raise(sw, WR_SWARM_CONNECTED, &peer, c, 0);
-    wr_swarm_circuit_retire(sw, p);
+    wr_swarm_retire(sw, p, c);
     wr_swarm_dial_conn_opened(sw, c, p);
     wr_swarm_punch_conn_opened(sw, c);
     wr_swarm_room_trim(sw);
@@ -442,10 +442,10 @@ static void on_conn_mute(void *arg, struct wr_conn *c)
 static const struct wr_conn_events conn_events = {
     .on_open = on_conn_open, .on_close = on_conn_close, .on_mute = on_conn_mute};
 
-/* Direct, relayed, relayed with limits. */
+/* Direct, relayed, relayed with limits; of each the one that stays. */
 static int standing(const struct wr_conn *c)
 {
-    return !c->circuit ? 2 : !c->limited;
+    return 2 * (!c->circuit ? 2 : !c->limited) + !c->retiring;
 }
 
 struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer)

@@ -134,8 +134,9 @@ struct wr_router {
 void wr_swarm_set_router(struct wr_swarm *sw, const struct wr_router *router);
 
 /* ---- circuits: connections through a relay (struct wr_circuit). The relay client speaks to relays and hands over
- * the stream; what is spoken through it, the swarm does. */
-#define WR_CIRCUIT_RETIRE (5 * WR_SEC)    /* after a direct connection came, a circuit without streams is closed; ours */
+ * the stream; what is spoken through it, the swarm does. A direct connection replaces a circuit: new streams take it.
+ * Where both ends made one at once (reversal beside a punch), the one that the smaller peer id dialled is kept. */
+#define WR_CIRCUIT_RETIRE (5 * WR_SEC)    /* after that, what was replaced is closed once it has no streams; ours */
 
 /* err 0: s leads to the peer, early is what was read behind the relay's answer; both are handed over (early is
  * borrowed for the call). Else why not: WR_EREFUSED and the dial's errors. */
@@ -156,7 +157,8 @@ void wr_swarm_accept_circuit(struct wr_swarm *sw, const struct wr_peerid *peer, 
                              struct wr_stream *s, struct wr_bytes early);
 
 /* ---- connections */
-/* The best: direct before circuits, circuits without limits before those with, the newest of equals; or NULL. */
+/* The best: direct before circuits, circuits without limits before those with, those that stay before those that were
+ * replaced, the newest of equals; or NULL. */
 struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer);
 /* Visits every open connection; visit may close the one it is given. */
 void wr_swarm_each(struct wr_swarm *sw, void (*visit)(struct wr_conn *c, void *arg), void *arg);

@@ -1,4 +1,4 @@
-/* Circuits that peers bring through our relays, and circuits that a direct connection has replaced. */
+/* Circuits that peers bring through our relays, and connections that another has replaced. */
 #include "transport/channel.h"
 #include "transport/swarm_impl.h"
 
@@ -22,10 +22,11 @@ void wr_swarm_accept_circuit(struct wr_swarm *sw, const struct wr_peerid *peer, 
 
 /* ---- retirement ------------------------------------------------------------------------------------------- */
 
-static bool has_direct(struct wr_swarm *sw, const struct wr_peerid *peer)
+/* Whether streams to its peer have a better place than c. */
+static bool replaced(const struct wr_swarm *sw, const struct wr_conn *c)
 {
-    const struct wr_conn *best = wr_swarm_conn(sw, peer);
-    return best && !best->circuit;
+    const struct wr_conn *best = wr_swarm_conn(sw, &c->peer);
+    return best && best != c && !best->circuit;
 }
 
 static void on_retire(struct wr_timer *timer)
@@ -37,7 +38,7 @@ static void on_retire(struct wr_timer *timer)
         struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
         if (!c->retiring || c->closing)
             continue;
-        c->retiring = has_direct(sw, &c->peer);
+        c->retiring = replaced(sw, c);
         if (c->retiring && c->stream_count == 0)
             wr_conn_close(c, WR_CONN_OK);
         else
@@ -47,18 +48,46 @@ static void on_retire(struct wr_timer *timer)
         wr_timer_start(sw->env, timer, wr_env_now(sw->env) + RETIRE_TICK, on_retire);
 }
 
-void wr_swarm_circuit_retire(struct wr_swarm *sw, struct wr_swarm_peer *p)
+/* Both ends dialled, and each way led through: reversal beside a punch, say. Both come to the same choice without a
+ * word. That they dialled at the same time matters: later a dial of the peer's may well mean that it does not hear us
+ * on ours any more. */
+static bool is_kept(const struct wr_swarm *sw, const struct wr_conn *c)
 {
+    return c->outbound == (wr_bytes_compare(wr_peerid_bytes(&sw->ctx.self), wr_peerid_bytes(&c->peer)) < 0);
+}
+
+static void choose_one(struct wr_swarm *sw, struct wr_swarm_peer *p, struct wr_conn *c)
+{
+    wr_list_each(it, &p->conns)
+    {
+        struct wr_conn *other = wr_list_entry(it, struct wr_conn, peer_node);
+        if (!other->circuit && !other->closing && !other->retiring && other->outbound != c->outbound &&
+            other->opened_at >= p->upgraded_at)
+            (is_kept(sw, c) ? other : c)->retiring = true;
+    }
+}
+
+void wr_swarm_retire(struct wr_swarm *sw, struct wr_swarm_peer *p, struct wr_conn *c)
+{
+    wr_time now = wr_env_now(sw->env);
     bool any = false;
-    if (!has_direct(sw, &p->id))
+    const struct wr_conn *best = wr_swarm_conn(sw, &p->id);
+    if (!best || best->circuit)
         return;
     wr_list_each(it, &p->conns)
     {
-        struct wr_conn *c = wr_list_entry(it, struct wr_conn, peer_node);
-        c->retiring |= c->circuit != NULL;
-        any |= c->retiring;
+        struct wr_conn *old = wr_list_entry(it, struct wr_conn, peer_node);
+        if (!old->circuit || old->closing)
+            continue;
+        if (!old->retiring && best == c)
+            p->upgraded_at = now;
+        old->retiring = true;
     }
+    if (!c->circuit && !c->closing && p->upgraded_at && now - p->upgraded_at < WR_CIRCUIT_RETIRE)
+        choose_one(sw, p, c);
+    wr_list_each(it, &p->conns)
+        any |= wr_list_entry(it, struct wr_conn, peer_node)->retiring;
     /* Not sooner because others wait: what they wait for is a grace, too. */
     if (any)
-        wr_timer_start(sw->env, &sw->retire, wr_env_now(sw->env) + WR_CIRCUIT_RETIRE, on_retire);
+        wr_timer_start(sw->env, &sw->retire, now + WR_CIRCUIT_RETIRE, on_retire);
 }

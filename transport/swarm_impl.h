@@ -28,6 +28,7 @@ struct wr_swarm_peer {
     unsigned conn_count;
     struct wr_swarm_dial *dial;     /* under way, or NULL */
     struct wr_connect *again;       /* part of it: for a connection that is mute just now; or NULL */
+    wr_time upgraded_at;            /* when a direct connection joined a circuit; 0: never */
     struct wr_swarm_tag tags[WR_TAGS_MAX];
     unsigned tag_count;
 };
@@ -164,7 +165,7 @@ void wr_swarm_dial_left(struct wr_swarm_dial *d);
 void wr_swarm_dials_abort(struct wr_swarm *sw);
 
 /* swarm_circuit.c */
-/* A connection to p opened: circuits that it replaces are to go. */
-void wr_swarm_circuit_retire(struct wr_swarm *sw, struct wr_swarm_peer *p);
+/* c to p opened: those that it replaces are to go, or c itself. */
+void wr_swarm_retire(struct wr_swarm *sw, struct wr_swarm_peer *p, struct wr_conn *c);
 
 #endif

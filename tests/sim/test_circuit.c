@@ -219,6 +219,120 @@ static void test_direct_takes_over(void **state)
     world_down(&w);
 }
 
+static struct wr_maddr listen_quic(struct node *n)
+{
+    const struct wr_addr at = {.ip = *sim_host_ip4(n->host), .port = PORT};
+    struct wr_maddr addr;
+    assert_int_equal(wr_maddr_from_addr(&at, true, &addr), 0);
+    assert_int_equal(wr_swarm_listen(n->swarm, wr_maddr_bytes(&addr)), 0);
+    return addr;
+}
+
+struct directs {
+    struct wr_conn *of[4];
+    size_t count;
+};
+
+static void collect_direct(struct wr_conn *c, void *arg)
+{
+    struct directs *d = arg;
+    if (!c->circuit && d->count < 4)
+        d->of[d->count++] = c;
+}
+
+/* Those between a and b: the relay's are of TCP. */
+static struct directs directs_of(struct node *n, struct node *relay)
+{
+    struct directs all = {.count = 0}, d = {.count = 0};
+    wr_swarm_each(n->swarm, collect_direct, &all);
+    for (size_t i = 0; i < all.count; i++)
+        if (!wr_peerid_equal(&all.of[i]->peer, wr_swarm_self(relay->swarm)))
+            d.of[d.count++] = all.of[i];
+    return d;
+}
+
+/* Both ends find a direct way at once, by a dial of their own each. They keep the same of the two connections, and the
+ * other one until its last stream has ended. */
+static void test_of_two_direct_ones_one_stays(void **state)
+{
+    struct world w;
+    int from_a = 1, from_b = 1, err;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 9, .rtt = 40 * WR_MSEC});
+    struct wr_maddr at_a = listen_quic(&w.a), at_b = listen_quic(&w.b);
+    const struct wr_peerid *a = wr_swarm_self(w.a.swarm), *b = wr_swarm_self(w.b.swarm);
+    assert_int_equal(connect_with(&w, &w.toy.announced.addr, 1, 0), 0);
+    sim_run(w.sim, WR_SEC);
+    unsigned flags = WR_CONNECT_FRESH | WR_CONNECT_DIRECT;
+    assert_int_equal(
+        wr_swarm_connect(w.a.swarm, b, &at_b, 1, WR_ORIGIN_OWNER, flags, node_on_connect, &from_a, NULL), 0);
+    assert_int_equal(
+        wr_swarm_connect(w.b.swarm, a, &at_a, 1, WR_ORIGIN_OWNER, flags, node_on_connect, &from_b, NULL), 0);
+    sim_run(w.sim, 200 * WR_MSEC);
+    assert_true(from_a == 0 && from_b == 0);
+    struct directs of_a = directs_of(&w.a, &w.relay), of_b = directs_of(&w.b, &w.relay);
+    assert_int_equal(of_a.count, 2);
+    assert_int_equal(of_b.count, 2);
+    struct wr_conn *stays = node_conn(&w.a, &w.b), *here = node_conn(&w.b, &w.a);
+    struct wr_conn *goes = of_a.of[of_a.of[0] == stays];
+    assert_int_equal(stays->outbound, wr_bytes_compare(wr_peerid_bytes(a), wr_peerid_bytes(b)) < 0);
+    assert_int_equal(here->outbound, !stays->outbound);
+    struct sender late = {.err = 1};
+    static const struct wr_stream_ops quiet = {.on_close = sender_close};
+    struct wr_stream *kept = wr_conn_open_stream(goes, small_offer, &quiet, &late, &err);
+    assert_non_null(kept);
+    sim_run(w.sim, 30 * WR_SEC);    /* the circuit goes, as nothing is on it */
+    assert_int_equal(late.err, 1);
+    assert_int_equal(directs_of(&w.a, &w.relay).count, 2);
+    wr_stream_reset(kept, WR_STREAM_OK);
+    sim_run(w.sim, 3 * WR_SEC);
+    assert_int_equal(directs_of(&w.a, &w.relay).count, 1);
+    assert_int_equal(directs_of(&w.b, &w.relay).count, 1);
+    assert_ptr_equal(node_conn(&w.a, &w.b), stays);
+    assert_ptr_equal(node_conn(&w.b, &w.a), here);
+    /* A dial of the peer's that comes later, when nothing is being replaced, closes none: it may be that it does not
+     * hear us on ours any more. */
+    from_a = from_b = 1;
+    struct wr_swarm *again = here->outbound ? w.a.swarm : w.b.swarm;
+    assert_int_equal(wr_swarm_connect(again, again == w.a.swarm ? b : a, again == w.a.swarm ? &at_b : &at_a, 1,
+                                      WR_ORIGIN_OWNER, flags, node_on_connect, &from_a, NULL),
+                     0);
+    sim_run(w.sim, 30 * WR_SEC);
+    assert_int_equal(from_a, 0);
+    assert_int_equal(directs_of(&w.a, &w.relay).count, 2);
+    assert_int_equal(directs_of(&w.b, &w.relay).count, 2);
+    world_down(&w);
+}
+
+/* What stays of the two breaks before the other one has gone: that one is kept then. */
+static void test_the_one_that_stays_breaks(void **state)
+{
+    struct world w;
+    int from_a = 1, from_b = 1;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 10, .rtt = 40 * WR_MSEC});
+    struct wr_maddr at_a = listen_quic(&w.a), at_b = listen_quic(&w.b);
+    assert_int_equal(connect_with(&w, &w.toy.announced.addr, 1, 0), 0);
+    sim_run(w.sim, WR_SEC);
+    unsigned flags = WR_CONNECT_FRESH | WR_CONNECT_DIRECT;
+    assert_int_equal(wr_swarm_connect(w.a.swarm, wr_swarm_self(w.b.swarm), &at_b, 1, WR_ORIGIN_OWNER, flags,
+                                      node_on_connect, &from_a, NULL),
+                     0);
+    assert_int_equal(wr_swarm_connect(w.b.swarm, wr_swarm_self(w.a.swarm), &at_a, 1, WR_ORIGIN_OWNER, flags,
+                                      node_on_connect, &from_b, NULL),
+                     0);
+    sim_run(w.sim, WR_SEC);
+    assert_true(from_a == 0 && from_b == 0);
+    struct wr_conn *stays = node_conn(&w.a, &w.b);
+    wr_conn_close(stays, WR_CONN_OK);
+    sim_run(w.sim, 30 * WR_SEC);
+    assert_int_equal(directs_of(&w.a, &w.relay).count, 1);
+    assert_int_equal(directs_of(&w.b, &w.relay).count, 1);
+    assert_false(node_conn(&w.a, &w.b)->retiring);
+    assert_false(node_conn(&w.b, &w.a)->retiring);
+    world_down(&w);
+}
+
 /* Somebody who wants a direct connection neither gets a circuit nor makes one, whoever else asks. */
 static void test_direct_only(void **state)
 {
@@ -404,6 +518,8 @@ int main(void)
         cmocka_unit_test(test_the_relay_lies),
         cmocka_unit_test(test_only_protocols_that_opted_in),
         cmocka_unit_test(test_direct_takes_over),
+        cmocka_unit_test(test_of_two_direct_ones_one_stays),
+        cmocka_unit_test(test_the_one_that_stays_breaks),
         cmocka_unit_test(test_direct_only),
         cmocka_unit_test(test_relays_come_behind),
         cmocka_unit_test(test_the_relay_goes),
