@@ -160,6 +160,11 @@ static void push_later(struct wr_identify *id, wr_time at)
         wr_timer_start(id->env, &id->push_timer, at, push_round);
 }
 
+static wr_time push_next(const struct link *link)
+{
+    return link->pushed_at + (WR_IDENTIFY_PUSH_EVERY << link->push_tries);
+}
+
 /* Is there news for the peer of this connection, and may it be told now? */
 static bool push_due(struct wr_identify *id, struct link *link)
 {
@@ -170,9 +175,11 @@ static bool push_due(struct wr_identify *id, struct link *link)
         wr_peerstore_speaks(wr_swarm_peerstore(id->swarm), &c->peer, WR_IDENTIFY_PUSH) == 0)
         return false;
     const struct snapshot *snap = wr_identify_snapshot(id, c);
+    if (!snap)    /* out of memory */
+        push_later(id, wr_env_now(id->env) + WR_IDENTIFY_PUSH_EVERY);
     if (!snap || snap->hash == link->told)
         return false;
-    wr_time next = link->pushed_at + WR_IDENTIFY_PUSH_EVERY;
+    wr_time next = push_next(link);
     if (link->pushed_at && next > wr_env_now(id->env)) {
         push_later(id, next);
         return false;
@@ -199,10 +206,17 @@ static void push_round(struct wr_timer *timer)
     wr_swarm_each(id->swarm, push_to, id);
 }
 
-void wr_identify_pushed(struct wr_identify *id)
+void wr_identify_push_sent(struct wr_identify *id)
 {
     if (id->push_waiting)
         push_later(id, wr_env_now(id->env));
+}
+
+void wr_identify_push_over(struct wr_identify *id, struct link *link)
+{
+    const struct snapshot *snap = link->conn->closing ? NULL : wr_identify_snapshot(id, link->conn);
+    if (!link->conn->closing && (!snap || snap->hash != link->told))
+        push_later(id, push_next(link));
 }
 
 /* ---- observed addresses --------------------------------------------------------------------------------- */

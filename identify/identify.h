@@ -3,7 +3,8 @@
  *
  *   we    --- open /ipfs/id/1.0.0 (in the turn the connection opens) --->   peer
  *   we    <--- one or two messages, end of stream ---                       peer
- *   we    --- open /ipfs/id/push/1.0.0, the same messages, end --->         peer, when ours changed
+ *   we    --- open /ipfs/id/push/1.0.0, the same messages, end --->         peer, when ours changed; again
+ *                                                                           later when the peer refuses it
  *
  * What a peer said goes to the peerstore; the swarm is told (WR_SWARM_IDENTIFIED, WR_SWARM_PEER_CHANGED).
  * What peers see of us is counted in observed.h, and the address book holds as WR_ADDR_OBSERVED what enough
@@ -19,6 +20,7 @@
 #define WR_IDENTIFY_RETRY       (5 * WR_SEC)     /* after one that broke off; once per connection; ours */
 #define WR_IDENTIFY_DEBOUNCE    (1 * WR_SEC)     /* changes gather before a push; js */
 #define WR_IDENTIFY_PUSH_EVERY  (5 * WR_SEC)     /* per peer, at most; transport sheet 10.4 */
+#define WR_IDENTIFY_PUSH_TRIES  5                /* of news that the peer refuses, each after twice the time; ours */
 #define WR_IDENTIFY_PUSHES_MAX  32               /* under way at once; go, js */
 #define WR_IDENTIFY_ANSWERS_MAX 64               /* answers and pushes of others under way; go */
 #define WR_IDENTIFY_PUSH_RATE   (5 * WR_SEC)     /* pushes taken per connection: one per ... */

@@ -21,7 +21,9 @@ struct link {
     wr_time pushed_at;            /* by us; 0 never */
     wr_time tokens_at;            /* push_tokens is right for this moment */
     uint8_t push_tokens;          /* pushes that the peer may send at once */
-    bool pushing, push_refused;
+    uint8_t push_tries;           /* that the peer refused or that broke off, in a row */
+    bool pushing;
+    bool push_refused;            /* the peer does not speak it */
     bool missed;                  /* a push of the peer's was refused since our last question */
 };
 
@@ -57,7 +59,9 @@ struct link *wr_identify_link(const struct wr_identify *id, const struct wr_conn
 const struct snapshot *wr_identify_snapshot(struct wr_identify *id, const struct wr_conn *conn);
 /* Appends what the peer of conn is to be told; returns its hash, 0: out of memory. */
 uint64_t wr_identify_compose(struct wr_identify *id, const struct wr_conn *conn, struct wr_buf *out);
-void wr_identify_pushed(struct wr_identify *id);    /* one of our pushes is over */
+void wr_identify_push_sent(struct wr_identify *id);    /* there is room for another push of ours */
+/* A push to this peer is over. What it did not hear, or what is new since, is pushed in its time. */
+void wr_identify_push_over(struct wr_identify *id, struct link *link);
 void wr_identify_judge_at(struct wr_identify *id, wr_time at);
 
 /* ---- identify_talk.c */

@@ -251,8 +251,10 @@ struct writing {
     struct wr_buf out;
     size_t sent;
     uint64_t hash;        /* of what is said */
+    uint64_t before;      /* and of what the peer had heard */
     bool push;            /* ours; else an answer */
     bool agreed;          /* the peer speaks it */
+    bool said;            /* a push: all is out, and the peer may yet refuse it */
     struct wr_timer deadline;
     struct wr_task task;
 };
@@ -267,36 +269,79 @@ static void writing_over(struct writing *w)
 {
     struct wr_identify *id = w->id;
     struct link *link = wr_identify_link(id, w->conn);
-    if (link && w->push)
-        link->pushing = false;
-    if (w->push)
-        id->pushes--;
-    else
+    if (!w->push)
         id->others--;
+    else if (!w->said)
+        id->pushes--;
     wr_timer_stop(id->env, &w->deadline);
     wr_buf_clear(&w->out);
     wr_list_remove(&w->node);
     wr_env_dispose(id->env, &w->task, free_writing);
-    if (w->push)
-        wr_identify_pushed(id);
+    if (!w->push)
+        return;
+    if (!w->said)
+        wr_identify_push_sent(id);
+    if (!link)
+        return;
+    link->pushing = false;
+    wr_identify_push_over(id, link);
+}
+
+/* The peer did not take a push, or it broke off: the peer knows what it knew. News that it refuses again and again is
+ * given up; the next is pushed again. */
+static void push_failed(struct writing *w, int err)
+{
+    struct link *link = wr_identify_link(w->id, w->conn);
+    w->id->stats.failed++;
+    if (!link)
+        return;
+    if (w->said && link->told == w->hash)    /* else it asked meanwhile */
+        link->told = w->before;
+    link->push_refused |= err == WR_EUNSUPPORTED;
+    if (++link->push_tries < WR_IDENTIFY_PUSH_TRIES)
+        return;
+    link->push_tries = 0;
+    link->told = w->hash;
+}
+
+static void push_taken(struct writing *w)
+{
+    struct link *link = wr_identify_link(w->id, w->conn);
+    w->id->stats.pushed++;
+    if (link)
+        link->push_tries = 0;
+}
+
+/* A push that is out makes room for the next one, and waits for the peer's end: it may be refused, which comes behind
+ * the word that the peer speaks the protocol. */
+static void await_end(struct writing *w)
+{
+    w->said = true;
+    w->id->pushes--;
+    wr_buf_clear(&w->out);
+    wr_stream_shut(w->stream);
+    wr_identify_push_sent(w->id);
 }
 
 /* Sends what goes; when all is out and the peer has agreed, the stream ends in order: a reset would take
  * the message away from go readers. */
 static void write_on(struct writing *w)
 {
-    int n = wr_stream_write(w->stream, w->out.data + w->sent, w->out.len - w->sent);
+    int n = w->said ? 0 : wr_stream_write(w->stream, w->out.data + w->sent, w->out.len - w->sent);
     if (n > 0)
         w->sent += (size_t)n;
-    if (w->sent < w->out.len || (w->push && !w->agreed))
+    if (w->said || w->sent < w->out.len || (w->push && !w->agreed))
         return;
     struct link *link = wr_identify_link(w->id, w->conn);
-    if (link)
+    if (link) {
+        w->before = link->told;
         link->told = w->hash;
-    if (w->push)
-        w->id->stats.pushed++;
-    else
-        w->id->stats.answered++;
+    }
+    if (w->push) {
+        await_end(w);
+        return;
+    }
+    w->id->stats.answered++;
     wr_stream_close(w->stream);
     writing_over(w);
 }
@@ -315,14 +360,23 @@ static void on_writable(struct wr_stream *s, void *arg)
     write_on(arg);
 }
 
+/* Whether a push that was said came to nothing. A reset alone does not tell: rust-libp2p drops the stream as soon as it
+ * has read the message, which is one where our end is still under way. */
+static bool was_refused(const struct wr_stream *s, int err)
+{
+    uint32_t code = wr_stream_reset_code(s);
+    return err == WR_ERESET && (code == WR_STREAM_LIMIT || code == WR_STREAM_RATE);
+}
+
 static void on_writing_closed(struct wr_stream *s, void *arg, int err)
 {
     struct writing *w = arg;
-    struct link *link = wr_identify_link(w->id, w->conn);
-    (void)s;
-    w->id->stats.failed++;
-    if (w->push && link && err == WR_EUNSUPPORTED)
-        link->push_refused = true;
+    if (!w->push)
+        w->id->stats.failed++;
+    else if (w->said && !was_refused(s, err))
+        push_taken(w);
+    else
+        push_failed(w, err);
     writing_over(w);
 }
 
@@ -332,7 +386,12 @@ static const struct wr_stream_ops writing_ops = {
 static void on_writing_late(struct wr_timer *timer)
 {
     struct writing *w = wr_list_entry(timer, struct writing, deadline);
-    w->id->stats.failed++;
+    if (!w->push)
+        w->id->stats.failed++;
+    else if (w->said)
+        push_taken(w);    /* whoever takes it and never ends */
+    else
+        push_failed(w, WR_ETIMEOUT);
     wr_stream_reset(w->stream, WR_STREAM_OK);
     writing_over(w);
 }
@@ -379,16 +438,20 @@ void wr_identify_push(struct wr_identify *id, struct link *link)
 {
     int err = 0;
     struct writing *w = make_writing(id, link->conn, true);
-    if (!w)
+    link->pushed_at = wr_env_now(id->env);
+    if (!w) {
+        wr_identify_push_over(id, link);
         return;
+    }
     id->pushes++;
     link->pushing = true;
-    link->pushed_at = wr_env_now(id->env);
     w->stream = wr_conn_open_stream(link->conn, push_offer, &writing_ops, w, &err);
-    if (w->stream)
+    if (w->stream) {
         write_on(w);
-    else
-        writing_over(w);
+        return;
+    }
+    push_failed(w, err);
+    writing_over(w);
 }
 
 /* ---- places for others ------------------------------------------------------------------------------------ */
