@@ -28,6 +28,7 @@
     X(SILENT_TRIES, "tries-of-a-silent-address", 16, 16, 16, "dials")                              \
     X(STREAMS, "streams", 2048, 8192, 65536, "streams")                                            \
     X(STREAMS_PER_CONN, "streams-per-connection", 256, 256, 1024, "streams")                       \
+    X(STREAMS_PER_PROTOCOL, "streams-per-protocol", 256, 256, 1024, "streams")                     \
     X(MEMORY, "memory", 16 * WR_MIB, 96 * WR_MIB, 896 * WR_MIB, "bytes")                           \
     X(WINDOW_EXTRA, "window-growth", 6 * WR_MIB, 64 * WR_MIB, 512 * WR_MIB, "bytes")               \
     X(PEERSTORE, "peerstore", 1000, 4000, 50000, "peers")                                          \
@@ -73,7 +74,7 @@ void wr_limits_give(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
 bool wr_limits_take_fair(struct wr_limits *limits, enum wr_limit limit, uint64_t held, uint64_t n);
 /* Counts what is there already and cannot be refused any more; the ceiling may be passed by it. */
 void wr_limits_charge(struct wr_limits *limits, enum wr_limit limit, uint64_t n);
-/* A refusal under a limit that is counted elsewhere (per peer, per network). */
+/* A refusal under a limit that is counted elsewhere (per peer, per network, per connection). */
 void wr_limits_refuse(struct wr_limits *limits, enum wr_limit limit);
 
 /* One holder's part of limit MEMORY: bytes that one connection makes us keep. */

@@ -16,7 +16,9 @@ struct wr_protocol {
     /* A peer opened a stream with this protocol: set its handlers inside, or reset it. */
     void (*on_stream)(struct wr_stream *s, void *arg);
     void *arg;
-    unsigned inbound_max;    /* streams of it per connection at once; one more is reset */
+    /* Streams of it per connection at once; one more is reset, and counted as refused under limit
+     * STREAMS_PER_PROTOCOL, which is the most that any protocol has. */
+    unsigned inbound_max;
     bool limited;            /* also over connections marked limited (relayed) */
     bool hidden;             /* answered, not announced by identify */
 };

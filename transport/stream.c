@@ -402,14 +402,15 @@ static void agreed(struct wr_stream *s)
     const struct wr_protocol *p =
         wr_protocols_find(&s->conn->ctx->protocols, wr_bytes_cstr(s->protocol));
     assert(p);
-    unsigned same = 0;
+    uint64_t same = 0, most = s->limits->of[WR_LIMIT_STREAMS_PER_PROTOCOL].max;
+    most = p->inbound_max < most ? p->inbound_max : most;
     wr_list_each(it, &s->conn->streams)
     {
         struct wr_stream *other = wr_list_entry(it, struct wr_stream, node);
         same += !other->outbound && other->protocol == s->protocol;
     }
-    if (same > p->inbound_max) {
-        wr_limits_refuse(s->limits, WR_LIMIT_STREAMS_PER_CONN);
+    if (same > most) {
+        wr_limits_refuse(s->limits, WR_LIMIT_STREAMS_PER_PROTOCOL);
         reset_mux(s, WR_STREAM_LIMIT);
         finish(s, WR_ELIMIT);
         return;

@@ -63,6 +63,8 @@ static int on_syn(struct wr_yamux *y, uint32_t id, unsigned flags, struct wr_yam
         return 0;    /* opened and given up in one frame */
     if (y->goaway == OPEN && y->inbound < y->streams_max)
         *s = wr_yamux_stream_create(y, id, false);
+    else if (y->goaway == OPEN && y->limits)
+        wr_limits_refuse(y->limits, WR_LIMIT_STREAMS_PER_CONN);
     if (!*s)
         return answer_add(y, id, false);
     y->todo |= TODO_OPENED;

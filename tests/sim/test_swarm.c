@@ -669,6 +669,63 @@ static void test_connections_per_peer_are_bounded(void **state)
     sim_destroy(sim);
 }
 
+static void on_few(struct wr_stream *s, void *arg)
+{
+    static const struct wr_stream_ops ops;
+    unsigned *held = arg;
+    ++*held;
+    wr_stream_set_ops(s, &ops, NULL);
+}
+
+static void open_echoes(struct node *from, struct node *to, struct client c[6])
+{
+    for (int i = 0; i < 6; i++) {
+        int err;
+        c[i] = (struct client){.env = from->env};
+        assert_non_null(wr_swarm_open(from->swarm, wr_swarm_self(to->swarm), echo_offer, &client_ops, &c[i], &err));
+    }
+}
+
+/* A stream too many of one protocol, and one too many of the connection: each is counted as what it is. */
+static void test_streams_are_refused_for_what_they_are(void **state)
+{
+    static const char *const few_offer[] = {"/test/few", NULL};
+    struct sim *sim = world(15);
+    struct node a = {0}, b = {0};
+    struct client of_few[5], first[6], second[6];
+    unsigned held = 0, refused = 0;
+    struct wr_protocol few = {.name = "/test/few", .on_stream = on_few, .arg = &held, .inbound_max = 3};
+    (void)state;
+    node_start(&a, sim, 1, "home", NULL);
+    node_start(&b, sim, 2, "home", NULL);
+    b.limits.of[WR_LIMIT_STREAMS_PER_CONN].max = 7;
+    assert_int_equal(wr_swarm_handle(b.swarm, &few), 0);
+    for (int i = 0; i < 5; i++)
+        talk(&a, &b, few_offer, &of_few[i], 10);
+    sim_run(sim, 2 * WR_SEC);
+    assert_int_equal(held, 3);
+    assert_int_equal(b.limits.of[WR_LIMIT_STREAMS_PER_PROTOCOL].refused, 2);
+    assert_int_equal(b.limits.of[WR_LIMIT_STREAMS_PER_CONN].refused, 0);
+    /* Three are held, four more may be open. */
+    open_echoes(&a, &b, first);
+    sim_run(sim, 2 * WR_SEC);
+    for (int i = 0; i < 6; i++)
+        refused += first[i].closed && first[i].err != 0;
+    assert_int_equal(refused, 2);
+    assert_int_equal(b.limits.of[WR_LIMIT_STREAMS_PER_CONN].refused, 2);
+    assert_int_equal(b.limits.of[WR_LIMIT_STREAMS_PER_PROTOCOL].refused, 2);
+    /* A ceiling of the node's below that of the protocol counts, too. */
+    b.limits.of[WR_LIMIT_STREAMS_PER_PROTOCOL].max = 4;
+    wr_conn_close(wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm)), WR_CONN_OK);
+    sim_run(sim, WR_SEC);
+    open_echoes(&a, &b, second);
+    sim_run(sim, 2 * WR_SEC);
+    assert_int_equal(b.limits.of[WR_LIMIT_STREAMS_PER_PROTOCOL].refused, 4);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 static void test_a_blocked_peer_is_cut_off(void **state)
 {
     (void)state;
@@ -762,6 +819,7 @@ int main(void)
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_two_dials_share_one_connection),
         cmocka_unit_test(test_connections_per_peer_are_bounded),
+        cmocka_unit_test(test_streams_are_refused_for_what_they_are),
         cmocka_unit_test(test_a_blocked_peer_is_cut_off),
         cmocka_unit_test(test_destroy_in_full_flight),
     };
