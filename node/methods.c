@@ -130,18 +130,24 @@ enum wr_reason wr_methods_dial_reason(const struct wr_methods *m, const struct w
     return unsaid && keyed ? WR_REASON_WRONG_NETWORK : reason;
 }
 
-/* Of the addresses that were really dialled the most telling one. */
-enum wr_reason wr_methods_sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried, size_t count)
+/* Of the addresses that were really dialled the most telling one, else of all; NULL: none failed. */
+static const struct wr_dial_report *most_telling(const struct wr_dial_report *tried, size_t count, int err)
 {
     const struct wr_dial_report *telling = NULL;
-    if (err == WR_ESELF || err == WR_EGATED || err == WR_ELIMIT)
-        return wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
     for (size_t i = 0; i < count; i++) {
         if (!tried[i].err || (telling && telling->took && !tried[i].took))
             continue;
         if (!telling || (tried[i].took && !telling->took) || tried[i].err == err)
             telling = &tried[i];
     }
+    return telling;
+}
+
+enum wr_reason wr_methods_sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried, size_t count)
+{
+    if (err == WR_ESELF || err == WR_EGATED || err == WR_ELIMIT)
+        return wr_reason_of_dial(WR_BYTES(NULL, 0), err, WR_REASON_BEGUN);
+    const struct wr_dial_report *telling = most_telling(tried, count, err);
     if (telling)
         return wr_methods_dial_reason(m, telling);
     if (!wr_swarm_conn_count(m->o.swarm))
@@ -153,6 +159,23 @@ enum wr_reason wr_methods_sum_up(const struct wr_methods *m, int err, const stru
 bool wr_methods_unspoken(const struct wr_methods *m, const struct wr_peerid *peer, int err)
 {
     return err == WR_EUNSUPPORTED && wr_swarm_conn(m->o.swarm, peer) != NULL;
+}
+
+bool wr_methods_hung_up(const struct wr_methods *m, struct wr_call *call, const struct wr_peerid *peer, int err,
+                        wr_time connected_at)
+{
+    struct wr_dial_outcome last;
+    char name[WR_PEERID_TEXT];
+    bool dialled_since =
+        wr_swarm_dial_outcome(m->o.swarm, peer, &last) && last.err != 0 && last.at >= connected_at;
+    if (!connected_at || dialled_since || (err != WR_ECLOSED && err != WR_ERESET))
+        return false;
+    wr_call_fail(call, err,
+                 "%s was reached, and ended the connection before it answered; try again. If it stays so, it keeps no "
+                 "connection that it has no use for (rust-libp2p up to 0.53 does that from the start), or does not "
+                 "want this one: its owner can tell",
+                 wr_peerid_print(peer, name));
+    return true;
 }
 
 /* In the words of `why`: what the error means depends on the address. */
@@ -197,6 +220,10 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
         (void)wr_peerid_print(peer, name);
         count = wr_swarm_dial_report(m->o.swarm, peer, reports, REPORTS_SHOWN);
     }
+    /* An address of a kind that we do not speak says nothing beside one that was dialled. */
+    const struct wr_dial_report *telling = most_telling(reports, count, err);
+    if (err == WR_EUNSUPPORTED && telling && telling->took)
+        err = telling->err;
     print_tried(m, reports, count, text, sizeof(text));
     const char *why = text[0] ? wr_reason_text(wr_methods_sum_up(m, err, reports, count)) : wr_err_text(err);
     wr_call_fail(call, err, "cannot reach %s: %s%s; %s", name, why, text, next_step(m, peer, err));

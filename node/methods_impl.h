@@ -98,6 +98,10 @@ enum wr_reason wr_methods_dial_reason(const struct wr_methods *m, const struct w
 enum wr_reason wr_methods_sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried, size_t count);
 /* A stream to the peer ended with err: because he does not speak that protocol? A dial may end with the same error. */
 bool wr_methods_unspoken(const struct wr_methods *m, const struct wr_peerid *peer, int err);
+/* The peer was reached at connected_at (0: it never was): whether err is its doing, and not that of a dial made since. If
+ * so, and what it did was to end the connection, the call fails saying that. */
+bool wr_methods_hung_up(const struct wr_methods *m, struct wr_call *call, const struct wr_peerid *peer, int err,
+                        wr_time connected_at);
 /* Fails a call whose dial failed, with what was tried and what to do. */
 void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
                             const struct wr_peerid *peer, int err);

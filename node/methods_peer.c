@@ -90,6 +90,7 @@ struct ping {
     struct wr_ping *ping;       /* then */
     struct wr_ping_options options;
     struct wr_peerid peer;
+    wr_time connected_at; /* 0: not yet */
     uint64_t count; /* 0: until cancelled */
     uint64_t sent, received;
     wr_time rtt_min, rtt_max, rtt_sum;
@@ -122,7 +123,7 @@ static void ping_finish(struct ping *op)
                          "no reply from %s in time; `warren connect` tells if it can "
                          "be reached at all",
                          wr_peerid_print(&op->peer, peer));
-        else
+        else if (!wr_methods_hung_up(op->m, op->call, &op->peer, op->err, op->connected_at))
             wr_methods_dial_failed(op->m, op->call, &op->peer, op->err);
         ping_free(op);
         return;
@@ -195,6 +196,7 @@ static void on_ping_connected(void *arg, int err, struct wr_conn *conn)
     (void)conn;
     op->request = NULL;
     if (!err) {
+        op->connected_at = wr_env_now(op->m->env);
         op->ping = wr_ping_open(op->m->o.swarm, &op->peer, &op->options);
         if (op->ping)
             return;

@@ -87,6 +87,7 @@ struct open {
     struct wr_call *call;
     struct wr_connect *request; /* while connecting */
     struct wr_stream *stream;   /* then */
+    wr_time connected_at;       /* 0: not yet */
     struct wr_peerid peer;
     char protocol[WR_PROTOCOL_NAME_MAX + 1];
     const char *offer[2];
@@ -117,7 +118,7 @@ static void on_open_close(struct wr_stream *s, void *arg, int err)
     if (wr_methods_unspoken(op->m, &op->peer, err))
         wr_call_fail(op->call, err, "%s does not speak %s", wr_peerid_print(&op->peer, peer),
                      op->protocol);
-    else
+    else if (!wr_methods_hung_up(op->m, op->call, &op->peer, err ? err : WR_ECLOSED, op->connected_at))
         wr_methods_dial_failed(op->m, op->call, &op->peer, err ? err : WR_ECLOSED);
     wr_free(op);
 }
@@ -129,6 +130,7 @@ static void on_open_connected(void *arg, int err, struct wr_conn *conn)
     (void)conn;
     op->request = NULL;
     if (!err) {
+        op->connected_at = wr_env_now(op->m->env);
         op->stream = wr_swarm_open(op->m->o.swarm, &op->peer, op->offer, &ops, op, &err);
         if (op->stream)
             return;
@@ -259,6 +261,7 @@ struct measure {
     struct wr_call *call;
     struct wr_connect *request; /* while connecting */
     struct wr_perf_run *run;    /* then */
+    wr_time connected_at;       /* 0: not yet */
     struct wr_perf_options options;
 };
 
@@ -305,7 +308,8 @@ static void on_perf_done(void *arg, int err, const struct wr_perf_result *r)
     } else if (err && r->conn) {
         wr_call_fail(op->call, err, "broke off: %s", wr_err_text(err));
     } else if (err) {
-        wr_methods_dial_failed(op->m, op->call, &op->options.peer, err);
+        if (!wr_methods_hung_up(op->m, op->call, &op->options.peer, err, op->connected_at))
+            wr_methods_dial_failed(op->m, op->call, &op->options.peer, err);
     } else {
         struct wr_pack *p = wr_call_result(op->call);
         wr_pack_text(p, "peer", wr_peerid_print(&op->options.peer, peer));
@@ -320,6 +324,7 @@ static void on_perf_connected(void *arg, int err, struct wr_conn *conn)
     struct measure *op = arg;
     (void)conn;
     op->request = NULL;
+    op->connected_at = err ? 0 : wr_env_now(op->m->env);
     if (!err)
         err = wr_perf_start(op->m->o.perf, &op->options, &op->run);
     if (!err)

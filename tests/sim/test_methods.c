@@ -112,6 +112,12 @@ static void test_connect_says_what_went_wrong(void **state)
                    (int)(strstr(w->b.addr, "4001") - w->b.addr), w->b.addr, w->b.peer);
     assert_null(call_text(&w->c, w->sim, "connect", "peer", addr));
     expect_error(&w->c, "WR_EREFUSED", "/tcp/4002: the machine answers, but nothing listens on that port");
+    /* Of that, and an address of a kind that is not spoken, the former tells more; the code says the same as the text. */
+    sim_run(w->sim, WR_MIN);
+    (void)snprintf(addr, sizeof(addr), "%.*s4002/ws/p2p/%s",
+                   (int)(strstr(w->b.addr, "4001") - w->b.addr), w->b.addr, w->b.peer);
+    assert_null(call_text(&w->c, w->sim, "perf", "peer", addr));
+    expect_error(&w->c, "WR_EREFUSED", "nothing listens there; is the other node running?");
     /* Another one answers there than was named. */
     (void)snprintf(addr, sizeof(addr), "%.*s%s", (int)(strstr(w->b.addr, "12D3") - w->b.addr),
                    w->b.addr, "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN");
@@ -221,6 +227,32 @@ static void test_lost_pings_are_told(void **state)
     expect_error(&w->c, "WR_ETIMEOUT", "no reply from");
     assert_int_equal(w->c.progress, 2);
     sim_pause(w->b.host, false);
+}
+
+static void close_at_once(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    (void)watch;
+    if (event->type == WR_SWARM_OPENED)
+        wr_conn_close(event->conn, WR_CONN_OK);
+}
+
+/* A peer that ends connections as soon as they are there: that is no handshake that failed. */
+static void test_a_peer_that_hangs_up(void **state)
+{
+    struct world *w = *state;
+    struct wr_swarm_watch watch = {.on_event = close_at_once};
+    static const char *const methods[] = {"ping", "perf"};
+    wr_swarm_watch(w->b.swarm, &watch);
+    for (size_t i = 0; i < 2; i++) {
+        assert_null(call_text(&w->c, w->sim, methods[i], "peer", w->b.addr));
+        expect_error(&w->c, "WR_ERESET", "was reached, and ended the connection before it answered");
+        sim_run(w->sim, WR_MIN);
+    }
+    wr_swarm_unwatch(&watch);
+    /* Where nobody was reached the dial is told of, as before. */
+    sim_kill(w->b.host);
+    assert_null(call_text(&w->c, w->sim, "ping", "peer", w->b.addr));
+    expect_error(&w->c, "WR_ETIMEOUT", "");
 }
 
 /* ---- rules */
@@ -536,6 +568,7 @@ int main(void)
         TEST(test_timeout_ends_a_dial),
         TEST(test_ping),
         TEST(test_lost_pings_are_told),
+        TEST(test_a_peer_that_hangs_up),
         TEST(test_block_and_allow),
         TEST(test_rules_on_a_full_disk),
         TEST(test_wait),
