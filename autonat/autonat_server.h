@@ -11,6 +11,8 @@
  *                    names, or, where it names none, the one it is seen at
  *   our neighbours   public addresses only, TCP and QUIC only (wr_dialback_may)
  *   ourselves        rates below, WR_AUTONAT_SERVER_TALKS at once
+ *   each other       with all talks taken, one of a larger crowd than the newcomer's that still waits for its asker makes
+ *                    room (crowds.h)
  *
  * Where strangers do not reach ourselves (per IP family) every dial is refused: it would cost a mapping of our NAT,
  * and those are counted on.

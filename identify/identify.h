@@ -22,7 +22,8 @@
 #define WR_IDENTIFY_PUSH_EVERY  (5 * WR_SEC)     /* per peer, at most; transport sheet 10.4 */
 #define WR_IDENTIFY_PUSH_TRIES  5                /* of news that the peer refuses, each after twice the time; ours */
 #define WR_IDENTIFY_PUSHES_MAX  32               /* under way at once; go, js */
-#define WR_IDENTIFY_ANSWERS_MAX 64               /* answers and pushes of others under way; go */
+#define WR_IDENTIFY_ANSWERS_MAX 64               /* answers and pushes of others under way; go. Then one of a larger
+                                                    crowd than the newcomer's goes (crowds.h) */
 #define WR_IDENTIFY_PUSH_RATE   (5 * WR_SEC)     /* pushes taken per connection: one per ... */
 #define WR_IDENTIFY_PUSH_BURST  10               /* ... after these; go, per network. Who sends more is asked instead */
 #define WR_IDENTIFY_JUDGE       (250 * WR_MSEC)  /* from an observation to the address book; ours */
