@@ -148,12 +148,28 @@ static void on_close(void *arg, int err)
     client_end(c);
 }
 
+/* Whoever has not asked yet, else who takes his answer slowly: a request is answered in the turn that brings it, so that
+ * nobody is kept out by connections that say nothing. */
+static void make_room(struct wr_http *h)
+{
+    struct client *longest = wr_list_entry(h->clients.next, struct client, node);
+    wr_list_each(node, &h->clients)
+    {
+        struct client *c = wr_list_entry(node, struct client, node);
+        if (longest->answered && !c->answered)
+            longest = c;
+    }
+    client_end(longest);
+}
+
 static void on_accept(void *arg, struct wr_sock *sock)
 {
     static const struct wr_sock_ops ops = {
         .on_read = on_read, .on_drain = on_drain, .on_close = on_close};
     struct wr_http *h = arg;
-    struct client *c = h->client_count < WR_HTTP_CLIENTS_MAX ? wr_alloc(sizeof(*c)) : NULL;
+    if (h->client_count == WR_HTTP_CLIENTS_MAX)
+        make_room(h);
+    struct client *c = wr_alloc(sizeof(*c));
     if (!c) {
         wr_sock_close(sock, true);
         return;

@@ -6,7 +6,7 @@
 
 #include "transport/env.h"
 
-#define WR_HTTP_CLIENTS_MAX 16            /* at once; one more is closed; ours */
+#define WR_HTTP_CLIENTS_MAX 16            /* at once; for one more the longest silent goes; ours */
 #define WR_HTTP_REQUEST_MAX 8192          /* bytes of request line and headers; nginx: 8 KiB */
 #define WR_HTTP_PAGE_MAX    (256 * 1024)  /* bytes of a page; ours */
 #define WR_HTTP_TIMEOUT     (10 * WR_SEC) /* from the connection to the last byte taken; ours */
