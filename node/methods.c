@@ -219,11 +219,11 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
     if (peer && peer->len) {
         (void)wr_peerid_print(peer, name);
         count = wr_swarm_dial_report(m->o.swarm, peer, reports, REPORTS_SHOWN);
+        /* An address of a kind that we do not speak says nothing beside one that was dialled. */
+        const struct wr_dial_report *telling = most_telling(reports, count, err);
+        if (err == WR_EUNSUPPORTED && telling && telling->took)
+            err = telling->err;
     }
-    /* An address of a kind that we do not speak says nothing beside one that was dialled. */
-    const struct wr_dial_report *telling = most_telling(reports, count, err);
-    if (err == WR_EUNSUPPORTED && telling && telling->took)
-        err = telling->err;
     print_tried(m, reports, count, text, sizeof(text));
     const char *why = text[0] ? wr_reason_text(wr_methods_sum_up(m, err, reports, count)) : wr_err_text(err);
     wr_call_fail(call, err, "cannot reach %s: %s%s; %s", name, why, text, next_step(m, peer, err));
