@@ -249,6 +249,24 @@ static bool callers_are_many(const struct wr_relay_server *rs, const struct wr_i
     return wr_ip_classify(from) != WR_IP_LOOPBACK && (all >= most || there >= WR_RELAY_CIRCUITS_PER_PEER / 2);
 }
 
+static void guest_failed(struct circuit *c);
+
+/* All circuits are taken: the one whose guest owes an answer for longest makes room, if that is long. Callers of silent
+ * guests could keep everybody else out. */
+static bool make_room(struct wr_relay_server *rs)
+{
+    wr_time now = wr_env_now(rs->env);
+    wr_list_each(it, &rs->circuits)
+    {
+        struct circuit *c = wr_list_entry(it, struct circuit, held);
+        if (c->open || now - c->since < WR_RELAY_STOP_PATIENCE)
+            continue;
+        guest_failed(c);
+        return true;
+    }
+    return false;
+}
+
 /* May this caller have a circuit to this guest? A status. */
 static enum wr_relay_status may_connect(struct wr_relay_server *rs, const struct wr_conn *conn,
                                         const struct wr_peerid *to)
@@ -271,7 +289,8 @@ static enum wr_relay_status may_connect(struct wr_relay_server *rs, const struct
         rs->stats.refused_peer++;
         return WR_RELAY_FULL;
     }
-    if (!wr_limits_take(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1)) {
+    if (!wr_limits_take(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1) &&
+        !(make_room(rs) && wr_limits_take(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1))) {
         rs->stats.refused_full++;
         return WR_RELAY_FULL;
     }
@@ -337,6 +356,7 @@ static void on_connect(struct circuit *c, const struct wr_relay_msg *m)
         return;
     }
     c->counted = true;
+    c->since = wr_env_now(rs->env);
     wr_list_append(&rs->circuits, &c->held);
     rs->stats.circuits++;
     c->caller = conn->peer;

@@ -37,6 +37,8 @@
 #define WR_RELAY_HOPS_MAX          32                    /* streams of the protocol per connection; ours */
 #define WR_RELAY_HOP_TIMEOUT       (30 * WR_SEC)         /* for the first message; js */
 #define WR_RELAY_STOP_WAIT         (30 * WR_SEC)         /* for the guest's answer; go */
+#define WR_RELAY_STOP_PATIENCE     (3 * WR_SEC)          /* the same while others want a circuit and there is none left:
+                                                            a guest that is there answers at once; ours */
 #define WR_RELAY_LINGER            (5 * WR_SEC)          /* after a direction has had its bytes; ours */
 #define WR_RELAY_LISTED_ADDRS      16                    /* of ours, in a reservation; ours */
 

@@ -34,7 +34,7 @@ struct circuit {
     struct half side[2];
     bool counted;             /* under limit RELAY_CIRCUITS */
     bool open;
-    wr_time since;
+    wr_time since;            /* it waits for the guest; open: it is so */
     struct wr_bucket bucket;
     struct wr_bucket share;   /* of the bucket of all: what it may have without waiting in line */
     struct wr_timer until;    /* the end of its time, or of patience */

@@ -289,6 +289,58 @@ static void test_reservations_without_end(void **state)
     world_down(&w);
 }
 
+static void hear_nothing(struct wr_stream *s, void *arg)
+{
+    (void)arg;
+    wr_stream_set_ops(s, &raw_ops, arg);
+}
+
+/* A word on a stream of its own, which stays open. */
+static void raw_say(struct node *from, struct node *relay, const uint8_t *bytes, size_t len, struct raw *r)
+{
+    static const char *const offer[] = {WR_RELAY_HOP_NAME, NULL};
+    int err;
+    struct wr_stream *s = wr_conn_open_stream(node_conn(from, relay), offer, &raw_ops, r, &err);
+    assert_non_null(s);
+    assert_int_equal(wr_stream_write(s, bytes, len), (int)len);
+}
+
+/* Callers of a guest that never answers take all circuits that there are; those that want one make them go. */
+static void test_silent_guests_keep_nobody_out(void **state)
+{
+    enum { CALLERS = 2, EACH = 2 };
+    (void)state;
+    struct world w;
+    struct node silent = {0}, callers[CALLERS] = {0};
+    struct raw heard = {0};
+    uint8_t connect[512];
+    world_up(&w, &(struct sim_options){.seed = 16}, &lent);
+    w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].max = CALLERS * EACH;
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    node_start(&silent, w.sim, 50);
+    node_handle(&silent, WR_RELAY_STOP_NAME, hear_nothing, &heard);
+    assert_int_equal(node_connect(w.sim, &silent, &w.relay.n), 0);
+    raw_say(&silent, &w.relay.n, (const uint8_t *)"\x02\x08\x00", 3, &heard);
+    sim_run(w.sim, WR_SEC);
+    struct wr_relay_msg m = {.type = WR_RELAY_CONNECT, .peer = wr_peerid_bytes(wr_swarm_self(silent.swarm))};
+    size_t len = framed(&m, connect);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        node_start(&callers[i], w.sim, 60 + i);
+        assert_int_equal(node_connect(w.sim, &callers[i], &w.relay.n), 0);
+        for (unsigned k = 0; k < EACH; k++)
+            raw_say(&callers[i], &w.relay.n, connect, len, &heard);
+    }
+    sim_run(w.sim, WR_RELAY_STOP_PATIENCE);
+    assert_int_equal(stats_of(&w.relay).circuits, CALLERS * EACH);
+    assert_int_equal(stats_of(&w.relay).failed, 0);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    assert_int_equal(stats_of(&w.relay).failed, 1);
+    for (unsigned i = 0; i < CALLERS; i++)
+        node_stop(&callers[i]);
+    node_stop(&silent);
+    world_down(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_foreign_vouchers),
         cmocka_unit_test(test_raw_callers),
         cmocka_unit_test(test_reservations_without_end),
+        cmocka_unit_test(test_silent_guests_keep_nobody_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
