@@ -303,6 +303,8 @@ static void test_other_ports_are_no_evidence(void **state)
         .env = sim_host_env(deaf.host), .limits = &deaf.limits, .identity = &deaf.key});
     struct wr_identify *id = identify(&deaf);
     w->id_b = identify(&w->b);
+    sim_run(w->sim, WR_SEC);
+    uint64_t before = wr_swarm_addrbook(deaf.swarm)->generation;
     assert_int_equal(wr_swarm_connect(deaf.swarm, wr_swarm_self(w->b.swarm), &w->b.addr, 1,
                                       WR_ORIGIN_OWNER, 0, node_on_connect, &result, NULL),
                      0);
@@ -310,6 +312,7 @@ static void test_other_ports_are_no_evidence(void **state)
     assert_int_equal(result, 0);
     assert_true(wr_swarm_conn(deaf.swarm, wr_swarm_self(w->b.swarm))->identified);
     assert_int_equal(wr_identify_candidates(id, seen, 2), 0);
+    assert_int_equal(wr_swarm_addrbook(deaf.swarm)->generation, before);    /* not even for a moment */
     wr_identify_destroy(id);
     wr_swarm_destroy(deaf.swarm);
     sim_run(w->sim, WR_SEC);

@@ -138,6 +138,8 @@ static void test_the_record_goes_where_readers_find_it(void **state)
     struct wr_maddr addrs[30];
     wr_protocols_init(&set);
     fill_addrs(addrs, 30);
+    assert_int_equal(WR_IDENTIFY_JOINT_MAX, 2048);    /* go-libp2p: the oldest of its readers take no more */
+    assert_int_equal(WR_IDENTIFY_FIRST_MAX, 4096);    /* rust-libp2p reads no more */
     /* Every size around the border: one message up to 2048 bytes, else the record alone in a second. */
     for (size_t len = 0; len < sizeof(record); len += 7) {
         struct wr_identify_self self = {

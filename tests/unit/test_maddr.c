@@ -74,6 +74,67 @@ static void test_bytes_vectors(void **state)
     }
 }
 
+/* The number of every name: transport sheet, section 2, which has them from the multicodec table and from go-multiaddr,
+ * rust-multiaddr and js-multiaddr. */
+static void test_codes(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t code;
+        const char *text;
+    } vectors[] = {
+        {4, "/ip4/1.2.3.4"},
+        {6, "/tcp/1"},
+        {33, "/dccp/1"},
+        {41, "/ip6/::1"},
+        {42, "/ip6zone/x"},
+        {43, "/ipcidr/8"},
+        {53, "/dns/a"},
+        {54, "/dns4/a"},
+        {55, "/dns6/a"},
+        {56, "/dnsaddr/a"},
+        {132, "/sctp/1"},
+        {273, "/udp/1"},
+        {275, "/p2p-webrtc-star"},
+        {276, "/p2p-webrtc-direct"},
+        {280, "/webrtc-direct"},
+        {281, "/webrtc"},
+        {290, "/p2p-circuit"},
+        {301, "/udt"},
+        {302, "/utp"},
+        {400, "/unix/a"},
+        {421, "/p2p/" PEER},
+        {421, "/ipfs/" PEER},
+        {443, "/https"},
+        {445, "/onion3/" ONION ":1"},
+        {448, "/tls"},
+        {449, "/sni/a"},
+        {454, "/noise"},
+        {460, "/quic"},
+        {461, "/quic-v1"},
+        {465, "/webtransport"},
+        {466, "/certhash/" CERTHASH},
+        {477, "/ws"},
+        {478, "/wss"},
+        {479, "/p2p-websocket-star"},
+        {480, "/http"},
+        {481, "/http-path/a"},
+        {777, "/memory/1"},
+        {4770, "/x-parity-ws/a"},
+        {4780, "/x-parity-wss/a"},
+        {7367777, "/plaintextv2"},
+    };
+    for (size_t i = 0; i < COUNT(vectors); i++) {
+        struct wr_bytes rest = bytes_of(vectors[i].text);
+        struct wr_maddr_part part;
+        assert_true(wr_maddr_next(&rest, &part));
+        if (part.code != vectors[i].code)
+            print_error("%s\n", vectors[i].text);
+        assert_int_equal(part.code, vectors[i].code);
+        assert_int_equal(rest.len, 0);
+    }
+}
+
 static void test_every_component_both_ways(void **state)
 {
     (void)state;
@@ -544,6 +605,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_vectors),
+        cmocka_unit_test(test_codes),
         cmocka_unit_test(test_every_component_both_ways),
         cmocka_unit_test(test_other_spellings),
         cmocka_unit_test(test_bad_text),

@@ -101,6 +101,46 @@ static void test_three_networks_make_an_address(void **state)
     assert_true(c[0].active && c[0].networks == 3 && c[0].all == 3);
 }
 
+/* Two networks of three say the same of each socket, and nothing comes of it: they speak of two sockets. */
+static void test_every_listening_address_has_its_own_votes(void **state)
+{
+    struct room *r = *state;
+    static const char *const others[] = {
+        "/ip4/192.168.1.2/tcp/4002",
+        "/ip4/192.168.1.3/tcp/4001",
+        "/ip4/192.168.1.2/udp/4001/quic-v1",
+    };
+    const struct wr_waist first = r->local;
+    struct wr_candidate c[4];
+    for (unsigned i = 0; i < 3; i++) {
+        struct wr_waist other = waist(others[i]);
+        const char *seen = other.udp ? "/ip4/5.5.5.5/udp/4001/quic-v1" : "/ip4/5.5.5.5/tcp/4001";
+        wr_observed_clear(&r->o);
+        wr_observed_init(&r->o, SEED);
+        memset(r->votes, 0, sizeof(r->votes));
+        assert_int_equal(vote(r, 1, "/ip4/5.5.5.5/tcp/4001"), 0);
+        assert_int_equal(vote(r, 2, "/ip4/5.5.5.5/tcp/4001"), 0);
+        r->local = other;
+        assert_int_equal(vote(r, 3, seen), 0);
+        assert_int_equal(vote(r, 4, seen), 0);
+        assert_false(wr_observed_judge(&r->o, r->now));
+        assert_int_equal(wr_observed_list(&r->o, c, 4), 2);
+        assert_true(c[0].networks == 2 && c[0].all == 2 && c[1].networks == 2 && c[1].all == 2);
+        /* Who has judged the one may judge the other: that of the second is enough for it alone. */
+        assert_int_equal(vote_from(r, 5, "/ip4/9.1.0.1/tcp/7", seen), 0);
+        assert_true(wr_observed_judge(&r->o, r->now));
+        assert_int_equal(r->o.active_count, 1);
+        assert_true(wr_addr_equal(&r->o.active[0].local.addr, &other.addr));
+        assert_int_equal(r->o.active[0].local.udp, other.udp);
+        /* The socket that is gone takes its votes along, the other one keeps them. */
+        wr_observed_keep(&r->o, &first, 1);
+        assert_true(wr_observed_judge(&r->o, r->now));
+        assert_int_equal(r->o.active_count, 0);
+        assert_int_equal(r->o.map.count, 2);
+        r->local = first;
+    }
+}
+
 static void test_one_network_is_one_observer(void **state)
 {
     struct room *r = *state;
@@ -271,6 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_three_networks_make_an_address, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_every_listening_address_has_its_own_votes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_network_is_one_observer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_no_evidence, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_liar_in_five_never_wins, setup, teardown),

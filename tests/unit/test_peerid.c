@@ -57,6 +57,34 @@ static void test_spec_examples(void **state)
     assert_false(wr_peerid_equal(&a, &b));
 }
 
+/* A CID may come in any base: those of test_spec_examples, written by another program. */
+static void test_every_base(void **state)
+{
+    (void)state;
+    static const char *const texts[][6] = {
+        {"12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
+         "z5AanNVJCxnJ4fhdT9DsSUYvwjgHpsJ4pn4bueg8bvDe6b1tDj9rmdk",
+         "f01720024080112202ffa35a99d3a3cfbb17bb7c1dc5561b18a8dcca4df38dc613ea859c37eb1336b",
+         "BAFZAAJAIAEJCAL72GWUZ2OR47OYXXN6B3RKWDMMKRXGKJXZY3RQT5KCZYN7LCM3L",
+         "uAXIAJAgBEiAv-jWpnTo8-7F7t8HcVWGxio3MpN843GE-qFnDfrEzaw",
+         "K51QZI5UQU5DHDMYB9BD18PYPU2WP5LPV2XNSKFMRQA4LB5KNQRYROTB05E7OR"},
+        {"QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",
+         "zdvgqC3jczfCwLUoSyWT8GLc5UZ9aG4RkAg7XAfidRbX9qVj6",
+         "f017212209dff3b17d74cf4d38a50d8b6383e92d181a10395a5e73a726dcccbd21bf6f0b9",
+         "BAFZBEIE5745RPV2M6TJYUUGYWY4D5EWRQGQQHFNF445HE3OMZPJBX5XQXE",
+         "uAXISIJ3_OxfXTPTTilDYtjg-ktGBoQOVpec6cm3My9Ib9vC5",
+         "K2K4R8NCS1YOLUQ95UNSD7X2VFHGVE0NCJOGGWQX9VYH3VL8WARRCP15"},
+    };
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        struct wr_peerid id, other;
+        assert_int_equal(wr_peerid_parse(texts[i][0], &id), 0);
+        for (size_t k = 1; k < COUNT(texts[i]); k++) {
+            assert_int_equal(wr_peerid_parse(texts[i][k], &other), 0);
+            assert_true(wr_peerid_equal(&id, &other));
+        }
+    }
+}
+
 /* The same key written in another way is the same peer. */
 static void test_one_id_per_key(void **state)
 {
@@ -168,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_from_keys_and_all_texts),
         cmocka_unit_test(test_spec_examples),
+        cmocka_unit_test(test_every_base),
         cmocka_unit_test(test_one_id_per_key),
         cmocka_unit_test(test_bad_text),
         cmocka_unit_test(test_bad_bytes),

@@ -107,6 +107,7 @@ static void test_few_streams_before_the_peer_speaks(void **state)
     (void)state;
     struct side t;
     int err = 0;
+    assert_true(WR_YAMUX_EARLY_MAX < 10);    /* js-libp2p: earlyStreams at most 10, then it ends the connection */
     side_init(&t, (struct wr_yamux_config){.dialer = true});
     for (int i = 0; i < WR_YAMUX_EARLY_MAX; i++) {
         struct wr_yamux_stream *s = open_stream(&t);
@@ -130,6 +131,7 @@ static void test_ack_backlog(void **state)
     struct side t;
     int err = 0;
     side_init(&t, (struct wr_yamux_config){.dialer = true});
+    assert_int_equal(WR_YAMUX_ACK_BACKLOG, 256);    /* go-yamux and rust-yamux refuse what is beyond */
     feed_frame(&t, PING, SYN, 0, 1);
     struct wr_yamux_stream *first = open_stream(&t);
     for (int i = 1; i < WR_YAMUX_ACK_BACKLOG; i++)
