@@ -236,6 +236,8 @@ static void list_conn(struct wr_conn *c, void *arg)
     wr_pack_text(p, "transport", c->mux->transport);
     wr_pack_text(p, "security", wr_conn_security(c));
     wr_pack_text(p, "muxer", c->mux->muxer);
+    if (!c->circuit)
+        wr_pack_bool(p, "listening_port", c->port_reused);
     pack_path(p, c);
     wr_pack_u64(p, "streams", c->stream_count);
     wr_pack_u64(p, "age_ms", (uint64_t)((wr_env_now(l->m->env) - c->opened_at) / WR_MSEC));

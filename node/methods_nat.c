@@ -3,6 +3,7 @@
 
 #include "autonat/autonat_client.h"
 #include "autonat/autonat_server.h"
+#include "identify/identify.h"
 #include "node/diagnose.h"
 
 #include <inttypes.h>
@@ -40,6 +41,34 @@ void wr_methods_pack_addresses(const struct wr_methods *m, struct wr_pack *p)
     wr_pack_array(p, "addresses");
     for (size_t i = 0; i < book->count; i++)
         pack_address(m, p, &book->of[i]);
+    wr_pack_end(p);
+}
+
+#define OBSERVED_SHOWN 16 /* places; ours: behind a NAT with a port per destination there is one for every peer */
+
+static void pack_waist(struct wr_pack *p, const char *name, const struct wr_waist *waist)
+{
+    struct wr_maddr addr = {.len = 0};
+    char text[WR_MADDR_TEXT];
+    (void)wr_maddr_from_addr(&waist->addr, waist->udp, &addr);
+    wr_pack_text(p, name, wr_maddr_print(wr_maddr_bytes(&addr), text, sizeof(text)));
+}
+
+/* What peers say of each socket of ours, most witnesses first. */
+static void pack_observed(const struct wr_methods *m, struct wr_pack *p)
+{
+    struct wr_candidate seen[OBSERVED_SHOWN];
+    size_t count = m->o.identify ? wr_identify_candidates(m->o.identify, seen, OBSERVED_SHOWN) : 0;
+    wr_pack_array(p, "observed");
+    for (size_t i = 0; i < count; i++) {
+        wr_pack_map(p, NULL);
+        pack_waist(p, "listen", &seen[i].local);
+        pack_waist(p, "seen", &seen[i].external);
+        wr_pack_u64(p, "networks", seen[i].networks);
+        wr_pack_u64(p, "of", seen[i].all);
+        wr_pack_bool(p, "enough", seen[i].active);
+        wr_pack_end(p);
+    }
     wr_pack_end(p);
 }
 
@@ -98,6 +127,7 @@ void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p)
     wr_pack_text(p, "reachable4", reach[wr_swarm_reachability(m->o.swarm, 4)]);
     wr_pack_text(p, "reachable6", reach[wr_swarm_reachability(m->o.swarm, 6)]);
     wr_methods_pack_addresses(m, p);
+    pack_observed(m, p);
     wr_pack_map(p, "nat");
     if (nat->external.family) {
         wr_ip_print(&nat->external, text);

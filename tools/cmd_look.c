@@ -45,6 +45,21 @@ static void status_addresses(const msgpack_object *status)
         (void)puts("addresses   none");
 }
 
+#define OBSERVED_ROWS 3 /* more do not fit one screen; --json has them */
+
+static void status_observed(const msgpack_object *status)
+{
+    char listen[PRINT_TEXT], seen[PRINT_TEXT];
+    uint32_t count;
+    const msgpack_object *rows = print_array(status, "observed", &count);
+    for (uint32_t i = 0; i < count && i < OBSERVED_ROWS; i++)
+        (void)printf("%-11s %-52s by %" PRIu64 " of %" PRIu64 " networks, for %s\n", i ? "" : "seen at",
+                     print_text(&rows[i], "seen", seen), print_u64(&rows[i], "networks"),
+                     print_u64(&rows[i], "of"), print_text(&rows[i], "listen", listen));
+    if (count > OBSERVED_ROWS)
+        (void)printf("%-11s and %" PRIu32 " more\n", "", count - OBSERVED_ROWS);
+}
+
 static void status_kind(const msgpack_object *nat, const char *name, const char *title)
 {
     const msgpack_object *kind = wr_rpc_find(nat, name);
@@ -153,6 +168,7 @@ static int run_status(struct cli *cli)
     status_nat(status);
     (void)printf("limits      %s\n", print_text(status, "limits_knob", other));
     status_addresses(status);
+    status_observed(status);
     status_peers(status);
     status_dht(status);
     status_budgets(status);

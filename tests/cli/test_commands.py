@@ -503,7 +503,7 @@ class Look(Case):
         a, b = self.pair()
         row = a.json("status")[0]
         self.has(row, "peer", "version", "uptime_ms", "network", "private", "data", "reachable",
-                 "listen", "addresses", "peers", "streams", "bytes_in", "bytes_out", "dht",
+                 "listen", "addresses", "observed", "peers", "streams", "bytes_in", "bytes_out", "dht",
                  "limits_knob", "limits", "warnings")
         self.has(row["peers"], "connected", "direct", "relayed", "lan", "inbound", "outbound")
         self.has(row["dht"], "mode", "table", "queries")

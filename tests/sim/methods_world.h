@@ -78,7 +78,7 @@ static inline void stop_control(struct node *n)
     wr_methods_destroy(n->methods);
 }
 
-static int64_t clock_error; /* of nodes that start */
+static struct sim_host_options place = {.name = "node"}; /* of nodes that start */
 
 static inline void start(struct node *n, struct sim *sim, uint8_t seed, bool dht)
 {
@@ -86,8 +86,7 @@ static inline void start(struct node *n, struct sim *sim, uint8_t seed, bool dht
     const struct wr_kv_options kv = {"/data", 1 << 20, 1 << 20};
     struct wr_maddr at;
     memset(n, 0, sizeof(*n));
-    n->host =
-        sim_host_add(sim, &(struct sim_host_options){.name = "node", .clock_error = clock_error});
+    n->host = sim_host_add(sim, &place);
     n->env = sim_host_env(n->host);
     wr_key_generate(&n->key, bytes);
     assert_int_equal(wr_limits_init(&n->limits, "home"), 0);

@@ -35,9 +35,9 @@ static void test_status_id_and_peers(void **state)
     /* A machine whose clock stands in the last century. */
     struct node old;
     struct client c;
-    clock_error = -30 * 365 * 24 * WR_HOUR;
+    place.clock_error = -30 * 365 * 24 * WR_HOUR;
     start(&old, w->sim, 9, false);
-    clock_error = 0;
+    place.clock_error = 0;
     dial(&c, w->sim, &old);
     assert_non_null(call_text(&c, w->sim, "connect", "peer", w->b.addr));
     expect_text(rows(call(&c, w->sim, "status"), "warnings", 1), "command", "date");
@@ -61,6 +61,86 @@ static void test_status_id_and_peers(void **state)
     expect_text(row, "name", "connections");
     assert_int_equal(number(row, "used"), 1);
     assert_int_equal(number(row, "max"), 512);
+}
+
+/* A NAT that leaves ports as they are, with one machine behind it. */
+static const struct wr_ip inside = {.family = 4, .bytes = {192, 168, 1, 7}};
+
+static bool nat_out(struct sim_gateway *g, struct sim_head *head, wr_time now)
+{
+    (void)now;
+    head->from.ip = g->ip4;
+    return true;
+}
+
+static bool nat_in(struct sim_gateway *g, struct sim_head *head, wr_time now)
+{
+    (void)g;
+    (void)now;
+    head->to.ip = inside;
+    return true;
+}
+
+static bool flag(const msgpack_object *map, const char *key)
+{
+    const msgpack_object *o = wr_rpc_find(map, key);
+    assert_non_null(o);
+    assert_int_equal(o->type, MSGPACK_OBJECT_BOOLEAN);
+    return o->via.boolean;
+}
+
+static void on_fresh(void *arg, int error, struct wr_conn *conn)
+{
+    (void)arg;
+    (void)conn;
+    assert_int_equal(error, 0);
+}
+
+/* Where peers see us is shown from the first on who says so, beside the socket that he speaks of; and of each
+ * connection whether it uses that socket. */
+static void test_what_peers_see_is_shown(void **state)
+{
+    struct world *w = *state;
+    static struct sim_gateway nat;    /* as long as the world */
+    static struct node home, others[3];
+    struct client c;
+    nat = (struct sim_gateway){
+        .ip4 = {.family = 4, .bytes = {93, 184, 216, 34}}, .outbound = nat_out, .inbound = nat_in};
+    sim_gateway_add(w->sim, &nat);
+    place = (struct sim_host_options){.name = "home", .ip4 = inside, .gateway = &nat, .lan = 1};
+    start(&home, w->sim, 20, false);
+    place = (struct sim_host_options){.name = "node"};
+    dial(&c, w->sim, &home);
+    (void)rows(call(&c, w->sim, "status"), "observed", 0);
+    for (uint8_t i = 0; i < 3; i++) {
+        start(&others[i], w->sim, (uint8_t)(21 + i), false);
+        assert_non_null(call_text(&c, w->sim, "connect", "peer", others[i].addr));
+        sim_run(w->sim, 2 * WR_SEC);
+        const msgpack_object *row = rows(call(&c, w->sim, "status"), "observed", 1);
+        expect_text(row, "listen", "/ip4/192.168.1.7/tcp/4001");
+        expect_text(row, "seen", "/ip4/93.184.216.34/tcp/4001");
+        assert_int_equal(number(row, "networks"), i + 1);
+        assert_int_equal(number(row, "of"), i + 1);
+        assert_int_equal(flag(row, "enough"), i + 1 == 3);
+        assert_true(flag(rows(call(&c, w->sim, "peers"), "peers", i + 1u), "listening_port"));
+    }
+    /* A second connection to the same address cannot leave from there, too. */
+    struct wr_maddr to;
+    assert_int_equal(wr_maddr_parse(others[0].addr, &to), 0);
+    assert_int_equal(wr_swarm_connect(home.swarm, wr_swarm_self(others[0].swarm), &to, 1, WR_ORIGIN_OWNER,
+                                      WR_CONNECT_FRESH, on_fresh, NULL, NULL),
+                     0);
+    sim_run(w->sim, 2 * WR_SEC);
+    const msgpack_object *row = rows(call(&c, w->sim, "peers"), "peers", 3);
+    unsigned elsewhere = 0;
+    for (unsigned i = 0; i < 3; i++)
+        elsewhere += !flag(&row[i], "listening_port");
+    assert_int_equal(elsewhere, 1);
+    hang_up(&c);
+    stop(&home);
+    for (int i = 0; i < 3; i++)
+        stop(&others[i]);
+    sim_run(w->sim, WR_SEC);
 }
 
 static void test_metrics_are_prometheus_text(void **state)
@@ -562,6 +642,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_status_id_and_peers),
+        TEST(test_what_peers_see_is_shown),
         TEST(test_metrics_are_prometheus_text),
         TEST(test_connect_says_what_went_wrong),
         TEST(test_why_tells_of_what_is_under_way),
