@@ -172,6 +172,7 @@ static int mux_open(struct wr_conn *c, struct wr_stream *s)
     struct wr_channel *ch = wr_channel_of(c);
     int err = 0;
     s->mux = wr_yamux_open(ch->yamux, s, &err);
+    c->spent = wr_yamux_spent(ch->yamux);
     /* A stream of this session that ends makes room at once; that there is memory again nobody tells. */
     if (err == WR_ELIMIT && !wr_timer_running(&ch->more))
         wr_channel_flush_at(ch, wr_env_now(s->env) + REOPEN_AFTER);

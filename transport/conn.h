@@ -109,6 +109,7 @@ struct wr_conn {
     bool udp;                          /* QUIC: the addresses are of UDP */
     bool port_reused;                  /* left from a listening port, or was accepted on one */
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
+    bool spent;                        /* has no ids left for streams of ours: the next ones need another */
     bool early_end;                    /* the peer takes a stream's end in the flight that proposes its protocol */
     bool mute;                         /* gets no answers just now ... */
     uint64_t mute_in;                  /* ... since it had received so many bytes */

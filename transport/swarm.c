@@ -457,7 +457,7 @@ struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid 
     wr_list_each(it, &p->conns)
     {
         struct wr_conn *c = wr_list_entry(it, struct wr_conn, peer_node);
-        if (!c->closing && c->state == WR_CONN_OPEN && (!best || standing(c) >= standing(best)))
+        if (!c->closing && !c->spent && c->state == WR_CONN_OPEN && (!best || standing(c) >= standing(best)))
             best = c;
     }
     return best;
@@ -506,11 +506,21 @@ void wr_swarm_apply_policy(struct wr_swarm *sw)
 
 /* ---- life ----------------------------------------------------------------------------------------- */
 
+/* A connection without ids for streams of ours goes with the last stream on it, whoever opened that. Where only the peer
+ * can dial, he does so again. */
+static void close_if_spent(struct wr_conn *c, void *arg)
+{
+    (void)arg;
+    if (c->spent && c->stream_count == 0)
+        wr_conn_close(c, WR_CONN_OK);
+}
+
 static void on_upkeep(struct wr_timer *timer)
 {
     struct wr_swarm *sw = wr_list_entry(timer, struct wr_swarm, upkeep);
     wr_peerstore_sweep(&sw->peerstore, SWEEP_BUDGET);
     wr_flows_expire(&sw->flows, wr_env_now(sw->env));
+    wr_swarm_each(sw, close_if_spent, NULL);
     wr_swarm_room_trim(sw);
     wr_timer_start(sw->env, &sw->upkeep, wr_env_now(sw->env) + UPKEEP_EVERY, on_upkeep);
 }

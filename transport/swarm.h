@@ -157,8 +157,8 @@ void wr_swarm_accept_circuit(struct wr_swarm *sw, const struct wr_peerid *peer, 
                              struct wr_stream *s, struct wr_bytes early);
 
 /* ---- connections */
-/* The best: direct before circuits, circuits without limits before those with, those that stay before those that were
- * replaced, the newest of equals; or NULL. */
+/* The best for streams of ours: direct before circuits, circuits without limits before those with, those that stay before
+ * those that were replaced, the newest of equals; or NULL. */
 struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer);
 /* Visits every open connection; visit may close the one it is given. */
 void wr_swarm_each(struct wr_swarm *sw, void (*visit)(struct wr_conn *c, void *arg), void *arg);

@@ -331,3 +331,8 @@ size_t wr_yamux_stream_count(const struct wr_yamux *y)
 {
     return y->streams.count;
 }
+
+bool wr_yamux_spent(const struct wr_yamux *y)
+{
+    return y->next_id == 0;
+}

@@ -129,6 +129,7 @@ bool wr_yamux_ping(struct wr_yamux *y, wr_time now);
  * session on seeing it; any other code goes out at once. */
 void wr_yamux_goaway(struct wr_yamux *y, uint32_t code);
 size_t wr_yamux_stream_count(const struct wr_yamux *y);
+bool wr_yamux_spent(const struct wr_yamux *y);    /* no ids are left for streams of ours; the peer's go on */
 wr_time wr_yamux_rtt(const struct wr_yamux *y);    /* smallest recent one; 0: unknown */
 
 #endif

@@ -7,8 +7,10 @@
 #include <cmocka.h>
 
 #include "tests/sim/sim.h"
+#include "transport/channel_impl.h"
 #include "transport/pnet.h"
 #include "transport/swarm.h"
+#include "transport/yamux_state.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -568,6 +570,54 @@ static void test_more_streams_than_the_cap_wait_their_turn(void **state)
     sim_destroy(sim);
 }
 
+/* The next stream that `from` opens to `to` has the last id but one. */
+static void use_up_ids(struct node *from, struct node *to)
+{
+    struct wr_yamux *y = wr_channel_of(wr_swarm_conn(from->swarm, wr_swarm_self(to->swarm)))->yamux;
+    y->next_id = y->dialer ? UINT32_MAX - 2 : UINT32_MAX - 3;
+}
+
+/* Whoever of the two has no ids left for streams of his own goes on over another connection. The old one serves those
+ * that are open, and ends with the last of them. */
+static void test_stream_ids_run_out(void **state)
+{
+    (void)state;
+    for (int turn = 0; turn < 2; turn++) {
+        struct sim *sim = world(26);
+        struct node a = {0}, b = {0};
+        struct client first, last[2], next;
+        node_start(&a, sim, 1, "home", NULL);
+        node_start(&b, sim, 2, "home", NULL);
+        talk(&a, &b, echo_offer, &first, 100);
+        sim_run(sim, 5 * WR_SEC);
+        assert_true(first.closed && first.err == 0);
+        struct node *from = turn ? &b : &a, *to = turn ? &a : &b;
+        use_up_ids(from, to);
+        struct wr_conn *old = wr_swarm_conn(from->swarm, wr_swarm_self(to->swarm));
+        for (int i = 0; i < 2; i++) {
+            talk(from, to, choice_offer, &last[i], 100);    /* nothing is sent before it is agreed */
+            assert_ptr_equal(wr_stream_conn(last[i].stream), old);
+        }
+        talk(from, to, echo_offer, &next, 100);
+        assert_ptr_not_equal(wr_stream_conn(next.stream), old);
+        sim_run(sim, 5 * WR_SEC);
+        for (int i = 0; i < 2; i++)
+            assert_true(last[i].closed && last[i].err == 0 && last[i].got == 100);
+        assert_true(next.closed && next.err == 0 && next.got == 100);
+        assert_int_equal(from->opened, 2);
+        sim_run(sim, WR_MIN);
+        assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+        assert_int_equal(wr_swarm_conn_count(b.swarm), 1);
+        talk(from, to, echo_offer, &next, 100);
+        sim_run(sim, 5 * WR_SEC);
+        assert_true(next.closed && next.err == 0);
+        assert_int_equal(from->opened, 2);
+        node_stop(&a);
+        node_stop(&b);
+        sim_destroy(sim);
+    }
+}
+
 static void test_a_dead_peer_is_noticed(void **state)
 {
     (void)state;
@@ -620,6 +670,87 @@ static void test_nobody_there(void **state)
     assert_int_equal(r.err, WR_ETIMEOUT);
     node_stop(&a);
     node_stop(&b);
+    sim_destroy(sim);
+}
+
+/* No more dials at once than the ceiling says; the others wait for their turn, and come. */
+static void test_dials_under_way_have_a_ceiling(void **state)
+{
+    (void)state;
+    enum { TARGETS = 7, PLACES = 2 };
+    struct sim *sim = world(28);
+    struct node a = {0}, targets[TARGETS] = {0};
+    struct result r[TARGETS];
+    node_start(&a, sim, 1, "home", NULL);
+    a.limits.of[WR_LIMIT_DIALS].max = PLACES;
+    for (unsigned i = 0; i < TARGETS; i++) {
+        node_start(&targets[i], sim, (uint8_t)(10 + i), "home", NULL);
+        if (i < TARGETS - 1)
+            sim_kill(targets[i].host);
+        dial(&a, &targets[i], &r[i]);
+    }
+    for (unsigned turn = 0; turn < TARGETS / PLACES; turn++) {
+        sim_run(sim, WR_SEC);
+        assert_int_equal(a.limits.of[WR_LIMIT_DIALS].used, PLACES);
+        assert_int_equal(sim_host_traffic(a.host)->connects, PLACES * (turn + 1));
+        assert_false(r[PLACES * turn].done || r[PLACES * turn + 1].done);
+        sim_run(sim, WR_DIAL_ADDR_TIMEOUT - WR_SEC / 2);
+        assert_int_equal(r[PLACES * turn].err, WR_ETIMEOUT);
+    }
+    sim_run(sim, WR_SEC);
+    assert_true(r[TARGETS - 1].done && r[TARGETS - 1].err == 0);
+    assert_int_equal(a.limits.of[WR_LIMIT_DIALS].used, 0);
+    node_stop(&a);
+    for (unsigned i = 0; i < TARGETS; i++)
+        node_stop(&targets[i]);
+    sim_destroy(sim);
+}
+
+/* Somebody else answers at the address that strangers name: it is no good for that peer for a while, longer each time,
+ * and as good as ever for the other. */
+static void test_an_address_that_failed_is_left_alone(void **state)
+{
+    (void)state;
+    struct sim *sim = world(27);
+    struct node a = {0}, b = {0}, other = {0};
+    struct client c;
+    node_start(&a, sim, 1, "home", NULL);
+    node_start(&b, sim, 2, "home", NULL);
+    node_start(&other, sim, 3, "home", NULL);
+    const wr_time waits[] = {5 * WR_SEC, 6 * WR_SEC, 9 * WR_SEC};    /* 5 s + tries^2 x 1 s; go swarm backoff */
+    struct wr_maddr right = b.addr;
+    b.addr = other.addr;
+    talk(&a, &b, echo_offer, &c, 1);
+    sim_run(sim, 2 * WR_SEC);
+    wr_time failed = sim_now(sim) - 2 * WR_SEC;
+    for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
+        assert_true(c.closed);
+        assert_int_equal(c.err, WR_EPEERID);
+        uint64_t before = sim_host_traffic(a.host)->connects;
+        sim_run_until(sim, failed + waits[i] - 500 * WR_MSEC);
+        talk(&a, &b, echo_offer, &c, 1);
+        sim_run(sim, 400 * WR_MSEC);
+        assert_true(c.closed);
+        assert_int_equal(c.err, WR_EBACKOFF);
+        assert_int_equal(sim_host_traffic(a.host)->connects, before);
+        sim_run_until(sim, failed + waits[i] + 500 * WR_MSEC);
+        failed = sim_now(sim);
+        talk(&a, &b, echo_offer, &c, 1);
+        sim_run(sim, 2 * WR_SEC);
+        assert_true(sim_host_traffic(a.host)->connects > before);
+    }
+    talk(&a, &other, echo_offer, &c, 1);
+    sim_run(sim, 2 * WR_SEC);
+    assert_true(c.closed && c.err == 0);
+    /* What the owner says is tried at once. */
+    struct result r;
+    b.addr = right;
+    dial(&a, &b, &r);
+    sim_run(sim, 2 * WR_SEC);
+    assert_true(r.done && r.err == 0);
+    node_stop(&a);
+    node_stop(&b);
+    node_stop(&other);
     sim_destroy(sim);
 }
 
@@ -814,9 +945,12 @@ int main(void)
         cmocka_unit_test(test_private_networks_keep_strangers_out),
         cmocka_unit_test(test_unknown_protocol_fails_and_a_choice_succeeds),
         cmocka_unit_test(test_more_streams_than_the_cap_wait_their_turn),
+        cmocka_unit_test(test_stream_ids_run_out),
         cmocka_unit_test(test_a_dead_peer_is_noticed),
         cmocka_unit_test(test_an_idle_connection_stays),
         cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_dials_under_way_have_a_ceiling),
+        cmocka_unit_test(test_an_address_that_failed_is_left_alone),
         cmocka_unit_test(test_two_dials_share_one_connection),
         cmocka_unit_test(test_connections_per_peer_are_bounded),
         cmocka_unit_test(test_streams_are_refused_for_what_they_are),
