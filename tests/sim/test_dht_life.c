@@ -24,10 +24,60 @@ static void test_restart_from_disk(void **state)
     tear_down_sim();
 }
 
+static void ignore_connect(void *arg, int err, struct wr_conn *conn)
+{
+    (void)arg;
+    (void)err;
+    (void)conn;
+}
+
 static void hang_up(struct wr_conn *c, void *arg)
 {
     (void)arg;
     wr_conn_close(c, WR_CONN_OK);
+}
+
+/* A crowd of visitors brings a server above its high water: of the connections that have to go none is of a peer in its
+ * table, though those came before the last of the visitors. */
+static void test_the_table_outlives_a_crowd(void **state)
+{
+    (void)state;
+    enum { EARLY = 20, SERVERS = 9, LATE = 8, PLACES = 40, LOW = 30 };
+    static struct node visitors[EARLY + LATE];
+    make_swarm(1, 15);
+    nodes[0].limits.of[WR_LIMIT_CONNS_INBOUND].max = PLACES;
+    memset(visitors, 0, sizeof(visitors));
+    for (unsigned i = 0; i < EARLY + LATE; i++) {
+        struct node *v = &visitors[i];
+        uint8_t seed[WR_ED25519_SEED] = {(uint8_t)(i + 1), 9};
+        if (i == EARLY) {
+            for (unsigned k = 1; k <= SERVERS; k++) {
+                add(WR_DHT_SERVER);
+                bootstrap(&nodes[k], &nodes[0]);
+            }
+            sim_run(sim, WR_MIN);
+            assert_int_equal(table_of(&nodes[0]), SERVERS);
+        }
+        v->host = sim_host_add(sim, &(struct sim_host_options){.name = "visitor"});
+        v->env = sim_host_env(v->host);
+        wr_key_generate(&v->key, seed);
+        assert_int_equal(wr_limits_init(&v->limits, LIMITS), 0);
+        v->swarm = wr_swarm_create(
+            &(struct wr_swarm_options){.env = v->env, .limits = &v->limits, .identity = &v->key});
+        assert_non_null(v->swarm);
+        assert_int_equal(wr_swarm_connect(v->swarm, wr_swarm_self(nodes[0].swarm), &nodes[0].addr, 1, WR_ORIGIN_OWNER,
+                                          0, ignore_connect, NULL, NULL),
+                         0);
+        sim_run(sim, WR_SEC);
+    }
+    assert_int_equal(nodes[0].limits.of[WR_LIMIT_CONNS_INBOUND].used, EARLY + SERVERS + LATE);
+    sim_run(sim, 2 * WR_MIN);
+    assert_int_equal(nodes[0].limits.of[WR_LIMIT_CONNS_INBOUND].used, LOW);
+    for (unsigned k = 1; k <= SERVERS; k++)
+        assert_non_null(wr_swarm_conn(nodes[0].swarm, wr_swarm_self(nodes[k].swarm)));
+    for (unsigned i = 0; i < EARLY + LATE; i++)
+        wr_swarm_destroy(visitors[i].swarm);
+    tear_down_sim();
 }
 
 /* What we provide is announced again after a restart, without anybody asking for it. */
@@ -328,6 +378,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_restart_from_disk),
+        cmocka_unit_test(test_the_table_outlives_a_crowd),
         cmocka_unit_test(test_provided_keys_outlive_a_restart),
         cmocka_unit_test(test_table_outlives_connections),
         cmocka_unit_test(test_bootstrap_comes_late),
