@@ -122,7 +122,7 @@ struct wr_conn {
     const struct wr_secure *security;  /* proposed or agreed on; NULL: none yet, or the carrier's own */
     uint64_t id;                       /* unique in this node's life */
     wr_time begun_at;                  /* its first packet left or came: when a NAT made its mapping */
-    wr_time opened_at, used_at;        /* used: last time a stream other than upkeep was opened */
+    wr_time opened_at, used_at;        /* used: we opened a stream on it; what the peer opens shows his use of us */
     struct wr_list streams;            /* struct wr_stream.node */
     struct wr_list waiting;            /* opened by us, not yet taken by the carrier */
     struct wr_list writers;            /* struct wr_stream.write_node: told when there is room */

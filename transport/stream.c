@@ -231,6 +231,7 @@ int wr_stream_attach(struct wr_stream *s, struct wr_conn *c)
         return WR_ECLOSED;
     s->conn = c;
     c->stream_count++;
+    c->used_at = wr_env_now(s->env);
     wr_list_append(&c->waiting, &s->node);
     int rc = wr_stream_put(s);
     if (rc == WR_ECLOSED) {

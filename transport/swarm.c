@@ -300,7 +300,7 @@ static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **
     if (wr_policy_peer_blocked(&sw->policy, &c->peer))
         return WR_EGATED;
     const struct wr_swarm_peer *known = wr_swarm_peer_at(sw, &c->peer, false);
-    if (known && known->conn_count >= sw->limits->of[WR_LIMIT_CONNS_PER_PEER].max) {
+    if (known && known->conn_count >= sw->limits->of[WR_LIMIT_CONNS_PER_PEER].max && !wr_swarm_room_allowed(sw, c)) {
         wr_limits_refuse(sw->limits, WR_LIMIT_CONNS_PER_PEER);
         return WR_ELIMIT;
     }

@@ -116,8 +116,11 @@ extern const struct wr_quic_ops wr_swarm_quic_ops;
 void wr_swarm_room_trim(struct wr_swarm *sw);
 /* Descriptors or memory ran out: closes the connection that is worth least. */
 void wr_swarm_room_starved(struct wr_swarm *sw);
+/* The owner allows the peer, or the network that he connects from: no ceiling on connections refuses or trims him. */
+bool wr_swarm_room_allowed(const struct wr_swarm *sw, const struct wr_conn *c);
 /* A place for a connection under a ceiling (CONNS, CONNS_INBOUND). With none left somebody makes room at once: who
- * sits there unused must not keep newcomers out for ever. False: nobody has to. */
+ * sits there unused must not keep newcomers out for ever. False: nobody has to, and the newcomer is not allowed to pass
+ * the ceiling. */
 bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, const struct wr_conn *newcomer);
 /* There is no memory for a newcomer: somebody makes room as above, when this turn is over. False: nobody has to. */
 bool wr_swarm_room_memory(struct wr_swarm *sw, const struct wr_addr *newcomer);

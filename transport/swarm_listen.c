@@ -20,10 +20,11 @@ static size_t from_network(const struct wr_list *conns, const struct wr_ip *net)
 static bool may_accept(struct wr_swarm *sw, const struct wr_addr *from)
 {
     wr_time now = wr_env_now(sw->env);
+    bool allowed = wr_policy_net_allowed(&sw->policy, &from->ip);
     if (wr_swarm_punch_awaits(sw, &from->ip) ? wr_policy_net_blocked(&sw->policy, &from->ip)
                                              : wr_policy_may_accept(&sw->policy, &from->ip, now) != 0)
         return false;
-    if (wr_ip_classify(&from->ip) != WR_IP_LOOPBACK) {
+    if (!allowed && wr_ip_classify(&from->ip) != WR_IP_LOOPBACK) {
         struct wr_ip net = wr_policy_network(&from->ip);
         uint64_t max = sw->limits->of[WR_LIMIT_CONNS_PER_NET].max;
         if (from_network(&sw->conns, &net) + from_network(&sw->opening, &net) >= max) {
@@ -38,7 +39,7 @@ static bool may_accept(struct wr_swarm *sw, const struct wr_addr *from)
         return false;
     if (wr_limits_take(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1))
         return true;
-    if (!made && !wr_swarm_room_half_open(sw, &from->ip))
+    if (!made && !wr_swarm_room_half_open(sw, &from->ip) && !allowed)
         return false;
     wr_limits_charge(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);
     return true;

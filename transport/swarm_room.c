@@ -14,12 +14,18 @@
 #define HALF_OPEN_PATIENCE (400 * WR_MSEC)    /* a handshake is let be so long, full or not: it takes two round trips,
                                                  200 ms reach around the world; ours */
 
+bool wr_swarm_room_allowed(const struct wr_swarm *sw, const struct wr_conn *c)
+{
+    return wr_policy_peer_allowed(&sw->policy, &c->peer) ||
+           (!c->circuit && wr_policy_net_allowed(&sw->policy, &c->remote.ip));
+}
+
 /* What keeping a connection is worth; INT32_MAX: never trimmed. */
 static int worth(struct wr_swarm *sw, const struct wr_conn *c)
 {
     struct wr_swarm_peer *p = wr_swarm_peer_at(sw, &c->peer, false);
     int sum = c->outbound ? 1 : 0;
-    if (wr_policy_peer_allowed(&sw->policy, &c->peer))
+    if (wr_swarm_room_allowed(sw, c))
         return INT32_MAX;
     for (unsigned i = 0; p && i < p->tag_count; i++) {
         if (p->tags[i].protect)
@@ -152,11 +158,16 @@ bool wr_swarm_room_take(struct wr_swarm *sw, enum wr_limit limit, const struct w
     if (wr_limits_take(sw->limits, limit, 1))
         return true;
     struct wr_conn *victim = one_for(sw, newcomer);
-    if (!victim)
+    if (victim) {
+        victim->mux->close(victim, WR_CONN_TRIMMED);
+        wr_conn_ended(victim, WR_ECLOSED);
+    }
+    if (victim && wr_limits_take(sw->limits, limit, 1))
+        return true;
+    if (!wr_swarm_room_allowed(sw, newcomer))
         return false;
-    victim->mux->close(victim, WR_CONN_TRIMMED);
-    wr_conn_ended(victim, WR_ECLOSED);
-    return wr_limits_take(sw->limits, limit, 1);
+    wr_limits_charge(sw->limits, limit, 1);
+    return true;
 }
 
 bool wr_swarm_room_memory(struct wr_swarm *sw, const struct wr_addr *newcomer)
