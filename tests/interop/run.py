@@ -35,6 +35,10 @@ EXIT_UNSUPPORTED = 3
 CASES = []
 EVERY_PEER = []  # arguments that all peers of a run get
 
+# Who sends the code of a reset, and shows the one that came. js and rust do neither.
+CODED = ("warren", "go")
+RESET_CODE = 0x77
+
 # What identify carries as signed record by default, per implementation.
 SIGNS_RECORD = {"warren": True, "go": True, "js": True, "rust": False}
 
@@ -379,6 +383,10 @@ def legacy_record(pair):
     seen = a.call("identify", peer=b.id())
     check(set(map(without_id, seen["listenAddrs"])) == set(b.ready["hosts"][0]["addrs"]),
           f"learnt {seen['listenAddrs']}")
+    if a.impl == "warren":  # reads both forms
+        check(seen["signedRecord"] == "verified", f"the record is {seen['signedRecord']}")
+        check(set(map(without_id, seen["recordAddrs"])) == set(b.ready["hosts"][0]["addrs"]),
+              f"the record has {seen['recordAddrs']}")
     a.call("echo", peer=b.id())
 
 
@@ -439,6 +447,8 @@ def reset(pair):
     shown = []
     for me, other in ((a, b), (b, a)):
         shown.append(me.call("reset", peer=other.id()))
+        if me.impl in CODED and other.impl in CODED:
+            check(shown[-1]["code"] == RESET_CODE, f"{other.name} resets with {RESET_CODE:#x}, {me.name} sees {shown[-1]}")
     return ", ".join(f"{r['outcome']}" + (f" {r['code']:#x}" if r["code"] is not None else "") for r in shown)
 
 
