@@ -241,6 +241,25 @@ static void test_who_is_allowed_or_used_stays(void **state)
     stop(w, peers, PEERS);
 }
 
+/* Connections of ours count towards the high water of all, and go as well. */
+static void test_high_water_of_all_connections(void **state)
+{
+    struct world *w = *state;
+    enum { PEERS = 37, PLACES = 40, LOW = 30 };
+    static struct node peers[PEERS];
+    memset(peers, 0, sizeof(peers));
+    w->target.limits.of[WR_LIMIT_CONNS].max = PLACES;
+    for (unsigned i = 0; i < PEERS; i++) {
+        node_start(&peers[i], w->sim, 10 + i);
+        assert_int_equal(node_connect(w->sim, &w->target, &peers[i]), 0);
+    }
+    assert_int_equal(w->target.limits.of[WR_LIMIT_CONNS].used, PEERS);
+    sim_run(w->sim, 2 * WR_MIN);
+    assert_int_equal(w->target.limits.of[WR_LIMIT_CONNS].used, LOW);
+    assert_int_equal(connected(w, peers, LOW / 2), LOW / 2);
+    stop(w, peers, PEERS);
+}
+
 /* The ceilings on connections of a peer, and on all of them where everybody is protected, hold for those alone whom the
  * owner has not allowed. */
 static void test_who_is_allowed_is_not_refused(void **state)
@@ -312,6 +331,7 @@ int main(void)
         TEST(test_a_network_has_so_many_places),
         TEST(test_a_blocked_network_stays_out),
         TEST(test_who_is_allowed_or_used_stays),
+        TEST(test_high_water_of_all_connections),
         TEST(test_who_is_allowed_is_not_refused),
         TEST(test_without_descriptors_somebody_makes_room),
     };

@@ -334,6 +334,112 @@ static void test_a_record_of_somebody_else_voids_the_addresses(void **state)
     wr_buf_clear(&wire);
 }
 
+/* `to` is asked by `from`, and says so of itself; without a record when seq is 0. */
+static void answer(struct node *from, struct node *to, struct sim *sim, uint64_t seq, const char *certified,
+                   const char *const *plain, size_t count)
+{
+    struct wr_maddr addr, addrs[16];
+    struct wr_buf record, wire;
+    struct wr_protocols none;
+    assert_true(count <= 16);
+    wr_protocols_init(&none);
+    wr_buf_init(&record, WR_ENVELOPE_MAX);
+    wr_buf_init(&wire, 16384);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(wr_maddr_parse(plain[i], &addrs[i]), 0);
+    if (seq) {
+        assert_int_equal(wr_maddr_parse(certified, &addr), 0);
+        wr_peer_record_seal(&to->key, seq, &addr, 1, &record);
+    }
+    struct wr_identify_self self = {.record = wr_buf_bytes(&record), .addrs = addrs, .addr_count = count,
+                                    .agent = "", .protocol_version = "", .protocols = &none};
+    wr_identify_encode(&self, &wire);
+    struct script script = {.data = wire.data, .len = wire.len};
+    node_handle(to, WR_IDENTIFY_NAME, on_scripted, &script);
+    unsigned before = from->identified;
+    assert_int_equal(node_connect(sim, from, to), 0);
+    sim_run(sim, WR_SEC);
+    assert_int_equal(from->identified, before + 1);
+    wr_swarm_disconnect(from->swarm, wr_swarm_self(to->swarm), WR_CONN_OK);
+    sim_run(sim, WR_SEC);
+    wr_swarm_unhandle(to->swarm, WR_IDENTIFY_NAME);
+    wr_buf_clear(&record);
+    wr_buf_clear(&wire);
+}
+
+static bool has(struct node *n, struct node *peer, const char *text)
+{
+    struct wr_maddr m;
+    assert_int_equal(wr_maddr_parse(text, &m), 0);
+    return knows(n, peer, &m);
+}
+
+/* A record that was true once, sent again by whoever kept it, does not bring old addresses back. */
+static void test_an_older_record_is_not_believed(void **state)
+{
+    struct world *w = *state;
+    static const char *const plain[] = {"/ip4/9.8.7.6/tcp/1"};
+    w->id_a = identify(&w->a);
+    answer(&w->a, &w->b, w->sim, 5, "/ip4/9.8.7.6/tcp/5", plain, 1);
+    assert_true(has(&w->a, &w->b, "/ip4/9.8.7.6/tcp/5") && !has(&w->a, &w->b, plain[0]));
+    /* The same once more, on another connection, is as good as new. */
+    answer(&w->a, &w->b, w->sim, 5, "/ip4/9.8.7.6/tcp/5", plain, 1);
+    assert_true(has(&w->a, &w->b, "/ip4/9.8.7.6/tcp/5") && !has(&w->a, &w->b, plain[0]));
+    answer(&w->a, &w->b, w->sim, 4, "/ip4/9.8.7.6/tcp/4", plain, 1);
+    assert_true(!has(&w->a, &w->b, "/ip4/9.8.7.6/tcp/4") && has(&w->a, &w->b, plain[0]));
+    answer(&w->a, &w->b, w->sim, 6, "/ip4/9.8.7.6/tcp/6", plain, 1);
+    assert_true(has(&w->a, &w->b, "/ip4/9.8.7.6/tcp/6"));
+}
+
+/* From a peer in the open, addresses in the open alone: its private ones are other machines of our own network. From a
+ * neighbour private ones as well. Nobody's loopback, and nothing that cannot be dialled. */
+static void test_addresses_are_kept_by_where_the_peer_is(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        const char *addr;
+        bool public, near;
+    } rows[] = {
+        {"/ip4/9.8.7.6/tcp/4001", true, true},
+        {"/ip4/9.8.7.6/udp/4001/quic-v1", true, true},
+        {"/dns4/example.org/tcp/4001", true, true},
+        {"/ip4/10.0.0.9/tcp/4001", false, true},
+        {"/ip6/fd00::9/tcp/4001", false, true},
+        {"/ip4/127.0.0.1/tcp/4001", false, false},
+        {"/ip6/fe80::9/tcp/4001", false, false},
+        {"/ip4/0.0.0.0/tcp/4001", false, false},
+        {"/ip4/9.8.7.6/tcp/0", false, false},
+        {"/ip4/224.0.0.1/tcp/4001", false, false},
+        {"/dnsaddr/example.org", false, false},
+        {"/ip4/9.8.7.6/tcp/4001/ws", false, false},
+    };
+    enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
+    const char *all[ROWS];
+    struct node home = {0}, neighbour = {0};
+    for (size_t i = 0; i < ROWS; i++)
+        all[i] = rows[i].addr;
+    w->id_a = identify(&w->a);
+    answer(&w->a, &w->b, w->sim, 0, NULL, all, ROWS);
+    struct sim_host_options at = {.ip4 = {.family = 4, .bytes = {192, 168, 9, 1}}, .lan = 9};
+    home.host = sim_host_add(w->sim, &at);
+    at.ip4.bytes[3] = 2;
+    neighbour.host = sim_host_add(w->sim, &at);
+    node_start(&home, w->sim, 5);
+    node_start(&neighbour, w->sim, 6);
+    struct wr_identify *id = identify(&home);
+    answer(&home, &neighbour, w->sim, 0, NULL, all, ROWS);
+    for (size_t i = 0; i < ROWS; i++) {
+        if (has(&w->a, &w->b, rows[i].addr) != rows[i].public || has(&home, &neighbour, rows[i].addr) != rows[i].near)
+            print_error("%s\n", rows[i].addr);
+        assert_int_equal(has(&w->a, &w->b, rows[i].addr), rows[i].public);
+        assert_int_equal(has(&home, &neighbour, rows[i].addr), rows[i].near);
+    }
+    wr_identify_destroy(id);
+    node_stop(&home);
+    node_stop(&neighbour);
+    sim_run(w->sim, WR_SEC);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +453,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_record_of_somebody_else_voids_the_addresses, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_an_older_record_is_not_believed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_addresses_are_kept_by_where_the_peer_is, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
