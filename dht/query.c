@@ -378,6 +378,7 @@ void wr_query_warm(struct wr_query *q, const struct wr_peerid *id, wr_time rtt)
     p->warm = true;
     p->slow_at = p->asked_at + patience / 2;
     p->late_at = p->asked_at + patience;
+    p->give_up_at = p->asked_at + within(4 * patience, WR_QUERY_GIVE_UP_MIN, WR_QUERY_LATE_MAX);
 }
 
 static void earlier(wr_time *first, wr_time at)

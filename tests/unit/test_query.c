@@ -159,6 +159,41 @@ static void test_slow_and_late(void **state)
     wr_query_destroy(q);
 }
 
+/* Three at a time while replies come; for each that is slow one more, up to ten, however many are silent. */
+static void test_widens_up_to_ten(void **state)
+{
+    (void)state;
+    unsigned asked[64], count, most = 0;
+    wr_time now = NOW;
+    struct wr_query *q = query(WR_QUERY_CLOSEST, WR_BYTES_STR("target"), 0, 0);
+    seed(q, 0, 100);
+    assert_int_equal(ask_all(q, now, asked), WR_QUERY_PARALLEL);
+    for (unsigned wait = 0; wait < 20; wait++) {
+        now = wr_query_deadline(q);
+        if (now == 0)
+            break;
+        count = ask_all(q, now, asked);
+        most = count > most ? count : most;
+    }
+    assert_int_equal(most, WR_QUERY_PARALLEL_MAX);
+    wr_query_destroy(q);
+}
+
+/* Once the nearest have answered, all the others of the set are asked in any case: ten at a time. */
+static void test_the_rest_of_the_set_is_asked_at_once(void **state)
+{
+    (void)state;
+    unsigned order[40], asked[64];
+    struct wr_query *q = query(WR_QUERY_PROVIDERS, WR_BYTES_STR("target"), 0, 0);
+    order_by_distance(q, order, 40);
+    seed(q, 0, 40);
+    assert_int_equal(ask_all(q, NOW, asked), WR_QUERY_PARALLEL);
+    for (unsigned i = 0; i < WR_QUERY_BETA; i++)
+        reply_with(q, order[i], NOW + WR_MSEC, NULL, 0);
+    assert_int_equal(ask_all(q, NOW + WR_MSEC, asked), WR_QUERY_PARALLEL_MAX);
+    wr_query_destroy(q);
+}
+
 static void test_late_one_does_not_block(void **state)
 {
     (void)state;
@@ -509,10 +544,15 @@ static void test_warm_peers_get_less_time(void **state)
     struct wr_query_ask ask;
     struct wr_query *q = query(WR_QUERY_CLOSEST, WR_BYTES_STR("target"), 0, 0);
     seed(q, 0, 1);
+    pace.p99 = 8 * WR_SEC;
     assert_int_equal(wr_query_next(q, NOW, &ask), 1);
     struct wr_peerid id = ask.peer->id;
     wr_query_warm(q, &id, 20 * WR_MSEC);
     assert_true(wr_query_deadline(q) == NOW + (40 * WR_MSEC + WR_QUERY_LATE_MIN) / 2);
+    /* The only one there is is waited for longer, but not as long as a stranger would be where all are slow. */
+    assert_int_equal(wr_query_next(q, wr_query_deadline(q), &ask), 0);
+    assert_int_equal(wr_query_next(q, wr_query_deadline(q), &ask), 0);
+    assert_true(wr_query_deadline(q) == NOW + WR_QUERY_GIVE_UP_MIN);
     wr_time before = pace.p99;
     wr_query_reply(q, &id, NOW + 9 * WR_SEC, &(struct wr_query_reply){0});
     assert_true(pace.p99 == before);
@@ -544,6 +584,8 @@ int main(void)
         cmocka_unit_test(test_three_nearest_first),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_slow_and_late),
+        cmocka_unit_test(test_widens_up_to_ten),
+        cmocka_unit_test(test_the_rest_of_the_set_is_asked_at_once),
         cmocka_unit_test(test_late_one_does_not_block),
         cmocka_unit_test(test_small_network_waits),
         cmocka_unit_test(test_nobody_and_all_fail),
