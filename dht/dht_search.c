@@ -256,12 +256,26 @@ static size_t filter_closer(const struct wr_dht *d, struct wr_dht_peer *peers, s
     return kept;
 }
 
+/* Whoever is asked for us names our addresses; those that are not may be a twin's. Not always the first is tried. */
+static void look_for_twin(const struct wr_dht *d, const struct wr_dht_peer *peers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct wr_dht_peer *p = &peers[i];
+        if (!wr_peerid_equal(&p->id, &d->self))
+            continue;
+        for (size_t k = 0; k < p->count; k++)
+            if (wr_swarm_look_for_twin(d->swarm, p->addrs[(k + d->counted.asked) % p->count]))
+                return;
+    }
+}
+
 static void take_answer(struct wr_dht_request *r, const struct wr_peerid *from,
                         struct wr_dht_msg *answer)
 {
     struct wr_dht *d = r->dht;
     struct wr_query_reply reply = {.closer = answer->closer};
     reply.closer_count = filter_closer(d, answer->closer, answer->closer_count);
+    look_for_twin(d, reply.closer, reply.closer_count);
     if (r->kind == FIND_PROVIDERS)
         reply.found = take_providers(r, answer->providers, answer->provider_count);
     if (r->kind == GET_VALUE && answer->has_record && wr_bytes_equal(answer->record.key, key_of(r)))

@@ -8,7 +8,6 @@
 
 #define UPKEEP_EVERY       (30 * WR_SEC)    /* peerstore sweep, trim, interfaces; ours */
 #define SWEEP_BUDGET       256              /* peerstore entries a sweep; ours */
-#define SELF_ECHO          (10 * WR_SEC)    /* both ends of a meeting with ourselves end within; ours */
 #define PEERS_MAX          131072           /* peers with connections, dials or tags; ours */
 
 /* ---- events --------------------------------------------------------------------------------------- */
@@ -246,55 +245,11 @@ void wr_swarm_untag(struct wr_swarm *sw, const struct wr_peerid *peer, const cha
 
 /* ---- connections come and go ---------------------------------------------------------------------- */
 
-static bool our_port(const struct wr_swarm *sw, uint16_t port)
-{
-    for (size_t i = 0; i < sw->listener_count; i++)
-        if (sw->listeners[i].addr.port == port)
-            return true;
-    return false;
-}
-
-/* Did we reach, or were we reached by, ourselves? On this machine only a listening port tells. */
-static bool met_ourselves(const struct wr_swarm *sw, const struct wr_conn *c)
-{
-    for (size_t i = 0; i < sw->policy.link_count; i++)
-        if (wr_ip_equal(&sw->policy.links[i].ip, &c->remote.ip))
-            return !c->outbound || our_port(sw, c->remote.port);
-    for (size_t i = 0; i < sw->addrbook.count; i++) {
-        struct wr_addr own;
-        if (wr_maddr_addr(wr_maddr_bytes(&sw->addrbook.of[i].addr), &own) &&
-            wr_ip_equal(&own.ip, &c->remote.ip))
-            return true;
-    }
-    return false;
-}
-
-/* We met our own identity. At an address that is not ours it is another node with a copy of our key:
- * both would lose messages meant for the other. */
-static void meet_own_identity(struct wr_swarm *sw, const struct wr_conn *c)
-{
-    char text[WR_ADDR_TEXT];
-    wr_time now = wr_env_now(sw->env);
-    if (met_ourselves(sw, c)) {
-        sw->met_self_at = now;
-        return;
-    }
-    /* The other end of that meeting, behind a router that turns us back under its own address. */
-    if (!c->outbound && sw->met_self_at && now - sw->met_self_at < SELF_ECHO)
-        return;
-    sw->twin_at = now;
-    sw->twin = c->remote;
-    wr_addr_print(&c->remote, text);
-    wr_log(wr_env_log(sw->env), WR_LOG_WARN, "swarm",
-           "another node uses this identity addr=%s hint=\"give it a key of its own: warren key new\"",
-           text);
-}
-
 /* 0, or why a connection that just proved its peer is not kept. */
 static int admit(struct wr_swarm *sw, struct wr_conn *c, struct wr_swarm_peer **peer)
 {
     if (wr_peerid_equal(&c->peer, &sw->ctx.self)) {
-        meet_own_identity(sw, c);
+        wr_swarm_met_own_identity(sw, c);
         return WR_ESELF;
     }
     if (wr_policy_peer_blocked(&sw->policy, &c->peer))
@@ -472,12 +427,6 @@ void wr_swarm_each(struct wr_swarm *sw, void (*visit)(struct wr_conn *c, void *a
 size_t wr_swarm_conn_count(const struct wr_swarm *sw)
 {
     return sw->conn_count;
-}
-
-bool wr_swarm_twin(const struct wr_swarm *sw, struct wr_addr *at)
-{
-    *at = sw->twin;
-    return sw->twin_at && wr_env_now(sw->env) - sw->twin_at < WR_SWARM_TWIN_AGE;
 }
 
 void wr_swarm_disconnect(struct wr_swarm *sw, const struct wr_peerid *peer, uint32_t code)

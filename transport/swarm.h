@@ -176,6 +176,10 @@ void wr_swarm_apply_policy(struct wr_swarm *sw);
 /* Another node proved to have our identity within the last WR_SWARM_TWIN_AGE: true with *at set. */
 #define WR_SWARM_TWIN_AGE (24 * WR_HOUR)    /* ours: a warning stays on the screen for a day */
 bool wr_swarm_twin(const struct wr_swarm *sw, struct wr_addr *at);
+/* A stranger names an address as ours. True: it is none of ours that we know, and is dialled, which happens once in
+ * WR_SWARM_TWIN_LOOK at most, whatever is said; who proves our identity there, and is not ourselves, is a twin. */
+#define WR_SWARM_TWIN_LOOK (30 * WR_MIN)    /* ours: who lies has us knock at two doors an hour */
+bool wr_swarm_look_for_twin(struct wr_swarm *sw, struct wr_bytes addr);
 
 /* ---- how the world reaches us. autonat finds it out and says so here; the DHT's mode, the relay and dcutr
  * go by it. */

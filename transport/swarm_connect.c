@@ -43,9 +43,8 @@ static int may_dial(const struct wr_swarm *sw, const struct wr_peerid *peer)
     return wr_policy_peer_blocked(&sw->policy, peer) ? WR_EGATED : 0;
 }
 
-/* To whoever answers there. */
-static int connect_addr(struct wr_swarm *sw, struct wr_bytes addr, enum wr_addr_origin origin,
-                        wr_connect_fn fn, void *arg, struct wr_connect **out)
+int wr_swarm_connect_as(struct wr_swarm *sw, struct wr_bytes addr, enum wr_addr_origin origin, wr_connect_fn fn,
+                        void *arg, struct wr_connect **out)
 {
     struct wr_connect *r = create_request(sw, fn, arg);
     struct wr_swarm_dial *d = r ? wr_swarm_dial_create(sw, NULL) : NULL;
@@ -69,7 +68,7 @@ int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const st
     if (rc == WR_ESELF && count > 0 && origin != WR_ORIGIN_STRANGER) {
         struct wr_bytes elsewhere = wr_maddr_strip_peer(wr_maddr_bytes(&addrs[0]));
         if (!wr_addrbook_has(&sw->addrbook, elsewhere))
-            return connect_addr(sw, elsewhere, origin, fn, arg, out);
+            return wr_swarm_connect_as(sw, elsewhere, origin, fn, arg, out);
     }
     if (rc != 0)
         return rc;
@@ -110,7 +109,7 @@ int wr_swarm_connect_addr(struct wr_swarm *sw, struct wr_bytes addr, wr_connect_
         return WR_EINVAL;
     if (wr_maddr_peer(addr, &peer))
         return wr_swarm_connect(sw, &peer, &one, 1, WR_ORIGIN_OWNER, 0, fn, arg, out);
-    return connect_addr(sw, addr, WR_ORIGIN_OWNER, fn, arg, out);
+    return wr_swarm_connect_as(sw, addr, WR_ORIGIN_OWNER, fn, arg, out);
 }
 
 void wr_connect_cancel(struct wr_connect *r)

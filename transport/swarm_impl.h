@@ -93,6 +93,7 @@ struct wr_swarm {
     wr_time met_self_at;                /* a dial of ours ended at ourselves; 0: never */
     wr_time twin_at;                    /* another node proved our identity ...; 0: never */
     struct wr_addr twin;                /* ... from here */
+    wr_time twin_looked_at;             /* an address that others call ours was dialled; 0: never */
     enum wr_reachability reach4, reach6;
     struct wr_nat nat;
     bool destroyed;
@@ -110,6 +111,13 @@ const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct 
 
 /* swarm_listen.c: what QUIC asks of us and tells. */
 extern const struct wr_quic_ops wr_swarm_quic_ops;
+
+/* swarm_twin.c: this connection proved our own identity. */
+void wr_swarm_met_own_identity(struct wr_swarm *sw, const struct wr_conn *c);
+
+/* swarm_connect.c: to whoever answers there; as wr_swarm_connect_addr, which is the owner's. */
+int wr_swarm_connect_as(struct wr_swarm *sw, struct wr_bytes addr, enum wr_addr_origin origin, wr_connect_fn fn,
+                        void *arg, struct wr_connect **out);
 
 /* swarm_room.c */
 /* Above nine tenths of the ceilings, down to three quarters; not too often. */

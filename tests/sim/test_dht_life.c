@@ -256,6 +256,34 @@ static void test_announcements_are_jittered(void **state)
     tear_down_sim();
 }
 
+static void expect_twin(const struct node *n, const struct node *twin)
+{
+    struct wr_addr at;
+    assert_true(wr_swarm_twin(n->swarm, &at));
+    assert_true(wr_ip_equal(&at.ip, sim_host_ip4(twin->host)));
+}
+
+/* A copy of our identity runs elsewhere, on no link of ours and dialled by nobody: those who know both tell. */
+static void test_one_identity_on_two_machines(void **state)
+{
+    struct wr_addr at;
+    (void)state;
+    make_swarm(8, 54);
+    sim_run(sim, WR_MIN);
+    struct node *a = add(WR_DHT_SERVER);
+    bootstrap(a, &nodes[0]);
+    sim_run(sim, 30 * WR_MIN);
+    assert_false(wr_swarm_twin(a->swarm, &at));
+    struct node *b = add_as(&a->key, (struct wr_ip){0}, WR_DHT_SERVER);
+    bootstrap(b, &nodes[0]);
+    sim_run(sim, 3 * WR_HOUR);
+    expect_twin(a, b);
+    expect_twin(b, a);
+    for (size_t i = 0; i < 8; i++)
+        assert_false(wr_swarm_twin(nodes[i].swarm, &at));
+    tear_down_sim();
+}
+
 /* Only the local part is up: no traffic beyond refreshing, and less and less of it. */
 static void test_quiet_when_idle(void **state)
 {
@@ -387,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_restart_storm),
         cmocka_unit_test(test_restarts_are_jittered),
         cmocka_unit_test(test_announcements_are_jittered),
+        cmocka_unit_test(test_one_identity_on_two_machines),
         cmocka_unit_test(test_quiet_when_idle),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_announced_before_the_first_peer),
