@@ -90,15 +90,7 @@ static int open_store(struct wr_node *n, char err[static WR_NODE_ERROR])
         .size_max = (size_t)memory * STORE_SIZE_SHARE,
         .overlay_max = (size_t)memory / STORE_SHARE,
     };
-    int rc = wr_kv_open(n->env, &options, &n->kv);
-    if (rc == WR_ECORRUPT) {
-        wr_log(wr_env_log(n->env), WR_LOG_WARN, "node",
-               "the store is damaged and is rebuilt, the old one is kept as *.damaged path=%s",
-               options.path);
-        rc = wr_kv_destroy(n->env, options.path);
-        if (rc == 0)
-            rc = wr_kv_open(n->env, &options, &n->kv);
-    }
+    int rc = wr_kv_open_anew(n->env, &options, &n->kv);
     if (rc != 0) {
         (void)snprintf(err, WR_NODE_ERROR,
                        "cannot open the store %s: %s; free space and rights there, or choose another "

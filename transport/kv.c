@@ -170,15 +170,20 @@ static void tell(struct wr_task *task)
     }
 }
 
+static void count_rebuilt(struct wr_kv *kv)
+{
+    kv->rebuilt++;
+    wr_log(wr_env_log(kv->env), WR_LOG_WARN, "kv", "damaged store put aside as *.damaged and begun anew times=%u",
+           kv->rebuilt);
+}
+
 /* The medium, mended; a damaged one is empty then, which those who watch hear later. */
 static int mend(struct wr_kv *kv)
 {
     int rc = wr_kvdisk_mend(kv->disk);
     if (rc <= 0)
         return rc;
-    kv->rebuilt++;
-    wr_log(wr_env_log(kv->env), WR_LOG_WARN, "kv", "damaged store put aside and begun anew times=%u",
-           kv->rebuilt);
+    count_rebuilt(kv);
     if (!kv->closed)
         wr_env_defer(kv->env, &kv->tell, tell);
     return 0;
@@ -400,6 +405,19 @@ int wr_kv_open(struct wr_env *env, const struct wr_kv_options *options, struct w
     return 0;
 fail:
     wr_free(kv);
+    return err;
+}
+
+int wr_kv_open_anew(struct wr_env *env, const struct wr_kv_options *options, struct wr_kv **out)
+{
+    int err = wr_kv_open(env, options, out);
+    if (err != WR_ECORRUPT)
+        return err;
+    err = wr_kv_destroy(env, options->path);
+    if (!err)
+        err = wr_kv_open(env, options, out);
+    if (!err)
+        count_rebuilt(*out);
     return err;
 }
 

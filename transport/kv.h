@@ -44,6 +44,8 @@ struct wr_kv_options {
 /* 0; WR_EINUSE: another process has it; WR_ECORRUPT: not a store or damaged (see wr_kv_destroy);
  * WR_EPERM, WR_EFULL, WR_EIO, WR_ELIMIT, WR_EINVAL (options). */
 int wr_kv_open(struct wr_env *env, const struct wr_kv_options *options, struct wr_kv **out);
+/* The same, but one that is damaged is put aside (wr_kv_destroy) and begun anew. */
+int wr_kv_open_anew(struct wr_env *env, const struct wr_kv_options *options, struct wr_kv **out);
 /* Commits what is left, waiting for it, and closes; commits asked for are answered no more. NULL is
  * allowed. */
 void wr_kv_close(struct wr_kv *kv);
@@ -78,7 +80,7 @@ struct wr_kv_watch {
 };
 void wr_kv_watch(struct wr_kv *kv, struct wr_kv_watch *watch);
 void wr_kv_unwatch(struct wr_kv_watch *watch);
-/* How often that happened since open. */
+/* How often it was damaged and begun anew, at open (wr_kv_open_anew) and since. */
 unsigned wr_kv_rebuilt(const struct wr_kv *kv);
 /* The last commit's failure (WR_EFULL, WR_EIO ...), 0 when it succeeded: the owner reports it. */
 int wr_kv_error(const struct wr_kv *kv);

@@ -644,6 +644,14 @@ static void test_damage_is_told(void **state)
     assert_int_equal(wr_kv_destroy(&env, "disk"), 0);
     assert_int_equal(try_open(), 0);
     expect("a", NULL);
+    assert_int_equal(wr_kv_rebuilt(kv), 0);
+    wr_kv_close(kv);
+    settle();
+    env.disk.damaged = true;
+    struct wr_kv_options options = {"disk", WR_KV_SIZE_MIN, WR_KV_OVERLAY_MIN};
+    assert_int_equal(wr_kv_open_anew(&env, &options, &kv), 0);
+    assert_int_equal(wr_kv_rebuilt(kv), 1);
+    expect("a", NULL);
 }
 
 /* ---- a store that goes bad while it is open ---------------------------------------------------------- */
