@@ -17,9 +17,10 @@
 
 #define FILES_MAX 64
 #define FDS_MAX   1024
+#define DIRS_MAX  8
 #define NAME_LEN  64    /* bytes of a file name */
 
-enum kind { WRITE, TRUNCATE, SYNC, CREATE, RENAME, UNLINK, DIR_SYNC, MARK };
+enum kind { WRITE, TRUNCATE, SYNC, CREATE, MKDIR, LINK, RENAME, UNLINK, DIR_SYNC, MARK };
 
 struct op {
     enum kind kind;
@@ -27,7 +28,7 @@ struct op {
     bool dsync;
     uint64_t offset;    /* or length of TRUNCATE, number of MARK */
     struct wr_bytes data;    /* owned */
-    char name[NAME_LEN], to[NAME_LEN];
+    char name[NAME_LEN], to[NAME_LEN];    /* below the recorded directory; of DIR_SYNC the directory, "" itself */
 };
 
 /* One recording per process: the C library's functions carry no argument to find another by. */
@@ -40,8 +41,9 @@ static struct {
     ino_t inodes[FILES_MAX];
     int files;
     struct {
-        int file;    /* 0: not ours; -1: the directory; else file + 1 */
+        int file;    /* 0: not ours; -1: a directory; else file + 1 */
         bool dsync;
+        char dir[NAME_LEN];
     } fds[FDS_MAX];
 } tape = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -85,15 +87,41 @@ static int file_of(int fd, bool *fresh)
     return tape.files++;
 }
 
-/* An unlinked file's number may be used for another one. */
+/* An unlinked file's number may be used for another one, unless it has a name left. */
 static void forget_inode(const char *path)
 {
     struct stat st;
-    if (lstat(path, &st) != 0)
+    if (lstat(path, &st) != 0 || st.st_nlink > 1)
         return;
     for (int i = 0; i < tape.files; i++)
         if (tape.inodes[i] == st.st_ino)
             tape.inodes[i] = 0;
+}
+
+static void put_name(char out[static NAME_LEN], const char *name)
+{
+    if (snprintf(out, NAME_LEN, "%s", name) >= NAME_LEN)
+        abort();
+}
+
+/* By its real name: who syncs a parent may say "..". */
+static bool note_directory(int fd)
+{
+    char link[64], path[2 * BENCH_PATH];
+    struct stat st;
+    if (!tape.on || fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode))
+        return false;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, path, sizeof(path) - 1);
+    if (len < 0)
+        abort();
+    path[len] = 0;
+    const char *name = name_in_dir(path);
+    if (!name && strcmp(path, tape.dir) != 0)
+        return true;
+    tape.fds[fd].file = -1;
+    put_name(tape.fds[fd].dir, name ? name : "");
+    return true;
 }
 
 static void note_open(int fd, const char *path, int flags)
@@ -102,9 +130,7 @@ static void note_open(int fd, const char *path, int flags)
     if (fd < 0 || fd >= FDS_MAX)
         return;
     tape.fds[fd].file = 0;
-    if (tape.on && strcmp(path, tape.dir) == 0)
-        tape.fds[fd].file = -1;
-    const char *name = name_in_dir(path);
+    const char *name = note_directory(fd) ? NULL : name_in_dir(path);
     if (!name)
         return;
     int file = file_of(fd, &fresh);
@@ -113,7 +139,7 @@ static void note_open(int fd, const char *path, int flags)
     if (fresh) {
         struct op *op = add(CREATE);
         op->file = file;
-        snprintf(op->name, sizeof(op->name), "%s", name);
+        put_name(op->name, name);
     }
 }
 
@@ -140,7 +166,7 @@ static void note_sync(int fd)
 {
     int file = recorded_file(fd);
     if (tape.on && fd >= 0 && fd < FDS_MAX && tape.fds[fd].file == -1)
-        add(DIR_SYNC);
+        put_name(add(DIR_SYNC)->name, tape.fds[fd].dir);
     else if (file >= 0)
         add(SYNC)->file = file;
 }
@@ -266,9 +292,34 @@ EXPORTED int rename(const char *from, const char *to)
     int rc = next.call(from, to);
     if (rc == 0 && name_in_dir(from)) {
         struct op *op = add(RENAME);
-        snprintf(op->name, sizeof(op->name), "%s", name_in_dir(from));
-        snprintf(op->to, sizeof(op->to), "%s", name_in_dir(to));
+        put_name(op->name, name_in_dir(from));
+        put_name(op->to, name_in_dir(to));
     }
+    pthread_mutex_unlock(&tape.lock);
+    return rc;
+}
+
+EXPORTED int link(const char *from, const char *to)
+{
+    NEXT(int, "link", const char *, const char *);
+    pthread_mutex_lock(&tape.lock);
+    int rc = next.call(from, to);
+    if (rc == 0 && name_in_dir(from)) {
+        struct op *op = add(LINK);
+        put_name(op->name, name_in_dir(from));
+        put_name(op->to, name_in_dir(to));
+    }
+    pthread_mutex_unlock(&tape.lock);
+    return rc;
+}
+
+EXPORTED int mkdir(const char *path, mode_t mode)
+{
+    NEXT(int, "mkdir", const char *, mode_t);
+    pthread_mutex_lock(&tape.lock);
+    int rc = next.call(path, mode);
+    if (rc == 0 && name_in_dir(path))
+        put_name(add(MKDIR)->name, name_in_dir(path));
     pthread_mutex_unlock(&tape.lock);
     return rc;
 }
@@ -282,7 +333,7 @@ EXPORTED int unlink(const char *path)
     int rc = next.call(path);
     if (rc == 0 && name_in_dir(path)) {
         struct op *op = add(UNLINK);
-        snprintf(op->name, sizeof(op->name), "%s", name_in_dir(path));
+        put_name(op->name, name_in_dir(path));
     }
     pthread_mutex_unlock(&tape.lock);
     return rc;
@@ -360,9 +411,11 @@ struct player {
     struct image files[FILES_MAX];
     struct {
         char name[NAME_LEN];
-        int file;
+        int file;    /* -1: a directory */
     } names[FILES_MAX];
     int name_count;
+    char cut[DIRS_MAX][NAME_LEN];    /* directories of which a name was lost, and with it all later ones */
+    int cut_count;
 };
 
 static uint64_t draw(struct player *p, uint64_t below)
@@ -375,7 +428,15 @@ static uint64_t draw(struct player *p, uint64_t below)
 
 static bool names_op(const struct op *op)
 {
-    return op->kind == CREATE || op->kind == RENAME || op->kind == UNLINK;
+    return op->kind == CREATE || op->kind == MKDIR || op->kind == LINK || op->kind == RENAME || op->kind == UNLINK;
+}
+
+/* Is the directory that the name stands in this one? */
+static bool stands_in(const char *name, const char *dir)
+{
+    const char *slash = strrchr(name, '/');
+    size_t len = slash ? (size_t)(slash - name) : 0;
+    return strlen(dir) == len && strncmp(name, dir, len) == 0;
 }
 
 /* Which of the first `at` operations are durable for sure. */
@@ -389,7 +450,7 @@ static void find_durable(struct player *p, size_t at)
         for (size_t j = 0; j < i; j++) {
             const struct op *before = &tape.ops[j];
             bool data = (before->kind == WRITE || before->kind == TRUNCATE) && before->file == op->file;
-            if (op->kind == SYNC ? data : names_op(before))
+            if (op->kind == SYNC ? data : names_op(before) && stands_in(before->name, op->name))
                 p->durable[j] = true;
         }
     }
@@ -461,29 +522,75 @@ static void drop_name(struct player *p, const char *name)
         p->names[i] = p->names[--p->name_count];
 }
 
+static void add_name(struct player *p, const char *name, int file)
+{
+    drop_name(p, name);
+    if (p->name_count == FILES_MAX)
+        abort();
+    put_name(p->names[p->name_count].name, name);
+    p->names[p->name_count++].file = file;
+}
+
 static void play_name(struct player *p, const struct op *op)
 {
-    int file = op->file;
-    const char *name = op->name;
-    if (op->kind == RENAME) {
-        int from = find_name(p, op->name);
-        if (from < 0)
-            abort();
-        file = p->names[from].file;
-        drop_name(p, op->name);
-        name = op->to;
-    }
-    drop_name(p, name);
-    if (op->kind == UNLINK)
+    int from = find_name(p, op->name);
+    switch (op->kind) {
+    case CREATE:
+        add_name(p, op->name, op->file);
         return;
-    snprintf(p->names[p->name_count].name, NAME_LEN, "%s", name);
-    p->names[p->name_count++].file = file;
+    case MKDIR:
+        add_name(p, op->name, -1);
+        return;
+    case UNLINK:
+        drop_name(p, op->name);
+        return;
+    default:
+        break;
+    }
+    if (from < 0)
+        abort();
+    int file = p->names[from].file;
+    if (op->kind == RENAME)
+        drop_name(p, op->name);
+    add_name(p, op->to, file);
+}
+
+/* Names of one directory arrive in order, up to some; directories do not wait for one another. */
+static bool name_arrives(struct player *p, const struct op *op, bool sure)
+{
+    for (int i = 0; i < p->cut_count; i++)
+        if (stands_in(op->name, p->cut[i]))
+            return false;
+    if (sure || draw(p, 4))
+        return true;
+    if (p->cut_count == DIRS_MAX)
+        abort();
+    const char *slash = strrchr(op->name, '/');
+    snprintf(p->cut[p->cut_count++], NAME_LEN, "%.*s", slash ? (int)(slash - op->name) : 0, op->name);
+    return false;
+}
+
+static bool has_parent(const struct player *p, const char *name)
+{
+    char parent[NAME_LEN];
+    const char *slash = strrchr(name, '/');
+    if (!slash)
+        return true;
+    snprintf(parent, sizeof(parent), "%.*s", (int)(slash - name), name);
+    return find_name(p, parent) >= 0;
 }
 
 static void write_out(struct player *p, const char *dir)
 {
     char path[2 * BENCH_PATH];
     for (int i = 0; i < p->name_count; i++) {
+        snprintf(path, sizeof(path), "%s/%s", dir, p->names[i].name);
+        if (p->names[i].file < 0 && mkdir(path, 0700) != 0)
+            abort();
+    }
+    for (int i = 0; i < p->name_count; i++) {
+        if (p->names[i].file < 0 || !has_parent(p, p->names[i].name))
+            continue;
         struct image *f = &p->files[p->names[i].file];
         /* The size may have arrived without the bytes: zeros then. */
         if (f->written > f->bytes.len && draw(p, 2))
@@ -504,7 +611,6 @@ void tape_play(size_t at, uint64_t seed, const char *dir, uint32_t *marked)
     for (int i = 0; i < FILES_MAX; i++)
         wr_buf_init(&p->files[i].bytes, SIZE_MAX / 2);
     find_durable(p, at);
-    bool names_arrive = true;
     *marked = 0;
     /* The operation under way when the power fails counts as a write that was not synced. */
     for (size_t i = 0; i < at + 1 && i < tape.count; i++) {
@@ -512,11 +618,8 @@ void tape_play(size_t at, uint64_t seed, const char *dir, uint32_t *marked)
         bool sure = i < at && durable[i];
         if (op->kind == WRITE || op->kind == TRUNCATE)
             play_data(p, op, sure);
-        if (names_op(op)) {
-            names_arrive = sure || (names_arrive && draw(p, 4));
-            if (names_arrive)
-                play_name(p, op);
-        }
+        if (names_op(op) && name_arrives(p, op, sure))
+            play_name(p, op);
         if (op->kind == MARK && i < at)
             *marked = (uint32_t)op->offset;
     }

@@ -1,12 +1,12 @@
-/* tape.h - records what a program does to the files of one directory, and plays it back up to a power
+/* tape.h - records what a program does to the files below one directory, and plays it back up to a power
  * failure. The functions of the C library that change files are taken over by definitions in tape.c, which
  * the test's executable exports; LMDB, a shared library, calls them too.
  *
  * The disk that it plays: a write is durable once its file was synced, or when it returned if the
  * descriptor was opened with O_DSYNC (that range only). Of the other writes any subset arrives, each in
  * any subset of its 512-byte sectors, the file's size anywhere up to what was written. Names (create,
- * rename, unlink) are durable once the directory was synced; of the others the first few arrive, in
- * order. */
+ * link, rename, unlink, those of directories) are durable once the directory that they stand in was synced; of the
+ * others the first few of each directory arrive, in order. */
 #ifndef HOSTILE_TAPE_H
 #define HOSTILE_TAPE_H
 
