@@ -71,7 +71,7 @@ ATTACKS = [
     ("nat", "nat", 128, 128, False, "AutoNAT with others' addresses, stray nonces"),
     ("push", "push", 1500, 128, True, "identities pushing the largest identify"),
     ("announce", "announce", 100000, 1, True, "announcements of one key by one identity"),
-    ("many", "many", 1000, 0, True, "identities in three /24 announcing one key"),
+    ("many", "many", 1000, 0, True, "identities in three /24, 100 announcements each"),
     ("members", "members", 400, 1, False, "identities that stay connected"),
     ("members-wide", "members", 400, 128, False, "the same from many prefixes"),
     ("control", "control", 8, 0, False, "garbage and unread answers on the control socket"),

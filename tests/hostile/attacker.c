@@ -19,7 +19,7 @@
  *   push      COUNT identities that push the largest identify message
  *   members   COUNT connections of as many identities that do nothing wrong but stay
  *   announce  one identity announces ARG (hex) COUNT times
- *   many      COUNT identities, from three /24 networks, announce ARG once each
+ *   many      COUNT identities, from three /24 networks, announce ARG a hundred times each
  * announce, push and many end by themselves, the others go on for SECONDS. One JSON line tells what was done.
  * `kad=NAME` in the environment (KAD) names the DHT protocol. */
 #include "tests/hostile/nat_words.h"
@@ -49,6 +49,7 @@
 #define PATIENCE_MS  2000    /* for a step of a handshake, or for room to send */
 #define STREAMS_KEPT 32      /* DHT streams that one connection may hold */
 #define MESSAGE_MAX  (256 * 1024)
+#define BATCH        100     /* announcements on one stream */
 
 enum { DATA, WINDOW, PING, GOAWAY };
 enum { SYN = 1, ACK = 2, FIN = 4, RST = 8 };
@@ -611,26 +612,32 @@ static void own_id(struct wr_peerid *id)
     wr_buf_clear(&pubkey);
 }
 
+/* So many announcements on a stream of their own. False: the connection is over. */
+static bool announce_batch(struct peer *p, unsigned count)
+{
+    struct wr_peerid id;
+    struct wr_buf batch;
+    own_id(&id);
+    wr_buf_init(&batch, 65536);
+    uint32_t stream = open_stream(p, a.kad);
+    for (unsigned i = 0; i < count; i++)
+        put_provider(&batch, wr_peerid_bytes(&id));
+    data_frame(p, FIN, stream, batch.data, batch.len);
+    wr_buf_clear(&batch);
+    return flush(p);
+}
+
 static void announce(void)
 {
     struct peer p = {.fd = -1};
-    struct wr_peerid id;
     next_identity();
-    own_id(&id);
-    for (unsigned sent = 0; sent < a.count && going_on();) {
-        if (p.fd < 0 && !peer_open(&p)) {
+    for (unsigned sent = 0, count; sent < a.count && going_on(); sent += count) {
+        count = a.count - sent < BATCH ? a.count - sent : BATCH;
+        while (p.fd < 0 && going_on() && !peer_open(&p))
             nap(20);
-            continue;
-        }
-        struct wr_buf batch;
-        wr_buf_init(&batch, 65536);
-        uint32_t stream = open_stream(&p, a.kad);
-        for (int i = 0; i < 100 && sent < a.count; i++, sent++)
-            put_provider(&batch, wr_peerid_bytes(&id));
-        data_frame(&p, FIN, stream, batch.data, batch.len);
-        wr_buf_clear(&batch);
-        a.done = sent;
-        if (!flush(&p) || !drain(p.fd)) {
+        bool good = p.fd >= 0 && announce_batch(&p, count) && drain(p.fd);
+        a.done = sent + count;
+        if (!good && p.fd >= 0) {
             a.closed++;
             peer_close(&p);
         }
@@ -640,23 +647,18 @@ static void announce(void)
     peer_close(&p);
 }
 
+/* What was sent is taken in before the end is answered: its answer is awaited. */
 static void announce_many(void)
 {
     while (a.done < a.count && going_on()) {
         struct peer p;
-        struct wr_peerid id;
-        struct wr_buf message;
         next_identity();
-        own_id(&id);
         if (!peer_open(&p))
             continue;
-        wr_buf_init(&message, 4096);
-        put_provider(&message, wr_peerid_bytes(&id));
-        uint32_t stream = open_stream(&p, a.kad);
-        data_frame(&p, FIN, stream, message.data, message.len);
-        wr_buf_clear(&message);
-        if (flush(&p)) /* its negotiation is answered once the message was taken in */
-            a.done += wait_for(p.fd, POLLIN);
+        bool taken = announce_batch(&p, BATCH) && wait_for(p.fd, POLLIN) && shutdown(p.fd, SHUT_WR) == 0;
+        while (taken && drain(p.fd) && wait_for(p.fd, POLLIN))
+            ;
+        a.done += taken;
         peer_close(&p);
     }
 }
