@@ -204,8 +204,9 @@ def dial_each_other(pair):
     for h in range(hosts):
         for me, other in ((a, b), (b, a)):
             # whichever dial lost, there is a connection, or it can be had; one too many may just be being closed
+            # Twelve js hosts at once took over two minutes on a machine where 30 others waited for two processors.
             eventually(lambda: attempt(me, "connect", host=h, addr=other.addr(h)) and
-                       attempt(me, "echo", host=h, peer=other.id(h), bytes=10000))
+                       attempt(me, "echo", host=h, peer=other.id(h), bytes=10000), 3 * peerproc.PATIENCE)
     return f"{len(failed)} of {len(calls)} dials failed at first: {failed[0]}" if failed else ""
 
 
