@@ -966,7 +966,7 @@ class Discover(Case):
             public = bytes([8, 1, 18, 32]) + file.read()[-32:]
         key = "/pk/" + b.peer
         put = b.home.warren("dht", "put", key, "--node", b.socket, input=public, text=False)
-        self.assertEqual(put.code, YES, put.err)
+        self.assertEqual((put.code, put.out), (YES, b"stored\n"), put.err)
         got = b.home.warren("dht", "get", key, "--node", c.socket, text=False)
         self.assertEqual((got.code, got.out), (YES, public))
         self.has(c.json("dht", "get", key)[0], "value")
