@@ -38,6 +38,7 @@
 #define WR_DHT_INBOUND_IDLE     (60 * WR_SEC) /* go dht_net.go */
 #define WR_DHT_RATE             20  /* requests per s and guest (address or LAN peer); ours */
 #define WR_DHT_RATE_BURST       200 /* requests; ours: a crawl of 16 buckets and some lookups */
+#define WR_DHT_RATE_WAIT        (2 * WR_SEC) /* longest pause behind a request beyond that; ours, go waits 5 s */
 
 struct wr_dht;
 

@@ -21,11 +21,13 @@ struct wr_dht_guest {
     struct wr_dht *dht;
     struct wr_peerid peer;
     struct wr_ip ip;
+    struct wr_timer wait; /* it has asked more than its rate allows: until it is heard again */
     struct wr_task dispose;
 };
 
-/* ---- rates: a bucket of tokens per address, or per peer where many share one (LAN, this machine)
- * ---- */
+/* ---- rates: a bucket of tokens per address, or per peer where many share one (LAN, this machine). Who publishes much
+ * at once, or crawls, sends hundreds of requests in a row (go's accelerated client, its sweep): they are taken as fast
+ * as the rate allows, and nothing is lost. ---- */
 
 struct rate {
     struct wr_list node; /* wr_dht.rate_order, longest unseen first */
@@ -73,21 +75,23 @@ static struct rate *rate_of(struct wr_dht *d, const struct wr_dht_guest *g)
     return rate;
 }
 
-static bool within_rate(struct wr_dht *d, const struct wr_dht_guest *g)
+/* Pays for a request. Returns for how long the stream is to pause behind it, <0: it is to be refused. */
+static wr_time pay(struct wr_dht *d, const struct wr_dht_guest *g)
 {
     const struct wr_policy *policy = wr_swarm_policy(d->swarm);
     if (wr_policy_peer_allowed(policy, &g->peer) || wr_policy_net_allowed(policy, &g->ip))
-        return true;
+        return 0;
     wr_time now = wr_env_now(d->env), token = WR_SEC / d->rate;
     struct rate *rate = rate_of(d, g);
     if (!rate)
-        return false;
+        return WR_ELIMIT;
     if (rate->full_at < now)
         rate->full_at = now;
-    if (rate->full_at + token > now + WR_DHT_RATE_BURST * token)
-        return false;
+    wr_time over = rate->full_at + token - (now + WR_DHT_RATE_BURST * token);
+    if (over > WR_DHT_RATE_WAIT)
+        return WR_ELIMIT;
     rate->full_at += token;
-    return true;
+    return over > 0 ? over : 0;
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */
@@ -309,6 +313,7 @@ static void dispose(struct wr_task *task)
 static void drop(struct wr_dht_guest *g)
 {
     wr_list_remove(&g->node);
+    wr_timer_stop(g->dht->env, &g->wait);
     g->dht->guest_count--;
     wr_env_dispose(g->dht->env, &g->dispose, dispose);
 }
@@ -320,16 +325,23 @@ static void turn_away(struct wr_dht_guest *g, uint32_t code)
     drop(g);
 }
 
+static void on_wait(struct wr_timer *timer)
+{
+    wr_msg_pause(&wr_list_entry(timer, struct wr_dht_guest, wait)->msg, false);
+}
+
 static void on_message(struct wr_msg *m, struct wr_bytes body)
 {
     struct wr_dht_guest *g = wr_list_entry(m, struct wr_dht_guest, msg);
     struct wr_dht *d = g->dht;
     struct wr_dht_msg request;
-    if (!within_rate(d, g)) {
+    wr_time wait = pay(d, g);
+    if (wait < 0) {
         turn_away(g, WR_STREAM_RATE);
         return;
     }
-    g->heard_at = wr_env_now(d->env);
+    wr_time now = wr_env_now(d->env);
+    g->heard_at = now;
     wr_list_remove(&g->node);
     wr_list_append(&d->guests, &g->node);
     int rc = wr_dht_msg_decode(body, &request);
@@ -346,7 +358,11 @@ static void on_message(struct wr_msg *m, struct wr_bytes body)
         return;
     }
     d->counted.served++;
-    wr_msg_deadline(m, wr_env_now(d->env) + WR_DHT_INBOUND_IDLE);
+    wr_msg_deadline(m, now + wait + WR_DHT_INBOUND_IDLE);
+    if (wait > 0) {
+        wr_msg_pause(m, true);
+        wr_timer_start(d->env, &g->wait, now + wait, on_wait);
+    }
 }
 
 static void on_eof(struct wr_msg *m)

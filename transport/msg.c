@@ -24,6 +24,7 @@ static bool count_kept(struct wr_msg *m)
 static void end(struct wr_msg *m)
 {
     wr_timer_stop(m->env, &m->deadline);
+    wr_task_cancel(&m->again);
     wr_buf_clear(&m->in);
     wr_buf_clear(&m->out);
     (void)count_kept(m);
@@ -54,7 +55,7 @@ static int take(const struct wr_msg *m, struct wr_bytes *in, struct wr_bytes *bo
 /* on_message may end the conversation, and begin another in its place: that one gets nothing of this stream. */
 static void drain(struct wr_msg *m, const struct wr_stream *s, struct wr_bytes *in)
 {
-    while (m->stream == s) {
+    while (m->stream == s && !m->paused) {
         struct wr_bytes body;
         int rc = take(m, in, &body);
         if (rc == 0)
@@ -67,6 +68,23 @@ static void drain(struct wr_msg *m, const struct wr_stream *s, struct wr_bytes *
         m->ops->on_message(m, body);
         m->unread = NULL;
     }
+}
+
+/* Messages are handed out of a buffer of the call's own: on_message may end the conversation. */
+static void drain_kept(struct wr_msg *m, const struct wr_stream *s)
+{
+    struct wr_buf have = m->in;
+    wr_buf_init(&m->in, have.max);
+    struct wr_bytes rest = wr_buf_bytes(&have);
+    drain(m, s, &rest);
+    if (m->stream == s && rest.len) {
+        wr_buf_consume(&have, have.len - rest.len);
+        m->in = have;
+    } else {
+        wr_buf_clear(&have);
+    }
+    if (m->stream == s)
+        (void)count_kept(m);    /* never more than before, but for answers, which have counted themselves */
 }
 
 static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)
@@ -85,19 +103,7 @@ static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)
         fail(m, WR_ELIMIT);
         return;
     }
-    /* Messages are handed out of a buffer of the call's own: on_message may end the conversation. */
-    struct wr_buf have = m->in;
-    wr_buf_init(&m->in, have.max);
-    struct wr_bytes rest = wr_buf_bytes(&have);
-    drain(m, s, &rest);
-    if (m->stream == s && rest.len) {
-        wr_buf_consume(&have, have.len - rest.len);
-        m->in = have;
-    } else {
-        wr_buf_clear(&have);
-    }
-    if (m->stream == s)
-        (void)count_kept(m);    /* never more than before, but for answers, which have counted themselves */
+    drain_kept(m, s);
 }
 
 static void flush(struct wr_msg *m)
@@ -193,6 +199,29 @@ void wr_msg_shut(struct wr_msg *m)
         return;
     m->shut = true;
     flush(m);
+}
+
+static void on_again(struct wr_task *task)
+{
+    struct wr_msg *m = wr_list_entry(task, struct wr_msg, again);
+    struct wr_stream *s = m->stream;
+    drain_kept(m, s);
+    if (m->stream == s && !m->paused)
+        wr_stream_pause(s, false);
+}
+
+void wr_msg_pause(struct wr_msg *m, bool paused)
+{
+    if (!m->stream || m->paused == paused)
+        return;
+    m->paused = paused;
+    if (!paused) {
+        wr_env_defer(m->env, &m->again, on_again);
+        return;
+    }
+    wr_task_cancel(&m->again);
+    wr_stream_steady(m->stream);
+    wr_stream_pause(m->stream, true);
 }
 
 static void on_deadline(struct wr_timer *timer)

@@ -31,6 +31,8 @@ struct wr_msg {
     struct wr_timer deadline;
     size_t in_max;
     struct wr_bytes *unread;     /* while messages are taken apart: what comes behind the one in hand */
+    bool paused;
+    struct wr_task again;        /* messages that are there are handed out, once it is not paused any more */
     bool shut;                   /* we finished writing; sent behind out */
     bool agreed;                 /* a stream of ours: the peer takes the protocol */
     uint32_t code;               /* in on_close(WR_ERESET): the peer's */
@@ -43,6 +45,9 @@ void wr_msg_start(struct wr_msg *m, struct wr_env *env, struct wr_stream *s, siz
  * WR_ECLOSED. */
 int wr_msg_send(struct wr_msg *m, struct wr_bytes body);
 void wr_msg_shut(struct wr_msg *m);
+/* Holds on_message and on_eof back, also for what came together with the message in hand; the peer is stopped by its
+ * window, which grows no more from then on (wr_stream_steady). Nothing is handed out inside the call that goes on. */
+void wr_msg_pause(struct wr_msg *m, bool paused);
 /* on_close(WR_ETIMEOUT) at this time unless moved; 0: no deadline. */
 void wr_msg_deadline(struct wr_msg *m, wr_time at);
 void wr_msg_close(struct wr_msg *m);    /* in order; what is queued still goes out */
