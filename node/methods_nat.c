@@ -5,8 +5,7 @@
 #include "autonat/autonat_server.h"
 #include "identify/identify.h"
 #include "node/diagnose.h"
-
-#include <inttypes.h>
+#include "node/prom.h"
 
 /* ---- status */
 
@@ -144,55 +143,37 @@ void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p)
 
 /* ---- metrics */
 
-struct series {
-    const char *label;
-    uint64_t v;
-};
-
-static void family(struct wr_buf *out, const char *name, const char *help, const char *label,
-                   const struct series *series, size_t count)
-{
-    wr_buf_printf(out, "# HELP warren_%s %s\n# TYPE warren_%s counter\n", name, help, name);
-    for (size_t i = 0; i < count; i++)
-        wr_buf_printf(out, "warren_%s{%s=\"%s\"} %" PRIu64 "\n", name, label, series[i].label,
-                      series[i].v);
-}
-
-#define COUNT(series) (sizeof(series) / sizeof((series)[0]))
-
 static void client_metrics(const struct wr_methods *m, struct wr_buf *out)
 {
     struct wr_autonat_client_stats s;
     wr_autonat_client_stats(m->o.autonat, &s);
-    const struct series asked[] = {{"2", s.asked - s.asked_v1}, {"1", s.asked_v1}};
-    const struct series answers[] = {{"reached", s.reached}, {"failed", s.failed},
+    const struct wr_prom_series asked[] = {{"2", s.asked - s.asked_v1}, {"1", s.asked_v1}, {NULL, 0}};
+    const struct wr_prom_series answers[] = {{"reached", s.reached}, {"failed", s.failed},
                                      {"refused", s.refused}, {"broken", s.broken},
-                                     {"unproved", s.unproved}};
-    const struct series backs[] = {
-        {"ours", s.dial_backs}, {"stranger", s.strangers}, {"stray", s.strays}};
-    family(out, "autonat_asked_total", "Questions to AutoNAT servers.", "version", asked, COUNT(asked));
-    family(out, "autonat_answers_total", "What they said.", "answer", answers, COUNT(answers));
-    family(out, "autonat_dial_backs_total", "Dial-backs that came in.", "kind", backs, COUNT(backs));
+                                     {"unproved", s.unproved}, {NULL, 0}};
+    const struct wr_prom_series backs[] = {
+        {"ours", s.dial_backs}, {"stranger", s.strangers}, {"stray", s.strays}, {NULL, 0}};
+    wr_prom_family(out, "autonat_asked_total", "counter", "Questions to AutoNAT servers.", "version", asked);
+    wr_prom_family(out, "autonat_answers_total", "counter", "What they said.", "answer", answers);
+    wr_prom_family(out, "autonat_dial_backs_total", "counter", "Dial-backs that came in.", "kind", backs);
 }
 
 static void server_metrics(const struct wr_methods *m, struct wr_buf *out)
 {
     struct wr_autonat_server_stats s;
     wr_autonat_server_stats(m->o.autonat_server, &s);
-    const struct series served[] = {{"request", s.requests},     {"request_v1", s.requests_v1},
+    const struct wr_prom_series served[] = {{"request", s.requests},     {"request_v1", s.requests_v1},
                                     {"rejected", s.rejected},    {"refused", s.refused},
                                     {"dialled", s.dialled},      {"reached", s.reached},
                                     {"delegated", s.delegated},  {"for_others", s.for_others},
-                                    {"broken", s.broken}};
-    family(out, "autonat_served_total", "What others asked of our AutoNAT server.", "kind", served,
-           COUNT(served));
+                                    {"broken", s.broken}, {NULL, 0}};
+    wr_prom_family(out, "autonat_served_total", "counter", "What others asked of our AutoNAT server.", "kind", served);
 }
 
 void wr_methods_nat_metrics(const struct wr_methods *m, struct wr_buf *out)
 {
     const unsigned families[] = {4, 6};
-    wr_buf_put_cstr(out, "# HELP warren_reachability 1 public, -1 private, 0 not known.\n"
-                         "# TYPE warren_reachability gauge\n");
+    wr_prom_head(out, "reachability", "gauge", "1 public, -1 private, 0 not known.");
     for (size_t i = 0; i < 2; i++) {
         enum wr_reachability r = wr_swarm_reachability(m->o.swarm, families[i]);
         wr_buf_printf(out, "warren_reachability{family=\"%u\"} %d\n", families[i],

@@ -2,8 +2,9 @@
 #include "node/methods_impl.h"
 
 #include "dcutr/dcutr.h"
+#include "node/prom.h"
 
-#include <inttypes.h>
+#include <stdio.h>
 
 static bool is_success(enum wr_dcutr_outcome outcome)
 {
@@ -43,21 +44,17 @@ void wr_methods_punch_metrics(const struct wr_methods *m, struct wr_buf *out)
     static const char *const transports[] = {"tcp", "quic"};
     struct wr_dcutr_stats s;
     wr_dcutr_stats(m->o.dcutr, &s);
-    wr_buf_put_cstr(out, "# HELP warren_punch_attempts_total Ends of attempts to get from a relay to a "
-                         "direct connection.\n# TYPE warren_punch_attempts_total counter\n");
+    wr_prom_head(out, "punch_attempts_total", "counter", "Ends of attempts to get from a relay to a direct connection.");
     for (unsigned i = 0; i < WR_DCUTR_OUTCOMES; i++)
-        wr_buf_printf(out, "warren_punch_attempts_total{outcome=\"%s\"} %" PRIu64 "\n",
-                      wr_dcutr_outcome_name((enum wr_dcutr_outcome)i), s.outcomes[i]);
-    wr_buf_put_cstr(out, "# HELP warren_punched_total Holes punched, by trick and transport together.\n"
-                         "# TYPE warren_punched_total counter\n");
+        wr_prom_sample(out, "punch_attempts_total", "outcome", wr_dcutr_outcome_name((enum wr_dcutr_outcome)i),
+                       s.outcomes[i]);
+    wr_prom_head(out, "punched_total", "counter", "Holes punched, by trick and transport together.");
     for (unsigned t = 0; t < 3; t++)
-        for (unsigned i = 0; i < 2; i++)
-            wr_buf_printf(out, "warren_punched_total{way=\"%s-%s\"} %" PRIu64 "\n",
-                          wr_plan_trick_name((enum wr_plan_trick)t), transports[i], s.punched[t][i]);
-    wr_buf_printf(out,
-                  "# HELP warren_punch_refused_total Peers' wishes to punch that a bound refused.\n"
-                  "# TYPE warren_punch_refused_total counter\nwarren_punch_refused_total %" PRIu64 "\n"
-                  "# HELP warren_punch_running Attempts under way.\n"
-                  "# TYPE warren_punch_running gauge\nwarren_punch_running %u\n",
-                  s.refused, s.running);
+        for (unsigned i = 0; i < 2; i++) {
+            char way[32];
+            (void)snprintf(way, sizeof(way), "%s-%s", wr_plan_trick_name((enum wr_plan_trick)t), transports[i]);
+            wr_prom_sample(out, "punched_total", "way", way, s.punched[t][i]);
+        }
+    wr_prom_one(out, "punch_refused_total", "counter", "Peers' wishes to punch that a bound refused.", s.refused);
+    wr_prom_one(out, "punch_running", "gauge", "Attempts under way.", s.running);
 }

@@ -1,9 +1,9 @@
 /* Relays as clients see them: whom we hold places at, who uses ours and what it costs. */
 #include "node/methods_impl.h"
 
+#include "node/prom.h"
 #include "node/relaying.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 static const char *const mode_names[] = {"auto", "on", "off"};
@@ -237,32 +237,6 @@ void wr_methods_relay_held(struct wr_methods *m, const struct wr_peerid *relay, 
     wr_control_event_send(m->o.control);
 }
 
-static void gauge(struct wr_buf *out, const char *name, const char *help, uint64_t v)
-{
-    wr_buf_printf(out, "# HELP warren_%s %s\n# TYPE warren_%s gauge\nwarren_%s %" PRIu64 "\n", name, help, name, name,
-                  v);
-}
-
-static void counter(struct wr_buf *out, const char *name, const char *help)
-{
-    wr_buf_printf(out, "# HELP warren_%s %s\n# TYPE warren_%s counter\n", name, help, name);
-}
-
-struct series {
-    const char *label;
-    uint64_t v;
-};
-
-static void family(struct wr_buf *out, const char *name, const char *help, const char *label,
-                   const struct series *series, size_t count)
-{
-    counter(out, name, help);
-    for (size_t i = 0; i < count; i++)
-        wr_buf_printf(out, "warren_%s{%s=\"%s\"} %" PRIu64 "\n", name, label, series[i].label, series[i].v);
-}
-
-#define COUNT(series) (sizeof(series) / sizeof((series)[0]))
-
 void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
 {
     const struct wr_relaying *r = m->o.relaying;
@@ -276,28 +250,27 @@ void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
                 WR_RELAY_HELD;
     wr_relay_client_stats(client, &c);
     wr_relay_server_stats(r->lent, &s);
-    const struct series places[] = {
-        {"made", c.reserved}, {"refreshed", c.refreshed}, {"refused", c.refused}, {"lost", c.lost}};
-    const struct series circuits[] = {{"dialled", c.dialled},
+    const struct wr_prom_series places[] = {
+        {"made", c.reserved}, {"refreshed", c.refreshed}, {"refused", c.refused}, {"lost", c.lost}, {NULL, 0}};
+    const struct wr_prom_series circuits[] = {{"dialled", c.dialled},
                                       {"dial_failed", c.dial_failed},
                                       {"accepted", c.accepted},
-                                      {"rejected", c.rejected}};
-    const struct series lent[] = {{"reserved", s.reserved},   {"refreshed", s.refreshed}, {"connected", s.connected},
+                                      {"rejected", c.rejected}, {NULL, 0}};
+    const struct wr_prom_series lent[] = {{"reserved", s.reserved},   {"refreshed", s.refreshed}, {"connected", s.connected},
                                   {"full", s.refused_full},   {"network", s.refused_net}, {"peer", s.refused_peer},
                                   {"rule", s.refused_rule},   {"absent", s.refused_absent}, {"off", s.refused_off},
                                   {"failed", s.failed},       {"malformed", s.malformed}, {"cut_time", s.cut_time},
-                                  {"cut_bytes", s.cut_data},  {"cut_off", s.cut_off}};
-    gauge(out, "relays_held", "Relays that hold a place for this node.", held);
-    family(out, "relay_places_total", "Places at relays.", "what", places, COUNT(places));
-    family(out, "relay_circuits_total", "Connections through relays of others.", "what", circuits, COUNT(circuits));
-    gauge(out, "relay_lent", "1 while this node relays for others.", wr_relay_server_offered(r->lent));
-    gauge(out, "relay_lent_guests", "Peers that hold a place here.", s.guests);
-    gauge(out, "relay_lent_circuits", "Circuits through this node.", s.circuits);
-    gauge(out, "relay_lent_buffered_bytes", "Bytes that wait for slow receivers.", s.buffered);
-    family(out, "relay_lent_total", "What others asked of this relay, and what became of it.", "what", lent,
-           COUNT(lent));
-    counter(out, "relay_lent_bytes_total", "Bytes passed on for others.");
-    wr_buf_printf(out, "warren_relay_lent_bytes_total %" PRIu64 "\n", s.bytes);
+                                  {"cut_bytes", s.cut_data},  {"cut_off", s.cut_off}, {NULL, 0}};
+    wr_prom_one(out, "relays_held", "gauge", "Relays that hold a place for this node.", held);
+    wr_prom_family(out, "relay_places_total", "counter", "Places at relays.", "what", places);
+    wr_prom_family(out, "relay_circuits_total", "counter", "Connections through relays of others.", "what", circuits);
+    wr_prom_one(out, "relay_lent", "gauge", "1 while this node relays for others.", wr_relay_server_offered(r->lent));
+    wr_prom_one(out, "relay_lent_guests", "gauge", "Peers that hold a place here.", s.guests);
+    wr_prom_one(out, "relay_lent_circuits", "gauge", "Circuits through this node.", s.circuits);
+    wr_prom_one(out, "relay_lent_buffered_bytes", "gauge", "Bytes that wait for slow receivers.", s.buffered);
+    wr_prom_family(out, "relay_lent_total", "counter", "What others asked of this relay, and what became of it.", "what",
+                   lent);
+    wr_prom_one(out, "relay_lent_bytes_total", "counter", "Bytes passed on for others.", s.bytes);
 }
 
 int wr_methods_relay(struct wr_methods *m)

@@ -3,8 +3,7 @@
 
 #include "dht/dht.h"
 #include "dht/kbucket.h"
-
-#include <inttypes.h>
+#include "node/prom.h"
 
 static void pack_table(const struct wr_methods *m, struct wr_pack *p, unsigned which)
 {
@@ -115,16 +114,14 @@ void wr_methods_dht_metrics(const struct wr_methods *m, struct wr_buf *out)
         if (m->o.dht[i])
             wr_dht_stats(m->o.dht[i], &stats[i]);
     for (size_t k = 0; k < sizeof(dht_metrics) / sizeof(dht_metrics[0]); k++) {
-        wr_buf_printf(out, "# HELP warren_%s %s\n# TYPE warren_%s %s\n", dht_metrics[k].name,
-                      dht_metrics[k].help, dht_metrics[k].name, dht_metrics[k].type);
+        wr_prom_head(out, dht_metrics[k].name, dht_metrics[k].type, dht_metrics[k].help);
         for (unsigned i = 0; i < WR_METHODS_DHTS; i++) {
             if (!m->o.dht[i])
                 continue;
             const char *at = (const char *)&stats[i] + dht_metrics[k].offset;
             uint64_t v = dht_metrics[k].wide ? *(const uint64_t *)(const void *)at
                                              : *(const size_t *)(const void *)at;
-            wr_buf_printf(out, "warren_%s{table=\"%s\"} %" PRIu64 "\n", dht_metrics[k].name,
-                          i ? "lan" : "wan", v);
+            wr_prom_sample(out, dht_metrics[k].name, "table", i ? "lan" : "wan", v);
         }
     }
 }
