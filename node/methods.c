@@ -9,6 +9,54 @@ double wr_methods_ms(wr_time t)
     return (double)t / (double)WR_MSEC;
 }
 
+int wr_methods_register(struct wr_methods *m, const struct wr_methods_entry *list)
+{
+    int err = 0;
+    for (; !err && list->name; list++)
+        err = wr_control_method(m->o.control, list->name, list->fn, m);
+    return err;
+}
+
+/* ---- fields */
+
+void wr_methods_pack_id(struct wr_pack *p, const char *key, const struct wr_peerid *id)
+{
+    char text[WR_PEERID_TEXT];
+    wr_pack_text(p, key, wr_peerid_print(id, text));
+}
+
+void wr_methods_pack_ip(struct wr_pack *p, const char *key, const struct wr_ip *ip)
+{
+    char text[WR_ADDR_TEXT];
+    wr_ip_print(ip, text);
+    wr_pack_text(p, key, text);
+}
+
+void wr_methods_pack_maddr(struct wr_pack *p, const char *key, struct wr_bytes addr)
+{
+    char text[WR_MADDR_TEXT];
+    wr_pack_text(p, key, wr_maddr_print(addr, text, sizeof(text)));
+}
+
+void wr_methods_pack_maddrs(struct wr_pack *p, const char *key, const struct wr_maddr *addrs, size_t count)
+{
+    wr_pack_array(p, key);
+    for (size_t i = 0; i < count; i++)
+        wr_methods_pack_maddr(p, NULL, wr_maddr_bytes(&addrs[i]));
+    wr_pack_end(p);
+}
+
+void wr_methods_pack_ago(const struct wr_methods *m, struct wr_pack *p, const char *key, wr_time at)
+{
+    wr_pack_u64(p, key, (uint64_t)((wr_env_now(m->env) - at) / WR_MSEC));
+}
+
+void wr_methods_pack_error(struct wr_pack *p, int err)
+{
+    wr_pack_text(p, "error", wr_err_name(err));
+    wr_pack_text(p, "text", wr_err_text(err));
+}
+
 /* ---- naming peers */
 
 bool wr_methods_target(struct wr_call *call, struct wr_params *params, struct wr_target *target)
@@ -75,12 +123,11 @@ const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c)
 
 void wr_methods_pack_conn(const struct wr_methods *m, struct wr_pack *p, const struct wr_conn *c)
 {
-    char peer[WR_PEERID_TEXT], addr[WR_MADDR_TEXT];
     struct wr_maddr remote;
     wr_conn_remote(c, &remote);
-    wr_pack_text(p, "peer", wr_peerid_print(&c->peer, peer));
+    wr_methods_pack_id(p, "peer", &c->peer);
     wr_pack_text(p, "path", wr_methods_path(m, c));
-    wr_pack_text(p, "addr", wr_maddr_print(wr_maddr_bytes(&remote), addr, sizeof(addr)));
+    wr_methods_pack_maddr(p, "addr", wr_maddr_bytes(&remote));
 }
 
 /* ---- why a dial failed */
@@ -297,6 +344,7 @@ void wr_methods_totals(const struct wr_methods *m, struct wr_totals *out)
 
 /* ---- events */
 
+/* NULL: it is not told. */
 static const char *event_name(enum wr_swarm_event_type type)
 {
     switch (type) {
@@ -319,7 +367,7 @@ static const char *event_name(enum wr_swarm_event_type type)
     case WR_SWARM_DIAL_FAILED:
         return "dial-failed";
     case WR_SWARM_DIALLING:
-        return "dialling";
+        return NULL; /* too many to tell of; how they went is told */
     case WR_SWARM_OBSERVED:
         return "address-observed";
     case WR_SWARM_REACHABILITY:
@@ -327,19 +375,18 @@ static const char *event_name(enum wr_swarm_event_type type)
     case WR_SWARM_NETWORK_CHANGED:
         return "network-changed";
     }
-    return "unknown";
+    return NULL;
 }
 
-static const char *reach_name(enum wr_reachability reachability)
+static const char *reach_name(const struct wr_methods *m, unsigned family)
 {
-    static const char *const names[] = {"unknown", "public", "private"};
-    return names[reachability];
+    return wr_methods_reach_name(wr_swarm_reachability(m->o.swarm, family));
 }
 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
 {
     struct wr_methods *m = wr_list_entry(watch, struct wr_methods, watch);
-    char peer[WR_PEERID_TEXT];
+    const char *name = event_name(event->type);
     if (event->type == WR_SWARM_CLOSED && event->conn) {
         struct wr_conn_stats stats;
         wr_conn_stats(event->conn, &stats);
@@ -348,30 +395,24 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         m->closed_in += event->conn->bytes_in;
         m->closed_out += event->conn->bytes_out;
     }
-    if (event->type == WR_SWARM_DIALLING)
-        return; /* too many to tell of; how they went is told */
-    struct wr_pack *p = wr_control_event(m->o.control, event_name(event->type));
+    struct wr_pack *p = name ? wr_control_event(m->o.control, name) : NULL;
     if (!p)
         return;
     if (event->conn) {
         wr_methods_pack_conn(m, p, event->conn);
         wr_pack_text(p, "direction", event->conn->outbound ? "out" : "in");
     } else if (event->peer) {
-        wr_pack_text(p, "peer", wr_peerid_print(event->peer, peer));
+        wr_methods_pack_id(p, "peer", event->peer);
     }
     if (event->type == WR_SWARM_REACHABILITY) {
-        wr_pack_text(p, "reachable", reach_name(wr_swarm_reachability(m->o.swarm, 0)));
-        wr_pack_text(p, "reachable4", reach_name(wr_swarm_reachability(m->o.swarm, 4)));
-        wr_pack_text(p, "reachable6", reach_name(wr_swarm_reachability(m->o.swarm, 6)));
+        wr_pack_text(p, "reachable", reach_name(m, 0));
+        wr_pack_text(p, "reachable4", reach_name(m, 4));
+        wr_pack_text(p, "reachable6", reach_name(m, 6));
     }
-    if (event->seen) {
-        char addr[WR_MADDR_TEXT];
-        wr_pack_text(p, "seen", wr_maddr_print(wr_maddr_bytes(event->seen), addr, sizeof(addr)));
-    }
-    if (event->err) {
-        wr_pack_text(p, "error", wr_err_name(event->err));
-        wr_pack_text(p, "text", wr_err_text(event->err));
-    }
+    if (event->seen)
+        wr_methods_pack_maddr(p, "seen", wr_maddr_bytes(event->seen));
+    if (event->err)
+        wr_methods_pack_error(p, event->err);
     wr_control_event_send(m->o.control);
 }
 
@@ -386,6 +427,9 @@ static void on_store_lost(struct wr_kv_watch *watch)
 
 int wr_methods_create(const struct wr_methods_options *options, struct wr_methods **out)
 {
+    static int (*const parts[])(struct wr_methods *) = {wr_methods_look,  wr_methods_peer,   wr_methods_dht,
+                                                        wr_methods_name,  wr_methods_table,  wr_methods_stream,
+                                                        wr_methods_why,   wr_methods_relay};
     struct wr_methods *m = wr_alloc(sizeof(*m));
     if (!m)
         return WR_ELIMIT;
@@ -404,21 +448,9 @@ int wr_methods_create(const struct wr_methods_options *options, struct wr_method
     m->kv_watch.on_lost = on_store_lost;
     if (m->o.kv)
         wr_kv_watch(m->o.kv, &m->kv_watch);
-    int error = wr_methods_look(m);
-    if (!error)
-        error = wr_methods_peer(m);
-    if (!error)
-        error = wr_methods_dht(m);
-    if (!error)
-        error = wr_methods_name(m);
-    if (!error)
-        error = wr_methods_table(m);
-    if (!error)
-        error = wr_methods_stream(m);
-    if (!error)
-        error = wr_methods_why(m);
-    if (!error)
-        error = wr_methods_relay(m);
+    int error = 0;
+    for (size_t i = 0; !error && i < sizeof(parts) / sizeof(parts[0]); i++)
+        error = parts[i](m);
     if (error) {
         wr_methods_destroy(m);
         return error;

@@ -230,11 +230,10 @@ static void search_start(struct search *s, ask_fn ask)
 
 void wr_methods_pack_peer(struct wr_pack *p, const struct wr_dht_peer *peer)
 {
-    char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
-    wr_pack_text(p, "peer", wr_peerid_print(&peer->id, id));
+    wr_methods_pack_id(p, "peer", &peer->id);
     wr_pack_array(p, "addrs");
     for (size_t i = 0; i < peer->count; i++)
-        wr_pack_text(p, NULL, wr_maddr_print(peer->addrs[i], text, sizeof(text)));
+        wr_methods_pack_maddr(p, NULL, peer->addrs[i]);
     wr_pack_end(p);
 }
 
@@ -349,31 +348,25 @@ static void on_find_in(void *arg, struct wr_call *call, struct wr_params *params
 static bool answer_known(struct wr_methods *m, struct wr_call *call, const struct wr_peerid *peer)
 {
     struct wr_maddr addrs[WR_PEER_ADDRS_MAX];
-    char text[WR_MADDR_TEXT], id[WR_PEERID_TEXT];
     size_t count =
         wr_peerstore_addrs(wr_swarm_peerstore(m->o.swarm), peer, addrs, WR_PEER_ADDRS_MAX);
     if (!count)
         return false;
     struct wr_pack *p = wr_call_result(call);
-    wr_pack_text(p, "peer", wr_peerid_print(peer, id));
+    wr_methods_pack_id(p, "peer", peer);
     wr_pack_bool(p, "connected", wr_swarm_conn(m->o.swarm, peer) != NULL);
-    wr_pack_array(p, "addrs");
-    for (size_t i = 0; i < count; i++)
-        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&addrs[i]), text, sizeof(text)));
-    wr_pack_end(p);
+    wr_methods_pack_maddrs(p, "addrs", addrs, count);
     return true;
 }
 
 /* What a table found lies in the peerstore now. */
 static void answer_peer(struct search *s)
 {
-    char id[WR_PEERID_TEXT];
     if (answer_known(s->m, s->call, &s->peer))
         return;
     struct wr_pack *p = wr_call_result(s->call);
-    wr_pack_text(p, "peer", wr_peerid_print(&s->peer, id));
-    wr_pack_array(p, "addrs");
-    wr_pack_end(p);
+    wr_methods_pack_id(p, "peer", &s->peer);
+    wr_methods_pack_maddrs(p, "addrs", NULL, 0);
 }
 
 static const struct wr_dht_ops done_ops = {.on_done = on_leg_done};
@@ -534,10 +527,7 @@ static void on_get(void *arg, struct wr_call *call, struct wr_params *params)
 
 int wr_methods_dht(struct wr_methods *m)
 {
-    static const struct {
-        const char *name;
-        wr_method_fn fn;
-    } table[] = {
+    static const struct wr_methods_entry list[] = {
         {"find", on_find},
         {"find.in", on_find_in},
         {"dht.provide", on_provide},
@@ -545,9 +535,7 @@ int wr_methods_dht(struct wr_methods *m)
         {"dht.providers", on_providers},
         {"dht.put", on_put},
         {"dht.get", on_get},
+        {NULL, NULL},
     };
-    int error = 0;
-    for (size_t i = 0; !error && i < sizeof(table) / sizeof(table[0]); i++)
-        error = wr_control_method(m->o.control, table[i].name, table[i].fn, m);
-    return error;
+    return wr_methods_register(m, list);
 }

@@ -30,6 +30,13 @@ struct wr_methods {
     struct wr_list bridges; /* methods_stream.c: streams handed to clients */
 };
 
+struct wr_methods_entry {
+    const char *name;
+    wr_method_fn fn; /* called with the wr_methods */
+};
+/* Registers methods; the list ends with NULL. As wr_control_method. */
+int wr_methods_register(struct wr_methods *m, const struct wr_methods_entry *list);
+
 /* Each registers the methods of its file. */
 int wr_methods_look(struct wr_methods *m);
 int wr_methods_peer(struct wr_methods *m);
@@ -88,6 +95,19 @@ bool wr_methods_peer_target(struct wr_call *call, struct wr_params *params,
  * finds. As wr_swarm_connect. */
 int wr_methods_reach(struct wr_methods *m, const struct wr_target *target, wr_connect_fn fn,
                      void *arg, struct wr_connect **out);
+
+/* ---- fields that stand in many results */
+void wr_methods_pack_id(struct wr_pack *p, const char *key, const struct wr_peerid *id);
+void wr_methods_pack_ip(struct wr_pack *p, const char *key, const struct wr_ip *ip);
+void wr_methods_pack_maddr(struct wr_pack *p, const char *key, struct wr_bytes addr);
+void wr_methods_pack_maddrs(struct wr_pack *p, const char *key, const struct wr_maddr *addrs, size_t count);
+/* Milliseconds from an instant until now. */
+void wr_methods_pack_ago(const struct wr_methods *m, struct wr_pack *p, const char *key, wr_time at);
+void wr_methods_pack_error(struct wr_pack *p, int err); /* error and text */
+/* methods_nat.c: "unreachable"; "private"; what is known of one transport's NAT, as a map that is left open for more. */
+const char *wr_methods_verdict_name(enum wr_addr_verdict verdict);
+const char *wr_methods_reach_name(enum wr_reachability reachability);
+void wr_methods_pack_kind(struct wr_pack *p, const char *key, const struct wr_nat_kind *kind);
 
 /* "direct", "relayed" or "lan". */
 const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c);

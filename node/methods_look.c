@@ -12,12 +12,8 @@
 static void pack_listening(const struct wr_methods *m, struct wr_pack *p)
 {
     struct wr_maddr listening[WR_ADDRBOOK_MAX];
-    char text[WR_MADDR_TEXT];
     size_t count = wr_swarm_listening(m->o.swarm, listening, WR_ADDRBOOK_MAX);
-    wr_pack_array(p, "listen");
-    for (size_t i = 0; i < count; i++)
-        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&listening[i]), text, sizeof(text)));
-    wr_pack_end(p);
+    wr_methods_pack_maddrs(p, "listen", listening, count);
 }
 
 static void pack_limits(const struct wr_methods *m, struct wr_pack *p)
@@ -119,12 +115,11 @@ static void on_status(void *arg, struct wr_call *call, struct wr_params *params)
     struct wr_methods *m = arg;
     struct wr_pack *p = wr_call_result(call);
     struct wr_totals totals;
-    char peer[WR_PEERID_TEXT];
     (void)params;
     wr_methods_totals(m, &totals);
-    wr_pack_text(p, "peer", wr_peerid_print(wr_swarm_self(m->o.swarm), peer));
+    wr_methods_pack_id(p, "peer", wr_swarm_self(m->o.swarm));
     wr_pack_text(p, "version", WARREN_VERSION);
-    wr_pack_u64(p, "uptime_ms", (uint64_t)((wr_env_now(m->env) - m->started_at) / WR_MSEC));
+    wr_methods_pack_ago(m, p, "uptime_ms", m->started_at);
     wr_pack_text(p, "network", wr_config_get(m->o.config, WR_CONFIG_NETWORK));
     wr_pack_bool(p, "private", *wr_config_get(m->o.config, WR_CONFIG_PSK) != '\0');
     wr_pack_text(p, "data", wr_config_get(m->o.config, WR_CONFIG_DATA));
@@ -159,11 +154,10 @@ static void on_id(void *arg, struct wr_call *call, struct wr_params *params)
     struct wr_methods *m = arg;
     struct wr_pack *p = wr_call_result(call);
     struct wr_maddr announced[WR_ADDRBOOK_MAX];
-    char text[WR_MADDR_TEXT], peer[WR_PEERID_TEXT];
     const struct wr_protocols *protocols = wr_swarm_protocols(m->o.swarm);
     static const struct wr_ip loopback = {.family = 4, .bytes = {127, 0, 0, 1}};
     (void)params;
-    wr_pack_text(p, "peer", wr_peerid_print(wr_swarm_self(m->o.swarm), peer));
+    wr_methods_pack_id(p, "peer", wr_swarm_self(m->o.swarm));
     wr_pack_text(p, "agent", "warren/" WARREN_VERSION);
     pack_listening(m, p);
     /* Who asks is on this machine: it is told what any peer is told somewhere, each with our id. */
@@ -172,8 +166,7 @@ static void on_id(void *arg, struct wr_call *call, struct wr_params *params)
     wr_pack_array(p, "addrs");
     for (size_t i = 0; i < count; i++)
         if (wr_maddr_append_peer(&announced[i], wr_swarm_self(m->o.swarm)) == 0)
-            wr_pack_text(p, NULL,
-                         wr_maddr_print(wr_maddr_bytes(&announced[i]), text, sizeof(text)));
+            wr_methods_pack_maddr(p, NULL, wr_maddr_bytes(&announced[i]));
     wr_pack_end(p);
     wr_pack_array(p, "protocols");
     for (size_t i = 0; i < protocols->count; i++)
@@ -240,7 +233,7 @@ static void list_conn(struct wr_conn *c, void *arg)
         wr_pack_bool(p, "listening_port", c->port_reused);
     pack_path(p, c);
     wr_pack_u64(p, "streams", c->stream_count);
-    wr_pack_u64(p, "age_ms", (uint64_t)((wr_env_now(l->m->env) - c->opened_at) / WR_MSEC));
+    wr_methods_pack_ago(l->m, p, "age_ms", c->opened_at);
     wr_pack_u64(p, "bytes_in", c->bytes_in);
     wr_pack_u64(p, "bytes_out", c->bytes_out);
     pack_known(l->m, p, &c->peer);
@@ -386,19 +379,12 @@ static void on_stop(void *arg, struct wr_call *call, struct wr_params *params)
 
 int wr_methods_look(struct wr_methods *m)
 {
-    static const struct {
-        const char *name;
-        wr_method_fn fn;
-    } table[] = {
+    static const struct wr_methods_entry list[] = {
         {"status", on_status}, {"id", on_id},           {"peers", on_peers}, {"limits", on_limits},
-        {"wait", on_wait},     {"metrics", on_metrics}, {"stop", on_stop},
+        {"wait", on_wait},     {"metrics", on_metrics}, {"stop", on_stop},   {NULL, NULL},
     };
-    int error = 0;
-    for (size_t i = 0; !error && i < sizeof(table) / sizeof(table[0]); i++)
-        error = wr_control_method(m->o.control, table[i].name, table[i].fn, m);
-    if (!error)
-        wr_timer_start(m->env, &m->refused_timer, wr_env_now(m->env) + REFUSED_EVERY, on_refused_timer);
-    return error;
+    wr_timer_start(m->env, &m->refused_timer, wr_env_now(m->env) + REFUSED_EVERY, on_refused_timer);
+    return wr_methods_register(m, list);
 }
 
 void wr_methods_look_end(struct wr_methods *m)

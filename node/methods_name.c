@@ -160,14 +160,11 @@ void wr_methods_name_save(struct wr_methods *m)
 
 int wr_methods_name(struct wr_methods *m)
 {
-    int error = wr_control_method(m->o.control, "join", on_join, m);
-    if (!error)
-        error = wr_control_method(m->o.control, "leave", on_leave, m);
-    if (!error)
-        error = wr_control_method(m->o.control, "joined", on_joined, m);
-    if (!error && m->o.kv && m->o.dht[0])
+    static const struct wr_methods_entry list[] = {
+        {"join", on_join}, {"leave", on_leave}, {"joined", on_joined}, {NULL, NULL}};
+    if (m->o.kv && m->o.dht[0])
         join_again(m);
-    return error;
+    return wr_methods_register(m, list);
 }
 
 void wr_methods_name_end(struct wr_methods *m)

@@ -9,23 +9,28 @@
 
 /* ---- status */
 
-static const char *source_name(enum wr_addr_source source)
+const char *wr_methods_verdict_name(enum wr_addr_verdict verdict)
 {
-    static const char *const names[] = {"listen",  "observed",   "mapped",
-                                        "relayed", "configured", "candidate"};
-    return names[source];
+    static const char *const names[] = {"unknown", "reachable", "unreachable"};
+    return names[verdict];
+}
+
+const char *wr_methods_reach_name(enum wr_reachability reachability)
+{
+    static const char *const names[] = {"unknown", "public", "private"};
+    return names[reachability];
 }
 
 static void pack_address(const struct wr_methods *m, struct wr_pack *p, const struct wr_own_addr *own)
 {
-    static const char *const verdicts[] = {"unknown", "reachable", "unreachable"};
+    static const char *const sources[] = {"listen",  "observed",   "mapped",
+                                          "relayed", "configured", "candidate"};
     struct wr_verdict_tally tally;
-    char text[WR_MADDR_TEXT];
     wr_pack_map(p, NULL);
-    wr_pack_text(p, "addr", wr_maddr_print(wr_maddr_bytes(&own->addr), text, sizeof(text)));
-    wr_pack_text(p, "source", source_name(own->source));
-    wr_pack_text(p, "verdict", verdicts[own->verdict]);
-    wr_pack_u64(p, "since_ms", (uint64_t)((wr_env_now(m->env) - own->since) / WR_MSEC));
+    wr_methods_pack_maddr(p, "addr", wr_maddr_bytes(&own->addr));
+    wr_pack_text(p, "source", sources[own->source]);
+    wr_pack_text(p, "verdict", wr_methods_verdict_name(own->verdict));
+    wr_methods_pack_ago(m, p, "since_ms", own->since);
     if (m->o.autonat && wr_autonat_client_tally(m->o.autonat, wr_maddr_bytes(&own->addr), &tally)) {
         wr_pack_u64(p, "confirmed_by", tally.reached);
         wr_pack_u64(p, "half_confirmed_by", tally.half);
@@ -79,40 +84,40 @@ static const char *reachable(const struct wr_methods *m)
     return wr_swarm_reachability(m->o.swarm, 0) == WR_REACH_PRIVATE ? "no" : "unknown";
 }
 
-static const char *answer(enum wr_nat_answer a)
+void wr_methods_pack_kind(struct wr_pack *p, const char *key, const struct wr_nat_kind *kind)
 {
-    static const char *const names[] = {"unknown", "no", "yes"};
-    return names[a];
-}
-
-static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char *name,
-                      const struct wr_nat_kind *kind)
-{
-    static const char *const mappings[] = {"unknown", "none", "endpoint-independent",
-                                           "address-dependent", "address-and-port-dependent"};
+    static const char *const mappings[] = {"unknown", "none", "endpoint-independent", "address-dependent",
+                                           "address-and-port-dependent"};
     static const char *const filterings[] = {"unknown", "endpoint-independent", "address-dependent",
                                              "address-and-port-dependent"};
     static const char *const allocs[] = {"unknown", "preserving", "sequential", "block", "random"};
-    wr_pack_map(p, name);
+    static const char *const answers[] = {"unknown", "no", "yes"};
+    wr_pack_map(p, key);
     wr_pack_text(p, "mapping", mappings[kind->mapping]);
     wr_pack_text(p, "filtering", filterings[kind->filtering]);
     wr_pack_text(p, "allocation", allocs[kind->alloc]);
     if (kind->alloc == WR_NAT_ALLOC_SEQUENTIAL)
         wr_pack_i64(p, "step", kind->step);
-    wr_pack_text(p, "pooling", answer(kind->pooling));
-    wr_pack_text(p, "hairpin", answer(kind->hairpin));
-    if (kind->last_port) {
+    wr_pack_text(p, "pooling", answers[kind->pooling]);
+    wr_pack_text(p, "hairpin", answers[kind->hairpin]);
+    if (kind->lifetime)
+        wr_pack_u64(p, "lifetime_ms", (uint64_t)(kind->lifetime / WR_MSEC));
+    if (kind->last_port)
         wr_pack_u64(p, "last_port", kind->last_port);
-        wr_pack_u64(p, "last_port_ms",
-                    (uint64_t)((wr_env_now(m->env) - kind->last_port_at) / WR_MSEC));
+    wr_pack_u64(p, "samples", kind->samples);
+}
+
+/* The other fields have other names here than in `check`, and keep them. */
+static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char *key, const struct wr_nat_kind *kind)
+{
+    wr_methods_pack_kind(p, key, kind);
+    if (kind->last_port) {
+        wr_methods_pack_ago(m, p, "last_port_ms", kind->last_port_at);
         wr_pack_u64(p, "port_lo", kind->port_lo);
         wr_pack_u64(p, "port_hi", kind->port_hi);
     }
     if (kind->lifetime)
-        wr_pack_u64(p, "lifetime_ms", (uint64_t)(kind->lifetime / WR_MSEC));
-    if (kind->lifetime)
         wr_pack_bool(p, "lifetime_least", kind->lifetime_least);
-    wr_pack_u64(p, "samples", kind->samples);
     wr_pack_end(p);
 }
 
@@ -121,17 +126,14 @@ void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p)
     static const char *const reach[] = {"unknown", "yes", "no"};
     const struct wr_nat *nat = wr_swarm_nat(m->o.swarm);
     struct wr_diagnose_input evidence;
-    char text[WR_ADDR_TEXT];
     wr_pack_text(p, "reachable", reachable(m));
     wr_pack_text(p, "reachable4", reach[wr_swarm_reachability(m->o.swarm, 4)]);
     wr_pack_text(p, "reachable6", reach[wr_swarm_reachability(m->o.swarm, 6)]);
     wr_methods_pack_addresses(m, p);
     pack_observed(m, p);
     wr_pack_map(p, "nat");
-    if (nat->external.family) {
-        wr_ip_print(&nat->external, text);
-        wr_pack_text(p, "external", text);
-    }
+    if (nat->external.family)
+        wr_methods_pack_ip(p, "external", &nat->external);
     wr_methods_evidence(m, &evidence);
     wr_pack_text(p, "layers", wr_diagnose_layers_name(wr_diagnose_layers(&evidence)));
     pack_kind(m, p, "udp", &nat->udp);

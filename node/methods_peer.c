@@ -129,7 +129,7 @@ static void ping_finish(struct ping *op)
         return;
     }
     struct wr_pack *p = wr_call_result(op->call);
-    wr_pack_text(p, "peer", wr_peerid_print(&op->peer, peer));
+    wr_methods_pack_id(p, "peer", &op->peer);
     wr_pack_u64(p, "sent", op->sent);
     wr_pack_u64(p, "received", op->received);
     wr_pack_double(p, "rtt_min_ms", wr_methods_ms(op->rtt_min));
@@ -152,7 +152,6 @@ static void ping_count_reply(struct ping *op, wr_time rtt)
 
 static void ping_tell(struct ping *op, const struct wr_ping_reply *reply)
 {
-    char peer[WR_PEERID_TEXT];
     struct wr_pack *p = wr_call_progress(op->call);
     if (!p)
         return;
@@ -160,10 +159,9 @@ static void ping_tell(struct ping *op, const struct wr_ping_reply *reply)
     if (reply->conn)
         wr_methods_pack_conn(op->m, p, reply->conn);
     else
-        wr_pack_text(p, "peer", wr_peerid_print(&op->peer, peer));
+        wr_methods_pack_id(p, "peer", &op->peer);
     if (reply->err) {
-        wr_pack_text(p, "error", wr_err_name(reply->err));
-        wr_pack_text(p, "text", wr_err_text(reply->err));
+        wr_methods_pack_error(p, reply->err);
     } else {
         wr_pack_double(p, "rtt_ms", wr_methods_ms(reply->rtt));
         const char *path = reply->conn ? wr_methods_path(op->m, reply->conn) : "direct";
@@ -371,19 +369,13 @@ static bool load_rule(void *arg, struct wr_bytes key, struct wr_bytes value)
 
 int wr_methods_peer(struct wr_methods *m)
 {
-    static const struct {
-        const char *name;
-        wr_method_fn fn;
-    } table[] = {
-        {"connect", on_connect}, {"disconnect", on_disconnect}, {"ping", on_ping},
-        {"allow", on_allow},     {"block", on_block},           {"rules", on_rules},
+    static const struct wr_methods_entry list[] = {
+        {"connect", on_connect}, {"disconnect", on_disconnect}, {"ping", on_ping}, {"allow", on_allow},
+        {"block", on_block},     {"rules", on_rules},           {NULL, NULL},
     };
-    int error = 0;
-    for (size_t i = 0; !error && i < sizeof(table) / sizeof(table[0]); i++)
-        error = wr_control_method(m->o.control, table[i].name, table[i].fn, m);
-    if (!error && m->o.kv)
+    if (m->o.kv)
         (void)wr_kv_scan(m->o.kv, WR_BYTES_STR("rule/"), WR_BYTES_NONE, load_rule, m);
-    return error;
+    return wr_methods_register(m, list);
 }
 
 void wr_methods_peer_save(struct wr_methods *m)

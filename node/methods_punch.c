@@ -14,12 +14,11 @@ static bool is_success(enum wr_dcutr_outcome outcome)
 void wr_methods_punched(struct wr_methods *m, const struct wr_peerid *peer,
                         const struct wr_dcutr_report *r)
 {
-    char text[WR_PEERID_TEXT];
     bool ok = is_success(r->outcome);
     struct wr_pack *p = wr_control_event(m->o.control, ok ? "punch-succeeded" : "punch-failed");
     if (!p)
         return;
-    wr_pack_text(p, "peer", wr_peerid_print(peer, text));
+    wr_methods_pack_id(p, "peer", peer);
     wr_pack_text(p, "outcome", wr_dcutr_outcome_name(r->outcome));
     wr_pack_text(p, "side", r->initiator ? "asking" : "asked");
     if (r->attempt) {
@@ -32,10 +31,8 @@ void wr_methods_punched(struct wr_methods *m, const struct wr_peerid *peer,
         wr_pack_text(p, "transport", r->udp ? "quic" : "tcp");
     if (r->rtt)
         wr_pack_double(p, "relayed_rtt_ms", wr_methods_ms(r->rtt));
-    if (r->err) {
-        wr_pack_text(p, "error", wr_err_name(r->err));
-        wr_pack_text(p, "text", wr_err_text(r->err));
-    }
+    if (r->err)
+        wr_methods_pack_error(p, r->err);
     wr_control_event_send(m->o.control);
 }
 

@@ -25,11 +25,10 @@ static void pack_limit(struct wr_pack *p, const struct wr_relay_limit *limit)
 
 static void pack_hold(const struct wr_methods *m, struct wr_pack *p, const struct wr_relay_hold *h)
 {
-    char text[WR_MADDR_TEXT], peer[WR_PEERID_TEXT];
     wr_time now = wr_env_now(m->env);
     wr_time rtt = wr_relay_auto_rtt(m->o.relaying->ours, &h->relay);
     wr_pack_map(p, NULL);
-    wr_pack_text(p, "peer", wr_peerid_print(&h->relay, peer));
+    wr_methods_pack_id(p, "peer", &h->relay);
     wr_pack_text(p, "state", h->state == WR_RELAY_HELD ? "held" : "asking");
     wr_pack_bool(p, "owner", wr_relay_auto_owned(m->o.relaying->ours, &h->relay));
     if (rtt)
@@ -43,10 +42,7 @@ static void pack_hold(const struct wr_methods *m, struct wr_pack *p, const struc
         pack_limit(p, &h->limit);
         wr_pack_u64(p, "circuits", h->circuits);
     }
-    wr_pack_array(p, "addrs");
-    for (size_t i = 0; i < h->addr_count; i++)
-        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&h->addrs[i]), text, sizeof(text)));
-    wr_pack_end(p);
+    wr_methods_pack_maddrs(p, "addrs", h->addrs, h->addr_count);
     wr_pack_end(p);
 }
 
@@ -57,23 +53,17 @@ static void pack_ours(const struct wr_methods *m, struct wr_pack *p)
     struct wr_relay_client *client = wr_relay_auto_client(r->ours);
     struct wr_relay_client_stats s;
     struct wr_maddr owned[WR_RELAY_AUTO_OWNED_MAX];
-    char text[WR_MADDR_TEXT], peer[WR_PEERID_TEXT];
     wr_relay_client_stats(client, &s);
     wr_pack_text(p, "search", phases[wr_relay_auto_phase(r->ours)]);
     const struct wr_list *holds = wr_relay_client_holds(client);
     wr_pack_array(p, "relays");
-    for (const struct wr_list *it = holds->next; it != holds; it = it->next)
-        pack_hold(m, p,
-                  (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node)));
+    wr_list_each(node, holds) pack_hold(m, p, wr_list_entry(node, struct wr_relay_hold, node));
     wr_pack_end(p);
     size_t count = wr_relay_auto_owned_list(r->ours, owned, WR_RELAY_AUTO_OWNED_MAX);
-    wr_pack_array(p, "use");
-    for (size_t i = 0; i < count; i++)
-        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&owned[i]), text, sizeof(text)));
-    wr_pack_end(p);
+    wr_methods_pack_maddrs(p, "use", owned, count);
     if (s.last_status) {
         wr_pack_map(p, "last_refusal");
-        wr_pack_text(p, "peer", wr_peerid_print(&s.last_relay, peer));
+        wr_methods_pack_id(p, "peer", &s.last_relay);
         wr_pack_u64(p, "status", s.last_status);
         wr_pack_text(p, "text", wr_err_text(wr_relay_msg_err(s.last_status)));
         wr_pack_end(p);
@@ -85,13 +75,11 @@ static void pack_guests(const struct wr_methods *m, struct wr_pack *p)
     struct wr_relay_guest *guests = wr_alloc_array(LISTED_MAX, sizeof(*guests));
     size_t count = guests ? wr_relay_server_guests(m->o.relaying->lent, guests, LISTED_MAX) : 0;
     wr_time now = wr_env_now(m->env);
-    char peer[WR_PEERID_TEXT], ip[WR_ADDR_TEXT];
     wr_pack_array(p, "guests");
     for (size_t i = 0; i < count; i++) {
         wr_pack_map(p, NULL);
-        wr_ip_print(&guests[i].ip, ip);
-        wr_pack_text(p, "peer", wr_peerid_print(&guests[i].peer, peer));
-        wr_pack_text(p, "ip", ip);
+        wr_methods_pack_id(p, "peer", &guests[i].peer);
+        wr_methods_pack_ip(p, "ip", &guests[i].ip);
         wr_pack_u64(p, "since_ms", ms(now - guests[i].since));
         wr_pack_u64(p, "expires_ms", ms(guests[i].expires_at - now));
         wr_pack_u64(p, "circuits", guests[i].circuits);
@@ -107,12 +95,11 @@ static void pack_circuits(const struct wr_methods *m, struct wr_pack *p)
     struct wr_relay_through *through = wr_alloc_array(LISTED_MAX, sizeof(*through));
     size_t count = through ? wr_relay_server_circuits(m->o.relaying->lent, through, LISTED_MAX) : 0;
     wr_time now = wr_env_now(m->env);
-    char peer[WR_PEERID_TEXT];
     wr_pack_array(p, "circuits");
     for (size_t i = 0; i < count; i++) {
         wr_pack_map(p, NULL);
-        wr_pack_text(p, "from", wr_peerid_print(&through[i].caller, peer));
-        wr_pack_text(p, "to", wr_peerid_print(&through[i].guest, peer));
+        wr_methods_pack_id(p, "from", &through[i].caller);
+        wr_methods_pack_id(p, "to", &through[i].guest);
         wr_pack_u64(p, "age_ms", ms(now - through[i].since));
         wr_pack_u64(p, "bytes_from", through[i].bytes[0]);
         wr_pack_u64(p, "bytes_to", through[i].bytes[1]);
@@ -187,7 +174,7 @@ static void on_off(void *arg, struct wr_call *call, struct wr_params *params)
 static void on_use(void *arg, struct wr_call *call, struct wr_params *params)
 {
     struct wr_methods *m = arg;
-    char text[WR_MADDR_TEXT], peer[WR_PEERID_TEXT];
+    char text[WR_MADDR_TEXT];
     struct wr_maddr addr;
     struct wr_peerid relay;
     (void)wr_params_text(params, "addr", text, sizeof(text));
@@ -205,17 +192,20 @@ static void on_use(void *arg, struct wr_call *call, struct wr_params *params)
     }
     int err = remove ? wr_relay_auto_unuse(m->o.relaying->ours, &relay)
                      : wr_relay_auto_use(m->o.relaying->ours, wr_maddr_bytes(&addr));
-    if (err == WR_ENOTFOUND)
+    if (err == WR_ENOTFOUND) {
         wr_call_fail(call, err, "that relay is not in use; `warren relay status` lists them");
-    else if (err == WR_ELIMIT)
+        return;
+    }
+    if (err == WR_ELIMIT) {
         wr_call_fail(call, err, "at most %d relays are used by name", WR_RELAY_AUTO_OWNED_MAX);
+        return;
+    }
     if (err && err != WR_EEXIST) {
-        if (err != WR_ENOTFOUND && err != WR_ELIMIT)
-            wr_call_fail(call, err, NULL);
+        wr_call_fail(call, err, NULL);
         return;
     }
     struct wr_pack *p = wr_call_result(call);
-    wr_pack_text(p, "peer", wr_peerid_print(&relay, peer));
+    wr_methods_pack_id(p, "peer", &relay);
     wr_pack_bool(p, "removed", remove);
     wr_call_done(call);
 }
@@ -224,14 +214,12 @@ static void on_use(void *arg, struct wr_call *call, struct wr_params *params)
 
 void wr_methods_relay_held(struct wr_methods *m, const struct wr_peerid *relay, int err, unsigned status)
 {
-    char peer[WR_PEERID_TEXT];
     struct wr_pack *p = wr_control_event(m->o.control, err == 0 ? "relay-reserved" : "relay-lost");
     if (!p)
         return;
-    wr_pack_text(p, "peer", wr_peerid_print(relay, peer));
+    wr_methods_pack_id(p, "peer", relay);
     if (err) {
-        wr_pack_text(p, "error", wr_err_name(err));
-        wr_pack_text(p, "text", wr_err_text(err));
+        wr_methods_pack_error(p, err);
         wr_pack_u64(p, "status", status);
     }
     wr_control_event_send(m->o.control);
@@ -245,9 +233,7 @@ void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
     struct wr_relay_server_stats s;
     const struct wr_list *holds = wr_relay_client_holds(client);
     uint64_t held = 0;
-    for (const struct wr_list *it = holds->next; it != holds; it = it->next)
-        held += ((const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node)))->state ==
-                WR_RELAY_HELD;
+    wr_list_each(node, holds) held += wr_list_entry(node, struct wr_relay_hold, node)->state == WR_RELAY_HELD;
     wr_relay_client_stats(client, &c);
     wr_relay_server_stats(r->lent, &s);
     const struct wr_prom_series places[] = {
@@ -275,16 +261,9 @@ void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
 
 int wr_methods_relay(struct wr_methods *m)
 {
-    static const struct {
-        const char *name;
-        wr_method_fn fn;
-    } table[] = {{"relay.status", on_status},
-                 {"relay.auto", on_auto},
-                 {"relay.on", on_on},
-                 {"relay.off", on_off},
-                 {"relay.use", on_use}};
-    int error = 0;
-    for (size_t i = 0; m->o.relaying && !error && i < sizeof(table) / sizeof(table[0]); i++)
-        error = wr_control_method(m->o.control, table[i].name, table[i].fn, m);
-    return error;
+    static const struct wr_methods_entry list[] = {
+        {"relay.status", on_status}, {"relay.auto", on_auto}, {"relay.on", on_on},
+        {"relay.off", on_off},       {"relay.use", on_use},   {NULL, NULL},
+    };
+    return m->o.relaying ? wr_methods_register(m, list) : 0;
 }

@@ -312,7 +312,7 @@ static void on_perf_done(void *arg, int err, const struct wr_perf_result *r)
             wr_methods_dial_failed(op->m, op->call, &op->options.peer, err);
     } else {
         struct wr_pack *p = wr_call_result(op->call);
-        wr_pack_text(p, "peer", wr_peerid_print(&op->options.peer, peer));
+        wr_methods_pack_id(p, "peer", &op->options.peer);
         pack_perf(p, r);
         wr_call_done(op->call);
     }
@@ -366,12 +366,10 @@ static void on_perf(void *arg, struct wr_call *call, struct wr_params *params)
 
 int wr_methods_stream(struct wr_methods *m)
 {
-    int error = wr_control_method(m->o.control, "open", on_open, m);
-    if (!error)
-        error = wr_control_method(m->o.control, "accept", on_accept, m);
-    if (!error && m->o.perf)
-        error = wr_control_method(m->o.control, "perf", on_perf, m);
-    return error;
+    static const struct wr_methods_entry list[] = {{"open", on_open}, {"accept", on_accept}, {NULL, NULL}};
+    static const struct wr_methods_entry measuring[] = {{"perf", on_perf}, {NULL, NULL}};
+    int err = wr_methods_register(m, list);
+    return err || !m->o.perf ? err : wr_methods_register(m, measuring);
 }
 
 void wr_methods_stream_end(struct wr_methods *m)

@@ -8,18 +8,16 @@
 static void pack_table(const struct wr_methods *m, struct wr_pack *p, unsigned which)
 {
     const struct wr_kbucket *table = wr_dht_table(m->o.dht[which]);
-    wr_time now = wr_env_now(m->env);
     const struct wr_kentry *entry;
     size_t cursor = 0;
-    char id[WR_PEERID_TEXT];
     while ((entry = wr_kbucket_next(table, &cursor))) {
         wr_pack_map(p, NULL);
-        wr_pack_text(p, "peer", wr_peerid_print(&entry->id, id));
+        wr_methods_pack_id(p, "peer", &entry->id);
         wr_pack_text(p, "table", which ? "lan" : "wan");
         wr_pack_u64(p, "bucket", wr_kad_cpl(table->self, entry->key));
         wr_pack_bool(p, "connected", wr_swarm_conn(m->o.swarm, &entry->id) != NULL);
         if (entry->useful_at)
-            wr_pack_u64(p, "useful_ms", (uint64_t)((now - entry->useful_at) / WR_MSEC));
+            wr_methods_pack_ago(m, p, "useful_ms", entry->useful_at);
         wr_pack_end(p);
     }
 }

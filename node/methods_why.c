@@ -34,7 +34,7 @@ static void pack_doing(const struct wr_methods *m, struct wr_pack *p, const char
     wr_pack_map(p, NULL);
     wr_pack_text(p, "path", path);
     wr_pack_text(p, "text", text);
-    wr_pack_u64(p, "for_ms", (uint64_t)((wr_env_now(m->env) - since) / WR_MSEC));
+    wr_methods_pack_ago(m, p, "for_ms", since);
 }
 
 static void pack_dial_now(const struct wr_methods *m, struct wr_pack *p, const struct wr_dial_now *now)
@@ -45,13 +45,12 @@ static void pack_dial_now(const struct wr_methods *m, struct wr_pack *p, const s
         [WR_DIAL_ROUTING] = "asking other peers for addresses",
         [WR_DIAL_TRYING] = "connecting",
     };
-    char addr[WR_MADDR_TEXT];
     struct wr_bytes at = wr_maddr_bytes(&now->addr);
     bool trying = now->doing == WR_DIAL_TRYING, relayed = trying && wr_maddr_is_circuit(at);
     pack_doing(m, p, relayed ? "relayed" : trying ? "direct" : "none",
                relayed ? "asking the relay for the way" : texts[now->doing], now->since);
     if (at.len)
-        wr_pack_text(p, "addr", wr_maddr_print(at, addr, sizeof(addr)));
+        wr_methods_pack_maddr(p, "addr", at);
     wr_pack_end(p);
 }
 
@@ -78,14 +77,13 @@ static void pack_trying(const struct wr_methods *m, struct wr_pack *p, const str
 static void pack_tried(const struct wr_methods *m, struct wr_pack *p,
                        const struct wr_dial_report *tried)
 {
-    char addr[WR_MADDR_TEXT];
     struct wr_bytes at = wr_maddr_bytes(&tried->addr);
     wr_pack_map(p, NULL);
     wr_pack_text(p, "path", wr_maddr_is_circuit(at) ? "relayed" : "direct");
-    wr_pack_text(p, "addr", wr_maddr_print(at, addr, sizeof(addr)));
+    wr_methods_pack_maddr(p, "addr", at);
     pack_reason(p, wr_methods_dial_reason(m, tried));
     wr_pack_double(p, "took_ms", wr_methods_ms(tried->took));
-    wr_pack_u64(p, "ago_ms", (uint64_t)((wr_env_now(m->env) - tried->at) / WR_MSEC));
+    wr_methods_pack_ago(m, p, "ago_ms", tried->at);
     wr_pack_end(p);
 }
 
@@ -115,7 +113,6 @@ static enum wr_reason reason_of_punch(const struct wr_dcutr_report *r)
 
 static void pack_punch(const struct wr_methods *m, struct wr_pack *p, const struct wr_dcutr_report *r)
 {
-    char addr[WR_MADDR_TEXT];
     wr_pack_map(p, NULL);
     wr_pack_text(p, "path", "punched");
     pack_reason(p, reason_of_punch(r));
@@ -125,10 +122,10 @@ static void pack_punch(const struct wr_methods *m, struct wr_pack *p, const stru
     if (r->rtt)
         wr_pack_double(p, "relay_rtt_ms", wr_methods_ms(r->rtt));
     wr_pack_double(p, "took_ms", wr_methods_ms(r->took));
-    wr_pack_u64(p, "ago_ms", (uint64_t)((wr_env_now(m->env) - r->at) / WR_MSEC));
+    wr_methods_pack_ago(m, p, "ago_ms", r->at);
     wr_pack_array(p, "addrs");
     for (size_t i = 0; i < r->count; i++)
-        wr_pack_text(p, NULL, wr_maddr_print(wr_maddr_bytes(&r->tries[i].addr), addr, sizeof(addr)));
+        wr_methods_pack_maddr(p, NULL, wr_maddr_bytes(&r->tries[i].addr));
     wr_pack_end(p);
     wr_pack_end(p);
 }
@@ -155,13 +152,12 @@ static void explain(struct wr_methods *m, struct wr_call *call, const struct wr_
     struct wr_pack *p = wr_call_result(call);
     const struct wr_conn *conn = wr_swarm_conn(m->o.swarm, peer);
     struct wr_dial_report *tried = wr_alloc_array(TRIED_MAX, sizeof(*tried));
-    char name[WR_PEERID_TEXT];
     size_t count = tried ? wr_swarm_dial_report(m->o.swarm, peer, tried, TRIED_MAX) : 0;
     if (conn) {
         wr_methods_pack_conn(m, p, conn);
         pack_reason(p, path_reason(wr_methods_path(m, conn)));
     } else {
-        wr_pack_text(p, "peer", wr_peerid_print(peer, name));
+        wr_methods_pack_id(p, "peer", peer);
         wr_pack_text(p, "path", "none");
         pack_reason(p, wr_methods_sum_up(m, err, tried, count));
     }
@@ -234,14 +230,6 @@ static void on_why(void *arg, struct wr_call *call, struct wr_params *params)
 
 /* ---- check: what stands between us and the world */
 
-static const char *const reach_names[] = {"unknown", "public", "private"};
-static const char *const mapping_names[] = {"unknown", "none", "endpoint-independent", "address-dependent",
-                                            "address-and-port-dependent"};
-static const char *const filtering_names[] = {"unknown", "endpoint-independent", "address-dependent",
-                                              "address-and-port-dependent"};
-static const char *const alloc_names[] = {"unknown", "preserving", "sequential", "block", "random"};
-static const char *const answer_names[] = {"unknown", "no", "yes"};
-
 static void look_at_links(const struct wr_methods *m, struct wr_diagnose_input *in)
 {
     const struct wr_policy *policy = wr_swarm_policy(m->o.swarm);
@@ -255,12 +243,19 @@ static void look_at_links(const struct wr_methods *m, struct wr_diagnose_input *
     }
 }
 
+/* To be freed; NULL: none. */
+static struct wr_portmap_finding *findings(const struct wr_methods *m, size_t *count)
+{
+    struct wr_portmap_finding *all = m->o.portmap ? wr_alloc_array(WR_PORTMAP_FINDINGS_MAX, sizeof(*all)) : NULL;
+    *count = all ? wr_portmap_findings(m->o.portmap, all, WR_PORTMAP_FINDINGS_MAX) : 0;
+    return all;
+}
+
 /* What the routers said, as far as it decides something. */
 static void look_at_routers(const struct wr_methods *m, struct wr_diagnose_input *in)
 {
-    struct wr_portmap_finding *all =
-        m->o.portmap ? wr_alloc_array(WR_PORTMAP_FINDINGS_MAX, sizeof(*all)) : NULL;
-    size_t count = all ? wr_portmap_findings(m->o.portmap, all, WR_PORTMAP_FINDINGS_MAX) : 0;
+    size_t count;
+    struct wr_portmap_finding *all = findings(m, &count);
     bool asking = false, refused = false;
     for (size_t i = 0; i < count; i++) {
         const struct wr_portmap_finding *f = &all[i];
@@ -333,28 +328,15 @@ static const char *lifetime_word(const struct wr_nat_kind *kind)
     return kind->mapping == WR_NAT_MAP_NONE && kind->filtering == WR_NAT_FILTER_EIF ? "none" : "learning";
 }
 
-static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char *key,
-                      const struct wr_nat_kind *kind)
+static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char *key, const struct wr_nat_kind *kind)
 {
-    wr_pack_map(p, key);
-    wr_pack_text(p, "mapping", mapping_names[kind->mapping]);
-    wr_pack_text(p, "filtering", filtering_names[kind->filtering]);
-    wr_pack_text(p, "allocation", alloc_names[kind->alloc]);
-    if (kind->alloc == WR_NAT_ALLOC_SEQUENTIAL)
-        wr_pack_i64(p, "step", kind->step);
-    wr_pack_text(p, "pooling", answer_names[kind->pooling]);
-    wr_pack_text(p, "hairpin", answer_names[kind->hairpin]);
+    wr_methods_pack_kind(p, key, kind);
     if (strcmp(key, "udp") == 0)
         wr_pack_text(p, "lifetime", lifetime_word(kind));
-    if (kind->lifetime)
-        wr_pack_u64(p, "lifetime_ms", (uint64_t)(kind->lifetime / WR_MSEC));
-    wr_pack_u64(p, "samples", kind->samples);
     if (kind->last_port) {
+        wr_methods_pack_ago(m, p, "last_port_ago_ms", kind->last_port_at);
         wr_pack_u64(p, "port_low", kind->port_lo);
         wr_pack_u64(p, "port_high", kind->port_hi);
-        wr_pack_u64(p, "last_port", kind->last_port);
-        wr_pack_u64(p, "last_port_ago_ms",
-                    (uint64_t)((wr_env_now(m->env) - kind->last_port_at) / WR_MSEC));
     }
     wr_pack_end(p);
 }
@@ -363,16 +345,14 @@ static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char 
 static void pack_mappings(const struct wr_methods *m, struct wr_pack *p)
 {
     char text[WR_ADDR_TEXT];
-    size_t max = m->o.portmap ? WR_PORTMAP_FINDINGS_MAX : 0;
-    struct wr_portmap_finding *all = wr_alloc_array(WR_PORTMAP_FINDINGS_MAX, sizeof(*all));
-    size_t count = all && max ? wr_portmap_findings(m->o.portmap, all, max) : 0;
+    size_t count;
+    struct wr_portmap_finding *all = findings(m, &count);
     wr_pack_array(p, "mappings");
     for (size_t i = 0; i < count; i++) {
         const struct wr_portmap_finding *f = &all[i];
         wr_pack_map(p, NULL);
         wr_pack_text(p, "protocol", wr_portmap_protocol_name(f->protocol));
-        wr_ip_print(&f->gateway, text);
-        wr_pack_text(p, "gateway", text);
+        wr_methods_pack_ip(p, "gateway", &f->gateway);
         wr_pack_text(p, "code", wr_portmap_reason_name(f->reason));
         wr_pack_text(p, "text", wr_portmap_reason_text(f->reason));
         if (f->port) {
@@ -394,7 +374,6 @@ static void check(const struct wr_methods *m, struct wr_call *call)
 {
     struct wr_diagnose_input in;
     struct wr_findings found;
-    char ip[WR_ADDR_TEXT];
     wr_methods_evidence(m, &in);
     wr_diagnose(&in, &found);
     struct wr_pack *p = wr_call_result(call);
@@ -406,12 +385,10 @@ static void check(const struct wr_methods *m, struct wr_call *call)
         wr_pack_end(p);
     }
     wr_pack_end(p);
-    wr_pack_text(p, "reachable4", reach_names[in.reach4]);
-    wr_pack_text(p, "reachable6", reach_names[in.reach6]);
-    if (in.nat.external.family) {
-        wr_ip_print(&in.nat.external, ip);
-        wr_pack_text(p, "external", ip);
-    }
+    wr_pack_text(p, "reachable4", wr_methods_reach_name(in.reach4));
+    wr_pack_text(p, "reachable6", wr_methods_reach_name(in.reach6));
+    if (in.nat.external.family)
+        wr_methods_pack_ip(p, "external", &in.nat.external);
     wr_pack_text(p, "layers", wr_diagnose_layers_name(wr_diagnose_layers(&in)));
     pack_kind(m, p, "udp", &in.nat.udp);
     pack_kind(m, p, "tcp", &in.nat.tcp);
@@ -465,6 +442,6 @@ static void on_check(void *arg, struct wr_call *call, struct wr_params *params)
 
 int wr_methods_why(struct wr_methods *m)
 {
-    int error = wr_control_method(m->o.control, "why", on_why, m);
-    return error ? error : wr_control_method(m->o.control, "check", on_check, m);
+    static const struct wr_methods_entry list[] = {{"why", on_why}, {"check", on_check}, {NULL, NULL}};
+    return wr_methods_register(m, list);
 }
