@@ -104,10 +104,27 @@ static void send_out(struct client *client, struct wr_bytes bytes, int fd)
 
 static void pack_error(struct wr_pack *p, int err, const char *text)
 {
-    wr_pack_map(p, NULL);
     wr_pack_text(p, "code", wr_err_name(err));
     wr_pack_text(p, "text", text);
-    wr_pack_end(p);
+}
+
+/* A notification [2, name, [{...}]], open for its fields. */
+static void begin_note(struct wr_pack *p, struct wr_buf *out, const char *name)
+{
+    wr_buf_reset(out);
+    wr_pack_init(p, out);
+    wr_pack_array(p, NULL);
+    wr_pack_u64(p, NULL, WR_RPC_NOTIFICATION);
+    wr_pack_text(p, NULL, name);
+    wr_pack_array(p, NULL);
+    wr_pack_map(p, NULL);
+}
+
+static void end_note(struct wr_pack *p)
+{
+    assert(p->depth == 3);
+    while (p->depth)
+        wr_pack_end(p);
 }
 
 /* A last word to a client that is not answered any more: [2, "error", [{code, text}]]. */
@@ -116,14 +133,9 @@ static void complain(struct client *client, int err, const char *text)
     struct wr_buf note;
     struct wr_pack p;
     wr_buf_init(&note, NOTE_MAX);
-    wr_pack_init(&p, &note);
-    wr_pack_array(&p, NULL);
-    wr_pack_u64(&p, NULL, WR_RPC_NOTIFICATION);
-    wr_pack_text(&p, NULL, "error");
-    wr_pack_array(&p, NULL);
+    begin_note(&p, &note, "error");
     pack_error(&p, err, text);
-    wr_pack_end(&p);
-    wr_pack_end(&p);
+    end_note(&p);
     if (!note.full)
         send_out(client, wr_buf_bytes(&note), -1);
     wr_buf_clear(&note);
@@ -231,7 +243,9 @@ void wr_call_fail(struct wr_call *call, int err, const char *format, ...)
         va_end(args);
     }
     begin_reply(call);
+    wr_pack_map(&call->pack, NULL);
     pack_error(&call->pack, err, format ? text : wr_err_text(err));
+    wr_pack_end(&call->pack);
     wr_pack_nil(&call->pack, NULL);
     wr_pack_end(&call->pack);
     if (call->out.full) /* not even room for the error: the client must not wait for ever */
@@ -255,22 +269,14 @@ struct wr_pack *wr_call_progress(struct wr_call *call)
     assert(call->state != CALL_ENDED);
     if (kept(call->client) > WR_CONTROL_EVENT_ABOVE)
         return NULL;
-    wr_buf_reset(&call->note);
-    wr_pack_init(p, &call->note);
-    wr_pack_array(p, NULL);
-    wr_pack_u64(p, NULL, WR_RPC_NOTIFICATION);
-    wr_pack_text(p, NULL, "progress");
-    wr_pack_array(p, NULL);
-    wr_pack_map(p, NULL);
+    begin_note(p, &call->note, "progress");
     wr_pack_u64(p, "id", call->id);
     return p;
 }
 
 void wr_call_progress_send(struct wr_call *call)
 {
-    assert(call->note_pack.depth == 3);
-    for (int i = 0; i < 3; i++)
-        wr_pack_end(&call->note_pack);
+    end_note(&call->note_pack);
     if (!call->note.full)
         send_out(call->client, wr_buf_bytes(&call->note), -1);
 }
@@ -434,30 +440,28 @@ static void on_client_read(void *arg, uint8_t *data, size_t len)
     process(client);
 }
 
+static void tell_lost(struct client *client)
+{
+    struct wr_buf note;
+    struct wr_pack p;
+    wr_buf_init(&note, NOTE_MAX);
+    begin_note(&p, &note, "event");
+    wr_pack_text(&p, "event", "lost");
+    wr_pack_u64(&p, "seq", client->control->event_seq);
+    wr_pack_u64(&p, "count", client->lost);
+    end_note(&p);
+    if (!note.full) {
+        client->lost = 0;
+        send_out(client, wr_buf_bytes(&note), -1);
+    }
+    wr_buf_clear(&note);
+}
+
 static void on_client_drain(void *arg)
 {
     struct client *client = arg;
-    if (client->lost && client->subscribed && !client->doomed) {
-        struct wr_buf note;
-        struct wr_pack p;
-        wr_buf_init(&note, NOTE_MAX);
-        wr_pack_init(&p, &note);
-        wr_pack_array(&p, NULL);
-        wr_pack_u64(&p, NULL, WR_RPC_NOTIFICATION);
-        wr_pack_text(&p, NULL, "event");
-        wr_pack_array(&p, NULL);
-        wr_pack_map(&p, NULL);
-        wr_pack_text(&p, "event", "lost");
-        wr_pack_u64(&p, "seq", client->control->event_seq);
-        wr_pack_u64(&p, "count", client->lost);
-        for (int i = 0; i < 3; i++)
-            wr_pack_end(&p);
-        if (!note.full) {
-            client->lost = 0;
-            send_out(client, wr_buf_bytes(&note), -1);
-        }
-        wr_buf_clear(&note);
-    }
+    if (client->lost && client->subscribed && !client->doomed)
+        tell_lost(client);
     if (client->paused)
         process(client);
 }
@@ -624,13 +628,7 @@ struct wr_pack *wr_control_event(struct wr_control *c, const char *event)
     wr_list_each(node, &c->clients) wanted |= wr_list_entry(node, struct client, node)->subscribed;
     if (!wanted)
         return NULL;
-    wr_buf_reset(&c->event);
-    wr_pack_init(&c->event_pack, &c->event);
-    wr_pack_array(&c->event_pack, NULL);
-    wr_pack_u64(&c->event_pack, NULL, WR_RPC_NOTIFICATION);
-    wr_pack_text(&c->event_pack, NULL, "event");
-    wr_pack_array(&c->event_pack, NULL);
-    wr_pack_map(&c->event_pack, NULL);
+    begin_note(&c->event_pack, &c->event, "event");
     wr_pack_text(&c->event_pack, "event", event);
     wr_pack_u64(&c->event_pack, "seq", ++c->event_seq);
     wr_pack_i64(&c->event_pack, "unix_ms", wr_env_unix(c->env) / WR_MSEC);
@@ -639,9 +637,7 @@ struct wr_pack *wr_control_event(struct wr_control *c, const char *event)
 
 void wr_control_event_send(struct wr_control *c)
 {
-    assert(c->event_pack.depth == 3);
-    for (int i = 0; i < 3; i++)
-        wr_pack_end(&c->event_pack);
+    end_note(&c->event_pack);
     wr_list_each(node, &c->clients)
     {
         struct client *client = wr_list_entry(node, struct client, node);
