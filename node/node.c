@@ -150,7 +150,7 @@ static void on_saved_timer(struct wr_timer *timer)
 {
     struct wr_node *n = wr_list_entry(timer, struct wr_node, saved_timer);
     n->saved_left = SAVED_DIALS;
-    wr_state_peers(n->state, 0, dial_saved, n);
+    wr_state_peers(n->state, dial_saved, n);
 }
 
 static void remember(struct wr_node *n, const struct wr_peerid *id)

@@ -11,23 +11,18 @@
 #define RECORD_VERSION 1
 #define RECORD_MAX     (16 + WR_STATE_ADDRS_MAX * (WR_MADDR_MAX + 2))    /* bytes */
 #define KEY_MAX_       (WR_STATE_PREFIX + WR_PEERID_MAX)
-#define SECURITY_SHIFT 6    /* in the byte of the flags: earlier versions write 0 there, and do not read it */
-#define FLAGS_ALL      (WR_STATE_PEER_TABLE | WR_STATE_PEER_RELAY | WR_STATE_PEER_OWNER)
+#define SECURITY_SHIFT 6    /* in a byte whose lower bits are 0, and not read */
 #define KEY_TIME       "ntime"    /* in the node's own area, which no network shares */
 #define KEY_SEQ        "nseq"
 
 /* What is in memory of a saved peer; its addresses stay in the store. */
 struct known {
-    struct wr_list node;    /* on one of wr_state.order */
+    struct wr_list node;    /* wr_state.order */
     struct wr_peerid id;
-    unsigned flags;
     uint8_t security;
     int64_t seen_at;        /* as written or newer */
     int64_t written_at;     /* the seen_at that is in the store */
 };
-
-/* Who goes first when there are too many. */
-enum order { ORDER_PLAIN, ORDER_FLAGGED, ORDER_OWNER, ORDER_COUNT };
 
 struct wr_state {
     struct wr_env *env;
@@ -39,7 +34,7 @@ struct wr_state {
     wr_time time_saved_at;
     uint64_t seq;                        /* the last one handed out, or as good as */
     struct wr_map peers;                 /* of struct known, owned */
-    struct wr_list order[ORDER_COUNT];   /* longest unseen first */
+    struct wr_list order;                /* of the same, longest unseen first */
 };
 
 /* ---- keys and small records --------------------------------------------------------------------------- */
@@ -150,7 +145,7 @@ static void open_time(struct wr_state *s)
 static void encode(const struct wr_state_peer *peer, struct wr_buf *out)
 {
     wr_buf_put_u8(out, RECORD_VERSION);
-    wr_buf_put_u8(out, (uint8_t)(peer->flags | (unsigned)peer->security << SECURITY_SHIFT));
+    wr_buf_put_u8(out, (uint8_t)(peer->security << SECURITY_SHIFT));
     wr_buf_put_u64be(out, (uint64_t)(peer->seen_at / WR_SEC));
     for (size_t i = 0; i < peer->count; i++)
         wr_buf_put_prefixed(out, wr_maddr_bytes(&peer->addrs[i]));
@@ -161,9 +156,7 @@ static bool decode(struct wr_bytes in, struct wr_state_peer *peer)
     struct wr_reader r;
     wr_reader_init(&r, in);
     bool known = wr_read_u8(&r) == RECORD_VERSION;
-    uint8_t flags = wr_read_u8(&r);
-    peer->flags = flags & FLAGS_ALL;
-    peer->security = flags >> SECURITY_SHIFT;
+    peer->security = wr_read_u8(&r) >> SECURITY_SHIFT;
     uint64_t seen = wr_read_u64be(&r);
     peer->seen_at = seen <= INT64_MAX / WR_SEC ? (int64_t)seen * WR_SEC : 0;
     peer->count = 0;
@@ -183,17 +176,10 @@ static struct known *known_of(struct wr_list *node)
     return wr_list_entry(node, struct known, node);
 }
 
-static struct wr_list *order_of(struct wr_state *s, const struct known *k)
-{
-    if (k->flags & WR_STATE_PEER_OWNER)
-        return &s->order[ORDER_OWNER];
-    return &s->order[k->flags ? ORDER_FLAGGED : ORDER_PLAIN];
-}
-
 /* Keeps the list sorted; who was just seen has his place at the end. */
 static void place(struct wr_state *s, struct known *k)
 {
-    struct wr_list *head = order_of(s, k), *at = head;
+    struct wr_list *head = &s->order, *at = head;
     wr_list_remove(&k->node);
     while (at->prev != head && known_of(at->prev)->seen_at > k->seen_at)
         at = at->prev;
@@ -212,20 +198,15 @@ static struct known *find(const struct wr_state *s, const struct wr_peerid *id)
     return wr_map_get(&s->peers, wr_peerid_bytes(id));
 }
 
-/* Takes the least worthy one out, in the store, too; false when all are the owner's. */
+/* Takes the longest unseen one out, in the store, too; false when the store has no room for that. */
 static bool push_out(struct wr_state *s)
 {
-    for (int order = ORDER_PLAIN; order < ORDER_OWNER; order++) {
-        if (wr_list_empty(&s->order[order]))
-            continue;
-        struct known *k = known_of(s->order[order].next);
-        uint8_t key[KEY_MAX_];
-        if (wr_kv_del(s->kv, peer_key(s, &k->id, key)))
-            return false;
-        drop(s, k);
-        return true;
-    }
-    return false;
+    struct known *k = known_of(s->order.next);
+    uint8_t key[KEY_MAX_];
+    if (wr_list_empty(&s->order) || wr_kv_del(s->kv, peer_key(s, &k->id, key)))
+        return false;
+    drop(s, k);
+    return true;
 }
 
 /* On no list yet. */
@@ -248,7 +229,6 @@ static int write_peer(struct wr_state *s, struct known *k, struct wr_state_peer 
     uint8_t key[KEY_MAX_];
     struct wr_buf b;
     peer->id = k->id;
-    peer->flags = k->flags;
     peer->security = k->security;
     peer->seen_at = k->seen_at;
     wr_buf_init(&b, RECORD_MAX);
@@ -312,7 +292,6 @@ static bool load_one(void *arg, struct wr_bytes key, struct wr_bytes value)
         l->out_of_memory = true;
         return false;
     }
-    k->flags = peer.flags;
     k->security = peer.security;
     k->seen_at = k->written_at = peer.seen_at;
     return true;
@@ -324,7 +303,7 @@ static int by_seen_at(const void *a, const void *b)
     return ((*x)->seen_at > (*y)->seen_at) - ((*x)->seen_at < (*y)->seen_at);
 }
 
-/* Puts everything that was loaded on the lists, longest unseen first. A sight that lies in the future comes
+/* Puts everything that was loaded on the list, longest unseen first. A sight that lies in the future comes
  * from a clock that was wrong: now, then. */
 static int sort_loaded(struct wr_state *s)
 {
@@ -340,7 +319,7 @@ static int sort_loaded(struct wr_state *s)
     }
     qsort(all, count, sizeof(struct known *), by_seen_at);
     for (size_t i = 0; i < count; i++)
-        wr_list_append(order_of(s, all[i]), &all[i]->node);
+        wr_list_append(&s->order, &all[i]->node);
     wr_free(all);
     return 0;
 }
@@ -400,8 +379,7 @@ int wr_state_open(const struct wr_state_options *options, struct wr_state **out)
     struct wr_bytes network = wr_bytes_cstr(options->network);
     (void)crypto_shorthash(digest, network.ptr, network.len, no_key);
     memcpy(s->network, digest, sizeof(s->network));
-    for (int i = 0; i < ORDER_COUNT; i++)
-        wr_list_init(&s->order[i]);
+    wr_list_init(&s->order);
     wr_map_init(&s->peers, WR_STATE_PEERS_MAX, wr_env_hash_seed(s->env));
     s->watch.on_lost = on_lost;
     wr_kv_watch(s->kv, &s->watch);
@@ -464,27 +442,6 @@ int wr_state_peer_seen(struct wr_state *s, const struct wr_peerid *id, const str
     return err;
 }
 
-int wr_state_peer_flag(struct wr_state *s, const struct wr_peerid *id, unsigned flags, bool on)
-{
-    struct wr_state_peer peer;
-    struct known *k = find(s, id);
-    assert((flags & ~FLAGS_ALL) == 0);
-    if (!k)
-        return WR_ENOTFOUND;
-    unsigned want = on ? k->flags | flags : k->flags & ~flags, old = k->flags;
-    if (want == old)
-        return 0;
-    read_addrs(s, id, &peer);
-    k->flags = want;
-    int err = write_peer(s, k, &peer);
-    if (err) {
-        k->flags = old;
-        return err;
-    }
-    place(s, k);
-    return 0;
-}
-
 int wr_state_peer_set_security(struct wr_state *s, const struct wr_peerid *id, uint8_t security)
 {
     struct wr_state_peer peer;
@@ -509,59 +466,15 @@ uint8_t wr_state_peer_security(const struct wr_state *s, const struct wr_peerid 
     return k ? k->security : 0;
 }
 
-static void fill(struct wr_state *s, const struct known *k, struct wr_state_peer *out)
+void wr_state_peers(struct wr_state *s, bool (*visit)(void *arg, const struct wr_state_peer *peer), void *arg)
 {
-    read_addrs(s, &k->id, out);
-    out->id = k->id;
-    out->flags = k->flags;
-    out->security = k->security;
-    out->seen_at = k->seen_at;
-}
-
-int wr_state_peer_get(struct wr_state *s, const struct wr_peerid *id, struct wr_state_peer *out)
-{
-    const struct known *k = find(s, id);
-    if (!k)
-        return WR_ENOTFOUND;
-    fill(s, k, out);
-    return 0;
-}
-
-void wr_state_peer_forget(struct wr_state *s, const struct wr_peerid *id)
-{
-    uint8_t key[KEY_MAX_];
-    struct known *k = find(s, id);
-    if (!k)
-        return;
-    (void)wr_kv_del(s->kv, peer_key(s, id, key));
-    drop(s, k);
-}
-
-size_t wr_state_peer_count(const struct wr_state *s)
-{
-    return s->peers.count;
-}
-
-void wr_state_peers(struct wr_state *s, unsigned flags,
-                    bool (*visit)(void *arg, const struct wr_state_peer *peer), void *arg)
-{
-    struct wr_list *at[ORDER_COUNT];
-    for (int i = 0; i < ORDER_COUNT; i++)
-        at[i] = s->order[i].prev;
-    for (;;) {
-        int newest = -1;
-        for (int i = 0; i < ORDER_COUNT; i++)
-            if (at[i] != &s->order[i] &&
-                (newest < 0 || known_of(at[i])->seen_at > known_of(at[newest])->seen_at))
-                newest = i;
-        if (newest < 0)
-            return;
-        const struct known *k = known_of(at[newest]);
+    for (struct wr_list *at = s->order.prev; at != &s->order; at = at->prev) {
+        const struct known *k = known_of(at);
         struct wr_state_peer peer;
-        at[newest] = at[newest]->prev;
-        if (flags && !(k->flags & flags))
-            continue;
-        fill(s, k, &peer);
+        read_addrs(s, &k->id, &peer);
+        peer.id = k->id;
+        peer.security = k->security;
+        peer.seen_at = k->seen_at;
         if (!visit(arg, &peer))
             return;
     }

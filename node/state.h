@@ -22,14 +22,8 @@ enum wr_state_area {
     WR_STATE_AREA_NODE = 'n',     /* this file's own records; the same for all networks */
     WR_STATE_AREA_PEERS = 'p',    /* this file's peers */
     WR_STATE_AREA_DHT = 'd',      /* provider and value records (dht/store.h) */
-    WR_STATE_AREA_RELAY = 'r',    /* relay history */
     WR_STATE_AREA_NAT = 'a',      /* what was learnt about the NAT of each network we sat in */
 };
-
-/* What a saved peer is to us. */
-#define WR_STATE_PEER_TABLE 1u    /* member of the routing table */
-#define WR_STATE_PEER_RELAY 2u    /* relayed for us */
-#define WR_STATE_PEER_OWNER 4u    /* named by the owner: not pushed out by others */
 
 struct wr_state;
 
@@ -37,8 +31,7 @@ struct wr_state_options {
     struct wr_env *env;      /* borrowed */
     struct wr_kv *kv;        /* borrowed; closed after the state */
     const char *network;     /* name of the swarm: each has its own peers; copied */
-    size_t peers_max;        /* at most WR_STATE_PEERS_MAX; beyond it the longest unseen goes, those
-                                without flags first, those of the owner never */
+    size_t peers_max;        /* at most WR_STATE_PEERS_MAX; beyond it the longest unseen goes */
 };
 
 /* Reads what is saved. 0, WR_ELIMIT, WR_EIO. Damaged records are dropped, with a log line. */
@@ -60,7 +53,6 @@ uint64_t wr_state_next_seq(struct wr_state *s);
 /* ---- peers */
 struct wr_state_peer {
     struct wr_peerid id;
-    unsigned flags;      /* WR_STATE_PEER_* */
     int64_t seen_at;     /* nanoseconds since 1970, to the second */
     uint8_t security;    /* see wr_state_peer_set_security */
     size_t count;        /* addresses */
@@ -68,23 +60,16 @@ struct wr_state_peer {
 };
 
 /* We met this peer at these addresses (the first WR_STATE_ADDRS_MAX are kept; none: those known stay).
- * Written only when something changed or the last writing is old. 0, WR_ELIMIT (full of the owner's
- * peers, or the store's overlay is full). */
+ * Written only when something changed or the last writing is old. 0, WR_ELIMIT (out of memory, or the store's
+ * overlay is full). */
 int wr_state_peer_seen(struct wr_state *s, const struct wr_peerid *id, const struct wr_maddr *addrs,
                        size_t count);
-/* Sets or clears flags. 0, WR_ENOTFOUND (never seen), WR_ELIMIT. */
-int wr_state_peer_flag(struct wr_state *s, const struct wr_peerid *id, unsigned flags, bool on);
 /* What secured our last dial of this peer, so that the next life begins with it: a number of the caller's, at most
- * WR_STATE_SECURITY_MAX, that means the same in all versions; 0: not known. 0, and as flag. */
+ * WR_STATE_SECURITY_MAX, that means the same in all versions; 0: not known. 0, WR_ENOTFOUND (never seen), WR_ELIMIT. */
 #define WR_STATE_SECURITY_MAX 3
 int wr_state_peer_set_security(struct wr_state *s, const struct wr_peerid *id, uint8_t security);
 uint8_t wr_state_peer_security(const struct wr_state *s, const struct wr_peerid *id);    /* from memory */
-int wr_state_peer_get(struct wr_state *s, const struct wr_peerid *id, struct wr_state_peer *out);
-void wr_state_peer_forget(struct wr_state *s, const struct wr_peerid *id);
-size_t wr_state_peer_count(const struct wr_state *s);
-/* Visits peers that have any of the flags (0: all), last seen first, until visit returns false. visit must
- * not call this state or its store. */
-void wr_state_peers(struct wr_state *s, unsigned flags,
-                    bool (*visit)(void *arg, const struct wr_state_peer *peer), void *arg);
+/* Visits the peers, last seen first, until visit returns false. visit must not call this state or its store. */
+void wr_state_peers(struct wr_state *s, bool (*visit)(void *arg, const struct wr_state_peer *peer), void *arg);
 
 #endif

@@ -118,22 +118,46 @@ static int see(unsigned n)
     return see_at(n, n);
 }
 
-static int flag(unsigned n, unsigned flags, bool on)
+struct looking {
+    struct wr_peerid id;
+    struct wr_state_peer *out;
+    bool found;
+};
+
+static bool look(void *arg, const struct wr_state_peer *peer)
 {
-    struct wr_peerid id = id_of(n);
-    return wr_state_peer_flag(s, &id, flags, on);
+    struct looking *l = arg;
+    l->found = wr_peerid_equal(&peer->id, &l->id);
+    if (l->found)
+        *l->out = *peer;
+    return !l->found;
+}
+
+static bool get(unsigned n, struct wr_state_peer *out)
+{
+    struct looking l = {.id = id_of(n), .out = out};
+    wr_state_peers(s, look, &l);
+    return l.found;
 }
 
 static bool knows(unsigned n)
 {
-    struct wr_peerid id = id_of(n);
     struct wr_state_peer peer;
-    int err = wr_state_peer_get(s, &id, &peer);
-    assert_true(err == 0 || err == WR_ENOTFOUND);
-    if (err)
-        return false;
-    assert_true(wr_peerid_equal(&peer.id, &id));
+    return get(n, &peer);
+}
+
+static bool count_one(void *arg, const struct wr_state_peer *peer)
+{
+    (void)peer;
+    ++*(size_t *)arg;
     return true;
+}
+
+static size_t count(void)
+{
+    size_t all = 0;
+    wr_state_peers(s, count_one, &all);
+    return all;
 }
 
 struct listing {
@@ -150,10 +174,10 @@ static bool list(void *arg, const struct wr_state_peer *peer)
     return l->stop_after == 0 || --l->stop_after;
 }
 
-static void expect_list(unsigned flags, const char *want)
+static void expect_list(const char *want)
 {
     struct listing l = {.len = 0};
-    wr_state_peers(s, flags, list, &l);
+    wr_state_peers(s, list, &l);
     assert_string_equal(l.text, want);
 }
 
@@ -172,33 +196,21 @@ static void test_peers_come_back(void **state)
     assert_int_equal(wr_state_peer_seen(s, &id, addrs, 6), 0);
     still_pass(WR_SEC);
     see(3);
-    flag(1, WR_STATE_PEER_TABLE, true);
-    flag(3, WR_STATE_PEER_RELAY, true);
-    flag(3, WR_STATE_PEER_OWNER, true);
     for (int round = 0; round < 3; round++) {
-        expect_list(0, "3 2 1 ");
-        expect_list(WR_STATE_PEER_TABLE, "1 ");
-        expect_list(WR_STATE_PEER_TABLE | WR_STATE_PEER_RELAY, "3 1 ");
-        assert_int_equal(wr_state_peer_get(s, &id, &peer), 0);
+        expect_list("3 2 1 ");
+        assert_true(get(2, &peer));
         assert_int_equal(peer.count, WR_STATE_ADDRS_MAX);
-        assert_int_equal(peer.flags, 0);
         assert_true(peer.seen_at == TODAY + WR_SEC);
         for (unsigned i = 0; i < WR_STATE_ADDRS_MAX; i++)
             assert_true(wr_bytes_equal(wr_maddr_bytes(&peer.addrs[i]), wr_maddr_bytes(&addrs[i])));
         restart();
     }
     struct listing l = {.stop_after = 2};
-    wr_state_peers(s, 0, list, &l);
+    wr_state_peers(s, list, &l);
     assert_string_equal(l.text, "3 2 ");
-    wr_state_peer_forget(s, &id);
-    wr_state_peer_forget(s, &id);
-    restart();
-    expect_list(0, "3 1 ");
-    assert_int_equal(wr_state_peer_get(s, &id, &peer), WR_ENOTFOUND);
-    assert_int_equal(flag(2, WR_STATE_PEER_TABLE, true), WR_ENOTFOUND);
 }
 
-/* Also beside flags, which share a byte with it, and when nothing else is news. */
+/* Also when nothing else is news. */
 static void test_what_a_peer_speaks_comes_back(void **state)
 {
     (void)state;
@@ -206,16 +218,13 @@ static void test_what_a_peer_speaks_comes_back(void **state)
     struct wr_state_peer peer;
     see(1);
     see(2);
-    flag(1, WR_STATE_PEER_OWNER, true);
-    flag(1, WR_STATE_PEER_TABLE, true);
     assert_int_equal(wr_state_peer_security(s, &one), 0);
     for (uint8_t security = 1; security <= WR_STATE_SECURITY_MAX; security++) {
         assert_int_equal(wr_state_peer_set_security(s, &one, security), 0);
         restart();
         assert_int_equal(wr_state_peer_security(s, &one), security);
-        assert_int_equal(wr_state_peer_get(s, &one, &peer), 0);
+        assert_true(get(1, &peer));
         assert_int_equal(peer.security, security);
-        assert_int_equal(peer.flags, WR_STATE_PEER_OWNER | WR_STATE_PEER_TABLE);
         assert_int_equal(peer.count, 1);
         see_at(1, 40u + security);
         restart();
@@ -232,12 +241,12 @@ static void test_addresses_change_and_stay(void **state)
     struct wr_state_peer peer;
     see_at(1, 5);
     wr_state_peer_seen(s, &id, NULL, 0);    /* met, nothing new about where */
-    wr_state_peer_get(s, &id, &peer);
+    assert_true(get(1, &peer));
     assert_int_equal(peer.count, 1);
     see_at(1, 6);
     restart();
     struct wr_maddr want = addr_of(6);
-    wr_state_peer_get(s, &id, &peer);
+    assert_true(get(1, &peer));
     assert_int_equal(peer.count, 1);
     assert_true(wr_bytes_equal(wr_maddr_bytes(&peer.addrs[0]), wr_maddr_bytes(&want)));
 }
@@ -259,9 +268,8 @@ static void test_the_same_again_is_not_written(void **state)
     }
     assert_in_range(disk.commits - commits, 2, 4);    /* once an hour, and the time itself */
     restart();
-    struct wr_peerid id = id_of(1);
     struct wr_state_peer peer;
-    wr_state_peer_get(s, &id, &peer);
+    assert_true(get(1, &peer));
     assert_true(peer.seen_at == TODAY + 170 * WR_MIN);    /* closing wrote the last sight */
 }
 
@@ -272,26 +280,14 @@ static void test_full_of_peers(void **state)
         see(n);
         still_pass(WR_SEC);
     }
-    flag(0, WR_STATE_PEER_TABLE, true);
-    flag(1, WR_STATE_PEER_OWNER, true);
     see(2);    /* again: the newest now */
-    for (unsigned n = 100; n < 100 + PEERS - 3; n++)
+    for (unsigned n = 100; n < 100 + PEERS - 2; n++)
         assert_int_equal(see(n), 0);
-    assert_int_equal(wr_state_peer_count(s), PEERS);
-    assert_true(knows(0) && knows(1) && knows(2));
-    assert_false(knows(3) || knows(PEERS - 1));
-    for (unsigned n = 200; n < 200 + PEERS; n++) {    /* a flood that is flagged pushes out all but one */
-        assert_int_equal(see(n), 0);
-        assert_int_equal(flag(n, WR_STATE_PEER_TABLE, true), 0);
-    }
-    assert_true(knows(1));
-    assert_false(knows(0) || knows(2));
-    for (unsigned n = 200; n < 200 + PEERS; n++)
-        (void)flag(n, WR_STATE_PEER_OWNER, true);
-    assert_int_equal(see(300), WR_ELIMIT);
-    assert_int_equal(see(1), 0);
+    assert_int_equal(count(), PEERS);
+    assert_true(knows(2) && knows(PEERS - 1));
+    assert_false(knows(0) || knows(1) || knows(3) || knows(PEERS - 2));
     restart();
-    assert_int_equal(wr_state_peer_count(s), PEERS);
+    assert_int_equal(count(), PEERS);
     size_t stored = 0;
     for (const struct wr_kvtree_entry *e = wr_kvtree_seek(&disk.committed, WR_BYTES_STR("p"), false);
          e && e->key.ptr[0] == 'p'; e = wr_kvtree_next(e))
@@ -299,38 +295,20 @@ static void test_full_of_peers(void **state)
     assert_int_equal(stored, PEERS);    /* the store forgot them too */
 }
 
-static void test_smaller_limit_keeps_the_best(void **state)
+static void test_smaller_limit_keeps_the_newest(void **state)
 {
     (void)state;
     for (unsigned n = 0; n < PEERS; n++) {
         see(n);
         still_pass(WR_SEC);
     }
-    flag(0, WR_STATE_PEER_RELAY, true);
+    see(0);    /* again: the newest now */
     peers_max = 5;
     restart();
-    expect_list(0, "19 18 17 16 0 ");
+    expect_list("0 19 18 17 16 ");
     peers_max = PEERS;
     restart();
-    expect_list(0, "19 18 17 16 0 ");
-}
-
-static void test_order_survives_flags(void **state)
-{
-    (void)state;
-    for (unsigned n = 0; n < 6; n++) {
-        see(n);
-        still_pass(WR_SEC);
-    }
-    flag(4, WR_STATE_PEER_TABLE, true);
-    flag(1, WR_STATE_PEER_TABLE, true);
-    flag(2, WR_STATE_PEER_TABLE, true);
-    flag(2, WR_STATE_PEER_TABLE, false);
-    expect_list(0, "5 4 3 2 1 0 ");
-    expect_list(WR_STATE_PEER_TABLE, "4 1 ");
-    peers_max = 4;
-    restart();
-    expect_list(0, "5 4 3 1 ");
+    expect_list("0 19 18 17 16 ");
 }
 
 static void test_networks_do_not_mix(void **state)
@@ -339,7 +317,7 @@ static void test_networks_do_not_mix(void **state)
     see(1);
     close_state();
     open_state_of("lab");
-    expect_list(0, "");
+    expect_list("");
     see(2);
     see(3);
     uint8_t ours[WR_STATE_PREFIX], again[WR_STATE_PREFIX];
@@ -349,7 +327,7 @@ static void test_networks_do_not_mix(void **state)
     wr_state_prefix(s, WR_STATE_AREA_DHT, again);
     assert_memory_not_equal(ours, again, WR_STATE_PREFIX);
     assert_int_equal(ours[0], 'd');
-    expect_list(0, "1 ");
+    expect_list("1 ");
 }
 
 static struct wr_bytes stored_key(unsigned n, uint8_t out[64])
@@ -404,7 +382,7 @@ static void test_damaged_records(void **state)
     name[9] ^= 0xff;    /* a key that is no peer id */
     assert_int_equal(wr_kv_put(kv, WR_BYTES(name, 12), WR_BYTES(record, len)), 0);
     restart();
-    assert_int_equal(wr_state_peer_count(s), 3);
+    assert_int_equal(count(), 3);
 }
 
 static void test_store_that_refuses_writes(void **state)
@@ -469,7 +447,6 @@ static void test_no_clock_ever(void **state)
 static void test_seen_in_the_future(void **state)
 {
     (void)state;
-    struct wr_peerid id = id_of(1);
     struct wr_state_peer peer;
     close_state();
     kv_mem_disk_clear(&disk);
@@ -486,7 +463,7 @@ static void test_seen_in_the_future(void **state)
     assert_true(wr_state_unix(s) == TODAY + WR_HOUR);    /* confirmed */
     see(2);
     restart();
-    wr_state_peer_get(s, &id, &peer);
+    assert_true(get(1, &peer));
     assert_true(peer.seen_at <= TODAY + 3 * WR_HOUR);
 }
 
@@ -565,8 +542,7 @@ int main(void)
         TEST(test_addresses_change_and_stay),
         TEST(test_the_same_again_is_not_written),
         TEST(test_full_of_peers),
-        TEST(test_smaller_limit_keeps_the_best),
-        TEST(test_order_survives_flags),
+        TEST(test_smaller_limit_keeps_the_newest),
         TEST(test_networks_do_not_mix),
         TEST(test_damaged_records),
         TEST(test_store_that_refuses_writes),
