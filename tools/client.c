@@ -225,8 +225,9 @@ int client_try(struct client *c, struct wr_rpc_message *reply)
             wr_bytes_equal(reply->method, WR_BYTES_STR("error"))) {
             reply->error = reply->params; /* its last word before it closes */
             result = client_error(c, reply);
-        } else if (reply->type == WR_RPC_NOTIFICATION && c->on_note)
-            c->on_note(c->note_arg, reply->method, reply->params);
+        } else if (c->on_progress && reply->type == WR_RPC_NOTIFICATION &&
+                   wr_bytes_equal(reply->method, WR_BYTES_STR("progress")))
+            c->on_progress(c->progress_arg, reply->params);
         wr_rpc_message_clear(reply);
     }
     return result;
@@ -259,8 +260,23 @@ int client_call(struct client *c, struct wr_rpc_message *reply)
     return result;
 }
 
-int client_ask(struct client *c, const struct cli *cli, const char *method, const char *name, const char *value,
-               struct wr_rpc_message *reply)
+int client_show(struct client *c, void (*print)(const msgpack_object *result))
+{
+    struct wr_rpc_message reply;
+    int result = client_call(c, &reply);
+    if (result) {
+        client_close(c);
+        return result;
+    }
+    if (c->cli->json)
+        print_json_line(reply.result);
+    else if (print)
+        print(reply.result);
+    return client_end(c, &reply, CLI_YES);
+}
+
+/* The request with one text parameter, as client_ask has it. */
+static int begin_one(struct client *c, const struct cli *cli, const char *method, const char *name, const char *value)
 {
     int result = client_open(c, cli);
     if (result)
@@ -268,6 +284,23 @@ int client_ask(struct client *c, const struct cli *cli, const char *method, cons
     struct wr_pack *p = client_begin(c, method);
     if (name)
         wr_pack_text(p, name, value);
+    return CLI_YES;
+}
+
+int client_tell(const struct cli *cli, const char *method, const char *name, const char *value,
+                void (*print)(const msgpack_object *result))
+{
+    struct client c;
+    int result = begin_one(&c, cli, method, name, value);
+    return result ? result : client_show(&c, print);
+}
+
+int client_ask(struct client *c, const struct cli *cli, const char *method, const char *name, const char *value,
+               struct wr_rpc_message *reply)
+{
+    int result = begin_one(c, cli, method, name, value);
+    if (result)
+        return result;
     result = client_call(c, reply);
     if (result)
         client_close(c);

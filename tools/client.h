@@ -15,9 +15,9 @@ struct client {
     size_t used; /* bytes of in that the last message took */
     struct wr_rpc_scan scan;
     struct wr_pack pack;
-    /* A note that arrived while a call ran ("progress"), or NULL to ignore them. */
-    void (*on_note)(void *arg, struct wr_bytes name, const msgpack_object *map);
-    void *note_arg;
+    /* How a call goes that takes long, in the words of its method; or NULL. */
+    void (*on_progress)(void *arg, const msgpack_object *map);
+    void *progress_arg;
 };
 
 /* Connects. CLI_YES, or prints what is wrong and returns the exit code. */
@@ -35,6 +35,12 @@ int client_try(struct client *c, struct wr_rpc_message *reply);
  * ends both. Else nothing is left to end. */
 int client_ask(struct client *c, const struct cli *cli, const char *method, const char *name, const char *value,
                struct wr_rpc_message *reply);
+/* Sends what was begun and shows the result: as one JSON line, or to people by print (NULL: nothing is said). Closes,
+ * and returns the exit code. */
+int client_show(struct client *c, void (*print)(const msgpack_object *result));
+/* Open, begin and show in one, as client_ask. */
+int client_tell(const struct cli *cli, const char *method, const char *name, const char *value,
+                void (*print)(const msgpack_object *result));
 /* Clears the reply, closes, returns result. */
 int client_end(struct client *c, struct wr_rpc_message *reply, int result);
 /* Prints the error of a reply. Returns the exit code. */

@@ -21,12 +21,10 @@ static const struct cli_flag perf_flags[] = {
     {NULL, NULL, NULL},
 };
 
-static void perf_note(void *arg, struct wr_bytes name, const msgpack_object *map)
+static void on_progress(void *arg, const msgpack_object *map)
 {
     const struct cli *cli = arg;
     char up[32], down[32];
-    if (!wr_bytes_equal(name, WR_BYTES_STR("progress")))
-        return;
     if (cli->json)
         print_json_line(map);
     else if (isatty(STDERR_FILENO))
@@ -58,8 +56,8 @@ static int run_perf(struct cli *cli)
     int result = client_open(&c, cli);
     if (result)
         return result;
-    c.on_note = perf_note;
-    c.note_arg = cli;
+    c.on_progress = on_progress;
+    c.progress_arg = cli;
     struct wr_pack *p = client_begin(&c, "perf");
     wr_pack_text(p, "peer", cli->argv[0]);
     wr_pack_u64(p, "up", up);

@@ -4,36 +4,27 @@
 
 #include <stdio.h>
 
+static void print_connected(const msgpack_object *result)
+{
+    char peer[PRINT_TEXT], addr[PRINT_TEXT], path[PRINT_TEXT];
+    (void)printf("connected   %s  %s  %s  %.1f ms\n", print_text(result, "peer", peer),
+                 print_text(result, "path", path), print_text(result, "addr", addr), print_number(result, "took_ms"));
+}
+
 static int run_connect(struct cli *cli)
 {
-    struct client c;
-    struct wr_rpc_message reply;
-    char peer[PRINT_TEXT], addr[PRINT_TEXT], path[PRINT_TEXT];
-    int result = client_ask(&c, cli, "connect", "peer", cli->argv[0], &reply);
-    if (result)
-        return result;
-    if (cli->json)
-        print_json_line(reply.result);
-    else
-        (void)printf("connected   %s  %s  %s  %.1f ms\n", print_text(reply.result, "peer", peer),
-                     print_text(reply.result, "path", path), print_text(reply.result, "addr", addr),
-                     print_number(reply.result, "took_ms"));
-    return client_end(&c, &reply, CLI_YES);
+    return client_tell(cli, "connect", "peer", cli->argv[0], print_connected);
+}
+
+static void print_disconnected(const msgpack_object *result)
+{
+    char peer[PRINT_TEXT];
+    (void)printf("disconnected  %s\n", print_text(result, "peer", peer));
 }
 
 static int run_disconnect(struct cli *cli)
 {
-    struct client c;
-    struct wr_rpc_message reply;
-    char peer[PRINT_TEXT];
-    int result = client_ask(&c, cli, "disconnect", "peer", cli->argv[0], &reply);
-    if (result)
-        return result;
-    if (cli->json)
-        print_json_line(reply.result);
-    else
-        (void)printf("disconnected  %s\n", print_text(reply.result, "peer", peer));
-    return client_end(&c, &reply, CLI_YES);
+    return client_tell(cli, "disconnect", "peer", cli->argv[0], print_disconnected);
 }
 
 /* ---- allow, block */
@@ -67,7 +58,6 @@ static int list_rules(struct cli *cli, const char *list)
 static int change_rule(struct cli *cli, const char *list)
 {
     struct client c;
-    struct wr_rpc_message reply;
     if (!cli->argc && cli->values[RULE_REMOVE])
         return cli_usage(cli, "--remove: of whom?");
     if (!cli->argc)
@@ -78,14 +68,7 @@ static int change_rule(struct cli *cli, const char *list)
     struct wr_pack *p = client_begin(&c, list);
     wr_pack_text(p, "what", cli->argv[0]);
     wr_pack_bool(p, "remove", cli->values[RULE_REMOVE] != NULL);
-    result = client_call(&c, &reply);
-    if (result == CLI_YES) {
-        if (cli->json)
-            print_json_line(reply.result);
-        wr_rpc_message_clear(&reply);
-    }
-    client_close(&c);
-    return result;
+    return client_show(&c, NULL);
 }
 
 static int run_allow(struct cli *cli)

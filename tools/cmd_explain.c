@@ -47,11 +47,10 @@ static void print_all_trying(FILE *out, const msgpack_object *map)
 }
 
 /* While the answer is waited for; it is no part of it. */
-static void on_why_note(void *arg, struct wr_bytes name, const msgpack_object *map)
+static void on_why_progress(void *arg, const msgpack_object *map)
 {
     (void)arg;
-    if (wr_bytes_equal(name, WR_BYTES_STR("progress")))
-        print_all_trying(stderr, map);
+    print_all_trying(stderr, map);
 }
 
 static void print_why(const msgpack_object *why, const char *path)
@@ -77,7 +76,7 @@ static int run_why(struct cli *cli)
     int result = client_open(&c, cli);
     if (result)
         return result;
-    c.on_note = cli->json || !isatty(STDERR_FILENO) ? NULL : on_why_note;
+    c.on_progress = cli->json || !isatty(STDERR_FILENO) ? NULL : on_why_progress;
     wr_pack_text(client_begin(&c, "why"), "peer", cli->argv[0]);
     result = client_call(&c, &reply);
     if (result) {

@@ -36,12 +36,10 @@ static void print_peer(const struct cli *cli, const msgpack_object *row)
     (void)fflush(stdout);
 }
 
-static void on_note(void *arg, struct wr_bytes name, const msgpack_object *map)
+static void on_progress(void *arg, const msgpack_object *map)
 {
     struct watch *w = arg;
     char text[PRINT_TEXT];
-    if (!wr_bytes_equal(name, WR_BYTES_STR("progress")))
-        return;
     if (wr_rpc_find(map, "peer")) {
         wipe(w);
         print_peer(w->cli, map);
@@ -55,8 +53,8 @@ static int open_watched(struct client *c, struct watch *w, const struct cli *cli
 {
     *w = (struct watch){.cli = cli, .terminal = isatty(STDERR_FILENO) != 0};
     int result = client_open(c, cli);
-    c->on_note = on_note;
-    c->note_arg = w;
+    c->on_progress = on_progress;
+    c->progress_arg = w;
     return result;
 }
 
@@ -74,25 +72,23 @@ static int call_watched(struct client *c, struct watch *w, struct wr_rpc_message
     return result;
 }
 
+/* A request with one text parameter, from its beginning; CLI_YES as call_watched. */
+static int ask_watched(struct client *c, struct watch *w, const struct cli *cli, const char *method,
+                       const char *name, const char *value, struct wr_rpc_message *reply)
+{
+    int result = open_watched(c, w, cli);
+    if (result)
+        return result;
+    wr_pack_text(client_begin(c, method), name, value);
+    return call_watched(c, w, reply);
+}
+
 /* ---- join, leave */
 
-static int join_or_leave(struct cli *cli, const char *method)
+static void print_joined(const msgpack_object *result)
 {
-    struct client c;
-    struct watch w;
-    struct wr_rpc_message reply;
-    int result = open_watched(&c, &w, cli);
-    if (result)
-        return result;
-    wr_pack_text(client_begin(&c, method), "name", cli->argv[0]);
-    result = call_watched(&c, &w, &reply);
-    if (result)
-        return result;
-    if (cli->json)
-        print_json_line(reply.result);
-    else if (strcmp(method, "join") == 0)
-        (void)puts("joined, also after a restart; `warren leave` ends it");
-    return client_end(&c, &reply, CLI_YES);
+    (void)result;
+    (void)puts("joined, also after a restart; `warren leave` ends it");
 }
 
 static int list_joined(struct cli *cli)
@@ -117,12 +113,12 @@ static int list_joined(struct cli *cli)
 
 static int run_join(struct cli *cli)
 {
-    return cli->argc ? join_or_leave(cli, "join") : list_joined(cli);
+    return cli->argc ? client_tell(cli, "join", "name", cli->argv[0], print_joined) : list_joined(cli);
 }
 
 static int run_leave(struct cli *cli)
 {
-    return join_or_leave(cli, "leave");
+    return client_tell(cli, "leave", "name", cli->argv[0], NULL);
 }
 
 /* ---- find */
@@ -172,11 +168,7 @@ static int run_find(struct cli *cli)
     }
     if (!cli->argc)
         return cli_usage(cli, "PEER is missing");
-    int result = open_watched(&c, &w, cli);
-    if (result)
-        return result;
-    wr_pack_text(client_begin(&c, "find"), "peer", cli->argv[0]);
-    result = call_watched(&c, &w, &reply);
+    int result = ask_watched(&c, &w, cli, "find", "peer", cli->argv[0], &reply);
     if (result)
         return result;
     print_peer(cli, reply.result);
@@ -196,11 +188,7 @@ static int run_provide(struct cli *cli)
     struct watch w;
     struct wr_rpc_message reply;
     bool stop = cli->values[0] != NULL;
-    int result = open_watched(&c, &w, cli);
-    if (result)
-        return result;
-    wr_pack_text(client_begin(&c, stop ? "dht.unprovide" : "dht.provide"), "cid", cli->argv[0]);
-    result = call_watched(&c, &w, &reply);
+    int result = ask_watched(&c, &w, cli, stop ? "dht.unprovide" : "dht.provide", "cid", cli->argv[0], &reply);
     if (result)
         return result;
     if (cli->json)
@@ -274,11 +262,7 @@ static int run_get(struct cli *cli)
     struct client c;
     struct watch w;
     struct wr_rpc_message reply;
-    int result = open_watched(&c, &w, cli);
-    if (result)
-        return result;
-    wr_pack_text(client_begin(&c, "dht.get"), "key", cli->argv[0]);
-    result = call_watched(&c, &w, &reply);
+    int result = ask_watched(&c, &w, cli, "dht.get", "key", cli->argv[0], &reply);
     if (result)
         return result;
     const msgpack_object *value = wr_rpc_find(reply.result, "value");
@@ -295,14 +279,9 @@ static int run_get(struct cli *cli)
 static int run_table(struct cli *cli)
 {
     struct client c;
-    struct watch w;
     struct wr_rpc_message reply;
     uint32_t count;
-    int result = open_watched(&c, &w, cli);
-    if (result)
-        return result;
-    (void)client_begin(&c, "dht.table");
-    result = call_watched(&c, &w, &reply);
+    int result = client_ask(&c, cli, "dht.table", NULL, NULL, &reply);
     if (result)
         return result;
     const msgpack_object *rows = print_array(reply.result, "peers", &count);

@@ -145,18 +145,8 @@ static void status_warnings(const msgpack_object *status)
                      print_text(&rows[i], "command", command));
 }
 
-static int run_status(struct cli *cli)
+static void print_status(const msgpack_object *status)
 {
-    struct client c;
-    struct wr_rpc_message reply;
-    int result = client_ask(&c, cli, "status", NULL, NULL, &reply);
-    if (result)
-        return result;
-    const msgpack_object *status = reply.result;
-    if (cli->json) {
-        print_json_line(status);
-        return client_end(&c, &reply, CLI_YES);
-    }
     char text[PRINT_TEXT], other[PRINT_TEXT], six[PRINT_TEXT], uptime[32];
     (void)printf("peer        %s\n", print_text(status, "peer", text));
     (void)printf("version     %s, up %s\n", print_text(status, "version", text),
@@ -173,7 +163,11 @@ static int run_status(struct cli *cli)
     status_dht(status);
     status_budgets(status);
     status_warnings(status);
-    return client_end(&c, &reply, CLI_YES);
+}
+
+static int run_status(struct cli *cli)
+{
+    return client_tell(cli, "status", NULL, NULL, print_status);
 }
 
 /* ---- id */
@@ -187,24 +181,19 @@ static void print_list(const msgpack_object *map, const char *key, const char *l
         (void)printf("%-11s %s\n", label, print_element(&rows[i], text));
 }
 
+static void print_id(const msgpack_object *id)
+{
+    char text[PRINT_TEXT];
+    (void)printf("%-11s %s\n", "peer", print_text(id, "peer", text));
+    (void)printf("%-11s %s\n", "agent", print_text(id, "agent", text));
+    print_list(id, "listen", "listen");
+    print_list(id, "addrs", "announced");
+    print_list(id, "protocols", "protocol");
+}
+
 static int run_id(struct cli *cli)
 {
-    struct client c;
-    struct wr_rpc_message reply;
-    char text[PRINT_TEXT];
-    int result = client_ask(&c, cli, "id", NULL, NULL, &reply);
-    if (result)
-        return result;
-    if (cli->json) {
-        print_json_line(reply.result);
-        return client_end(&c, &reply, CLI_YES);
-    }
-    (void)printf("%-11s %s\n", "peer", print_text(reply.result, "peer", text));
-    (void)printf("%-11s %s\n", "agent", print_text(reply.result, "agent", text));
-    print_list(reply.result, "listen", "listen");
-    print_list(reply.result, "addrs", "announced");
-    print_list(reply.result, "protocols", "protocol");
-    return client_end(&c, &reply, CLI_YES);
+    return client_tell(cli, "id", NULL, NULL, print_id);
 }
 
 /* ---- peers */
@@ -260,12 +249,10 @@ static const struct cli_flag ping_flags[] = {
     {NULL, NULL, NULL},
 };
 
-static void on_pong(void *arg, struct wr_bytes name, const msgpack_object *pong)
+static void on_pong(void *arg, const msgpack_object *pong)
 {
     const struct cli *cli = arg;
     char peer[PRINT_TEXT], path[PRINT_TEXT], addr[PRINT_TEXT], error[PRINT_TEXT];
-    if (!wr_bytes_equal(name, WR_BYTES_STR("progress")))
-        return;
     if (cli->json)
         print_json_line(pong);
     else if (*print_text(pong, "text", error))
@@ -292,8 +279,8 @@ static int run_ping(struct cli *cli)
     int result = client_open(&c, cli);
     if (result)
         return result;
-    c.on_note = on_pong;
-    c.note_arg = cli;
+    c.on_progress = on_pong;
+    c.progress_arg = cli;
     struct wr_pack *p = client_begin(&c, "ping");
     wr_pack_text(p, "peer", cli->argv[0]);
     wr_pack_u64(p, "count", count);

@@ -46,7 +46,6 @@ static int run_wait(struct cli *cli)
 {
     static const char *const names[] = {"online", "reachable", "peer"};
     struct client c;
-    struct wr_rpc_message reply;
     int what = WAIT_ONLINE, given = 0;
     for (int i = 0; i <= WAIT_PEER; i++) {
         if (!cli->values[i])
@@ -63,14 +62,7 @@ static int run_wait(struct cli *cli)
     wr_pack_text(p, "for", names[what]);
     if (what == WAIT_PEER)
         wr_pack_text(p, "peer", cli->values[WAIT_PEER]);
-    result = client_call(&c, &reply);
-    if (result == CLI_YES) {
-        if (cli->json)
-            print_json_line(reply.result);
-        wr_rpc_message_clear(&reply);
-    }
-    client_close(&c);
-    return result;
+    return client_show(&c, NULL);
 }
 
 /* ---- stop */
@@ -79,19 +71,12 @@ static int run_stop(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message m;
-    int result = client_open(&c, cli);
+    int result = client_ask(&c, cli, "stop", NULL, NULL, &m);
     if (result)
         return result;
-    (void)client_begin(&c, "stop");
-    result = client_call(&c, &m);
-    if (result == CLI_YES) {
-        if (cli->json)
-            print_json_line(m.result);
-        wr_rpc_message_clear(&m);
-        result = client_wait_end(&c);
-    }
-    client_close(&c);
-    return result;
+    if (cli->json)
+        print_json_line(m.result);
+    return client_end(&c, &m, client_wait_end(&c));
 }
 
 /* ---- key */

@@ -97,30 +97,9 @@ static void print_status(const msgpack_object *status)
         print_lent(lent);
 }
 
-/* One call; print shows the result to people. */
-static int call(struct cli *cli, struct client *c, void (*print)(const msgpack_object *result))
-{
-    struct wr_rpc_message reply;
-    int result = client_call(c, &reply);
-    if (result == 0) {
-        if (cli->json)
-            print_json_line(reply.result);
-        else
-            print(reply.result);
-        wr_rpc_message_clear(&reply);
-    }
-    client_close(c);
-    return result;
-}
-
 static int run_status(struct cli *cli)
 {
-    struct client c;
-    int result = client_open(&c, cli);
-    if (result)
-        return result;
-    (void)client_begin(&c, "relay.status");
-    return call(cli, &c, print_status);
+    return client_tell(cli, "relay.status", NULL, NULL, print_status);
 }
 
 static void print_mode(const msgpack_object *result)
@@ -130,29 +109,19 @@ static void print_mode(const msgpack_object *result)
                  print_bool(result, "offered") ? "others may use this node" : "others may not use this node now");
 }
 
-static int run_mode(struct cli *cli, const char *method)
-{
-    struct client c;
-    int result = client_open(&c, cli);
-    if (result)
-        return result;
-    (void)client_begin(&c, method);
-    return call(cli, &c, print_mode);
-}
-
 static int run_auto(struct cli *cli)
 {
-    return run_mode(cli, "relay.auto");
+    return client_tell(cli, "relay.auto", NULL, NULL, print_mode);
 }
 
 static int run_on(struct cli *cli)
 {
-    return run_mode(cli, "relay.on");
+    return client_tell(cli, "relay.on", NULL, NULL, print_mode);
 }
 
 static int run_off(struct cli *cli)
 {
-    return run_mode(cli, "relay.off");
+    return client_tell(cli, "relay.off", NULL, NULL, print_mode);
 }
 
 static void print_use(const msgpack_object *result)
@@ -172,7 +141,7 @@ static int run_use(struct cli *cli)
     wr_pack_text(p, "addr", cli->argv[0]);
     if (cli->values[0])
         wr_pack_bool(p, "remove", true);
-    return call(cli, &c, print_use);
+    return client_show(&c, print_use);
 }
 
 static const struct cli_flag use_flags[] = {
