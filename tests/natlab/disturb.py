@@ -221,12 +221,7 @@ def main():
     args = p.parse_args()
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
     args.warren = os.path.join(os.path.abspath(args.build), "tools/warren")
-    reason = box.why_not()
-    if reason:
-        print("natlab/disturb skipped: " + reason)
-        print("0 passed, 0 failed, %d skipped" % len(DISTURBANCES))
-        return 0
-    return box.run(lambda: inside(args))
+    return box.test("natlab/disturb", len(DISTURBANCES), lambda: inside(args))
 
 
 if __name__ == "__main__":

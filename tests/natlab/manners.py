@@ -164,12 +164,7 @@ def main():
     args = p.parse_args()
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
     args.warren = os.path.join(os.path.abspath(args.build), "tools/warren")
-    reason = box.why_not()
-    if reason:
-        print("natlab/manners skipped: " + reason)
-        print("0 passed, 0 failed, 1 skipped")
-        return 0
-    return box.run(lambda: inside(args))
+    return box.test("natlab/manners", 1, lambda: inside(args))
 
 
 if __name__ == "__main__":

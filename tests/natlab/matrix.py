@@ -253,12 +253,7 @@ def main():
         list(range(len(KINDS))) if everything else list(FEW_ROUNDS))
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
     args.warren = os.path.join(os.path.abspath(args.build), "tools/warren")
-    reason = box.why_not()
-    if reason:
-        print("natlab/matrix skipped: " + reason)
-        print("0 passed, 0 failed, %d skipped" % (len(args.drivers) * len(args.rounds) * len(KINDS)))
-        return 0
-    return box.run(lambda: inside(args))
+    return box.test("natlab/matrix", len(args.drivers) * len(args.rounds) * len(KINDS), lambda: inside(args))
 
 
 if __name__ == "__main__":

@@ -595,12 +595,8 @@ def main():
     if len(sys.argv) < 2:
         print(__doc__.split("\n")[2], file=sys.stderr)
         return 2
-    reason = box.why_not() or (None if box.find("miniupnpd") else "needs miniupnpd (package miniupnpd-nftables)")
-    if reason:
-        print("natlab/portmap skipped: " + reason)
-        print("0 passed, 0 failed, %d skipped" % len(STORIES))
-        return 0
-    return box.run(lambda: tell(os.path.abspath(sys.argv[1]), sys.argv[2:]))
+    lacks = None if box.find("miniupnpd") else "needs miniupnpd (package miniupnpd-nftables)"
+    return box.test("natlab/portmap", len(STORIES), lambda: tell(os.path.abspath(sys.argv[1]), sys.argv[2:]), lacks)
 
 
 if __name__ == "__main__":

@@ -312,12 +312,7 @@ def main():
     args.transport, args.only = args.transport.split(","), {s for s in args.only.split(",") if s}
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
     args.warren = os.path.join(os.path.abspath(args.build), "tools/warren")
-    reason = box.why_not()
-    if reason:
-        print("natlab/verdicts skipped: " + reason)
-        print("0 passed, 0 failed, %d skipped" % len(args.transport))
-        return 0
-    return box.run(lambda: inside(args))
+    return box.test("natlab/verdicts", len(args.transport), lambda: inside(args))
 
 
 if __name__ == "__main__":
