@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the program's sources and docs/ both list is the same list: methods, events, metrics, codes, faults."""
+"""What the program's sources and its documents both list is the same list: commands, methods, events, metrics ..."""
 import pathlib
 import re
 import sys
@@ -22,6 +22,11 @@ def quoted(text):
 
 def first_column(text):
     return quoted("\n".join(re.findall(r"^\| (`[^|]+) \|", text, flags=re.M)))
+
+
+def commands(tools, readme):
+    table = readme.partition("| Commands | |")[2].partition("\n\n")[0]
+    return set(re.findall(r'\.name = "([a-z ]+)",\s*\.args', tools)), quoted(table)
 
 
 def methods(node, control):
@@ -68,7 +73,9 @@ def faults(source, page):
 def main():
     node = "\n".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("node/*.c")))
     control, portmap = read("docs/control.md"), codes(read("autonat/portmap.h"), read("docs/portmap.md"))
+    tools = "\n".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("tools/cmd_*.c")))
     lists = {
+        "commands": commands(tools, read("README.md")),
         "methods": methods(node, control),
         "events": events(node, control),
         "metrics": metrics(node, control),
@@ -81,8 +88,9 @@ def main():
     for what, (made, told) in lists.items():
         if made != told or len(made) < 5:
             wrong += 1
-            print(f"{what}: only in the code {sorted(set(made) - set(told))}, only in docs/ {sorted(set(told) - set(made))}"
-                  f", {len(made)} in all" + (", or in another order" if set(made) == set(told) else ""))
+            print(f"{what}: only in the code {sorted(set(made) - set(told))}, only in the documents "
+                  f"{sorted(set(told) - set(made))}, {len(made)} in all"
+                  + (", or in another order" if set(made) == set(told) else ""))
     print(", ".join(f"{len(made)} {what}" for what, (made, _) in lists.items()))
     return 1 if wrong else 0
 
