@@ -30,6 +30,12 @@ int64_t wr_upnp_http_clock(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Numbers are read only where they begin: strtoul goes over line ends to look for one. */
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
 /* The address, in brackets and with its zone if it is one of IPv6; what is behind it, or NULL. */
 static const char *parse_host(const char *text, bool six, struct url *out)
 {
@@ -40,7 +46,7 @@ static const char *parse_host(const char *text, bool six, struct url *out)
     memcpy(host, text + six, len - six);
     char *zone = six ? strchr(host, '%') : NULL, *end = zone;
     if (zone) {
-        unsigned long number = zone[1] >= '0' && zone[1] <= '9' ? strtoul(zone + 1, &end, 10) : 0;
+        unsigned long number = is_digit(zone[1]) ? strtoul(zone + 1, &end, 10) : 0;
         if (number == 0 || number > UINT32_MAX || *end)
             return NULL;
         out->zone = (uint32_t)number;
@@ -60,7 +66,7 @@ static bool parse_url(const char *text, bool six, struct url *out)
         return false;
     if (*text == ':') {
         char *end;
-        unsigned long port = text[1] >= '0' && text[1] <= '9' ? strtoul(text + 1, &end, 10) : 0;
+        unsigned long port = is_digit(text[1]) ? strtoul(text + 1, &end, 10) : 0;
         if (port == 0 || port > UINT16_MAX)
             return false;
         out->port = (uint16_t)port;
@@ -201,7 +207,7 @@ static void take(struct answer *a, size_t n)
     a->head = (size_t)(end - a->data) + 4;
     const char *length = field(a, "Content-Length"), *coding = field(a, "Transfer-Encoding");
     a->chunked = coding && strncasecmp(coding, "chunked", 7) == 0;
-    a->has_length = length && !a->chunked;
+    a->has_length = length && is_digit(*length) && !a->chunked;
     a->length = a->has_length ? strtoul(length, NULL, 10) : 0;
 }
 
@@ -264,8 +270,8 @@ static int understand(struct answer *a, struct wr_bytes *body)
         len = join_chunks(a->data + a->head, len);
     a->data[a->head + len] = 0;
     *body = WR_BYTES(a->data + a->head, len);
-    const char *status = strncmp(a->data, "HTTP/1.", 7) == 0 ? strchr(a->data, ' ') : NULL;
-    long code = status ? strtol(status, NULL, 10) : 0;
+    const char *status = strncmp(a->data, "HTTP/1.", 7) == 0 ? memchr(a->data, ' ', strcspn(a->data, "\r\n")) : NULL;
+    long code = status && is_digit(status[1]) ? strtol(status + 1, NULL, 10) : 0;
     return code >= 100 && code < 600 ? (int)code : WR_EPROTO;
 }
 
