@@ -234,9 +234,26 @@ static void on_handle_closed(uv_handle_t *handle)
     free_if_over(e);
 }
 
+static void do_nothing(uv_work_t *work)
+{
+    (void)work;
+}
+
+/* libuv makes its threads with the first work of the process, and aborts where it cannot: let nothing be open then. */
+static bool make_threads(void)
+{
+    uv_loop_t loop;
+    uv_work_t work;
+    if (uv_loop_init(&loop) != 0)
+        return false;
+    uv_queue_work(&loop, &work, do_nothing, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    return uv_loop_close(&loop) == 0;
+}
+
 struct wr_env *wr_env_uv_create(struct uv_loop_s *loop, const struct wr_log *log)
 {
-    if (sodium_init() < 0)
+    if (sodium_init() < 0 || !make_threads())
         return NULL;
     struct wr_env_uv *e = wr_alloc(sizeof(*e));
     /* Whole pages: the kernel's copy into a buffer that starts 16 bytes into one, as malloc's large ones
