@@ -27,7 +27,7 @@ struct wr_dht_guest {
 
 /* ---- rates: a bucket of tokens per address, or per peer where many share one (LAN, this machine). Who publishes much
  * at once, or crawls, sends hundreds of requests in a row (go's accelerated client, its sweep): they are taken as fast
- * as the rate allows, and nothing is lost. ---- */
+ * as the rate allows. Only who is further ahead of it than WR_DHT_RATE_WAIT loses his stream. ---- */
 
 struct rate {
     struct wr_list node; /* wr_dht.rate_order, longest unseen first */
