@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A node at home goes through eight disturbances, and each time a peer elsewhere reaches it again by its id alone.
 
-usage: disturb.py BUILD_DIR [--runs N] [--only NAME] [--home KIND] [--logs DIR]
+usage: disturb.py BUILD_DIR [--runs N] [--only NAME] [--home KIND] [--asleep SECONDS] [--logs DIR]
 
 Counted is the time from the moment when the network works again to the answer to a ping of somebody who had no
 connection; at most 10 s.
@@ -23,7 +23,6 @@ from nodes import ADDR, PORT, Node
 LIMIT_SECONDS = 10
 PATIENCE = 40               # how long a run is watched before it counts as lost
 SETTLE_SECONDS = 90
-STOPPED_SECONDS = 20
 RELAYS = ("relayone", "relaytwo", "relaythree")
 PUBLIC = ("boot", "stranger", *RELAYS)
 
@@ -124,7 +123,7 @@ def asleep(scene):
     node = scene.nodes["home"]
     node.process.send_signal(signal.SIGSTOP)
     scene.net.routers["home"].restart()
-    time.sleep(STOPPED_SECONDS)    # the disturbance itself
+    time.sleep(scene.args.asleep)    # the disturbance itself
     node.process.send_signal(signal.SIGCONT)
 
 
@@ -217,6 +216,7 @@ def main():
     p.add_argument("--runs", type=int, default=1)
     p.add_argument("--only", default="")
     p.add_argument("--home", default="port-restricted", help="the kind of NAT that the home has")
+    p.add_argument("--asleep", type=float, default=20, help="seconds that the node is stopped")
     p.add_argument("--logs", default="")
     args = p.parse_args()
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
