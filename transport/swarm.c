@@ -330,6 +330,7 @@ static void on_conn_close(void *arg, struct wr_conn *c, int err)
     struct wr_peerid peer = c->peer;
     wr_list_remove(&c->node);
     wr_swarm_flow_over(sw, c);
+    wr_swarm_part(sw, c);
     if (c->id == 0) {
         if (!c->outbound)
             wr_limits_give(sw->limits, WR_LIMIT_CONNS_HALF_OPEN, 1);

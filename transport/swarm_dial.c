@@ -399,7 +399,8 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
     if (quic)
         d->conns[i] = wr_quic_dial(sw->quic, &to, d->peer.len ? &d->peer : NULL, d, &err);
     else
-        d->conns[i] = wr_channel_dial(&sw->ctx, &to, reuse_port ? wr_swarm_port_for(sw, &to) : NULL,
+        d->conns[i] = wr_channel_dial(&sw->ctx, &to,
+                                      reuse_port && !wr_swarm_just_parted(sw, &to) ? wr_swarm_port_for(sw, &to) : NULL,
                                       security_for(d, d->security_tried[i]),
                                       d->peer.len ? &d->peer : NULL, d, &err);
     if (!d->conns[i]) {

@@ -12,6 +12,8 @@
 
 #define WR_SWARM_LISTENERS_MAX 16     /* sockets; ours */
 #define WR_SWARM_REPORTS       128    /* dials remembered for `why`; ours */
+#define WR_SWARM_PARTED        16     /* closed TCP connections remembered for where they led; ours */
+#define WR_SWARM_PARTED_FOR    (2 * WR_SEC)    /* by then their last packets are through; ours */
 #define WR_SWARM_REPORT_ADDRS  8      /* addresses remembered per dial */
 #define WR_SWARM_DIAL_QUEUE    1024   /* dials waiting for a free slot; ours */
 
@@ -53,6 +55,12 @@ struct wr_punch_quiet {
     unsigned packets;
 };
 
+/* A TCP connection from a listening port that is over. */
+struct wr_swarm_parted {
+    struct wr_addr from;    /* the other end */
+    wr_time at;             /* 0: none */
+};
+
 struct wr_swarm {
     struct wr_env *env;
     struct wr_limits *limits;
@@ -82,6 +90,8 @@ struct wr_swarm {
     struct wr_list dials;               /* struct wr_swarm_dial: under way */
     struct wr_list dial_queue;          /* waiting for a slot */
     struct wr_swarm_report *reports[WR_SWARM_REPORTS];    /* owned, ring */
+    struct wr_swarm_parted parted[WR_SWARM_PARTED];       /* ring */
+    size_t next_parted;
     size_t report_next;
     struct wr_timer upkeep;
     struct wr_timer warm;               /* once, in the first turn */
@@ -108,6 +118,10 @@ struct wr_swarm_peer *wr_swarm_peer_at(struct wr_swarm *sw, const struct wr_peer
 void wr_swarm_peer_drop(struct wr_swarm *sw, struct wr_swarm_peer *p);    /* when nothing is held */
 /* The listening address to leave from towards `to`, or NULL. */
 const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct wr_addr *to);
+/* A TCP connection is over. For a moment another one to there is not to leave from the same port: the last packets of
+ * this one would meet it on the way, and routers take them for its own (Linux drops its translation for what follows). */
+void wr_swarm_part(struct wr_swarm *sw, const struct wr_conn *c);
+bool wr_swarm_just_parted(const struct wr_swarm *sw, const struct wr_addr *to);
 
 /* swarm_listen.c: what QUIC asks of us and tells. */
 extern const struct wr_quic_ops wr_swarm_quic_ops;

@@ -207,3 +207,20 @@ const struct wr_addr *wr_swarm_port_for(const struct wr_swarm *sw, const struct 
     }
     return best;
 }
+
+void wr_swarm_part(struct wr_swarm *sw, const struct wr_conn *c)
+{
+    if (c->udp || c->circuit || !c->port_reused || c->id == 0)
+        return;
+    sw->parted[sw->next_parted] = (struct wr_swarm_parted){.from = c->remote, .at = wr_env_now(sw->env)};
+    sw->next_parted = (sw->next_parted + 1) % WR_SWARM_PARTED;
+}
+
+bool wr_swarm_just_parted(const struct wr_swarm *sw, const struct wr_addr *to)
+{
+    wr_time now = wr_env_now(sw->env);
+    for (size_t i = 0; i < WR_SWARM_PARTED; i++)
+        if (sw->parted[i].at && now - sw->parted[i].at < WR_SWARM_PARTED_FOR && wr_addr_equal(&sw->parted[i].from, to))
+            return true;
+    return false;
+}

@@ -163,12 +163,31 @@ static void test_a_port_that_could_not_be_reused_is_not_said_to_be(void **state)
     end();
 }
 
+/* The last packets of a connection that is over still meet the next one on the way, if it has the same two ports. */
+static void test_who_was_just_there_is_dialled_from_another_port(void **state)
+{
+    (void)state;
+    begin(NULL, false);
+    struct wr_conn *c = dial(sim_host_ip4(b.host), false, 0);
+    assert_true(c->port_reused);
+    wr_conn_close(c, WR_CONN_OK);
+    c = dial(sim_host_ip4(b.host), false, 0);
+    assert_false(c->port_reused);
+    assert_int_not_equal(seen_by_b(), PORT);
+    wr_conn_close(c, WR_CONN_OK);
+    sim_run(sim, 2 * WR_SEC);
+    c = dial(sim_host_ip4(b.host), false, 0);
+    assert_true(c->port_reused);
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dials_leave_from_the_listening_port_of_their_family),
         cmocka_unit_test(test_a_private_network_changes_nothing),
         cmocka_unit_test(test_a_port_that_could_not_be_reused_is_not_said_to_be),
+        cmocka_unit_test(test_who_was_just_there_is_dialled_from_another_port),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
