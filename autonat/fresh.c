@@ -15,7 +15,8 @@ struct wr_swarm *wr_fresh_swarm(struct wr_swarm *home, const struct wr_key *key)
     return wr_swarm_create(&(struct wr_swarm_options){.env = wr_swarm_env(home),
                                                       .limits = wr_swarm_limits(home),
                                                       .identity = key,
-                                                      .psk = wr_swarm_psk(home)});
+                                                      .psk = wr_swarm_psk(home),
+                                                      .heir = home});
 }
 
 bool wr_fresh_listen(struct wr_swarm *fresh, bool udp)

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #define FLOWS_MAX (1024 * 1024)    /* entries; the ceiling of the limit decides */
-#define KEY       20               /* bytes: protocol, family, address, port */
+#define KEY       24               /* bytes: protocol, family, address, port, which of several */
+#define KEY_WHICH 20               /* where the last of these stands: 0, or a number of its own */
 
 struct wr_flow {
     struct wr_list node;    /* on an idle list while nobody uses it */
@@ -47,6 +48,13 @@ static void make_key(uint8_t key[static KEY], const struct wr_addr *at, bool udp
     memcpy(key + 2, at->ip.bytes, 16);
     key[18] = (uint8_t)(at->port >> 8);
     key[19] = (uint8_t)at->port;
+    memset(key + KEY_WHICH, 0, KEY - KEY_WHICH);
+}
+
+static void set_apart(struct wr_flows *f, uint8_t key[static KEY])
+{
+    f->apart = f->apart == UINT32_MAX ? 1 : f->apart + 1;
+    memcpy(key + KEY_WHICH, &f->apart, sizeof(f->apart));
 }
 
 static void forget(struct wr_flows *f, struct wr_flow *flow)
@@ -232,10 +240,12 @@ static struct wr_flow *make(struct wr_flows *f, const uint8_t key[static KEY], b
     return NULL;
 }
 
-static int begin_session(struct wr_flows *f, const struct wr_addr *to, bool udp, struct wr_flow **out)
+static int begin_session(struct wr_flows *f, const struct wr_flow_ask *ask, struct wr_flow **out)
 {
     uint8_t key[KEY];
-    make_key(key, to, udp);
+    make_key(key, ask->to, ask->udp);
+    if (ask->apart)
+        set_apart(f, key);
     *out = find(f, key);
     if (*out) {
         use(*out);
@@ -243,7 +253,7 @@ static int begin_session(struct wr_flows *f, const struct wr_addr *to, bool udp,
     }
     if (!wr_limits_take(f->limits, WR_LIMIT_SESSIONS, 1))
         return WR_ELIMIT;
-    *out = make(f, key, udp, false);
+    *out = make(f, key, ask->udp, false);
     return *out ? 0 : WR_ELIMIT;
 }
 
@@ -253,7 +263,7 @@ int wr_flows_begin(struct wr_flows *f, const struct wr_flow_ask *ask, wr_time no
     wr_flows_expire(f, now);
     if (!may_try(f, &ask->to->ip, ask->insist, now))
         return WR_EBACKOFF;
-    int rc = ask->nat ? begin_session(f, ask->to, ask->udp, out) : 0;
+    int rc = ask->nat ? begin_session(f, ask, out) : 0;
     if (rc == 0 && !ask->link)
         note_rate(f, now);
     return rc;
@@ -304,6 +314,14 @@ struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bo
     return make(f, key, udp, true);
 }
 
+/* What came over TCP was a connection, whatever became of it. */
+static size_t idle_list(const struct wr_flow *flow)
+{
+    if (flow->udp)
+        return flow->answered ? STREAM : SILENT;
+    return flow->answered || flow->came ? CLOSED : SYN;
+}
+
 void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now)
 {
     if (!flow)
@@ -311,8 +329,38 @@ void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_ti
     flow->answered |= answered;
     if (--flow->users)
         return;
-    /* What came over TCP was a connection, whatever became of it. */
-    size_t list = flow->udp ? (flow->answered ? STREAM : SILENT) : (flow->answered || flow->came ? CLOSED : SYN);
+    size_t list = idle_list(flow);
     flow->until = now + lingers[list];
     wr_list_append(&f->idle[flow->came][list], &flow->node);
+}
+
+/* Among the idle ones, before those that the router forgets later. */
+static void put_idle(struct wr_flows *f, struct wr_flow *flow)
+{
+    struct wr_list *list = &f->idle[flow->came][idle_list(flow)], *at = list;
+    while (at->prev != list && wr_list_entry(at->prev, struct wr_flow, node)->until > flow->until)
+        at = at->prev;
+    wr_list_insert(at, &flow->node);
+}
+
+void wr_flows_inherit(struct wr_flows *f, struct wr_flows *gone, wr_time now)
+{
+    size_t cursor = 0;
+    for (struct wr_flow *flow; (flow = wr_map_next(&gone->of, &cursor));) {
+        wr_map_del(&gone->of, WR_BYTES(flow->key, KEY));
+        if (flow->users)
+            flow->until = now + lingers[idle_list(flow)];
+        else
+            wr_list_remove(&flow->node);
+        flow->users = 0;
+        gone->came -= flow->came;
+        set_apart(f, flow->key);
+        if (wr_map_put(&f->of, WR_BYTES(flow->key, KEY), flow) == 0) {
+            f->came += flow->came;
+            put_idle(f, flow);
+        } else {
+            wr_limits_give(f->limits, WR_LIMIT_SESSIONS, 1);
+            wr_free(flow);
+        }
+    }
 }

@@ -36,10 +36,11 @@ struct wr_flow;
 
 struct wr_flows {
     struct wr_limits *limits;    /* borrowed */
-    struct wr_map of;            /* struct wr_flow by protocol, address and port */
+    struct wr_map of;            /* struct wr_flow by protocol, address, port and which of several to there */
     struct wr_map silent;        /* by IP address */
     struct wr_list silent_order;
     uint64_t came;               /* of `of`, those that others began */
+    uint32_t apart;              /* so many had a port of their own */
     struct wr_list idle[2][WR_FLOWS_LINGERS];    /* struct wr_flow without users, ours and those that came, by how long
                                                     they linger; oldest first */
     wr_time next_at;             /* when flows begun so far would be through at the allowed rate */
@@ -53,6 +54,7 @@ struct wr_flow_ask {
     bool udp;
     bool nat;       /* a router remembers it: sessions are counted */
     bool link;      /* no router is on the way: it does not count for the rate */
+    bool apart;     /* from another port than what else leads there: the router has an entry for it alone */
     bool insist;    /* the owner wants it, or a cap of its own holds: silence and rate do not hold it back */
 };
 
@@ -74,6 +76,8 @@ void wr_flows_answered(struct wr_flows *f, const struct wr_ip *ip);
 void wr_flows_forgive(struct wr_flows *f);
 /* The user of a flow is gone; answered: something came back over it. NULL is allowed. */
 void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now);
+/* What the router still holds of `gone`, whose sockets are closed, is remembered here. Both have the same limits. */
+void wr_flows_inherit(struct wr_flows *f, struct wr_flows *gone, wr_time now);
 /* Forgets what routers have forgotten. begin does it too. */
 void wr_flows_expire(struct wr_flows *f, wr_time now);
 

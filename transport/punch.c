@@ -167,7 +167,7 @@ static void dial_quic(struct wr_punch *p, struct target *t)
     int err = 0;
     struct wr_flow *flow = NULL;
     struct wr_conn *c = NULL;
-    err = wr_swarm_flow_begin(p->swarm, &t->to, true, true, &flow);
+    err = wr_swarm_flow_begin(p->swarm, (struct wr_flow_ask){.to = &t->to, .udp = true, .insist = true}, &flow);
     if (err == 0)
         c = wr_quic_dial_rtt(p->swarm->quic, &t->to, &p->peer, p->rtt, NULL, &err);
     opening(p, t, c, flow, err);
@@ -227,7 +227,7 @@ static void dial_tcp(struct wr_punch *p, struct target *t)
     int err = WR_EUNSUPPORTED;
     struct wr_flow *flow = NULL;
     if (from)
-        err = wr_swarm_flow_begin(sw, &t->to, false, true, &flow);
+        err = wr_swarm_flow_begin(sw, (struct wr_flow_ask){.to = &t->to, .insist = true}, &flow);
     if (from && err == 0)
         c = wr_channel_dial(&sw->ctx, &t->to, from, security, &p->peer, NULL, &err);
     opening(p, t, c, flow, err);

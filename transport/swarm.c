@@ -535,6 +535,7 @@ struct wr_swarm *wr_swarm_create(const struct wr_swarm_options *options)
     struct wr_env *env = options->env;
     sw->env = env;
     sw->limits = options->limits;
+    sw->heir = options->heir;
     sw->key = options->identity;
     sw->ctx = (struct wr_conn_ctx){
         .env = env,
@@ -620,6 +621,8 @@ void wr_swarm_destroy(struct wr_swarm *sw)
     wr_swarm_punches_abort(sw);
     end_all(&sw->conns, WR_CONN_SHUTDOWN);
     end_all(&sw->opening, WR_CONN_SHUTDOWN);
+    if (sw->heir)
+        wr_flows_inherit(&sw->heir->flows, &sw->flows, wr_env_now(sw->env));
     wr_task_cancel(&sw->addrs_task);
     wr_task_cancel(&sw->protocols_task);
     wr_task_cancel(&sw->network_task);

@@ -18,6 +18,8 @@ struct wr_swarm_options {
     struct wr_limits *limits;         /* borrowed for the swarm's life */
     const struct wr_key *identity;    /* borrowed */
     const uint8_t *psk;               /* WR_PNET_KEY bytes, borrowed, or NULL */
+    struct wr_swarm *heir;            /* counts what routers still remember of this one when it is gone; or NULL.
+                                         Has the same limits, borrowed for the swarm's life */
     const struct wr_secure *security[WR_SECURE_COUNT + 1];    /* what is spoken over TCP, the favourite first,
                                                                  NULL at the end; empty: all, wr_secure_all */
 };

@@ -389,8 +389,16 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
     }
     bool quic = wr_maddr_kind(addr) == WR_MADDR_QUIC;
     struct wr_flow *flow = NULL;
-    if (wr_maddr_addr(addr, &to))
-        err = wr_swarm_flow_begin(sw, &to, quic, insists(d, i, &to), &flow);
+    const struct wr_addr *from = NULL;
+    if (wr_maddr_addr(addr, &to)) {
+        from = reuse_port && !wr_swarm_just_parted(sw, &to) ? wr_swarm_port_for(sw, &to) : NULL;
+        err = wr_swarm_flow_begin(sw,
+                                  (struct wr_flow_ask){.to = &to,
+                                                       .udp = quic,
+                                                       .apart = !quic && !from,
+                                                       .insist = insists(d, i, &to)},
+                                  &flow);
+    }
     if (err != 0) {
         wr_dial_failed(&d->plan, i, err);
         return;
@@ -399,9 +407,7 @@ static void start_one(struct wr_swarm_dial *d, int i, bool reuse_port)
     if (quic)
         d->conns[i] = wr_quic_dial(sw->quic, &to, d->peer.len ? &d->peer : NULL, d, &err);
     else
-        d->conns[i] = wr_channel_dial(&sw->ctx, &to,
-                                      reuse_port && !wr_swarm_just_parted(sw, &to) ? wr_swarm_port_for(sw, &to) : NULL,
-                                      security_for(d, d->security_tried[i]),
+        d->conns[i] = wr_channel_dial(&sw->ctx, &to, from, security_for(d, d->security_tried[i]),
                                       d->peer.len ? &d->peer : NULL, d, &err);
     if (!d->conns[i]) {
         wr_flows_end(&sw->flows, flow, false, wr_env_now(sw->env));

@@ -17,12 +17,12 @@ static bool behind_nat(const struct wr_swarm *sw)
     return true;
 }
 
-int wr_swarm_flow_begin(struct wr_swarm *sw, const struct wr_addr *to, bool udp, bool insist, struct wr_flow **out)
+int wr_swarm_flow_begin(struct wr_swarm *sw, struct wr_flow_ask ask, struct wr_flow **out)
 {
-    bool link = wr_swarm_flow_free(sw, &to->ip);
-    struct wr_flow_ask ask = {.to = to, .udp = udp, .nat = !link && behind_nat(sw), .link = link, .insist = insist};
+    ask.link = wr_swarm_flow_free(sw, &ask.to->ip);
+    ask.nat = !ask.link && behind_nat(sw);
     *out = NULL;
-    if (link && (insist || wr_ip_classify(&to->ip) == WR_IP_LOOPBACK))
+    if (ask.link && (ask.insist || wr_ip_classify(&ask.to->ip) == WR_IP_LOOPBACK))
         return 0;
     return wr_flows_begin(&sw->flows, &ask, wr_env_now(sw->env), out);
 }
@@ -30,7 +30,7 @@ int wr_swarm_flow_begin(struct wr_swarm *sw, const struct wr_addr *to, bool udp,
 bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to)
 {
     struct wr_flow *flow;
-    if (wr_swarm_flow_begin(sw, to, true, true, &flow) != 0)
+    if (wr_swarm_flow_begin(sw, (struct wr_flow_ask){.to = to, .udp = true, .insist = true}, &flow) != 0)
         return false;
     wr_flows_end(&sw->flows, flow, false, wr_env_now(sw->env));
     return true;

@@ -72,6 +72,7 @@ struct wr_swarm {
     struct wr_policy policy;
     struct wr_backoff backoff;
     struct wr_flows flows;
+    struct wr_swarm *heir;              /* of the flows; borrowed, or NULL */
     struct wr_blackhole udp, ip6;
     struct wr_list conns;               /* open ones; oldest first */
     struct wr_list opening;             /* handshakes under way; oldest first */
@@ -166,8 +167,9 @@ void wr_swarm_punch_conn_failed(struct wr_swarm *sw, const struct wr_conn *c, in
 void wr_swarm_punches_abort(struct wr_swarm *sw);
 
 /* swarm_flow.c: every way out asks the budget of flows.h; on our own link only the silence of strangers counts. */
-/* A dial begins. `insist`: see flows.h. 0 with *out to be put into the connection, WR_EBACKOFF, WR_ELIMIT. */
-int wr_swarm_flow_begin(struct wr_swarm *sw, const struct wr_addr *to, bool udp, bool insist, struct wr_flow **out);
+/* A dial begins; which router is on the way is filled in here. 0 with *out to be put into the connection, WR_EBACKOFF,
+ * WR_ELIMIT. */
+int wr_swarm_flow_begin(struct wr_swarm *sw, struct wr_flow_ask ask, struct wr_flow **out);
 /* One datagram leaves that begins no connection of ours. False: there is no room for what a router remembers of it. */
 bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to);
 /* When the next dial may begin; 0: now. */

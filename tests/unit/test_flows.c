@@ -280,6 +280,46 @@ static void a_network_of_ipv6_is_one_address(void **state)
     assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0, &f), 0);
 }
 
+/* Two of our ports towards one address are two entries, whatever became of the first. */
+static void a_port_of_its_own_is_a_session_of_its_own(void **state)
+{
+    (void)state;
+    struct wr_flow *f[3];
+    struct wr_addr to = at(1, 4001);
+    assert_int_equal(begin(1, 4001, false, T0, &f[0]), 0);
+    for (unsigned i = 1; i < 3; i++)
+        assert_int_equal(
+            wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to, .nat = true, .apart = true}, T0, &f[i]), 0);
+    assert_int_equal(used(), 3);
+    for (unsigned i = 0; i < 3; i++)
+        wr_flows_end(&flows, f[i], true, T0);
+    assert_int_equal(used(), 3);
+    wr_flows_expire(&flows, T0 + WR_FLOWS_LINGER_TCP);
+    assert_int_equal(used(), 0);
+}
+
+/* Sockets that are closed are still in the router's table. */
+static void what_is_gone_is_remembered_by_its_heir(void **state)
+{
+    (void)state;
+    struct wr_flows gone;
+    struct wr_flow *f;
+    wr_flows_init(&gone, &limits, seed);
+    struct wr_addr to = at(1, 4001), other = at(2, 4001);
+    assert_int_equal(begin(1, 4001, true, T0, &f), 0);    /* the heir leads there as well */
+    assert_int_equal(wr_flows_begin(&gone, &(struct wr_flow_ask){.to = &to, .udp = true, .nat = true}, T0, &f), 0);
+    wr_flows_end(&gone, f, true, T0);
+    assert_int_equal(wr_flows_begin(&gone, &(struct wr_flow_ask){.to = &other, .udp = true, .nat = true}, T0, &f), 0);
+    assert_int_equal(used(), 3);
+    wr_flows_inherit(&flows, &gone, T0 + WR_SEC);
+    wr_flows_clear(&gone);
+    assert_int_equal(used(), 3);
+    wr_flows_expire(&flows, T0 + WR_SEC + WR_FLOWS_LINGER_SILENT);
+    assert_int_equal(used(), 2);
+    wr_flows_expire(&flows, T0 + WR_FLOWS_LINGER_UDP);
+    assert_int_equal(used(), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -296,6 +336,8 @@ int main(void)
         TEST(silent_addresses_are_bounded),
         TEST(a_crowd_does_not_hide_a_victim),
         TEST(a_network_of_ipv6_is_one_address),
+        TEST(a_port_of_its_own_is_a_session_of_its_own),
+        TEST(what_is_gone_is_remembered_by_its_heir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
