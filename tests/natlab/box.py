@@ -78,7 +78,32 @@ def test(name, count, main, lacks=None):
     return run(main)
 
 
+class Neighbours:
+    """All rooms share the kernel's one table of neighbours. Where it is full packets are lost and all is slow: say so."""
+
+    def __init__(self):
+        try:
+            self.file = open("/proc/net/stat/arp_cache", encoding="ascii")
+        except OSError:
+            self.file = None
+        self.before = self.refused()
+
+    def refused(self):
+        if not self.file:
+            return 0
+        self.file.seek(0)
+        names, *rows = (line.split() for line in self.file)
+        return sum(int(row[names.index("table_fulls")], 16) for row in rows)
+
+    def complain(self):
+        count = self.refused() - self.before
+        if count:
+            print("the kernel's table of neighbours was full %d times, so this run proves nothing: run fewer laboratories at"
+                  " once, or allow a larger table (sysctl net.ipv4.neigh.default.gc_thresh3)" % count, flush=True)
+
+
 def run(main):
+    neighbours = Neighbours()
     open_room()
     pid = os.fork()
     if pid == 0:
@@ -91,4 +116,5 @@ def run(main):
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda number, _: os.kill(pid, number))
     status = os.waitpid(pid, 0)[1]
+    neighbours.complain()
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
