@@ -79,7 +79,7 @@ def test(name, count, main, lacks=None):
 
 
 class Neighbours:
-    """All rooms share the kernel's one table of neighbours. Where it is full packets are lost and all is slow: say so."""
+    """All rooms share the kernel's one table of neighbours. Where it is full, packets are lost and all is slow."""
 
     def __init__(self):
         try:
@@ -98,8 +98,8 @@ class Neighbours:
     def complain(self):
         count = self.refused() - self.before
         if count:
-            print("the kernel's table of neighbours was full %d times, so this run proves nothing: run fewer laboratories at"
-                  " once, or allow a larger table (sysctl net.ipv4.neigh.default.gc_thresh3)" % count, flush=True)
+            print("the kernel's table of neighbours was full %d times, so this run proves nothing: run fewer laboratories"
+                  " at once, or allow a larger table (sysctl net.ipv4.neigh.default.gc_thresh3)" % count, flush=True)
 
 
 def run(main):
