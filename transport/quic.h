@@ -41,7 +41,8 @@ int wr_quic_listen(struct wr_quic *q, const struct wr_addr *at, struct wr_addr *
  * NULL with *err: WR_ELIMIT, WR_EUNREACH, WR_ENOFD. */
 struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
                              void *owner, int *err);
-/* The same with a guess of the round trip (0: none), by which lost first packets are repeated sooner. */
+/* The same with a guess of the round trip (0: none): a first packet that gets no answer is repeated after three of
+ * them, and after twice as long each time, instead of after one second. */
 struct wr_conn *wr_quic_dial_rtt(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
                                  wr_time rtt, void *owner, int *err);
 /* Sends WR_QUIC_JUNK random bytes from the socket that a dial would leave from: whoever gets them drops them, and the

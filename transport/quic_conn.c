@@ -521,6 +521,8 @@ static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *setting
     settings->max_tx_udp_payload_size = WR_QUIC_DATAGRAM;
     settings->handshake_timeout = WR_QUIC_HANDSHAKE;
     settings->cc_algo = cc_of[qc->q->cc];
+    if (qc->q->first_rtt)
+        settings->initial_rtt = (ngtcp2_duration)qc->q->first_rtt;
     /* Windows are grown here, under the node's budget, not by ngtcp2. */
     ngtcp2_transport_params_default(params);
     params->initial_max_stream_data_bidi_local = WR_QUIC_STREAM_WINDOW;

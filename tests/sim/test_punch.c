@@ -188,6 +188,23 @@ static void an_early_side_is_waited_for(void **state)
     }
 }
 
+/* What came before there was a hole is repeated after three of the round trips that were expected: the usual first guess
+ * of QUIC would make that a second. */
+static void what_came_too_early_is_repeated_soon(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o[2];
+    start(&w, PORT_RESTRICTED, PORT_RESTRICTED, 5);
+    wr_time at = sim_now(w.sim) + 100 * WR_MSEC;
+    assert_int_equal(begin(&w.a, &w.b, &w.b.quic, 1, WR_PUNCH_CLIENT, at, &o[0]), 0);
+    assert_int_equal(begin(&w.b, &w.a, &w.a.quic, 1, WR_PUNCH_SERVER, at + 60 * WR_MSEC, &o[1]), 0);
+    assert_true(sim_run_while(w.sim, both_wait, o, 10 * WR_SEC));
+    assert_int_equal(o[0].err, 0);
+    assert_in_range(o[0].at - at, 3 * RTT, 4 * RTT + 20 * WR_MSEC);
+    stop(&w);
+}
+
 /* A server behind a NAT with a port for each remote, whose datagrams get in: the client dials where they are from. */
 static void a_port_is_learnt(void **state)
 {
@@ -464,6 +481,7 @@ int main(void)
         cmocka_unit_test(every_pair_over_quic),
         cmocka_unit_test(a_listener_is_met),
         cmocka_unit_test(an_early_side_is_waited_for),
+        cmocka_unit_test(what_came_too_early_is_repeated_soon),
         cmocka_unit_test(a_port_is_learnt),
         cmocka_unit_test(a_server_that_was_first),
         cmocka_unit_test(a_dial_in_the_way_makes_room),
