@@ -387,6 +387,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
 {
     struct wr_methods *m = wr_list_entry(watch, struct wr_methods, watch);
     const char *name = event_name(event->type);
+    wr_methods_peer_event(m, event);
     if (event->type == WR_SWARM_CLOSED && event->conn) {
         struct wr_conn_stats stats;
         wr_conn_stats(event->conn, &stats);
@@ -437,6 +438,7 @@ int wr_methods_create(const struct wr_methods_options *options, struct wr_method
     m->env = wr_swarm_env(options->swarm);
     m->started_at = wr_env_now(m->env);
     wr_list_init(&m->waits);
+    wr_list_init(&m->connects);
     wr_list_init(&m->rules);
     wr_list_init(&m->joined);
     wr_list_init(&m->keeps);

@@ -20,6 +20,7 @@ struct wr_methods {
     uint64_t closed_losses, closed_moves; /* what befell those over QUIC */
     struct wr_list waits;           /* methods_look.c: calls of `wait` */
     struct wr_timer wait_timer;
+    struct wr_list connects;        /* methods_peer.c: calls of `connect` that wait for the peer's first word */
     struct wr_timer refused_timer;
     uint64_t refused[2]; /* what limits had refused an hour ago at least, and at the last look */
     struct wr_list rules; /* methods_peer.c */
@@ -52,6 +53,8 @@ void wr_methods_keep(struct wr_methods *m, struct wr_call *call, struct wr_bytes
 /* The store lost all it had: write again what they keep there. */
 void wr_methods_peer_save(struct wr_methods *m);
 void wr_methods_name_save(struct wr_methods *m);
+/* Of the swarm: calls of `connect` wait for such. */
+void wr_methods_peer_event(struct wr_methods *m, const struct wr_swarm_event *event);
 void wr_methods_look_end(struct wr_methods *m);
 void wr_methods_peer_end(struct wr_methods *m);
 void wr_methods_keep_end(struct wr_methods *m);

@@ -8,34 +8,98 @@
 
 /* ---- connect */
 
+#define TAKEN_WAIT (2 * WR_SEC) /* for a peer that says nothing of itself; ours */
+
+/* That a peer proved who it is does not mean that it takes the connection: it may speak no muxer of ours, or want no
+ * connection with us, and says so a round trip later. So its answer to identify is waited for. */
 struct connect {
+    struct wr_list node; /* methods' connects, while conn is not NULL */
     struct wr_methods *m;
     struct wr_call *call;
-    struct wr_connect *request;
+    struct wr_connect *request; /* until it is reached */
     struct wr_peerid peer; /* len 0: not known before */
-    wr_time started_at;
+    struct wr_conn *conn;
+    struct wr_timer timer;
+    wr_time started_at, reached_at;
 };
+
+static void connect_free(struct connect *op)
+{
+    if (op->request)
+        wr_connect_cancel(op->request);
+    wr_timer_stop(op->m->env, &op->timer);
+    wr_list_remove(&op->node);
+    wr_free(op);
+}
 
 static void on_connect_cancel(void *arg)
 {
-    struct connect *op = arg;
-    wr_connect_cancel(op->request);
-    wr_free(op);
+    connect_free(arg);
+}
+
+static void connect_done(struct connect *op)
+{
+    struct wr_pack *p = wr_call_result(op->call);
+    wr_methods_pack_conn(op->m, p, op->conn);
+    wr_pack_text(p, "direction", op->conn->outbound ? "out" : "in");
+    wr_pack_double(p, "took_ms", wr_methods_ms(op->reached_at - op->started_at));
+    wr_call_done(op->call);
+    connect_free(op);
+}
+
+static void on_taken(struct wr_timer *timer)
+{
+    connect_done(wr_list_entry(timer, struct connect, timer));
+}
+
+static void connect_ended(struct connect *op, int err)
+{
+    char peer[WR_PEERID_TEXT];
+    if (err == WR_EUNSUPPORTED)
+        wr_call_fail(op->call, err, "%s was reached, but does not speak yamux, by which several streams share a connection",
+                     wr_peerid_print(&op->peer, peer));
+    else if (!wr_methods_hung_up(op->m, op->call, &op->peer, err, op->reached_at))
+        wr_methods_dial_failed(op->m, op->call, &op->peer, err);
+    connect_free(op);
+}
+
+void wr_methods_peer_event(struct wr_methods *m, const struct wr_swarm_event *event)
+{
+    if (event->type != WR_SWARM_IDENTIFIED && event->type != WR_SWARM_CLOSED)
+        return;
+    wr_list_each(it, &m->connects)
+    {
+        struct connect *op = wr_list_entry(it, struct connect, node);
+        if (op->conn != event->conn)
+            continue;
+        /* Of two that were dialled at once one goes. */
+        struct wr_conn *left = event->type == WR_SWARM_CLOSED ? wr_swarm_conn(m->o.swarm, &op->peer) : op->conn;
+        op->conn = left;
+        if (left)
+            connect_done(op);
+        else
+            connect_ended(op, event->err);
+    }
 }
 
 static void on_connected(void *arg, int err, struct wr_conn *conn)
 {
     struct connect *op = arg;
+    op->request = NULL;
     if (err) {
         wr_methods_dial_failed(op->m, op->call, &op->peer, err);
-    } else {
-        struct wr_pack *p = wr_call_result(op->call);
-        wr_methods_pack_conn(op->m, p, conn);
-        wr_pack_text(p, "direction", conn->outbound ? "out" : "in");
-        wr_pack_double(p, "took_ms", wr_methods_ms(wr_env_now(op->m->env) - op->started_at));
-        wr_call_done(op->call);
+        connect_free(op);
+        return;
     }
-    wr_free(op);
+    op->conn = conn;
+    op->peer = conn->peer;
+    op->reached_at = wr_env_now(op->m->env);
+    if (conn->identified || op->reached_at - conn->opened_at >= TAKEN_WAIT) {
+        connect_done(op);
+        return;
+    }
+    wr_list_append(&op->m->connects, &op->node);
+    wr_timer_start(op->m->env, &op->timer, conn->opened_at + TAKEN_WAIT, on_taken);
 }
 
 static void on_connect(void *arg, struct wr_call *call, struct wr_params *params)
@@ -51,10 +115,11 @@ static void on_connect(void *arg, struct wr_call *call, struct wr_params *params
     }
     *op = (struct connect){
         .m = m, .call = call, .peer = target.peer, .started_at = wr_env_now(m->env)};
+    wr_list_init(&op->node);
     int err = wr_methods_reach(m, &target, on_connected, op, &op->request);
     if (err) {
         wr_methods_dial_failed(m, call, &target.peer, err);
-        wr_free(op);
+        connect_free(op);
         return;
     }
     wr_call_defer(call, on_connect_cancel, op);

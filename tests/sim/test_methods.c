@@ -321,9 +321,9 @@ static void test_a_peer_that_hangs_up(void **state)
 {
     struct world *w = *state;
     struct wr_swarm_watch watch = {.on_event = close_at_once};
-    static const char *const methods[] = {"ping", "perf"};
+    static const char *const methods[] = {"connect", "ping", "perf"};
     wr_swarm_watch(w->b.swarm, &watch);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         assert_null(call_text(&w->c, w->sim, methods[i], "peer", w->b.addr));
         expect_error(&w->c, "WR_ERESET", "was reached, and ended the connection before it answered");
         sim_run(w->sim, WR_MIN);
