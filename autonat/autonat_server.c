@@ -244,6 +244,17 @@ struct search {
     uint64_t seen;
 };
 
+/* He takes no more questions of ours: one more would be reset, and count as a refusal of his. */
+static bool is_busy(const struct wr_autonat_server *s, const struct wr_conn *c)
+{
+    unsigned asked = 0;
+    for (const struct wr_list *it = s->talks.next; it != &s->talks; it = it->next) {
+        const struct talk *t = (const struct talk *)((uintptr_t)it - offsetof(struct talk, node));
+        asked += t->asking && wr_stream_conn(t->ask.msg.stream) == c;
+    }
+    return asked >= TALKS_PER_CONN;
+}
+
 /* A warren peer of ours that is neither in this business himself nor at any of its addresses. */
 static void consider(struct wr_conn *c, void *arg)
 {
@@ -255,7 +266,7 @@ static void consider(struct wr_conn *c, void *arg)
     if (c->circuit || c->closing || wr_peerid_equal(&c->peer, &t->asker) ||
         wr_peerid_equal(&c->peer, &t->peer) || wr_ip_equal(&net, &target) || wr_ip_equal(&net, &seen) ||
         wr_peerstore_speaks(wr_swarm_peerstore(sw), &c->peer, WR_AUTONAT_STRANGER) != 1 ||
-        !wr_policy_is_public(wr_swarm_policy(sw), &c->remote.ip))
+        !wr_policy_is_public(wr_swarm_policy(sw), &c->remote.ip) || is_busy(t->server, c))
         return;
     /* Each one is as likely as any other. */
     if (wr_env_random_below(t->server->env, ++search->seen) == 0)

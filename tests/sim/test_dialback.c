@@ -369,10 +369,44 @@ static void test_silent_talks_leave_room_for_others(void **state)
     stop(&w);
 }
 
+/* Many want a stranger's dial in one moment, and the server knows but one: he is asked for as much as he takes at once,
+ * and the others are dialled by the server itself. */
+static void test_a_stranger_is_not_asked_for_too_much(void **state)
+{
+    enum { ASKERS = 5, TAKEN = 2 };
+    struct world w;
+    struct member askers[ASKERS] = {0};
+    struct attack a[ASKERS] = {0};
+    (void)state;
+    start(&w, 1, 1, NULL);
+    for (unsigned i = 0; i < ASKERS; i++) {
+        member_start(&w, &askers[i], 40 + i);
+        wr_swarm_unhandle(askers[i].n.swarm, WR_AUTONAT_STRANGER);
+        connect_to(&w, &askers[i], &w.s[0], true);
+    }
+    sim_run(w.sim, 10 * WR_SEC);
+    for (unsigned i = 0; i < ASKERS; i++) {
+        struct wr_ask_question q = {.addr = &askers[i].quic, .nonce = i, .stranger = true};
+        assert_int_equal(wr_ask_start(&a[i].ask, askers[i].n.env, node_conn(&askers[i].n, &w.s[0].n), WR_AUTONAT_REQUEST,
+                                      &q, on_attack_over),
+                         0);
+    }
+    sim_run(w.sim, 30 * WR_SEC);
+    for (unsigned i = 0; i < ASKERS; i++)
+        assert_int_equal(a[i].answers[WR_ASK_REFUSED] + a[i].answers[WR_ASK_BROKEN], 0);
+    assert_int_equal(served(&w.s[0]).delegated, TAKEN);
+    assert_int_equal(served(&w.s[0]).dialled, ASKERS - TAKEN);
+    assert_int_equal(w.x[0].n.limits.of[WR_LIMIT_STREAMS_PER_PROTOCOL].refused, 0);
+    for (unsigned i = 0; i < ASKERS; i++)
+        member_stop(&askers[i]);
+    stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_silent_talks_leave_room_for_others),
+        cmocka_unit_test(test_a_stranger_is_not_asked_for_too_much),
         cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
         cmocka_unit_test(test_what_is_never_dialled),
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
