@@ -1,14 +1,12 @@
 /* natpmp.h - packets of NAT-PMP, the elder of the two ways to ask a router for a port. Value.
- * Spec: RFC 6886 section 3. UDP, IPv4 only, port 5351 of the default gateway. */
+ * Spec: RFC 6886 section 3. UDP, IPv4 only, at PCP's ports (pcp.h): who speaks one hears the other. */
 #ifndef WR_NATPMP_H
 #define WR_NATPMP_H
 
 #include "transport/addr.h"
 #include "transport/bytes.h"
 
-#define WR_NATPMP_PORT          5351 /* of the router; RFC 6886 section 3.1 */
-#define WR_NATPMP_ANNOUNCE_PORT 5350 /* of hosts, for multicast to 224.0.0.1; section 3.2.1 */
-#define WR_NATPMP_ASK_MAX       12   /* bytes of a request */
+#define WR_NATPMP_ASK_MAX 12 /* bytes of a request */
 
 enum wr_natpmp_result { /* section 3.5 */
                         WR_NATPMP_OK = 0,

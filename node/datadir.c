@@ -267,11 +267,6 @@ void wr_datadir_close(struct wr_datadir *d)
     wr_free(d);
 }
 
-const char *wr_datadir_path(const struct wr_datadir *d)
-{
-    return d->path;
-}
-
 const char *wr_datadir_store(const struct wr_datadir *d)
 {
     return d->store;

@@ -23,7 +23,6 @@ struct wr_datadir;
 int wr_datadir_open(struct wr_env *env, const char *path, struct wr_datadir **out,
                     char err[static WR_DATADIR_ERROR]);
 void wr_datadir_close(struct wr_datadir *d);    /* NULL is allowed */
-const char *wr_datadir_path(const struct wr_datadir *d);     /* absolute only if it was given so */
 const char *wr_datadir_store(const struct wr_datadir *d);    /* path for wr_kv_open */
 /* Reads the identity, or makes one where there is none (*made). Errors as wr_keyfile_read and
  * wr_keyfile_write, with a sentence; a file that is there is never changed. */

@@ -233,11 +233,6 @@ static void wrong(struct wr_params *p, const char *name, const char *wanted)
     p->wanted = wanted;
 }
 
-bool wr_params_has(const struct wr_params *p, const char *name)
-{
-    return wr_rpc_find(p->map, name) != NULL;
-}
-
 const char *wr_params_text(struct wr_params *p, const char *name, char *out, size_t size)
 {
     const msgpack_object *o = wr_rpc_find(p->map, name);

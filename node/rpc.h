@@ -63,7 +63,6 @@ struct wr_params {
     const char *wanted;        /* what it should have been */
 };
 
-bool wr_params_has(const struct wr_params *p, const char *name);
 /* Text as a C string in out; "" when missing. NUL bytes and text of size bytes or more are wrong.
  */
 const char *wr_params_text(struct wr_params *p, const char *name, char *out, size_t size);

@@ -21,7 +21,6 @@
 #define WR_DIAL_ROUTE_AGAIN  (3 * WR_SEC)        /* and again: who just moved tells others within seconds; ours */
 #define WR_DIAL_ROUTES_MAX   4                   /* in all; ours */
 #define WR_DIAL_ADDR_TIMEOUT (5 * WR_SEC)        /* TCP connect of one address; go */
-#define WR_DIAL_UPGRADE      (15 * WR_SEC)       /* handshake after the connect; go */
 
 enum wr_dial_state { WR_DIAL_PENDING, WR_DIAL_RUNNING, WR_DIAL_FAILED, WR_DIAL_DONE };
 

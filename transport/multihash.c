@@ -11,8 +11,7 @@
 #include <openssl/sha.h>
 #include <string.h>
 
-#define CID_MAX      (WR_MULTIHASH_MAX + 10) /* bytes: version, codec, hash */
-#define CID_TEXT_MAX WR_BASE_BIG_MAX         /* characters; base16 of CID_MAX is 181 */
+#define CID_TEXT_MAX WR_BASE_BIG_MAX /* characters; base16 of the longest, 90 bytes, is 181 */
 
 void wr_sha256(struct wr_bytes in, uint8_t out[static WR_SHA256_LEN])
 {
@@ -91,19 +90,4 @@ int wr_cid_parse(const char *text, uint64_t *codec, struct wr_multihash *hash)
         wr_cid_decode(wr_buf_bytes(&bytes), codec, hash) != 0)
         return WR_EINVAL;
     return 0;
-}
-
-int wr_cid_print(uint64_t codec, const struct wr_multihash *hash, char *out, size_t size)
-{
-    uint8_t memory[CID_MAX];
-    struct wr_buf cid, text;
-    wr_buf_over(&cid, memory, sizeof(memory));
-    wr_buf_put_uvarint(&cid, 1);
-    wr_buf_put_uvarint(&cid, codec);
-    wr_buf_put(&cid, hash->bytes, hash->len);
-    wr_buf_over(&text, out, size);
-    wr_buf_put_u8(&text, 'b');
-    wr_base_encode(WR_BASE32, wr_buf_bytes(&cid), &text);
-    wr_buf_put_u8(&text, 0);
-    return cid.full || text.full ? WR_ELIMIT : 0;
 }

@@ -26,8 +26,6 @@ void wr_multihash_sha256(struct wr_bytes in, struct wr_multihash *out);
 int wr_multihash_check(struct wr_bytes in, uint64_t *code, struct wr_bytes *digest);
 /* CIDv0 ("Qm...") or CIDv1 in any multibase; *codec may be NULL. 0, WR_EINVAL. */
 int wr_cid_parse(const char *text, uint64_t *codec, struct wr_multihash *hash);
-/* Prints CIDv1 base32 ("bafk...") of codec and hash, NUL-terminated. 0, WR_ELIMIT. */
-int wr_cid_print(uint64_t codec, const struct wr_multihash *hash, char *out, size_t size);
 /* CIDv1 in binary: 0, WR_EPROTO. */
 int wr_cid_decode(struct wr_bytes in, uint64_t *codec, struct wr_multihash *hash);
 

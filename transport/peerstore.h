@@ -20,7 +20,6 @@
 #define WR_TTL_TEMP      (2 * WR_MIN)      /* mentioned in passing */
 #define WR_TTL_DHT       (30 * WR_MIN)     /* from a DHT answer */
 #define WR_TTL_RECENT    (60 * WR_MIN)     /* was connected; go 15 min, home nodes return */
-#define WR_TTL_PROVIDER  (24 * WR_HOUR)    /* with a provider record */
 #define WR_TTL_CONNECTED (365 * 24 * WR_HOUR)    /* until the connection ends */
 #define WR_TTL_PERMANENT (366 * 24 * WR_HOUR)    /* given by the owner */
 

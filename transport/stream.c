@@ -1,6 +1,7 @@
 #include "transport/conn_impl.h"
 
 #include <assert.h>
+#include <inttypes.h>
 
 /* A writer hears of room once this much is free, so that it does not fill byte by byte. */
 #define WRITE_ROOM_MIN (16 * 1024)    /* bytes; ours */
@@ -412,6 +413,8 @@ static void agreed(struct wr_stream *s)
     }
     if (same > most) {
         wr_limits_refuse(s->limits, WR_LIMIT_STREAMS_PER_PROTOCOL);
+        wr_log(wr_env_log(s->env), WR_LOG_DEBUG, "stream", "refused limit=%s protocol=%s most=%" PRIu64,
+               wr_limit_name(WR_LIMIT_STREAMS_PER_PROTOCOL), s->protocol, most);
         reset_mux(s, WR_STREAM_LIMIT);
         finish(s, WR_ELIMIT);
         return;
@@ -530,11 +533,6 @@ const char *wr_stream_protocol(const struct wr_stream *s)
 struct wr_conn *wr_stream_conn(const struct wr_stream *s)
 {
     return s->conn;
-}
-
-bool wr_stream_outbound(const struct wr_stream *s)
-{
-    return s->outbound;
 }
 
 uint32_t wr_stream_reset_code(const struct wr_stream *s)

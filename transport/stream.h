@@ -64,7 +64,6 @@ void wr_stream_steady(struct wr_stream *s);
 
 const char *wr_stream_protocol(const struct wr_stream *s);    /* NULL until agreed; lives as long as s */
 struct wr_conn *wr_stream_conn(const struct wr_stream *s);    /* NULL while dialling */
-bool wr_stream_outbound(const struct wr_stream *s);
 uint32_t wr_stream_reset_code(const struct wr_stream *s);     /* in on_close(WR_ERESET): the peer's */
 
 #endif

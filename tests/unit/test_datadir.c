@@ -149,7 +149,6 @@ static void test_first_start(void **state)
     uint8_t text[64];
     opens();
     assert_int_equal(mode_of(dir), 0700);
-    assert_string_equal(wr_datadir_path(d), dir);
     assert_string_equal(wr_datadir_store(d), at("store"));
     assert_int_equal(read_file(at("format"), text, sizeof(text)), 21);
     assert_memory_equal(text, "warren data format 1\n", 21);

@@ -122,7 +122,7 @@ static void test_full_list_keeps_the_better(void **state)
     struct wr_maddr first = ma("/ip4/8.8.8.8/tcp/1");
     wr_peerstore_dialled(&f->ps, &p, wr_maddr_bytes(&first), true);
     assert_int_equal(add(f, &p, "/ip4/9.9.9.9/tcp/1", WR_TTL_TEMP), WR_ELIMIT);
-    assert_int_equal(add(f, &p, "/ip4/9.9.9.9/tcp/2", WR_TTL_PROVIDER), 0);
+    assert_int_equal(add(f, &p, "/ip4/9.9.9.9/tcp/2", WR_TTL_RECENT), 0);
     assert_true(knows(f, &p, "/ip4/8.8.8.8/tcp/1"));
     assert_false(knows(f, &p, "/ip4/8.8.8.8/tcp/2"));
     assert_int_equal(wr_peerstore_find(&f->ps, &p)->addr_count, WR_PEER_ADDRS_MAX);

@@ -289,7 +289,6 @@ static void test_what_is_built_reads_back(void **state)
     assert_true(wr_bytes_equal(wr_params_bytes(&p, "value"), WR_BYTES("\0\1\2", 3)));
     assert_int_equal(wr_params_u64(&p, "timeout_ms", 0, 5000), 5000);
     assert_true(wr_params_bool(&p, "json", false));
-    assert_true(wr_params_has(&p, "nothing"));
     assert_string_equal(wr_params_text(&p, "absent", text, sizeof(text)), "");
     assert_int_equal(wr_params_u64(&p, "absent", 9, 5), 9);
     assert_true(wr_params_bool(&p, "absent", true));
