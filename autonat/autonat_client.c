@@ -275,25 +275,23 @@ static enum wr_reachability reach_of(const struct wr_autonat_client *c, unsigned
 
 static void say_reach(struct wr_autonat_client *c, unsigned family)
 {
-    static const char *const names[] = {"unknown", "public", "private"};
     enum wr_reachability reach = reach_of(c, family);
     if (reach == wr_swarm_reachability(c->sw, family))
         return;
     wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "reachability family=%u is=%s", family,
-           names[reach]);
+           wr_reachability_name(reach));
     wr_swarm_set_reachability(c->sw, family, reach);
 }
 
 static void say_verdict(struct wr_autonat_client *c, size_t i)
 {
     const struct wr_verdict_addr *a = &c->verdict.of[i];
-    static const char *const names[] = {"unknown", "reachable", "unreachable"};
     struct wr_verdict_tally t;
     char text[WR_MADDR_TEXT];
     wr_verdict_count(&c->verdict, i, wr_env_now(c->env), &t);
     wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "verdict addr=%s is=%s reached=%u half=%u failed=%u",
-           wr_maddr_print(wr_maddr_bytes(&a->addr), text, sizeof(text)), names[a->verdict], t.reached,
-           t.half, t.failed);
+           wr_maddr_print(wr_maddr_bytes(&a->addr), text, sizeof(text)), wr_addr_verdict_name(a->verdict),
+           t.reached, t.half, t.failed);
     if (wr_addrbook_judge(wr_swarm_addrbook(c->sw), wr_maddr_bytes(&a->addr), a->verdict,
                           wr_env_now(c->env)))
         wr_swarm_addrs_changed(c->sw);

@@ -380,7 +380,7 @@ static const char *event_name(enum wr_swarm_event_type type)
 
 static const char *reach_name(const struct wr_methods *m, unsigned family)
 {
-    return wr_methods_reach_name(wr_swarm_reachability(m->o.swarm, family));
+    return wr_reachability_name(wr_swarm_reachability(m->o.swarm, family));
 }
 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)

@@ -107,9 +107,7 @@ void wr_methods_pack_maddrs(struct wr_pack *p, const char *key, const struct wr_
 /* Milliseconds from an instant until now. */
 void wr_methods_pack_ago(const struct wr_methods *m, struct wr_pack *p, const char *key, wr_time at);
 void wr_methods_pack_error(struct wr_pack *p, int err); /* error and text */
-/* methods_nat.c: "unreachable"; "private"; what is known of one transport's NAT, as a map that is left open for more. */
-const char *wr_methods_verdict_name(enum wr_addr_verdict verdict);
-const char *wr_methods_reach_name(enum wr_reachability reachability);
+/* methods_nat.c: what is known of one transport's NAT, as a map that is left open for more. */
 void wr_methods_pack_kind(struct wr_pack *p, const char *key, const struct wr_nat_kind *kind);
 
 /* "direct", "relayed" or "lan". */

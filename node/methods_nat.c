@@ -9,18 +9,6 @@
 
 /* ---- status */
 
-const char *wr_methods_verdict_name(enum wr_addr_verdict verdict)
-{
-    static const char *const names[] = {"unknown", "reachable", "unreachable"};
-    return names[verdict];
-}
-
-const char *wr_methods_reach_name(enum wr_reachability reachability)
-{
-    static const char *const names[] = {"unknown", "public", "private"};
-    return names[reachability];
-}
-
 static void pack_address(const struct wr_methods *m, struct wr_pack *p, const struct wr_own_addr *own)
 {
     static const char *const sources[] = {"listen",  "observed",   "mapped",
@@ -29,7 +17,7 @@ static void pack_address(const struct wr_methods *m, struct wr_pack *p, const st
     wr_pack_map(p, NULL);
     wr_methods_pack_maddr(p, "addr", wr_maddr_bytes(&own->addr));
     wr_pack_text(p, "source", sources[own->source]);
-    wr_pack_text(p, "verdict", wr_methods_verdict_name(own->verdict));
+    wr_pack_text(p, "verdict", wr_addr_verdict_name(own->verdict));
     wr_methods_pack_ago(m, p, "since_ms", own->since);
     if (m->o.autonat && wr_autonat_client_tally(m->o.autonat, wr_maddr_bytes(&own->addr), &tally)) {
         wr_pack_u64(p, "confirmed_by", tally.reached);

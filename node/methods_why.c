@@ -385,8 +385,8 @@ static void check(const struct wr_methods *m, struct wr_call *call)
         wr_pack_end(p);
     }
     wr_pack_end(p);
-    wr_pack_text(p, "reachable4", wr_methods_reach_name(in.reach4));
-    wr_pack_text(p, "reachable6", wr_methods_reach_name(in.reach6));
+    wr_pack_text(p, "reachable4", wr_reachability_name(in.reach4));
+    wr_pack_text(p, "reachable6", wr_reachability_name(in.reach6));
     if (in.nat.external.family)
         wr_methods_pack_ip(p, "external", &in.nat.external);
     wr_pack_text(p, "layers", wr_diagnose_layers_name(wr_diagnose_layers(&in)));

@@ -67,7 +67,7 @@ static void status(const struct wr_methods *m, struct wr_buf *out)
     for (size_t i = 0; i < book->count; i++)
         wr_buf_printf(out, "<tr><th>%s<td>%s, %s\n", i ? "" : "addresses",
                       wr_maddr_print(wr_maddr_bytes(&book->of[i].addr), addr, sizeof(addr)),
-                      wr_methods_verdict_name(book->of[i].verdict));
+                      wr_addr_verdict_name(book->of[i].verdict));
     wr_buf_put_cstr(out, "</table><p><a href=/metrics>metrics</a><h2>peers</h2><table>\n");
     wr_swarm_each(m->o.swarm, list_conn, &listing);
     wr_buf_put_cstr(out, "</table>\n");

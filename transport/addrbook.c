@@ -2,6 +2,12 @@
 
 #include <string.h>
 
+const char *wr_addr_verdict_name(enum wr_addr_verdict verdict)
+{
+    static const char *const names[] = {"unknown", "reachable", "unreachable"};
+    return names[verdict];
+}
+
 void wr_addrbook_init(struct wr_addrbook *b)
 {
     memset(b, 0, sizeof(*b));

@@ -18,6 +18,7 @@ enum wr_addr_source {
 };
 
 enum wr_addr_verdict { WR_ADDR_UNKNOWN, WR_ADDR_REACHABLE, WR_ADDR_UNREACHABLE };
+const char *wr_addr_verdict_name(enum wr_addr_verdict verdict);    /* "unknown", "reachable", "unreachable"; static */
 
 struct wr_own_addr {
     struct wr_maddr addr;           /* without /p2p */

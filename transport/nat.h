@@ -37,6 +37,7 @@ enum wr_reachability {
     WR_REACH_PUBLIC,     /* strangers get through to an address of ours */
     WR_REACH_PRIVATE,    /* they do not: relays are needed */
 };
+const char *wr_reachability_name(enum wr_reachability reachability);    /* "unknown", "public", "private"; static */
 
 /* One transport. */
 struct wr_nat_kind {
