@@ -59,15 +59,6 @@ static void fill_value(struct put_message *m, struct wr_bytes key, struct wr_byt
                                  .record = {.key = key, .value = value}};
 }
 
-static bool put_to_before(const struct wr_dht_request *r, const struct wr_peerid *id)
-{
-    for (size_t i = 0; i < r->seen_count; i++) {
-        if (wr_peerid_equal(&r->seen[i], id))
-            return true;
-    }
-    return false;
-}
-
 static void on_put(struct wr_dht_rpc *rpc, int err, struct wr_dht_msg *answer);
 
 /* Leaves the record with one peer, unless that was done. False: nothing was sent. */
@@ -76,7 +67,7 @@ static bool put_to(struct wr_dht_request *r, const struct wr_query_peer *to)
     struct put_message m;
     struct wr_bytes key = WR_BYTES(r->key, r->key_len);
     int err;
-    if (r->seen_count == PUTS_MAX || put_to_before(r, &to->id))
+    if (r->seen_count == PUTS_MAX || wr_dht_request_met(r, &to->id))
         return false;
     if (!r->seen)
         r->seen = wr_alloc_array(PUTS_MAX, sizeof(r->seen[0]));

@@ -82,6 +82,8 @@ struct wr_dht_request *wr_dht_request_start(struct wr_dht *d, enum request_kind 
                                             struct wr_bytes key, unsigned want, unsigned set,
                                             bool quiet, const struct wr_dht_ops *ops, void *arg,
                                             int *err);
+/* Is the peer one of `seen`? */
+bool wr_dht_request_met(const struct wr_dht_request *r, const struct wr_peerid *id);
 /* Ends it: on_done, unless it is over already. */
 void wr_dht_request_end(struct wr_dht_request *r, int err);
 void wr_dht_request_timer(struct wr_timer *timer); /* of wr_dht_request.timer */

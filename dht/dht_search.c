@@ -178,7 +178,7 @@ static void search_over(struct wr_dht_request *r)
 
 /* ---- answers -------------------------------------------------------------------------------- */
 
-static bool seen_before(const struct wr_dht_request *r, const struct wr_peerid *id)
+bool wr_dht_request_met(const struct wr_dht_request *r, const struct wr_peerid *id)
 {
     for (size_t i = 0; i < r->seen_count; i++) {
         if (wr_peerid_equal(&r->seen[i], id))
@@ -191,7 +191,7 @@ static bool seen_before(const struct wr_dht_request *r, const struct wr_peerid *
 static bool take_provider(struct wr_dht_request *r, struct wr_dht_peer *peer)
 {
     struct wr_dht *d = r->dht;
-    if (wr_peerid_equal(&peer->id, &d->self) || seen_before(r, &peer->id))
+    if (wr_peerid_equal(&peer->id, &d->self) || wr_dht_request_met(r, &peer->id))
         return false;
     if (r->seen_count == r->seen_cap) {
         size_t cap = r->seen_cap ? 2 * r->seen_cap : 16;
