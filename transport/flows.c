@@ -37,8 +37,10 @@ void wr_flows_init(struct wr_flows *f, struct wr_limits *limits, const uint8_t s
     wr_map_init(&f->of, FLOWS_MAX, seed);
     wr_map_init(&f->silent, WR_FLOWS_SILENT_IPS, seed);
     wr_list_init(&f->silent_order);
-    for (size_t i = 0; i < 2 * WR_FLOWS_LINGERS; i++)
-        wr_list_init(&f->idle[i % 2][i / 2]);
+    for (size_t i = 0; i < WR_FLOWS_LINGERS; i++) {
+        wr_list_init(&f->idle[false][i]);
+        wr_list_init(&f->idle[true][i]);
+    }
 }
 
 static void make_key(uint8_t key[static KEY], const struct wr_addr *at, bool udp)
@@ -196,17 +198,22 @@ void wr_flows_answered(struct wr_flows *f, const struct wr_ip *ip)
 
 /* ---- sessions ------------------------------------------------------------------------------------------ */
 
+static void expire(struct wr_flows *f, struct wr_list *idle, wr_time now)
+{
+    while (!wr_list_empty(idle)) {
+        struct wr_flow *flow = wr_list_entry(idle->next, struct wr_flow, node);
+        if (flow->until > now)
+            return;
+        wr_list_remove(&flow->node);
+        forget(f, flow);
+    }
+}
+
 void wr_flows_expire(struct wr_flows *f, wr_time now)
 {
-    for (size_t i = 0; i < 2 * WR_FLOWS_LINGERS; i++) {
-        struct wr_list *idle = &f->idle[i % 2][i / 2];
-        while (!wr_list_empty(idle)) {
-            struct wr_flow *flow = wr_list_entry(idle->next, struct wr_flow, node);
-            if (flow->until > now)
-                break;
-            wr_list_remove(&flow->node);
-            forget(f, flow);
-        }
+    for (size_t i = 0; i < WR_FLOWS_LINGERS; i++) {
+        expire(f, &f->idle[false][i], now);
+        expire(f, &f->idle[true][i], now);
     }
 }
 
