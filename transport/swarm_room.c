@@ -7,6 +7,8 @@
 #include "transport/crowds.h"
 #include "transport/swarm_impl.h"
 
+#include <stdlib.h>
+
 #define TRIM_GRACE         (20 * WR_SEC)      /* a new connection is not trimmed; kubo */
 #define TRIM_EVERY         (10 * WR_SEC)      /* at most; go */
 #define TRIM_GRACE_FULL    (3 * WR_SEC)       /* with no place left for a newcomer; ours */
@@ -60,48 +62,90 @@ static size_t count_pool(struct wr_swarm *sw, const struct pool *pool)
     return count;
 }
 
-/* The one of the younger half that is worth least, of equals the longest unused; those younger than grace aside. Who
- * just came counts as if he were using it: he may be about to. */
+/* One that may have to go, and what it is worth. */
+struct place {
+    struct wr_conn *conn;
+    int worth;
+};
+
+/* A walk through a pool, oldest first. */
+struct walk {
+    struct wr_swarm *swarm;
+    const struct pool *pool;
+    wr_time now, grace;
+    size_t seniors;    /* still to be passed by */
+};
+
+static struct walk begin_walk(struct wr_swarm *sw, const struct pool *pool, wr_time grace)
+{
+    return (struct walk){sw, pool, wr_env_now(sw->env), grace, count_pool(sw, pool) / 2};
+}
+
+/* Whether the next one is of the younger half and may go; those younger than grace may not. Who just came counts as if he
+ * were using it: he may be about to. */
+static bool may_go(struct walk *walk, struct wr_conn *c, struct place *out)
+{
+    if (!in_pool(walk->pool, c))
+        return false;
+    if (walk->seniors) {
+        walk->seniors--;
+        return false;
+    }
+    if (walk->now - c->opened_at < walk->grace)
+        return false;
+    *out = (struct place){c, worth(walk->swarm, c)};
+    if (out->worth == INT32_MAX)
+        return false;
+    if (walk->now - c->opened_at < TRIM_GRACE_FULL)
+        out->worth += STREAMS_WORTH;
+    return true;
+}
+
+/* For qsort: who is worth least goes first, of equals the longest unused, of those the oldest. */
+static int compare_places(const void *one, const void *other)
+{
+    const struct place *a = one, *b = other;
+    if (a->worth != b->worth)
+        return a->worth < b->worth ? -1 : 1;
+    if (a->conn->used_at != b->conn->used_at)
+        return a->conn->used_at < b->conn->used_at ? -1 : 1;
+    return a->conn->id < b->conn->id ? -1 : 1;
+}
+
+/* Who goes first; NULL: nobody may. */
 static struct wr_conn *least(struct wr_swarm *sw, const struct pool *pool, wr_time grace)
 {
-    struct wr_conn *worst = NULL;
-    int worst_worth = INT32_MAX;
-    wr_time now = wr_env_now(sw->env);
-    size_t seniors = count_pool(sw, pool) / 2;
-    wr_list_each(it, &sw->conns)    /* oldest first */
+    struct walk walk = begin_walk(sw, pool, grace);
+    struct place worst = {.conn = NULL}, next;
+    wr_list_each(it, &sw->conns)
     {
         struct wr_conn *c = wr_list_entry(it, struct wr_conn, node);
-        if (!in_pool(pool, c))
-            continue;
-        if (seniors) {
-            seniors--;
-            continue;
-        }
-        if (now - c->opened_at < grace)
-            continue;
-        int w = worth(sw, c);
-        if (w != INT32_MAX && now - c->opened_at < TRIM_GRACE_FULL)
-            w += STREAMS_WORTH;
-        if (w < worst_worth || (worst && w == worst_worth && c->used_at < worst->used_at)) {
-            worst = c;
-            worst_worth = w;
-        }
+        if (may_go(&walk, c, &next) && (!worst.conn || compare_places(&next, &worst) < 0))
+            worst = next;
     }
-    return worst;
+    return worst.conn;
 }
 
 /* Closes what is over three quarters of a ceiling, once nine tenths are reached. */
 static void trim_to(struct wr_swarm *sw, enum wr_limit limit, bool inbound_only)
 {
+    const struct pool pool = {.inbound_only = inbound_only};
     uint64_t used = sw->limits->of[limit].used, max = sw->limits->of[limit].max;
     if (used <= max * 9 / 10)
         return;
-    for (uint64_t over = used - max * 3 / 4; over; over--) {
-        struct wr_conn *c = least(sw, &(struct pool){.inbound_only = inbound_only}, TRIM_GRACE);
-        if (!c)
-            return;
-        wr_conn_close(c, WR_CONN_TRIMMED);
+    struct walk walk = begin_walk(sw, &pool, TRIM_GRACE);
+    struct place *places = wr_alloc_array(walk.seniors + 1, sizeof(*places));
+    if (!places)
+        return; /* who needs memory takes it from a connection: wr_swarm_room_memory */
+    size_t count = 0;
+    wr_list_each(it, &sw->conns)
+    {
+        count += may_go(&walk, wr_list_entry(it, struct wr_conn, node), &places[count]);
     }
+    qsort(places, count, sizeof(*places), compare_places);
+    for (size_t i = 0; i < count && i < used - max * 3 / 4; i++)
+        wr_conn_close(places[i].conn, WR_CONN_TRIMMED);
+    wr_free(places);
 }
 
 void wr_swarm_room_trim(struct wr_swarm *sw)
