@@ -11,6 +11,7 @@ struct hold {
     struct wr_msg msg;          /* while asking */
     struct wr_timer timer;      /* the next refresh */
     struct wr_task task;        /* a failure told later; disposal */
+    uint64_t over;              /* the connection that it was last asked over */
     bool listed;                /* the relay named the protocol among those it speaks */
     int err;                    /* of that failure ... */
     unsigned status;            /* ... and what the relay said */
@@ -313,7 +314,9 @@ static void ask(struct hold *h)
 {
     static const struct wr_relay_msg reserve = {.type = WR_RELAY_RESERVE};
     struct wr_relay_client *rc = h->client;
+    const struct wr_conn *c = wr_relay_client_conn(rc, &h->of.relay);
     struct wr_stream *s = wr_relay_client_open(rc, &h->of.relay, &h->err);
+    h->over = c ? c->id : 0;
     if (s) {
         wr_msg_start(&h->msg, rc->env, s, WR_RELAY_MSG_MAX, &msg_ops);
         h->err = wr_relay_client_send(&h->msg, WR_RELAY_HOP, &reserve);
@@ -378,6 +381,10 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     /* The place is gone with the last connection (go drops it; js does not, and will be asked again). */
     if (h && !wr_relay_client_conn(rc, event->peer))
         lose(h, event->err ? event->err : WR_ECLOSED, 0);
+    /* One connection has taken another's place. The relay may have seen the old one go before the new one came: then
+     * the place is gone as well, and the relay does not say so. */
+    else if (h && event->conn && event->conn->id == h->over && !wr_msg_open(&h->msg))
+        wr_timer_start(rc->env, &h->timer, wr_env_now(rc->env), on_refresh);
 }
 
 struct wr_relay_client *wr_relay_client_create(const struct wr_relay_client_options *options)

@@ -134,6 +134,33 @@ static void test_lost_with_the_connection(void **state)
     world_down(&w);
 }
 
+/* One connection takes another's place, and the relay may see them in another order than we: the place is asked for
+ * again. Homes that had been cut off for a while once were at their relay in their own eyes only. */
+static void test_asked_again_over_the_next_connection(void **state)
+{
+    struct world w;
+    int result = 1;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 4}, &lent);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    struct wr_conn *first = node_conn(&w.b.n, &w.relay.n);
+    assert_int_equal(wr_swarm_connect(w.b.n.swarm, id_of(&w.relay), &w.relay.n.addr, 1, WR_ORIGIN_OWNER,
+                                      WR_CONNECT_FRESH, node_on_connect, &result, NULL),
+                     0);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(result, 0);
+    const struct wr_relay_hold *h = wr_relay_client_held(w.b.client, id_of(&w.relay));
+    assert_int_equal(h->refreshed, 0);
+    wr_conn_close(first, WR_CONN_OK);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(h->refreshed, 1);
+    assert_int_equal(stats_of(&w.relay).refreshed, 1);
+    assert_int_equal(w.b.holds, 1);
+    assert_int_equal(relayed_addrs(&w.b), 1);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    world_down(&w);
+}
+
 /* To the byte, and to the second. */
 static void test_limits_of_a_circuit(void **state)
 {
@@ -627,6 +654,7 @@ int main(void)
         cmocka_unit_test(test_refresh),
         cmocka_unit_test(test_wrong_clock),
         cmocka_unit_test(test_lost_with_the_connection),
+        cmocka_unit_test(test_asked_again_over_the_next_connection),
         cmocka_unit_test(test_limits_of_a_circuit),
         cmocka_unit_test(test_no_limits),
         cmocka_unit_test(test_rates_are_kept),
