@@ -281,8 +281,12 @@ static void on_asked(struct wr_ask *ask, enum wr_ask_result result)
         dial(t);
         return;
     }
+    struct wr_ip target = target_of(t);
     t->server->stats.delegated++;
-    dialled(t, result != WR_ASK_FAILED);
+    t->server->stats.reached += result != WR_ASK_FAILED;
+    /* Nothing of ours went there. It is only his word that somebody answers, so the bucket is no fuller than before. */
+    if (t->third_party && result != WR_ASK_FAILED)
+        wr_rates_give(&t->server->targets, &target);
     answer(t, WR_AUTONAT_OK,
            result == WR_ASK_REACHED  ? WR_AUTONAT_DIAL_OK
            : result == WR_ASK_FAILED ? WR_AUTONAT_DIAL_ERROR

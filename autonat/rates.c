@@ -74,6 +74,13 @@ bool wr_rates_take(struct wr_rates *r, const struct wr_ip *key, wr_time now)
     return true;
 }
 
+void wr_rates_give(struct wr_rates *r, const struct wr_ip *key)
+{
+    struct bucket *b = wr_map_get(&r->map, key_of(key));
+    if (b)
+        b->full_at -= r->interval;
+}
+
 void wr_rates_forget(struct wr_rates *r, const struct wr_ip *key)
 {
     struct bucket *b = wr_map_get(&r->map, key_of(key));

@@ -22,6 +22,7 @@ void wr_rates_clear(struct wr_rates *r);
 /* Takes a token of this network's bucket: false when it is empty, or out of memory. */
 bool wr_rates_take(struct wr_rates *r, const struct wr_ip *key, wr_time now);
 bool wr_rates_left(const struct wr_rates *r, const struct wr_ip *key, wr_time now); /* would take give? */
+void wr_rates_give(struct wr_rates *r, const struct wr_ip *key);   /* a token that was taken comes back */
 void wr_rates_forget(struct wr_rates *r, const struct wr_ip *key); /* its bucket is full again */
 
 #endif

@@ -75,6 +75,79 @@ static void test_a_third_party_is_dialled_so_often_and_no_more(void **state)
     stop(&w);
 }
 
+struct accomplice {
+    struct wr_msg msg;
+    struct wr_env *env;
+    unsigned asked;
+};
+
+/* Says that it got through, and dialled nobody. */
+static void say_reached(struct wr_msg *m, struct wr_bytes body)
+{
+    struct accomplice *a = wr_list_entry(m, struct accomplice, msg);
+    struct wr_autonat_msg in, out = {.type = WR_AUTONAT_DIAL_RESPONSE,
+                                     .status = WR_AUTONAT_OK,
+                                     .dial_status = WR_AUTONAT_DIAL_OK};
+    struct wr_buf answer;
+    assert_int_equal(wr_autonat_msg_decode(body, &in), 0);
+    assert_int_equal(in.type, WR_AUTONAT_DIAL_REQUEST);
+    a->asked++;
+    wr_buf_init(&answer, WR_AUTONAT_MSG_MAX);
+    wr_autonat_msg_encode(&out, &answer);
+    assert_int_equal(wr_msg_send(m, wr_buf_bytes(&answer)), 0);
+    wr_buf_clear(&answer);
+    wr_msg_close(m);
+}
+
+static void on_accomplice(struct wr_stream *s, void *arg)
+{
+    static const struct wr_msg_ops ops = {.on_message = say_reached, .on_close = lie_over};
+    struct accomplice *a = arg;
+    wr_msg_start(&a->msg, a->env, s, WR_AUTONAT_MSG_MAX, &ops);
+}
+
+/* A friend of the attacker's is the stranger who is sent there, and says each time that the victim answered. His word
+ * earns the victim no more of our packets. */
+static void test_a_false_friend_wins_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    struct attack plain = {0}, by_friend = {0};
+    struct accomplice friend = {0};
+    struct simnat_options firewall = {.mapping = SIMNAT_NONE};
+    struct wr_maddr victim;
+    start(&w, 1, 1, NULL);
+    w.nat = simnat_add(w.sim, &firewall);
+    (void)sim_host_add(
+        w.sim, &(struct sim_host_options){.gateway = simnat_gateway(w.nat), .ip4 = *simnat_ip4(w.nat)});
+    struct wr_addr at = {.ip = *simnat_ip4(w.nat), .port = 4001};
+    assert_int_equal(wr_maddr_from_addr(&at, true, &victim), 0);
+    friend.env = w.x[0].n.env;
+    wr_autonat_server_destroy(w.x[0].server);
+    w.x[0].server = NULL;
+    node_handle(&w.x[0].n, WR_AUTONAT_STRANGER, on_accomplice, &friend);
+    connect_to(&w, &w.s[0], &w.c, true);
+    connect_to(&w, &w.x[0], &w.c, true);
+    sim_run(w.sim, WR_MIN);
+    uint64_t before = served(&w.c).dialled;
+    wr_time begun = sim_now(w.sim);
+    while (sim_now(w.sim) - begun < WR_HOUR) {
+        struct wr_ask_question q = {.addr = &victim, .nonce = 1, .stranger = true};
+        struct wr_conn *conn = node_conn(&w.s[0].n, &w.c.n);
+        assert_non_null(conn);
+        if (!by_friend.running)
+            by_friend.running =
+                wr_ask_start(&by_friend.ask, w.s[0].n.env, conn, WR_AUTONAT_REQUEST, &q, on_attack_over) == 0;
+        sim_run(w.sim, 10 * WR_SEC);
+        attack(&w.s[0], &w.c, &plain, &victim, WR_AUTONAT_REQUEST);
+        sim_run(w.sim, 10 * WR_SEC);
+    }
+    assert_true(friend.asked > 0);
+    assert_in_range(served(&w.c).dialled - before, 1,
+                    WR_AUTONAT_SERVER_TARGET_BURST + WR_HOUR / WR_AUTONAT_SERVER_TARGET_INTERVAL);
+    stop(&w);
+}
+
 /* Whatever else they name: nothing that is not public, nothing of ours, nothing over other transports;
  * and version 1 goes to nobody but him who asks. */
 static void test_what_is_never_dialled(void **state)
@@ -408,6 +481,7 @@ int main(void)
         cmocka_unit_test(test_silent_talks_leave_room_for_others),
         cmocka_unit_test(test_a_stranger_is_not_asked_for_too_much),
         cmocka_unit_test(test_a_third_party_is_dialled_so_often_and_no_more),
+        cmocka_unit_test(test_a_false_friend_wins_nothing),
         cmocka_unit_test(test_what_is_never_dialled),
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
         cmocka_unit_test(test_version_1_without_an_address),
