@@ -162,7 +162,9 @@ static void push_later(struct wr_identify *id, wr_time at)
 
 static wr_time push_next(const struct link *link)
 {
-    return link->pushed_at + (WR_IDENTIFY_PUSH_EVERY << link->push_tries);
+    if (link->push_tries)
+        return link->pushed_at + (WR_IDENTIFY_PUSH_EVERY << link->push_tries);
+    return link->push_paid_at - (WR_IDENTIFY_PUSH_AT_ONCE - 1) * WR_IDENTIFY_PUSH_EVERY;
 }
 
 /* Is there news for the peer of this connection, and may it be told now? */
@@ -180,7 +182,7 @@ static bool push_due(struct wr_identify *id, struct link *link)
     if (!snap || snap->hash == link->told)
         return false;
     wr_time next = push_next(link);
-    if (link->pushed_at && next > wr_env_now(id->env)) {
+    if (next > wr_env_now(id->env)) {
         push_later(id, next);
         return false;
     }

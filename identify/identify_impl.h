@@ -18,7 +18,8 @@ struct link {
     struct reading *ask;          /* our question under way or to be repeated, else NULL */
     struct wr_vote vote;
     uint64_t told;                /* hash of what the peer heard from us; 0: nothing yet */
-    wr_time pushed_at;            /* by us; 0 never */
+    wr_time pushed_at;            /* by us, last */
+    wr_time push_paid_at;         /* when WR_IDENTIFY_PUSH_AT_ONCE may be pushed in a row again */
     wr_time tokens_at;            /* push_tokens is right for this moment */
     uint8_t push_tokens;          /* pushes that the peer may send at once */
     uint8_t push_tries;           /* that the peer refused or that broke off, in a row */

@@ -439,6 +439,8 @@ void wr_identify_push(struct wr_identify *id, struct link *link)
     int err = 0;
     struct writing *w = make_writing(id, link->conn, true);
     link->pushed_at = wr_env_now(id->env);
+    link->push_paid_at =
+        (link->push_paid_at > link->pushed_at ? link->push_paid_at : link->pushed_at) + WR_IDENTIFY_PUSH_EVERY;
     if (!w) {
         wr_identify_push_over(id, link);
         return;

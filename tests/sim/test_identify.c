@@ -139,7 +139,7 @@ static void test_changes_are_pushed_once_and_not_too_often(void **state)
     sim_run(w->sim, 10 * WR_SEC);
     assert_int_equal(stats(w->id_a).pushed, 0);
     node_handle(&w->a, "/story/1", refuse, NULL);
-    sim_run(w->sim, 500 * WR_MSEC);
+    sim_run(w->sim, WR_IDENTIFY_DEBOUNCE / 2);
     node_handle(&w->a, "/story/2", refuse, NULL);
     assert_int_equal(w->b.changed, 0);
     sim_run(w->sim, WR_SEC);
@@ -147,20 +147,36 @@ static void test_changes_are_pushed_once_and_not_too_often(void **state)
     assert_int_equal(node_knows(&w->b, &w->a, "/story/1"), 1);
     assert_int_equal(node_knows(&w->b, &w->a, "/story/2"), 1);
     assert_true(knows_addr(&w->b, &w->a));
-    /* The next one waits for its five seconds. */
-    wr_swarm_unhandle(w->a.swarm, "/story/1");
-    sim_run(w->sim, 3 * WR_SEC);
-    assert_int_equal(w->b.changed, 1);
-    sim_run(w->sim, 2 * WR_SEC);
-    assert_int_equal(w->b.changed, 2);
-    assert_int_equal(node_knows(&w->b, &w->a, "/story/1"), 0);
+    /* A few more go out at once, each within a second; then there is one each five seconds. */
+    for (unsigned i = 1; i < WR_IDENTIFY_PUSH_AT_ONCE; i++) {
+        wr_swarm_unhandle(w->a.swarm, i % 2 ? "/story/1" : "/story/2");
+        sim_run(w->sim, WR_SEC);
+        assert_int_equal(w->b.changed, 1 + i);
+        assert_int_equal(node_knows(&w->b, &w->a, i % 2 ? "/story/1" : "/story/2"), 0);
+    }
+    unsigned all = WR_IDENTIFY_PUSH_AT_ONCE;
+    node_handle(&w->a, "/story/3", refuse, NULL);
+    sim_run(w->sim, WR_SEC);
+    assert_int_equal(w->b.changed, all);
+    sim_run(w->sim, WR_IDENTIFY_PUSH_EVERY - all * WR_SEC);
+    assert_int_equal(w->b.changed, ++all);
+    wr_time begun = sim_now(w->sim);
+    for (unsigned i = 0; sim_now(w->sim) - begun < WR_MIN; i++) {
+        if (i % 2)
+            node_handle(&w->a, "/story/4", refuse, NULL);
+        else
+            wr_swarm_unhandle(w->a.swarm, "/story/4");
+        sim_run(w->sim, 700 * WR_MSEC);
+    }
+    assert_in_range(w->b.changed, all + 3, all + WR_MIN / WR_IDENTIFY_PUSH_EVERY);
     /* What changes and changes back is no news. */
     sim_run(w->sim, 10 * WR_SEC);
+    all = w->b.changed;
     node_handle(&w->a, "/story/1", refuse, NULL);
     wr_swarm_unhandle(w->a.swarm, "/story/1");
     sim_run(w->sim, 10 * WR_SEC);
-    assert_int_equal(w->b.changed, 2);
-    assert_true(stats(w->id_a).pushed == 2 && stats(w->id_b).taken == 2 && stats(w->id_a).failed == 0);
+    assert_int_equal(w->b.changed, all);
+    assert_true(stats(w->id_a).pushed == all && stats(w->id_b).taken == all && stats(w->id_a).failed == 0);
 }
 
 static uint64_t count_records(void *arg)
