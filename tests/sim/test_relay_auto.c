@@ -176,6 +176,47 @@ static void test_near_ones_are_preferred(void **state)
     }
 }
 
+/* Of all that are there the nearest are asked first, and no other. */
+static void test_the_nearest_are_asked_first(void **state)
+{
+    struct world w;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        world_up(&w, &(struct sim_options){.seed = seed, .rtt_sigma = 1.2});
+        meet(&w, 1, RELAYS);
+        wr_time rtt[RELAYS];
+        for (unsigned i = 1; i < RELAYS; i++)
+            rtt[i] = wr_conn_rtt(node_conn(&w.home, &w.relays[i].n));
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        sim_run(w.sim, 3 * WR_SEC);
+        assert_int_equal(held_count(&w), 2);
+        for (unsigned i = 1; i < RELAYS; i++)
+            for (unsigned k = 1; k < RELAYS; k++)
+                assert_false(held(&w, i) && !held(&w, k) && rtt[k] < rtt[i]);
+        world_down(&w);
+    }
+}
+
+/* On a new network nothing is known of it for a while: who needed relays keeps those it has. */
+static void test_kept_while_nothing_is_known(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 18});
+    meet(&w, 1, 3);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_UNKNOWN);
+    for (unsigned i = 0; i < 60; i++) {
+        sim_run(w.sim, WR_SEC);
+        assert_int_equal(held_count(&w), 2);
+        assert_int_equal(announced(&w), 2);
+    }
+    assert_int_equal(w.lost, 0);
+    world_down(&w);
+}
+
 /* One ends in order, then one is switched off without a word. */
 static void test_replaced_within_seconds(void **state)
 {
@@ -451,6 +492,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_on_different_networks),
         cmocka_unit_test(test_near_ones_are_preferred),
+        cmocka_unit_test(test_the_nearest_are_asked_first),
+        cmocka_unit_test(test_kept_while_nothing_is_known),
         cmocka_unit_test(test_replaced_within_seconds),
         cmocka_unit_test(test_both_lost),
         cmocka_unit_test(test_a_search_in_need),

@@ -341,6 +341,159 @@ static void test_silent_guests_keep_nobody_out(void **state)
     world_down(&w);
 }
 
+/* Who opens the protocol and says nothing has so many streams of it, and not for long. */
+static void test_silent_callers_go(void **state)
+{
+    static const char *const offer[] = {WR_RELAY_HOP_NAME, NULL};
+    (void)state;
+    struct world w;
+    struct raw heard = {0};
+    int err;
+    world_up(&w, &(struct sim_options){.seed = 17}, &lent);
+    sim_run(w.sim, WR_SEC);
+    struct wr_conn *c = node_conn(&w.b.n, &w.relay.n);
+    size_t before = c->stream_count;
+    for (unsigned i = 0; i < WR_RELAY_HOPS_MAX + 8; i++)
+        assert_non_null(wr_conn_open_stream(c, offer, &raw_ops, &heard, &err));
+    sim_run(w.sim, WR_RELAY_HOP_TIMEOUT - 2 * WR_SEC);
+    assert_int_equal(c->stream_count - before, WR_RELAY_HOPS_MAX);
+    sim_run(w.sim, 4 * WR_SEC);
+    assert_int_equal(c->stream_count, before);
+    world_down(&w);
+}
+
+/* With circuits to spare a guest has its time to answer; then the caller is told. */
+static void test_a_silent_guest(void **state)
+{
+    (void)state;
+    struct world w;
+    struct raw heard = {0}, answer = {0};
+    uint8_t connect[512];
+    world_up(&w, &(struct sim_options){.seed = 18}, &lent);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    wr_swarm_unhandle(w.b.n.swarm, WR_RELAY_STOP_NAME);
+    node_handle(&w.b.n, WR_RELAY_STOP_NAME, hear_nothing, &heard);
+    assert_int_equal(node_connect(w.sim, &w.a.n, &w.relay.n), 0);
+    struct wr_relay_msg m = {.type = WR_RELAY_CONNECT, .peer = wr_peerid_bytes(id_of(&w.b))};
+    raw_say(&w.a.n, &w.relay.n, connect, framed(&m, connect), &answer);
+    sim_run(w.sim, WR_RELAY_STOP_WAIT - WR_SEC);
+    assert_int_equal(answer.len, 0);
+    assert_int_equal(stats_of(&w.relay).circuits, 1);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(status_of(&answer), WR_RELAY_FAILED);
+    assert_int_equal(stats_of(&w.relay).circuits, 0);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].used, 0);
+    world_down(&w);
+}
+
+/* One caller has so many circuits, to however many guests. */
+static void test_a_caller_has_so_many(void **state)
+{
+    enum { GUESTS = 3, EACH = WR_RELAY_CIRCUITS_PER_PEER / (GUESTS - 1) };
+    (void)state;
+    struct world w;
+    struct node guests[GUESTS] = {0};
+    struct raw heard = {0}, last = {0};
+    uint8_t connect[512];
+    world_up(&w, &(struct sim_options){.seed = 19}, &lent);
+    w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].max = 4 * WR_RELAY_CIRCUITS_PER_PEER;
+    for (unsigned i = 0; i < GUESTS; i++) {
+        node_start(&guests[i], w.sim, 70 + i);
+        node_handle(&guests[i], WR_RELAY_STOP_NAME, hear_nothing, &heard);
+        assert_int_equal(node_connect(w.sim, &guests[i], &w.relay.n), 0);
+        raw_say(&guests[i], &w.relay.n, (const uint8_t *)"\x02\x08\x00", 3, &heard);
+        sim_run(w.sim, WR_SEC);
+        struct wr_relay_msg m = {.type = WR_RELAY_CONNECT, .peer = wr_peerid_bytes(wr_swarm_self(guests[i].swarm))};
+        size_t len = framed(&m, connect);
+        for (unsigned k = 0; k < (i < GUESTS - 1 ? EACH : 1); k++)
+            raw_say(&w.b.n, &w.relay.n, connect, len, &last);
+        sim_run(w.sim, WR_SEC);
+        assert_int_equal(stats_of(&w.relay).refused_peer, i == GUESTS - 1);
+    }
+    assert_int_equal(status_of(&last), WR_RELAY_FULL);
+    assert_int_equal(stats_of(&w.relay).circuits, WR_RELAY_CIRCUITS_PER_PEER);
+    for (unsigned i = 0; i < GUESTS; i++)
+        node_stop(&guests[i]);
+    world_down(&w);
+}
+
+/* A place that nobody prolongs is over at its time, though the guest stays connected. */
+static void test_a_place_ends(void **state)
+{
+    struct wr_relay_server_options o = lent;
+    struct world w;
+    (void)state;
+    o.ttl = 90;
+    world_up(&w, &(struct sim_options){.seed = 20}, &o);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    wr_relay_client_drop(w.b.client, id_of(&w.relay));
+    sim_run(w.sim, 60 * WR_SEC);
+    assert_int_equal(stats_of(&w.relay).guests, 1);
+    sim_run(w.sim, 31 * WR_SEC);
+    assert_true(reach(&w, &w.a, &w.b) < 0);
+    assert_int_equal(stats_of(&w.relay).refused_absent, 1);
+    sim_run(w.sim, WR_MIN);
+    assert_int_equal(stats_of(&w.relay).guests, 0);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_RESERVATIONS].used, 0);
+    assert_non_null(node_conn(&w.b.n, &w.relay.n));
+    world_down(&w);
+}
+
+/* Who came over another relay gets neither place nor circuit: relays of relays would be chains without end. */
+static void test_no_relay_behind_a_relay(void **state)
+{
+    static const char *const offer[] = {WR_RELAY_HOP_NAME, NULL};
+    struct wr_relay_server_options free_of = {.mode = WR_RELAY_ON, .ttl = 3600};
+    struct world w;
+    uint8_t connect[512];
+    int err;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 21}, &free_of);
+    member_serve(&w.b, &free_of);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(reserve(w.sim, &w.relay, &w.b), 0);    /* so that there is somebody to be brought to */
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    assert_non_null(node_conn(&w.a.n, &w.b.n)->circuit);
+    struct wr_relay_msg m = {.type = WR_RELAY_CONNECT, .peer = wr_peerid_bytes(id_of(&w.relay))};
+    size_t len = framed(&m, connect);
+    for (int circuit = 0; circuit <= 1; circuit++) {
+        struct raw r = {0};
+        struct wr_stream *s = wr_conn_open_stream(node_conn(&w.a.n, &w.b.n), offer, &raw_ops, &r, &err);
+        assert_non_null(s);
+        wr_stream_write(s, circuit ? (const void *)connect : "\x02\x08\x00", circuit ? len : 3);
+        sim_run(w.sim, 2 * WR_SEC);
+        assert_int_equal(status_of(&r), WR_RELAY_DENIED);
+        assert_int_equal(stats_of(&w.b).refused_rule, 1 + circuit);
+    }
+    assert_int_equal(stats_of(&w.b).guests, 1);
+    world_down(&w);
+}
+
+/* A reservation names where the relay is, not where it is itself relayed; and when it knows of no such place, the one
+ * that the guest came to: a list of none is refused by some. */
+static void test_what_a_reservation_lists(void **state)
+{
+    struct world w;
+    struct raw r;
+    struct wr_relay_msg m;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 22}, &lent);
+    struct wr_addrbook *book = wr_swarm_addrbook(w.relay.n.swarm);
+    struct wr_maddr elsewhere = circuit_of(&w.a), here = w.relay.n.addr;
+    assert_true(wr_addrbook_put(book, wr_maddr_bytes(&elsewhere), WR_ADDR_RELAYED, sim_now(w.sim)));
+    assert_int_equal(wr_maddr_append_peer(&here, id_of(&w.relay)), 0);
+    for (int told = 0; told <= 1; told++) {
+        raw_ask(&w, "\x02\x08\x00", 3, false, &r);
+        size_t head = r.got[0] & 0x80 ? 2 : 1;
+        assert_int_equal(wr_relay_msg_decode(WR_RELAY_HOP, WR_BYTES(r.got + head, r.len - head), &m), 0);
+        assert_int_equal(m.status, WR_RELAY_OK);
+        assert_int_equal(m.addr_count, 1);
+        assert_true(wr_bytes_equal(m.addrs[0], wr_maddr_bytes(&here)));
+        (void)wr_addrbook_judge(book, wr_maddr_bytes(&w.relay.n.addr), WR_ADDR_UNREACHABLE, sim_now(w.sim));
+    }
+    world_down(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +504,12 @@ int main(void)
         cmocka_unit_test(test_raw_callers),
         cmocka_unit_test(test_reservations_without_end),
         cmocka_unit_test(test_silent_guests_keep_nobody_out),
+        cmocka_unit_test(test_silent_callers_go),
+        cmocka_unit_test(test_a_silent_guest),
+        cmocka_unit_test(test_a_caller_has_so_many),
+        cmocka_unit_test(test_a_place_ends),
+        cmocka_unit_test(test_no_relay_behind_a_relay),
+        cmocka_unit_test(test_what_a_reservation_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
