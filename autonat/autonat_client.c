@@ -152,6 +152,8 @@ static bool natted(const struct wr_addrbook *book, const struct wr_maddr *addr)
     return seen && !listened;
 }
 
+static void say_verdict(struct wr_autonat_client *c, size_t i);
+
 static void put(struct wr_autonat_client *c, const struct wr_own_addr *own)
 {
     bool udp = wr_maddr_kind(wr_maddr_bytes(&own->addr)) == WR_MADDR_QUIC;
@@ -161,7 +163,11 @@ static void put(struct wr_autonat_client *c, const struct wr_own_addr *own)
     bool doubtful = closed && (wr_autonat_client_nat_friends(c, udp) || !wr_autonat_client_nat_opened(c, &own->addr));
     if (!closed && !wr_autonat_client_nat_open(c, udp))
         doubtful = natted(wr_swarm_addrbook(c->sw), &own->addr);
-    (void)wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), doubtful, wr_env_now(c->env));
+    if (!wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), doubtful, wr_env_now(c->env)))
+        return;
+    size_t i = (size_t)wr_verdict_find(&c->verdict, wr_maddr_bytes(&own->addr));
+    if (wr_verdict_opened(&c->verdict, i, wr_autonat_client_nat_opened(c, &own->addr), wr_env_now(c->env)))
+        say_verdict(c, i);
 }
 
 static void put_source(struct wr_autonat_client *c, enum wr_addr_source source)

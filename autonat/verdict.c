@@ -74,6 +74,24 @@ bool wr_verdict_put(struct wr_verdict *v, struct wr_bytes addr, bool natted, wr_
     return true;
 }
 
+bool wr_verdict_opened(struct wr_verdict *v, size_t i, bool opened, wr_time now)
+{
+    struct wr_verdict_addr *a = &v->of[i];
+    bool news = opened != a->opened && opened != (a->verdict == WR_ADDR_REACHABLE);
+    a->opened = opened;
+    if (!news)
+        return false;
+    a->count = 0;
+    a->next_at = now;
+    a->round_asked = a->nothing = a->checks = a->curious = 0;
+    a->round_at = a->verdict == WR_ADDR_REACHABLE ? now : 0;
+    if (a->verdict != WR_ADDR_UNREACHABLE)
+        return false;
+    a->verdict = WR_ADDR_UNKNOWN;
+    a->since = now;
+    return true;
+}
+
 void wr_verdict_end(struct wr_verdict *v)
 {
     size_t kept = 0;

@@ -54,6 +54,7 @@ struct wr_verdict_addr {
     struct wr_maddr addr;
     uint8_t family;
     bool udp, natted; /* natted: only the mapping of a NAT */
+    bool opened;      /* the router says that it opened this one */
     bool marked;
     enum wr_addr_verdict verdict;
     wr_time since;    /* of the verdict */
@@ -94,6 +95,9 @@ bool wr_verdict_put(struct wr_verdict *v, struct wr_bytes addr, bool natted, wr_
 void wr_verdict_end(struct wr_verdict *v);
 void wr_verdict_reset(struct wr_verdict *v); /* another network: forgets everything */
 int wr_verdict_find(const struct wr_verdict *v, struct wr_bytes addr); /* index or -1 */
+/* The router says that it has opened address i, or not any more. Where that is news, what was found out before says
+ * nothing, and it is asked for at once; what was reachable is so until others say no. True when its verdict changed. */
+bool wr_verdict_opened(struct wr_verdict *v, size_t i, bool opened, wr_time now);
 
 /* The next address from index `from` on whose time has come, or -1. */
 int wr_verdict_due(const struct wr_verdict *v, size_t from, wr_time now);

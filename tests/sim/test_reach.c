@@ -287,6 +287,20 @@ static void open_router(struct world *w, bool honest)
     wr_swarm_addrs_changed(w->c.n.swarm);
 }
 
+/* It forgets the port, and says so: no mapping is named any more. */
+static void shut_router(struct world *w)
+{
+    struct wr_addr outside = {.ip = *simnat_ip4(w->nat), .port = PORT};
+    static const struct wr_ip nobody = {4, {192, 168, 1, 250}};
+    struct wr_maddr mapped;
+    simnat_forward(w->nat, &nobody, PORT);
+    for (int quic = 0; quic <= 1; quic++) {
+        assert_int_equal(wr_maddr_from_addr(&outside, quic, &mapped), 0);
+        assert_true(wr_addrbook_del(wr_swarm_addrbook(w->c.n.swarm), wr_maddr_bytes(&mapped), WR_ADDR_MAPPED));
+    }
+    wr_swarm_addrs_changed(w->c.n.swarm);
+}
+
 /* Packets have gone to everybody over TCP as well. */
 static void known_over_both(struct world *w)
 {
@@ -359,6 +373,29 @@ static void test_an_opened_port_among_friends(void **state)
         assert_int_equal(stats(&w).strangers > 0, honest);
         stop(&w);
     }
+}
+
+/* The owner turns port mapping on at a router where the node was found unreachable long ago: that is found out soon. When
+ * the router takes it back, that as well. */
+static void test_a_router_opened_later(void **state)
+{
+    (void)state;
+    struct world w;
+    struct simnat_options nat = {.filtering = SIMNAT_APDF};
+    start(&w, SERVERS, OTHERS, &nat);
+    meet_all(&w, true);
+    sim_run(w.sim, 3 * WR_HOUR);
+    assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+    open_router(&w, true);
+    sim_run(w.sim, 30 * WR_SEC);
+    assert_int_equal(of_mapped(&w), WR_ADDR_REACHABLE);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    sim_run(w.sim, 3 * WR_HOUR);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    shut_router(&w);
+    sim_run(w.sim, WR_MIN);
+    assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+    stop(&w);
 }
 
 static void test_nobody_to_ask(void **state)
@@ -625,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_friends_only),
         cmocka_unit_test(test_an_opened_port_without_strangers),
         cmocka_unit_test(test_an_opened_port_among_friends),
+        cmocka_unit_test(test_a_router_opened_later),
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_a_verdict_is_pushed),
         cmocka_unit_test(test_another_network_another_verdict),
