@@ -295,6 +295,221 @@ static void test_a_home_dials_for_nobody(void **state)
     stop(&w);
 }
 
+/* ---- its rates ------------------------------------------------------------------------------------- */
+
+/* A peer who asks every second for a dial of itself gets what one network gets, by either version. */
+static void test_questions_have_a_rate(void **state)
+{
+    (void)state;
+    for (int v1 = 0; v1 <= 1; v1++) {
+        struct world w;
+        struct attack attacks[SERVERS + OTHERS] = {0};
+        const char *protocol = v1 ? WR_AUTONAT_V1 : WR_AUTONAT_REQUEST;
+        unsigned net = v1 ? WR_AUTONAT_SERVER_V1_RATE_NET : WR_AUTONAT_SERVER_RATE_NET;
+        start(&w, SERVERS, OTHERS, NULL);
+        for (unsigned i = 0; i < SERVERS + OTHERS; i++)
+            connect_to(&w, i < SERVERS ? &w.s[i] : &w.x[i - SERVERS], &w.c, true);
+        sim_run(w.sim, WR_MIN);
+        uint64_t before = served(&w.c).dialled;
+        for (unsigned t = 0; t < 60; t++) {
+            attack(&w.s[0], &w.c, &attacks[0], &w.s[0].n.addr, protocol);
+            sim_run(w.sim, WR_SEC);
+        }
+        uint64_t alone = served(&w.c).dialled - before;
+        assert_in_range(alone, net, 2 * net + 1);
+        assert_int_equal(attacks[0].answers[v1 ? WR_ASK_REACHED : WR_ASK_BACK_ERROR], alone);
+        assert_int_equal(attacks[0].answers[WR_ASK_REFUSED], 60 - alone);
+        stop(&w);
+    }
+}
+
+/* Many networks, each within its rate: together they get no more than everybody does. */
+static void test_everybody_together_has_a_rate(void **state)
+{
+    enum { CROWD = WR_AUTONAT_SERVER_V1_RATE / WR_AUTONAT_SERVER_V1_RATE_NET + 4 };
+    struct world w;
+    struct member crowd[CROWD];
+    struct attack attacks[CROWD] = {0};
+    (void)state;
+    memset(crowd, 0, sizeof(crowd));
+    start(&w, 0, 0, NULL);
+    for (unsigned i = 0; i < CROWD; i++) {
+        member_start(&w, &crowd[i], 100 + i);
+        connect_to(&w, &crowd[i], &w.c, true);
+    }
+    uint64_t before = served(&w.c).dialled;
+    for (unsigned t = 0; t < 20; t++) {
+        for (unsigned i = 0; i < CROWD; i++)
+            attack(&crowd[i], &w.c, &attacks[i], &crowd[i].n.addr, WR_AUTONAT_V1);
+        sim_run(w.sim, WR_SEC);
+    }
+    assert_in_range(served(&w.c).dialled - before, WR_AUTONAT_SERVER_V1_RATE,
+                    WR_AUTONAT_SERVER_V1_RATE + 20 * WR_AUTONAT_SERVER_V1_RATE / 60 + 1);
+    for (unsigned i = 0; i < CROWD; i++)
+        member_stop(&crowd[i]);
+    stop(&w);
+}
+
+/* Dials of third parties, each of another one, asked for by many. Between the last byte of dial data and the dial lies a
+ * time that the asker does not know. */
+static void test_third_parties_have_a_rate(void **state)
+{
+    enum { SECONDS = 120 };
+    struct world w;
+    struct attack attacks[SERVERS + OTHERS] = {0};
+    wr_time waited = 0, fed_at = 0;
+    unsigned waits = 0;
+    (void)state;
+    start(&w, SERVERS, OTHERS, NULL);
+    for (unsigned i = 0; i < SERVERS + OTHERS; i++)
+        connect_to(&w, i < SERVERS ? &w.s[i] : &w.x[i - SERVERS], &w.c, true);
+    sim_run(w.sim, WR_MIN);
+    struct wr_autonat_server_stats before = served(&w.c), last = before;
+    for (unsigned t = 0; t < SECONDS * 20; t++) {
+        if (t % 60 == 0)
+            for (unsigned i = 0; i < SERVERS + OTHERS; i++) {
+                struct wr_addr at = {.ip = {4, {46, (uint8_t)t, (uint8_t)(t / 256), (uint8_t)i}}, .port = 4001};
+                struct wr_maddr victim;
+                assert_int_equal(wr_maddr_from_addr(&at, true, &victim), 0);
+                attack(i < SERVERS ? &w.s[i] : &w.x[i - SERVERS], &w.c, &attacks[i], &victim, WR_AUTONAT_REQUEST);
+            }
+        sim_run(w.sim, 50 * WR_MSEC);
+        struct wr_autonat_server_stats now = served(&w.c);
+        if (now.data_bytes != last.data_bytes)
+            fed_at = sim_now(w.sim);
+        for (; now.dialled > last.dialled; last.dialled++) {
+            waited += sim_now(w.sim) - fed_at;
+            waits++;
+        }
+        last = now;
+    }
+    assert_in_range(last.dialled - before.dialled, WR_AUTONAT_SERVER_RATE_DATA,
+                    WR_AUTONAT_SERVER_RATE_DATA + SECONDS * WR_AUTONAT_SERVER_RATE_DATA / 60 + 1);
+    assert_true(waited > (wr_time)waits * WR_AUTONAT_SERVER_WAIT / 10);
+    assert_true(waited <= (wr_time)waits * WR_AUTONAT_SERVER_WAIT);
+    stop(&w);
+}
+
+struct miser {
+    struct wr_msg msg;
+    size_t chunk;
+    unsigned wanted, answered;
+    int err;
+};
+
+/* Sends what is asked for in pieces that cost the server more than him. */
+static void feed_crumbs(struct wr_msg *m, struct wr_bytes body)
+{
+    static const uint8_t zeros[WR_AUTONAT_SERVER_CHUNK_MIN];
+    struct miser *x = wr_list_entry(m, struct miser, msg);
+    struct wr_autonat_msg in, out = {.type = WR_AUTONAT_DATA_RESPONSE, .data = WR_BYTES(zeros, x->chunk)};
+    struct wr_buf b;
+    assert_int_equal(wr_autonat_msg_decode(body, &in), 0);
+    x->wanted += in.type == WR_AUTONAT_DATA_REQUEST;
+    x->answered += in.type == WR_AUTONAT_DIAL_RESPONSE;
+    if (in.type != WR_AUTONAT_DATA_REQUEST)
+        return;
+    wr_buf_init(&b, WR_AUTONAT_MSG_MAX);
+    wr_autonat_msg_encode(&out, &b);
+    for (unsigned i = 0; i < 10; i++)
+        (void)wr_msg_send(m, wr_buf_bytes(&b));
+    wr_buf_clear(&b);
+}
+
+static void on_misers_end(struct wr_msg *m, int err)
+{
+    wr_list_entry(m, struct miser, msg)->err = err;
+}
+
+static void test_crumbs_are_no_dial_data(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = feed_crumbs, .on_close = on_misers_end};
+    static const struct wr_stream_ops none = {.on_open = NULL};
+    static const char *const offer[] = {WR_AUTONAT_REQUEST, NULL};
+    (void)state;
+    for (size_t chunk = WR_AUTONAT_SERVER_CHUNK_MIN - 1; chunk <= WR_AUTONAT_SERVER_CHUNK_MIN; chunk++) {
+        struct world w;
+        struct miser miser = {.chunk = chunk};
+        struct wr_maddr victim;
+        struct wr_buf b;
+        int err;
+        start(&w, 1, 0, NULL);
+        connect_to(&w, &w.s[0], &w.c, true);
+        sim_run(w.sim, WR_SEC);
+        assert_int_equal(wr_maddr_parse("/ip4/45.9.9.9/udp/4001/quic-v1", &victim), 0);
+        struct wr_autonat_msg ask = {.type = WR_AUTONAT_DIAL_REQUEST, .addr_count = 1, .addrs = {wr_maddr_bytes(&victim)}};
+        struct wr_stream *s = wr_conn_open_stream(node_conn(&w.s[0].n, &w.c.n), offer, &none, NULL, &err);
+        assert_non_null(s);
+        wr_msg_start(&miser.msg, w.s[0].n.env, s, WR_AUTONAT_MSG_MAX, &ops);
+        wr_buf_init(&b, WR_AUTONAT_MSG_MAX);
+        wr_autonat_msg_encode(&ask, &b);
+        assert_int_equal(wr_msg_send(&miser.msg, wr_buf_bytes(&b)), 0);
+        wr_buf_clear(&b);
+        sim_run(w.sim, 5 * WR_SEC);
+        assert_int_equal(miser.wanted, 1);
+        bool enough = chunk == WR_AUTONAT_SERVER_CHUNK_MIN;
+        assert_int_equal(served(&w.c).broken, !enough);
+        assert_int_equal(miser.err, enough ? 0 : WR_ERESET);
+        assert_int_equal(served(&w.c).data_bytes, enough ? 10 * chunk : 0);
+        sim_run(w.sim, 30 * WR_SEC);    /* and who stops half way is not waited for */
+        assert_int_equal(served(&w.c).broken, 1);
+        assert_int_equal(served(&w.c).dialled, 0);
+        stop(&w);
+    }
+}
+
+/* ---- who dials ------------------------------------------------------------------------------------- */
+
+struct doorman {
+    struct wr_swarm_watch watch;
+    struct wr_peerid last;
+    struct wr_addr from;
+    unsigned came;
+};
+
+static void on_came(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    struct doorman *d = wr_list_entry(watch, struct doorman, watch);
+    if (event->type != WR_SWARM_OPENED || event->conn->outbound)
+        return;
+    d->came++;
+    d->last = event->conn->peer;
+    d->from = event->conn->remote;
+}
+
+/* The dial comes from an identity of its own and from a port of its own, over both transports: what lets our usual ones in
+ * must not let it in for that reason. And version 1 dials nobody in the name of another. */
+static void test_the_dialler_is_somebody_else(void **state)
+{
+    struct world w;
+    struct attack a = {0};
+    struct doorman door = {.watch.on_event = on_came};
+    (void)state;
+    start(&w, 2, 0, NULL);
+    connect_to(&w, &w.s[0], &w.c, true);
+    connect_to(&w, &w.s[0], &w.c, false);
+    sim_run(w.sim, WR_MIN);
+    wr_swarm_watch(w.s[0].n.swarm, &door.watch);
+    for (unsigned quic = 0; quic <= 1; quic++) {
+        struct wr_addr usual;
+        attack(&w.s[0], &w.c, &a, quic ? &w.s[0].quic : &w.s[0].n.addr, WR_AUTONAT_REQUEST);
+        sim_run(w.sim, 15 * WR_SEC);
+        assert_int_equal(door.came, quic + 1);
+        assert_false(wr_peerid_equal(&door.last, wr_swarm_self(w.c.n.swarm)));
+        assert_true(wr_maddr_addr(wr_maddr_bytes(&w.c.n.addr), &usual));
+        assert_true(wr_ip_equal(&door.from.ip, &usual.ip));
+        assert_int_not_equal(door.from.port, usual.port);
+    }
+    wr_swarm_unwatch(&door.watch);
+    uint64_t dialled = served(&w.c).dialled;
+    struct wr_ask_question q = {.addr = &w.s[0].n.addr, .peer = wr_swarm_self(w.s[1].n.swarm)};
+    assert_int_equal(wr_ask_start(&a.ask, w.s[0].n.env, node_conn(&w.s[0].n, &w.c.n), WR_AUTONAT_V1, &q, on_attack_over), 0);
+    sim_run(w.sim, 15 * WR_SEC);
+    assert_int_equal(a.answers[WR_ASK_BROKEN], 1);
+    assert_int_equal(served(&w.c).dialled, dialled);
+    stop(&w);
+}
+
 /* ---- how a dial-back ends -------------------------------------------------------------------------- */
 
 struct hasty {
@@ -486,6 +701,11 @@ int main(void)
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
         cmocka_unit_test(test_version_1_without_an_address),
         cmocka_unit_test(test_a_home_dials_for_nobody),
+        cmocka_unit_test(test_questions_have_a_rate),
+        cmocka_unit_test(test_everybody_together_has_a_rate),
+        cmocka_unit_test(test_third_parties_have_a_rate),
+        cmocka_unit_test(test_crumbs_are_no_dial_data),
+        cmocka_unit_test(test_the_dialler_is_somebody_else),
         cmocka_unit_test(test_a_reset_is_an_answer),
         cmocka_unit_test(test_nothing_stays_behind),
     };

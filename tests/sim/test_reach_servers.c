@@ -135,6 +135,38 @@ static void test_a_hungry_server(void **state)
     }
 }
 
+static void decline(struct wr_msg *m, struct wr_bytes body)
+{
+    struct stranger *x = wr_list_entry(m, struct stranger, msg);
+    (void)body;
+    say(x, &(struct wr_autonat_msg){.type = WR_AUTONAT_DIAL_RESPONSE,
+                                    .status = x->yes ? WR_AUTONAT_REFUSED : WR_AUTONAT_REJECTED});
+    wr_msg_close(&x->msg);
+}
+
+/* Servers that do not dial - too many questions, their own UDP in doubt - say nothing about us: neither that we are
+ * reached, nor that we are not. */
+static void test_servers_that_refuse(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = decline, .on_close = lie_over};
+    (void)state;
+    struct world w;
+    struct stranger refuser[SERVERS];
+    start(&w, SERVERS, OTHERS, NULL);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        make_stranger(&w.s[i], &refuser[i], &ops);
+        refuser[i].yes = i % 2;
+    }
+    meet_all(&w, true);
+    for (unsigned second = 0; second < 300; second++) {
+        sim_run(w.sim, WR_SEC);
+        assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
+    }
+    assert_true(stats(&w).refused > 0);
+    assert_int_equal(stats(&w).failed, 0);
+    stop(&w);
+}
+
 /* Each mapping gets a port and one of many addresses at random, so that no server sees us where another one does. None of
  * those leads to us: nothing is paid to hear that from servers that have nothing to do with it. */
 static void test_a_pool_costs_nothing(void **state)
@@ -224,6 +256,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_observer_who_costs),
         cmocka_unit_test(test_a_hungry_server),
+        cmocka_unit_test(test_servers_that_refuse),
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
