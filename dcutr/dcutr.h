@@ -15,7 +15,8 @@
  * B starts as soon as it has the relayed connection and one address of its own; the reversal runs beside. When
  * an attempt fails it makes the next one, each another trick (plan.h), three in all; in the third B is the
  * client, which is what go-libp2p before 0.41 understands. Then it rests, until an address of either side
- * changes or time has passed. The first direct connection ends everything, whoever made it.
+ * changes or time has passed. A relayed connection that ends in between cuts the round short; with the next one it
+ * begins anew, unless the peer broke off again and again. The first direct connection ends everything, whoever made it.
  *
  * What was tried is kept per peer, for `why`: the last attempts with times and errors. */
 #ifndef WR_DCUTR_H
@@ -34,6 +35,8 @@
 #define WR_DCUTR_ASKED_MAX   9                /* attempts in vain of one peer that we take part in, in
                                                  WR_DCUTR_REST; ours: go makes three for each relayed
                                                  connection */
+#define WR_DCUTR_CUTS_MAX    3                /* rounds towards one peer that the end of the relayed connection cut
+                                                 short, in WR_DCUTR_REST; then it rests as after a whole one; ours */
 #define WR_DCUTR_PEERS_MAX   256              /* remembered, 14 KiB each at most; ours, the longest idle goes */
 #define WR_DCUTR_REPORTS     6                /* attempts remembered for each */
 #define WR_DCUTR_TRIES       8                /* addresses remembered for each attempt */

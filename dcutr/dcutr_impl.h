@@ -43,6 +43,9 @@ struct wr_dcutr_peer {
     struct wr_dcutr_attempt *now;    /* owned; NULL: none under way */
     struct wr_timer timer;           /* PAUSE, RESTING; the longest LOOKING */
     unsigned attempt;                /* of this round, from 0 */
+    uint64_t round_on;               /* id of the relayed connection of this round */
+    unsigned cuts;                   /* rounds since cuts_since that the end of theirs cut short */
+    wr_time cuts_since;
     bool same_external;              /* the peer is behind our external address */
     wr_time round_at;                /* end of the last round; 0: none */
     unsigned hurried;                /* rounds that began early, because of news; fewer after a whole rest */

@@ -50,26 +50,50 @@ void wr_dcutr_talk_rest(struct wr_dcutr_peer *p, wr_time at)
     wr_timer_start(p->d->env, &p->timer, at, on_rested);
 }
 
+/* Before the next attempt. */
+static void pause_talk(struct wr_dcutr_peer *p)
+{
+    wr_time wait = WR_DCUTR_RETRY + (wr_time)wr_env_random_below(p->d->env, (uint64_t)WR_DCUTR_RETRY / 2);
+    p->phase = WR_DCUTR_PAUSE;
+    wr_timer_start(p->d->env, &p->timer, now_of(p) + wait, on_rested);
+}
+
+/* The relayed connection of this round ended before the round did. Over another one we begin with the first attempt, as
+ * the peer does, who counts them there. True: it broke off too often, and what was tried counts as a round in vain. */
+static bool cut_off(struct wr_dcutr_peer *p)
+{
+    p->attempt = 0;
+    if (p->cuts == 0 || now_of(p) - p->cuts_since >= WR_DCUTR_REST) {
+        p->cuts_since = now_of(p);
+        p->cuts = 0;
+    }
+    return ++p->cuts >= WR_DCUTR_CUTS_MAX;
+}
+
+static void end_round(struct wr_dcutr_peer *p)
+{
+    p->attempt = p->cuts = 0;
+    p->round_at = now_of(p);
+}
+
 /* What B does after a failure. */
 static void go_on(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome)
 {
+    bool cut = !p->relayed || p->relayed->id != p->round_on;
+    bool over = cut ? cut_off(p) : outcome == WR_DCUTR_HOPELESS;
     p->phase = WR_DCUTR_IDLE;
-    if (!p->relayed)
-        return;
-    wr_dcutr_reverse(p);    /* at what this attempt did not dial, or in vain */
-    if (outcome == WR_DCUTR_UNSUPPORTED) {
+    if (p->relayed)
+        wr_dcutr_reverse(p);    /* at what this attempt did not dial, or in vain */
+    if (p->relayed && outcome == WR_DCUTR_UNSUPPORTED) {
         p->phase = WR_DCUTR_WANTS_PROTOCOL;
         return;
     }
-    if (++p->attempt < WR_PLAN_ATTEMPTS && outcome != WR_DCUTR_HOPELESS) {
-        wr_time wait = WR_DCUTR_RETRY + (wr_time)wr_env_random_below(p->d->env, (uint64_t)WR_DCUTR_RETRY / 2);
-        p->phase = WR_DCUTR_PAUSE;
-        wr_timer_start(p->d->env, &p->timer, now_of(p) + wait, on_rested);
-        return;
-    }
-    p->attempt = 0;
-    p->round_at = now_of(p);
-    wr_dcutr_talk_rest(p, p->round_at + WR_DCUTR_REST);
+    if (over || (!cut && ++p->attempt == WR_PLAN_ATTEMPTS))
+        end_round(p);
+    else if (p->relayed)
+        pause_talk(p);
+    if (p->relayed && p->phase == WR_DCUTR_IDLE)
+        wr_dcutr_talk_rest(p, p->round_at + WR_DCUTR_REST);
 }
 
 static bool succeeded(enum wr_dcutr_outcome outcome)
@@ -91,7 +115,7 @@ static void finish(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome, int e
     if (succeeded(outcome) || !report.initiator)
         p->phase = WR_DCUTR_IDLE;
     if (succeeded(outcome))
-        p->attempt = p->asked = p->hurried = 0;    /* whoever is reached may ask anew when that connection is over */
+        p->attempt = p->cuts = p->asked = p->hurried = 0;    /* whoever is reached may ask anew when that connection is over */
     else if (report.initiator)
         go_on(p, outcome);
     wr_dcutr_note(p, &report);
@@ -124,8 +148,11 @@ void wr_dcutr_talk_stop(struct wr_dcutr_peer *p, const struct wr_conn *direct)
     let_go(p);
     wr_free(p->now);
     p->now = NULL;
+    if (direct)
+        p->attempt = p->cuts = 0;
+    else if (p->phase == WR_DCUTR_PAUSE && p->attempt && cut_off(p))
+        end_round(p);
     p->phase = WR_DCUTR_IDLE;
-    p->attempt = 0;
 }
 
 /* ---- punching ----------------------------------------------------------------------------------- */
@@ -318,6 +345,7 @@ void wr_dcutr_talk_start(struct wr_dcutr_peer *p)
     bool waited = p->phase == WR_DCUTR_WANTS_ADDRESS;
     if (!p->relayed || p->relayed->closing || p->now || !begin(p, true, p->attempt))
         return;
+    p->round_on = p->relayed->id;
     if (p->now->plan.count == 0) {
         wr_free(p->now);
         p->now = NULL;

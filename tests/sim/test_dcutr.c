@@ -301,8 +301,12 @@ static void it_rests_when_it_fails(void **state)
         assert_int_equal(r[i].err, WR_ETIMEOUT);
         assert_int_equal(r[i].role, i == 0 ? WR_PUNCH_CLIENT : WR_PUNCH_SERVER);
         assert_int_equal(r[i].count, 2);
+        assert_int_equal(r[i].trick, WR_PLAN_PLAIN);    /* nothing private to or from a stranger */
         assert_true(r[i].tries[0].packets > 0 && r[i].rtt > 0);
     }
+    assert_int_equal(wr_dcutr_reports(w.a.dcutr, site_id(&w.b.site), r, WR_DCUTR_REPORTS), 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(r[i].trick, WR_PLAN_PLAIN);
     assert_int_equal(w.a.last.role, WR_PUNCH_SERVER);
     wr_time next = wr_dcutr_next_at(w.b.dcutr, site_id(&w.a.site));
     sim_run_until(w.sim, next - WR_SEC);
@@ -320,6 +324,36 @@ static void it_rests_when_it_fails(void **state)
     assert_true(w.b.last.at < began + 45 * WR_SEC);
     exchange(&w, &w.a, &w.b);
     world_stop(&w);
+}
+
+/* The relayed connection ends while b makes its third attempt; another one comes soon, or after that. Over it both begin
+ * with the first: a counts what it is asked there. */
+static void another_relayed_connection_another_round(void **state)
+{
+    (void)state;
+    for (int soon = 0; soon < 2; soon++) {
+        struct world w;
+        world_start_relayed(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
+        struct wr_conn *c = wr_swarm_conn(w.a.site.swarm, site_id(&w.b.site));
+        while (w.b.reports < 2)
+            sim_run(w.sim, 10 * WR_MSEC);
+        sim_run(w.sim, 2 * WR_SEC);
+        wr_conn_close(c, WR_CONN_OK);
+        sim_run(w.sim, WR_SEC);
+        if (soon)
+            relay_up(&w);
+        sim_run(w.sim, 3 * WR_SEC);
+        assert_int_equal(w.b.reports, 3);
+        if (!soon)
+            relay_up(&w);
+        sim_run(w.sim, 6 * WR_SEC);
+        assert_int_equal(w.b.reports, 4);
+        assert_int_equal(w.b.last.attempt, 1);
+        assert_int_equal(w.b.last.role, WR_PUNCH_SERVER);
+        assert_int_equal(w.a.last.attempt, 1);
+        assert_int_equal(w.a.last.role, WR_PUNCH_CLIENT);
+        world_stop(&w);
+    }
 }
 
 /* Peers that never exchange roles are not met with exchanged ones. */
@@ -438,6 +472,7 @@ int main(void)
         cmocka_unit_test(a_peer_without_address),
         cmocka_unit_test(a_peer_that_does_not_speak_it_yet),
         cmocka_unit_test(it_rests_when_it_fails),
+        cmocka_unit_test(another_relayed_connection_another_round),
         cmocka_unit_test(rust_and_js_keep_their_roles),
         cmocka_unit_test(neighbours_meet_inside),
         cmocka_unit_test(homes_of_one_carrier_meet),

@@ -119,6 +119,35 @@ static void news_without_end(void **state)
     world_stop(&w);
 }
 
+/* A peer that comes through a relay, has us punch and breaks off before a round is over, time and again, is punched
+ * towards about as often as one that stays. */
+static void whoever_breaks_off(void **state)
+{
+    static const wr_time stays[] = {WR_SEC, 5300 * WR_MSEC};    /* in the first attempt, and in the pause behind it */
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        wr_time stay = stays[i];
+        struct world w;
+        world_start_knowing(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
+        wr_time began = sim_now(w.sim);
+        while (sim_now(w.sim) < began + WR_DCUTR_REST) {
+            struct wr_dcutr_peer *a = wr_dcutr_peer_get(w.a.dcutr, site_id(&w.b.site));
+            assert_non_null(a);
+            a->asked = 0;    /* it does not mind */
+            relay_up(&w);
+            sim_run(w.sim, L);
+            wr_swarm_identified(w.b.site.swarm, wr_swarm_conn(w.b.site.swarm, site_id(&w.a.site)));
+            sim_run(w.sim, stay);
+            wr_conn_close(wr_swarm_conn(w.a.site.swarm, site_id(&w.b.site)), WR_CONN_OK);
+            sim_run(w.sim, WR_SEC);
+        }
+        print_message("gone after %d ms: %u attempts\n", (int)(stay / WR_MSEC), w.b.reports);
+        /* Rests of 1/2, 1, 2, 4 and 8 minutes; each of the rounds between them was cut short at most three times. */
+        assert_in_range(w.b.reports, WR_DCUTR_CUTS_MAX, 5 * WR_DCUTR_CUTS_MAX + 1);
+        world_stop(&w);
+    }
+}
+
 /* Messages out of order, of the wrong kind, too long, or none: each ends the exchange, and nothing is sent. */
 static void what_is_not_in_order(void **state)
 {
@@ -373,6 +402,7 @@ int main(void)
         cmocka_unit_test(a_liar_cannot_make_us_shout),
         cmocka_unit_test(hostile_lists),
         cmocka_unit_test(news_without_end),
+        cmocka_unit_test(whoever_breaks_off),
         cmocka_unit_test(what_is_not_in_order),
         cmocka_unit_test(only_the_reached_side_may_ask),
         cmocka_unit_test(the_relay_breaks),

@@ -107,6 +107,8 @@ static void bounds(void **state)
     char text[128];
     size_t size;
     (void)state;
+    /* nim reads so much: 1,024 bytes with the length before them, and eight of each */
+    assert_true(WR_DCUTR_SEND_MAX <= 1000 && WR_DCUTR_EACH_MAX <= 8);
     for (int i = 0; i < WR_DCUTR_ADDRS_MAX; i++) {
         snprintf(text, sizeof(text), "/ip6/2a00:1:2:3:4:5:6:%x/tcp/4001", i);
         add(&m, text);
