@@ -44,11 +44,13 @@ struct pool {
     bool inbound_only;
     const struct wr_crowds *crowds;    /* borrowed; NULL: of all networks */
     unsigned crowd;                    /* else of this one */
+    const struct wr_peerid *relay;     /* borrowed; not those to it: the newcomer, a circuit, would end with them */
 };
 
 static bool in_pool(const struct pool *pool, const struct wr_conn *c)
 {
     return !c->closing && !(pool->inbound_only && c->outbound) &&
+           !(pool->relay && wr_peerid_equal(pool->relay, &c->peer)) &&
            (!pool->crowds || wr_crowds_of(pool->crowds, &c->remote.ip) == pool->crowd);
 }
 
@@ -186,7 +188,8 @@ static void count_crowds(struct wr_swarm *sw, struct wr_list *conns, struct wr_c
 static struct wr_conn *one_for(struct wr_swarm *sw, const struct wr_conn *newcomer)
 {
     struct wr_crowds all;
-    struct pool pool = {.inbound_only = !newcomer->outbound};
+    struct pool pool = {.inbound_only = !newcomer->outbound,
+                        .relay = newcomer->circuit ? &newcomer->circuit->relay : NULL};
     if (newcomer->outbound)
         return least(sw, &pool, TRIM_GRACE_FULL);
     count_crowds(sw, &sw->conns, &all);

@@ -474,6 +474,31 @@ static void test_a_relay_that_delays(void **state)
     }
 }
 
+/* All places are taken, and the connection that is worth least is the one to the relay, over which the circuit comes
+ * about. It is not that one which makes room for the circuit: another one goes, or the circuit. */
+static void test_no_room_for_a_circuit(void **state)
+{
+    (void)state;
+    for (unsigned others = 0; others < 2; others++) {
+        struct world w;
+        struct node more = {0};
+        world_up(&w, &(struct sim_options){.seed = 17});
+        node_start(&more, w.sim, 9);
+        if (others)
+            assert_int_equal(node_connect(w.sim, &w.a, &more), 0);
+        sim_run(w.sim, 30 * WR_SEC);    /* nobody is new any more */
+        w.a.limits.of[WR_LIMIT_CONNS].max = 1 + others;
+        int result = connect_with(&w, &w.toy.announced.addr, 1, 0);
+        sim_run(w.sim, 20 * WR_SEC);
+        assert_non_null(node_conn(&w.a, &w.relay));
+        assert_null(node_conn(&w.a, &more));
+        assert_int_equal(result, others ? 0 : WR_ELIMIT);
+        assert_int_equal(w.a.limits.of[WR_LIMIT_CONNS].used, 1 + others);
+        node_stop(&more);
+        world_down(&w);
+    }
+}
+
 static void test_destroy_in_flight(void **state)
 {
     (void)state;
@@ -525,6 +550,7 @@ int main(void)
         cmocka_unit_test(test_the_relay_goes),
         cmocka_unit_test(test_a_relay_that_harms),
         cmocka_unit_test(test_a_relay_that_delays),
+        cmocka_unit_test(test_no_room_for_a_circuit),
         cmocka_unit_test(test_destroy_in_flight),
         cmocka_unit_test(test_each_allocation_may_fail),
     };
