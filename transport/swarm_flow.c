@@ -61,6 +61,8 @@ void wr_swarm_flow_answered(struct wr_swarm *sw, const struct wr_conn *c)
 
 void wr_swarm_flow_over(struct wr_swarm *sw, struct wr_conn *c)
 {
-    wr_flows_end(&sw->flows, c->flow, c->id != 0, wr_env_now(sw->env));
+    /* Whatever came back over UDP makes a router remember longer, also when another way was quicker in the end. */
+    bool answered = c->id != 0 || (c->udp && c->bytes_in > 0);
+    wr_flows_end(&sw->flows, c->flow, answered, wr_env_now(sw->env));
     c->flow = NULL;
 }
