@@ -95,7 +95,7 @@ bool wr_dialback_may(const struct wr_dialback *d, const struct wr_peerid *peer, 
     if (!have_transport(d, wr_maddr_kind(addr)) || !wr_maddr_addr(addr, &to) ||
         !wr_policy_is_public(policy, &to.ip) ||
         wr_policy_may_dial(policy, peer, addr, WR_ORIGIN_STRANGER) != 0 ||
-        wr_addrbook_has(wr_swarm_addrbook(d->home), wr_maddr_strip_peer(addr)))
+        wr_swarm_is_own(d->home, addr))
         return false;
     if (wr_env_source(d->env, &to, &from) != 0)
         return false;

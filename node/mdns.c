@@ -341,7 +341,7 @@ static size_t elsewhere(const struct wr_mdns *m, struct wr_maddr *addrs, size_t 
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         struct wr_bytes bare = wr_maddr_strip_peer(wr_maddr_bytes(&addrs[i]));
-        if (!wr_addrbook_has(wr_swarm_addrbook(m->swarm), bare))
+        if (!wr_swarm_is_own(m->swarm, bare))
             addrs[kept++] = addrs[i];
     }
     return kept;

@@ -348,7 +348,7 @@ static void add(struct wr_punch *p, struct wr_bytes addr, unsigned *private_left
     if (p->count == WR_PUNCH_ADDRS_MAX || (kind != WR_MADDR_TCP && (!quic || !p->swarm->quic)))
         return;
     if (!wr_maddr_addr(bare, &to) || to.port == 0 || has(p, &to, quic) ||
-        wr_addrbook_has(&p->swarm->addrbook, bare) || !allowed(p, bare, &to, private_left))
+        wr_swarm_is_own(p->swarm, bare) || !allowed(p, bare, &to, private_left))
         return;
     p->of[p->count++] = (struct target){.to = to, .quic = quic, .due_at = p->at};
 }

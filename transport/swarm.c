@@ -105,6 +105,21 @@ struct wr_nat *wr_swarm_nat(struct wr_swarm *sw)
     return &sw->nat;
 }
 
+bool wr_swarm_is_own(const struct wr_swarm *sw, struct wr_bytes addr)
+{
+    struct wr_addr at;
+    struct wr_bytes bare = wr_maddr_strip_peer(addr);
+    for (size_t i = 0; i < sw->addrbook.count; i++) {
+        const struct wr_own_addr *own = &sw->addrbook.of[i];
+        bool hearsay = own->source == WR_ADDR_OBSERVED || own->source == WR_ADDR_CANDIDATE;
+        if (wr_bytes_equal(wr_maddr_bytes(&own->addr), bare) &&
+            (!hearsay || own->verdict == WR_ADDR_REACHABLE ||
+             (wr_maddr_addr(bare, &at) && wr_ip_equal(&at.ip, &sw->nat.external))))
+            return true;
+    }
+    return false;
+}
+
 void wr_swarm_set_lifetime(struct wr_swarm *sw, wr_time lifetime, bool least)
 {
     sw->nat.udp.lifetime = lifetime;

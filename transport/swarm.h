@@ -191,6 +191,9 @@ enum wr_reachability wr_swarm_reachability(const struct wr_swarm *sw, unsigned f
 void wr_swarm_set_reachability(struct wr_swarm *sw, unsigned family, enum wr_reachability reachability);
 /* What is known of the NAT in front of us; autonat fills it, dcutr plans by it. */
 struct wr_nat *wr_swarm_nat(struct wr_swarm *sw);
+/* Is this an address of ours, to which nobody else is dialled? What only peers say of us counts when somebody got through
+ * to us there, or at the outside address of our NAT: one liar would keep us away from whomever he names. */
+bool wr_swarm_is_own(const struct wr_swarm *sw, struct wr_bytes addr);
 /* So long the NAT remembers an idle mapping of UDP (least: or longer; 0: not known): QUIC keeps its connections alive by
  * it. */
 void wr_swarm_set_lifetime(struct wr_swarm *sw, wr_time lifetime, bool least);

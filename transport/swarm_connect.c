@@ -67,7 +67,7 @@ int wr_swarm_connect(struct wr_swarm *sw, const struct wr_peerid *peer, const st
     int rc = may_dial(sw, peer);
     if (rc == WR_ESELF && count > 0 && origin != WR_ORIGIN_STRANGER) {
         struct wr_bytes elsewhere = wr_maddr_strip_peer(wr_maddr_bytes(&addrs[0]));
-        if (!wr_addrbook_has(&sw->addrbook, elsewhere))
+        if (!wr_swarm_is_own(sw, elsewhere))
             return wr_swarm_connect_as(sw, elsewhere, origin, fn, arg, out);
     }
     if (rc != 0)

@@ -208,7 +208,7 @@ static void add_ready(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_add
         return;
     }
     /* Two peers with places at one relay have the same circuit address but for the end. */
-    if (!circuit && wr_addrbook_has(&sw->addrbook, bare) && d->peer.len) {
+    if (!circuit && wr_swarm_is_own(sw, bare) && d->peer.len) {
         refuse(d, bare, WR_ESELF);
         return;
     }

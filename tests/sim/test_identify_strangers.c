@@ -440,6 +440,26 @@ static void test_addresses_are_kept_by_where_the_peer_is(void **state)
     sim_run(w->sim, WR_SEC);
 }
 
+/* One says that it sees us where somebody else lives. We reach that one there all the same. */
+static void test_a_liar_does_not_come_between_us_and_others(void **state)
+{
+    struct world *w = *state;
+    struct node c = {0};
+    uint8_t answer[3 + WR_MADDR_MAX] = {0, 0x22};    /* observedAddr */
+    node_start(&c, w->sim, 3);
+    answer[0] = (uint8_t)(2 + c.addr.len);
+    answer[2] = c.addr.len;
+    memcpy(answer + 3, c.addr.bytes, c.addr.len);
+    struct script lie = {.data = answer, .len = 3u + c.addr.len};
+    w->id_a = identify(&w->a);
+    node_handle(&w->b, WR_IDENTIFY_NAME, on_scripted, &lie);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, 10 * WR_SEC);
+    assert_true(wr_addrbook_has(wr_swarm_addrbook(w->a.swarm), wr_maddr_bytes(&c.addr)));
+    assert_int_equal(node_connect(w->sim, &w->a, &c), 0);
+    node_stop(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,6 +475,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_an_older_record_is_not_believed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_addresses_are_kept_by_where_the_peer_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_liar_does_not_come_between_us_and_others, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
