@@ -83,6 +83,7 @@ void wr_flows_forgive(struct wr_flows *f)
 {
     wr_list_each(it, &f->silent_order)
         silent_free(f, wr_list_entry(it, struct silent, node));
+    f->silent_gone = 0;
 }
 
 void wr_flows_clear(struct wr_flows *f)
@@ -126,25 +127,30 @@ struct wr_ip wr_flows_host(const struct wr_ip *ip)
     return wr_ip_mask(ip, ip->family == 4 ? 32 : 64);
 }
 
-static void regain(struct silent *s, wr_time now)
+static void regain(uint64_t *spent, wr_time *counted_at, wr_time now)
 {
-    wr_time fresh = (now - s->counted_at) / WR_FLOWS_SILENT_EVERY;
-    s->counted_at += fresh * WR_FLOWS_SILENT_EVERY;
-    s->spent = (uint64_t)fresh < s->spent ? s->spent - (uint64_t)fresh : 0;
+    wr_time fresh = (now - *counted_at) / WR_FLOWS_SILENT_EVERY;
+    *counted_at += fresh * WR_FLOWS_SILENT_EVERY;
+    *spent = (uint64_t)fresh < *spent ? *spent - (uint64_t)fresh : 0;
 }
 
-/* The least tried one goes, of equals the oldest: a crowd of addresses does not hide the one that is after. */
+/* The least tried one goes, of equals the oldest: a crowd of addresses does not hide the one that is after. When it comes
+ * back it is no stranger: two of them would push each other out for ever. */
 static void make_room(struct wr_flows *f, wr_time now)
 {
     struct silent *least = NULL;
     wr_list_each(it, &f->silent_order)
     {
         struct silent *s = wr_list_entry(it, struct silent, node);
-        regain(s, now);
+        regain(&s->spent, &s->counted_at, now);
         if (!least || s->spent < least->spent)
             least = s;
         if (least->spent == 0)
             break;
+    }
+    if (least->spent >= f->silent_gone) {
+        f->silent_gone = least->spent;
+        f->silent_gone_at = least->counted_at;
     }
     silent_free(f, least);
 }
@@ -154,13 +160,15 @@ static struct silent *silent_get(struct wr_flows *f, const struct wr_ip *host, w
     struct silent *s = wr_map_get(&f->silent, WR_BYTES(host, sizeof(*host)));
     if (s)
         return s;
+    regain(&f->silent_gone, &f->silent_gone_at, now);
     if (f->silent.count == WR_FLOWS_SILENT_IPS)
         make_room(f, now);
     s = wr_alloc(sizeof(*s));
     if (!s)
         return NULL;
     s->ip = *host;
-    s->counted_at = now;
+    s->spent = f->silent_gone;
+    s->counted_at = s->spent ? f->silent_gone_at : now;
     wr_list_init(&s->node);
     if (wr_map_put(&f->silent, silent_key(s), s) == 0)
         return s;
@@ -175,7 +183,7 @@ static bool may_try(struct wr_flows *f, const struct wr_ip *ip, bool insist, wr_
     struct silent *s = silent_get(f, &host, now);
     if (!s)
         return insist;
-    regain(s, now);
+    regain(&s->spent, &s->counted_at, now);
     wr_list_remove(&s->node);
     wr_list_append(&f->silent_order, &s->node);
     if (s->spent >= f->limits->of[WR_LIMIT_SILENT_TRIES].max) {

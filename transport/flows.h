@@ -28,7 +28,8 @@
 #define WR_FLOWS_LINGER_TCP    (10 * WR_SEC)     /* closed; nf_conntrack_tcp_timeout_close */
 #define WR_FLOWS_BURST         (2 * WR_SEC)      /* of new flows, at the allowed rate; ours */
 #define WR_FLOWS_SILENT_EVERY  (60 * WR_SEC)     /* a further try; ours */
-#define WR_FLOWS_SILENT_IPS    1024              /* addresses remembered; ours, the least tried goes */
+#define WR_FLOWS_SILENT_IPS    1024              /* addresses remembered; ours, the least tried goes, and whoever is new then
+                                                    counts as tried as often: it may be one that went */
 #define WR_FLOWS_LINGERS       4
 #define WR_FLOWS_OWN_PART      4                 /* a quarter of the sessions is for flows of ours only; ours */
 
@@ -39,6 +40,8 @@ struct wr_flows {
     struct wr_map of;            /* struct wr_flow by protocol, address, port and which of several to there */
     struct wr_map silent;        /* by IP address */
     struct wr_list silent_order;
+    uint64_t silent_gone;        /* tries of the most tried one that is not remembered any more ... */
+    wr_time silent_gone_at;      /* ... which is right for this moment */
     uint64_t came;               /* of `of`, those that others began */
     uint32_t apart;              /* so many had a port of their own */
     struct wr_list idle[2][WR_FLOWS_LINGERS];    /* struct wr_flow without users, ours and those that came, by how long

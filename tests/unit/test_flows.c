@@ -262,6 +262,33 @@ static void a_crowd_does_not_hide_a_victim(void **state)
     assert_int_equal(tries, limits.of[WR_LIMIT_SILENT_TRIES].max);
 }
 
+/* Nor when all the others got more, and he is the one that goes: whoever is new may be one that was forgotten. */
+static void victims_do_not_push_each_other_out(void **state)
+{
+    (void)state;
+    struct wr_flow *f;
+    struct wr_addr victims[2] = {at(1, 4001), at(2, 4001)};
+    unsigned tries[2] = {0};
+    for (unsigned i = 0; i < 2 * WR_FLOWS_SILENT_IPS; i++) {
+        struct wr_addr to = at(1000 + i / 2, 4001);
+        assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &to}, T0, &f), 0);
+    }
+    for (unsigned i = 0; i < 2000; i++)
+        tries[i % 2] += wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &victims[i % 2]}, T0, &f) == 0;
+    /* Nor does somebody else's answer make room for a clean sheet. */
+    for (unsigned i = 0; i < WR_FLOWS_SILENT_IPS / 2; i++) {
+        struct wr_addr friend = at(1000 + i, 4001);
+        wr_flows_answered(&flows, &friend.ip);
+        tries[0] += wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &victims[0]}, T0, &f) == 0;
+    }
+    assert_in_range(tries[0], 1, limits.of[WR_LIMIT_SILENT_TRIES].max);
+    assert_in_range(tries[1], 1, limits.of[WR_LIMIT_SILENT_TRIES].max);
+    /* A minute later each may be tried once more, and strangers to them all. */
+    struct wr_addr other = at(9, 4001);
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &victims[1]}, T0 + WR_MIN, &f), 0);
+    assert_int_equal(wr_flows_begin(&flows, &(struct wr_flow_ask){.to = &other}, T0 + WR_MIN, &f), 0);
+}
+
 /* In IPv6 a household has more addresses than we could remember. */
 static void a_network_of_ipv6_is_one_address(void **state)
 {
@@ -335,6 +362,7 @@ int main(void)
         TEST(a_silent_address_is_left_alone),
         TEST(silent_addresses_are_bounded),
         TEST(a_crowd_does_not_hide_a_victim),
+        TEST(victims_do_not_push_each_other_out),
         TEST(a_network_of_ipv6_is_one_address),
         TEST(a_port_of_its_own_is_a_session_of_its_own),
         TEST(what_is_gone_is_remembered_by_its_heir),
