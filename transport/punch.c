@@ -3,6 +3,7 @@
 #include "transport/channel.h"
 #include "transport/swarm_impl.h"
 
+#include <sodium.h>
 #include <string.h>
 
 #define FAST_TRIES  20                /* then SLOW apart; ours */
@@ -43,8 +44,21 @@ static void step(struct wr_punch *p);
 
 /* ---- what addresses get that never answer ------------------------------------------------------- */
 
+/* What went to this address before it was forgotten. */
+static uint8_t *gone_of(struct wr_swarm *sw, const struct wr_ip *who, wr_time now)
+{
+    uint16_t hash[crypto_shorthash_BYTES / sizeof(uint16_t)];
+    if (now - sw->punch_gone_since >= WR_PUNCH_QUIET_TIME) {
+        memset(sw->punch_gone, 0, sizeof(sw->punch_gone));
+        sw->punch_gone_since = now;
+    }
+    crypto_shorthash((unsigned char *)hash, (const unsigned char *)who, sizeof(*who), wr_env_hash_seed(sw->env));
+    return &sw->punch_gone[hash[0] % WR_PUNCH_QUIET_GONE];
+}
+
 /* The entry of this address, made when there is none. With all of them busy the one that got least makes room: whoever
- * names a crowd of addresses keeps nobody from punching, and does not hide whom we sent much. */
+ * names a crowd of addresses keeps nobody from punching, and does not hide whom we sent much. When the one that went
+ * comes back it has what it had: two of them would push each other out for ever. */
 static struct wr_punch_quiet *quiet_of(struct wr_swarm *sw, const struct wr_ip *ip)
 {
     wr_time now = wr_env_now(sw->env);
@@ -59,7 +73,12 @@ static struct wr_punch_quiet *quiet_of(struct wr_swarm *sw, const struct wr_ip *
         if (!least || q->packets < least->packets)
             least = q;
     }
-    *least = (struct wr_punch_quiet){.ip = who, .since = now};
+    if (least->ip.family) {
+        uint8_t *gone = gone_of(sw, &least->ip, now);
+        if (least->packets > *gone)
+            *gone = least->packets < UINT8_MAX ? (uint8_t)least->packets : UINT8_MAX;
+    }
+    *least = (struct wr_punch_quiet){.ip = who, .since = now, .packets = *gone_of(sw, &who, now)};
     return least;
 }
 

@@ -86,6 +86,8 @@ struct wr_swarm {
     struct wr_list punches;             /* struct wr_punch: under way */
     size_t punch_count;
     struct wr_punch_quiet punch_quiet[WR_PUNCH_QUIET_IPS];
+    uint8_t punch_gone[WR_PUNCH_QUIET_GONE];    /* packets of those that are not remembered any more ... */
+    wr_time punch_gone_since;                   /* ... from here on */
     struct wr_circuits circuits;
     struct wr_ports ports;
     struct wr_list dials;               /* struct wr_swarm_dial: under way */

@@ -353,6 +353,31 @@ static void liars_do_not_hide_a_victim(void **state)
     stop(&w);
 }
 
+/* Nor when the others had more, and two victims would take turns in being forgotten. */
+static void victims_do_not_push_each_other_out(void **state)
+{
+    (void)state;
+    struct world w;
+    unsigned lies = 0;
+    start(&w, PUBLIC, REFUSING, 5);
+    for (unsigned i = 0; i < WR_PUNCH_QUIET_IPS / 16; i++) {
+        struct wr_maddr named[16];
+        for (unsigned k = 0; k < 16; k++) {
+            struct wr_addr to = {.ip = {4, {11, 77, (uint8_t)i, (uint8_t)(1 + k)}}, .port = 4001};
+            assert_int_equal(wr_maddr_from_addr(&to, true, &named[k]), 0);
+        }
+        (void)aim(&w, lies++, named, 16, WR_PUNCH_SERVER, 500 * WR_MSEC);
+    }
+    struct wr_addr other = {.ip = {4, {11, 78, 1, 1}}, .port = 4001};
+    struct wr_maddr named[2] = {w.b.quic};
+    assert_int_equal(wr_maddr_from_addr(&other, true, &named[1]), 0);
+    unsigned before = simnat_count(w.b.nat)->unsolicited;
+    for (unsigned i = 0; i < 20; i++)
+        (void)aim(&w, lies++, named, 2, WR_PUNCH_SERVER, 6 * WR_SEC);
+    assert_in_range(simnat_count(w.b.nat)->unsolicited - before, WR_PUNCH_QUIET_MAX / 4, WR_PUNCH_QUIET_MAX);
+    stop(&w);
+}
+
 /* Somebody does live there, and is none of those who are said to: he is not called up as often as a silent address gets
  * packets. */
 static void a_stranger_who_answers(void **state)
@@ -488,6 +513,7 @@ int main(void)
         cmocka_unit_test(a_victim_gets_no_more_than_the_cap),
         cmocka_unit_test(liars_do_not_use_up_the_memory),
         cmocka_unit_test(liars_do_not_hide_a_victim),
+        cmocka_unit_test(victims_do_not_push_each_other_out),
         cmocka_unit_test(a_victim_with_many_addresses),
         cmocka_unit_test(a_stranger_who_answers),
         cmocka_unit_test(what_may_not_be_tried_is_not),
