@@ -30,7 +30,7 @@ struct wr_punch {
     struct wr_swarm *swarm;
     struct wr_peerid peer;
     enum wr_punch_role role;
-    wr_time at, give_up_at, rtt;
+    wr_time began_at, at, give_up_at, rtt;
     struct target of[WR_PUNCH_ADDRS_MAX + WR_PUNCH_LEARNT_MAX];
     size_t count, learnt;
     struct wr_timer timer;
@@ -389,6 +389,25 @@ static void on_open_already(struct wr_timer *timer)
         step(p);
 }
 
+/* All places are taken: the oldest punch ends, if it had its time. Whoever agrees on moments far ahead, and names addresses
+ * where nobody is, could keep everybody else out. */
+static bool make_room(struct wr_swarm *sw)
+{
+    wr_time now = wr_env_now(sw->env);
+    wr_list_each(it, &sw->punches)
+    {
+        struct wr_punch *p = wr_list_entry(it, struct wr_punch, node);
+        if (p->give_up_at <= now)    /* it goes for somebody else */
+            continue;
+        if (now - p->began_at < WR_PUNCH_FAIR)
+            return false;
+        p->give_up_at = now;
+        wr_timer_start(sw->env, &p->timer, now, on_timer);
+        return true;
+    }
+    return false;
+}
+
 int wr_punch_start(struct wr_swarm *sw, const struct wr_punch_options *o, wr_punch_fn fn, void *arg,
                    struct wr_punch **out)
 {
@@ -400,12 +419,13 @@ int wr_punch_start(struct wr_swarm *sw, const struct wr_punch_options *o, wr_pun
         return WR_EGATED;
     if (find(sw, o->peer))
         return WR_EEXIST;
-    struct wr_punch *p = sw->punch_count < WR_PUNCH_MAX ? wr_alloc(sizeof(*p)) : NULL;
+    struct wr_punch *p = sw->punch_count < WR_PUNCH_MAX || make_room(sw) ? wr_alloc(sizeof(*p)) : NULL;
     if (!p)
         return WR_ELIMIT;
     p->swarm = sw;
     p->peer = *o->peer;
     p->role = o->role;
+    p->began_at = now;
     p->at = o->at > now ? o->at : now;
     p->give_up_at = p->at + WR_PUNCH_WINDOW;
     p->rtt = o->rtt < RTT_MIN ? RTT_MIN : o->rtt > RTT_MAX ? RTT_MAX : o->rtt;

@@ -20,6 +20,8 @@
                                                 private ones; ours */
 #define WR_PUNCH_LEARNT_MAX 4                /* ports of the peer found out on the way, besides; ours */
 #define WR_PUNCH_MAX        32               /* punches at once; ours */
+#define WR_PUNCH_FAIR       (2 * WR_SEC)     /* then whoever has had a place for so long makes room for others: most holes
+                                                are open by then; ours */
 #define WR_PUNCH_WINDOW     (5 * WR_SEC)     /* from the agreed instant; go and rust send for as long */
 #define WR_PUNCH_RETRY      (50 * WR_MSEC)   /* after a refused connect, up to twice that; lab notes 5 */
 

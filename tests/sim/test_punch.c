@@ -378,6 +378,36 @@ static void victims_do_not_push_each_other_out(void **state)
     stop(&w);
 }
 
+/* As many liars as may be punched at once agreed on a moment far ahead. They keep nobody out for long. */
+static void liars_do_not_take_all_places(void **state)
+{
+    (void)state;
+    struct world w;
+    struct outcome o[2], lies[WR_PUNCH_MAX];
+    struct wr_addr to = {.ip = {4, {11, 77, 1, 1}}, .port = 4001};
+    struct wr_maddr named;
+    assert_int_equal(wr_maddr_from_addr(&to, true, &named), 0);
+    start(&w, PORT_RESTRICTED, PORT_RESTRICTED, 5);
+    for (unsigned i = 0; i < WR_PUNCH_MAX; i++) {
+        struct wr_peerid liar = *site_id(&w.server);
+        liar.bytes[liar.len - 1] = (uint8_t)(liar.bytes[liar.len - 1] + 1 + i);
+        lies[i] = (struct outcome){.env = w.a.env};
+        struct wr_punch_options options = {.peer = &liar, .addrs = &named, .count = 1, .role = WR_PUNCH_SERVER,
+                                           .at = sim_now(w.sim) + 5 * WR_SEC, .rtt = RTT};
+        assert_int_equal(wr_punch_start(w.a.swarm, &options, on_punched, &lies[i], &lies[i].punch), 0);
+    }
+    assert_int_equal(begin(&w.a, &w.b, &w.b.quic, 1, WR_PUNCH_CLIENT, 0, &o[0]), WR_ELIMIT);
+    sim_run(w.sim, WR_PUNCH_FAIR);
+    punch(&w, true, o);
+    assert_int_equal(o[0].err, 0);
+    assert_int_equal(o[1].err, 0);
+    assert_int_equal(lies[0].err, WR_ETIMEOUT);    /* he made room */
+    assert_false(lies[1].done);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(w.a.swarm->punch_count, 0);
+    stop(&w);
+}
+
 /* Somebody does live there, and is none of those who are said to: he is not called up as often as a silent address gets
  * packets. */
 static void a_stranger_who_answers(void **state)
@@ -514,6 +544,7 @@ int main(void)
         cmocka_unit_test(liars_do_not_use_up_the_memory),
         cmocka_unit_test(liars_do_not_hide_a_victim),
         cmocka_unit_test(victims_do_not_push_each_other_out),
+        cmocka_unit_test(liars_do_not_take_all_places),
         cmocka_unit_test(a_victim_with_many_addresses),
         cmocka_unit_test(a_stranger_who_answers),
         cmocka_unit_test(what_may_not_be_tried_is_not),
