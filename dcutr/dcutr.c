@@ -26,18 +26,24 @@ static void forget(struct wr_dcutr_peer *p)
     wr_env_dispose(d->env, &p->task, dispose_peer);
 }
 
-/* The longest untouched one that has nothing under way. */
-static bool make_room(struct wr_dcutr *d)
+/* The longest untouched one that has nothing under way, or (`relayed`) waits while it is connected through a relay. */
+static bool forget_one(struct wr_dcutr *d, bool relayed)
 {
     wr_list_each(it, &d->order)
     {
         struct wr_dcutr_peer *p = wr_list_entry(it, struct wr_dcutr_peer, node);
-        if (p->now || p->relayed || p->reversal)
+        if (p->now || p->reversal || (p->relayed && !relayed))
             continue;
         forget(p);
         return true;
     }
     return false;
+}
+
+/* Whoever stays connected through a relay keeps a place for as long as he likes, while others want one. */
+static bool make_room(struct wr_dcutr *d)
+{
+    return forget_one(d, false) || forget_one(d, true);
 }
 
 static struct wr_dcutr_peer *find(const struct wr_dcutr *d, const struct wr_peerid *id)

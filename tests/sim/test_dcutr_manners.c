@@ -396,6 +396,28 @@ static void peers_are_bounded(void **state)
     world_stop(&w);
 }
 
+/* Nor do those who stay connected through a relay, and cannot be punched, keep others from being. */
+static void resting_peers_make_room(void **state)
+{
+    struct world w;
+    (void)state;
+    world_start_knowing(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+    struct wr_peerid id = *site_id(&w.a.site);
+    for (unsigned i = 0; i < WR_DCUTR_PEERS_MAX; i++) {
+        id.bytes[5] = (uint8_t)i, id.bytes[6] = (uint8_t)(i >> 8), id.bytes[7] = 1;
+        struct wr_dcutr_peer *p = wr_dcutr_peer_get(w.b.dcutr, &id);
+        assert_non_null(p);
+        p->relayed = wr_swarm_conn(w.b.site.swarm, site_id(&w.relay));    /* stands for one */
+        assert_non_null(p->relayed);
+        wr_dcutr_talk_rest(p, sim_now(w.sim) + WR_HOUR);
+    }
+    relay_up(&w);
+    assert_true(sim_run_while(w.sim, not_both_direct, &w, 10 * WR_SEC));
+    assert_int_equal(w.b.last.outcome, WR_DCUTR_PUNCHED);
+    assert_int_equal(w.b.dcutr->peers.count, WR_DCUTR_PEERS_MAX);
+    world_stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +431,7 @@ int main(void)
         cmocka_unit_test(an_end_in_between),
         cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(peers_are_bounded),
+        cmocka_unit_test(resting_peers_make_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
