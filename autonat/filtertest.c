@@ -132,7 +132,7 @@ static void on_nonce(struct wr_msg *m, struct wr_bytes body)
         struct wr_filtertest_ask *a = &t->asks[i];
         /* From the very IP that the mapping was made for it is the friend, whatever the nonce says. */
         if (a->nonce == nonce &&
-            (i == MYSELF || !wr_ip_equal(&t->back_conn->remote.ip, &t->known->remote.ip)))
+            (i == MYSELF || !wr_ip_equal(&t->back_conn->remote.ip, &t->known_ip)))
             a->arrived = true;
     }
     (void)wr_msg_send(m, WR_BYTES_NONE);
@@ -149,7 +149,7 @@ static void on_back(struct wr_stream *s, void *arg)
 {
     static const struct wr_msg_ops ops = {.on_message = on_nonce, .on_close = on_back_over};
     struct wr_filtertest *t = arg;
-    if (wr_msg_open(&t->back) || !t->known) {
+    if (wr_msg_open(&t->back) || !t->known_ip.family) {
         wr_stream_reset(s, WR_STREAM_LIMIT);
         return;
     }
@@ -179,6 +179,7 @@ static void on_connected(void *arg, int err, struct wr_conn *conn)
         return;
     }
     t->known = conn;
+    t->known_ip = conn->remote.ip;
 }
 
 static bool begin(struct wr_filtertest *t)

@@ -38,7 +38,8 @@ struct wr_filtertest {
     struct wr_maddr peers[WR_FILTERTEST_PEERS];
     size_t peer_count;
     struct wr_connect *request; /* to A */
-    struct wr_conn *known;      /* to A */
+    struct wr_conn *known;      /* to A; good until it is asked: A may hang up then */
+    struct wr_ip known_ip;      /* A's; family 0: not met yet */
     struct wr_seen seen;
     struct wr_maddr outside; /* of the fresh socket */
     struct wr_filtertest_ask asks[WR_FILTERTEST_PEERS];

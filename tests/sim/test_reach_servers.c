@@ -230,6 +230,43 @@ static void test_a_conspiracy(void **state)
     stop(&w);
 }
 
+struct grumpy {
+    const struct wr_peerid *friend;
+    unsigned hung_up;
+};
+
+static void hang_up(struct wr_stream *s, void *arg)
+{
+    struct grumpy *g = arg;
+    struct wr_conn *c = wr_stream_conn(s);
+    wr_stream_reset(s, WR_STREAM_LIMIT);
+    if (wr_peerid_equal(&c->peer, g->friend))
+        return;
+    g->hung_up++;
+    wr_conn_close(c, WR_CONN_OK);
+}
+
+/* The first server answers nobody, and hangs up on the fresh socket that the filter is tried with, before the others come
+ * to that. */
+static void test_a_server_that_hangs_up(void **state)
+{
+    (void)state;
+    for (int quic = 0; quic <= 1; quic++) {
+        struct world w;
+        start(&w, SERVERS, 0, NULL);
+        wr_swarm_unhandle(w.s[0].n.swarm, WR_AUTONAT_REQUEST);
+        struct grumpy grumpy = {.friend = wr_swarm_self(w.c.n.swarm)};
+        node_handle(&w.s[0].n, WR_AUTONAT_REQUEST, hang_up, &grumpy);
+        meet_all(&w, quic);
+        sim_run(w.sim, WR_MIN);
+        assert_true(grumpy.hung_up > 0);
+        assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+        const struct wr_nat *nat = wr_swarm_nat(w.c.n.swarm);
+        assert_int_equal(quic ? nat->udp.filtering : nat->tcp.filtering, WR_NAT_FILTER_EIF);
+        stop(&w);
+    }
+}
+
 /* ---- version 1 ------------------------------------------------------------------------------------- */
 
 static void test_version_1_will_do(void **state)
@@ -260,6 +297,7 @@ int main(void)
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
+        cmocka_unit_test(test_a_server_that_hangs_up),
         cmocka_unit_test(test_version_1_will_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
