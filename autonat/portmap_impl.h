@@ -33,6 +33,8 @@ struct wr_portmap_port {
     bool pinholed;           /* over UPnP, IPv6: the router gave it this number */
     uint16_t pinhole;
     bool in_book;
+    bool asked;              /* over PCP or NAT-PMP, and not answered yet */
+    wr_time answered_at;     /* the last answer that was listened to */
 };
 
 struct wr_portmap_router {
@@ -83,7 +85,7 @@ void wr_portmap_look(struct wr_portmap *p);
 int wr_portmap_udp_open(struct wr_portmap_router *r);
 void wr_portmap_udp_listen(struct wr_portmap *p); /* for announcements */
 void wr_portmap_udp_probe(struct wr_portmap_router *r, enum wr_portmap_protocol way);
-void wr_portmap_udp_ask(struct wr_portmap_router *r, const struct wr_portmap_port *port, uint32_t lifetime);
+void wr_portmap_udp_ask(struct wr_portmap_router *r, struct wr_portmap_port *port, uint32_t lifetime);
 
 /* ---- portmap_upnp.c */
 /* Starts a task that finds the router and changes these ports (NULL, 0: none). Only when none is under way.

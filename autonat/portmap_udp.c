@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define UNASKED_EVERY (10 * WR_SEC) /* an answer that nobody asked for; ours */
+
 static void send_to(struct wr_portmap_router *r, const uint8_t *data, size_t len)
 {
     (void)wr_udp_send(r->udp, &r->gateway, 0, WR_BYTES(data, len));
@@ -17,9 +19,10 @@ void wr_portmap_udp_probe(struct wr_portmap_router *r, enum wr_portmap_protocol 
         send_to(r, packet, wr_natpmp_ask_address(packet));
 }
 
-void wr_portmap_udp_ask(struct wr_portmap_router *r, const struct wr_portmap_port *port, uint32_t lifetime)
+void wr_portmap_udp_ask(struct wr_portmap_router *r, struct wr_portmap_port *port, uint32_t lifetime)
 {
     uint8_t packet[WR_PCP_ASK_MAX];
+    port->asked = true;
     uint16_t wanted = port->external.port ? port->external.port : port->port;
     if (r->active == WR_PORTMAP_NATPMP) {
         if (lifetime == 0)
@@ -39,6 +42,18 @@ static struct wr_portmap_port *find_port(struct wr_portmap_router *r, bool udp, 
         if (r->ports[i].udp == udp && r->ports[i].port == port)
             return &r->ports[i];
     return NULL;
+}
+
+/* One answer for each question, and now and then one that nobody asked for: a router tells so of another outside address
+ * (RFC 6887 section 14.2). More of them would change our addresses, and write to the log, as fast as packets come. */
+static bool may_answer(const struct wr_portmap_router *r, struct wr_portmap_port *port)
+{
+    wr_time now = wr_env_now(r->p->env);
+    if (!port->asked && now - port->answered_at < UNASKED_EVERY)
+        return false;
+    port->asked = false;
+    port->answered_at = now;
+    return true;
 }
 
 /* ---- PCP -------------------------------------------------------------------------------------------- */
@@ -70,6 +85,8 @@ static void on_pcp_map(struct wr_portmap_router *r, const struct wr_pcp_answer *
     if (!port || r->active != WR_PORTMAP_PCP || memcmp(port->nonce, a->mapping.nonce, WR_PCP_NONCE) != 0)
         return;
     wr_portmap_epoch(r, WR_PORTMAP_PCP, a->epoch);
+    if (!may_answer(r, port))
+        return;
     if (a->result == WR_PCP_OK)
         wr_portmap_granted(r, port, &a->mapping.external, a->mapping.outside, a->lifetime);
     else
@@ -121,7 +138,7 @@ static enum wr_portmap_reason natpmp_reason(uint16_t result)
 static void on_natpmp_map(struct wr_portmap_router *r, const struct wr_natpmp_answer *a)
 {
     struct wr_portmap_port *port = find_port(r, a->udp, a->internal);
-    if (port && r->active == WR_PORTMAP_NATPMP)
+    if (port && r->active == WR_PORTMAP_NATPMP && may_answer(r, port))
         wr_portmap_granted(r, port, &r->external, a->outside, a->lifetime);
 }
 

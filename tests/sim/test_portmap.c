@@ -21,6 +21,7 @@ struct router {
     unsigned pcp_maps, natpmp_maps, removed, others;    /* requests; `others`: probes */
     uint8_t nonces[2][WR_PCP_NONCE];                    /* last seen: TCP, UDP */
     bool forge_nonce;
+    struct wr_addr asker;    /* of the last request */
 };
 
 static uint32_t epoch_of(const struct router *r)
@@ -85,6 +86,7 @@ static void on_request(void *arg, const struct wr_addr *from, uint32_t ifindex, 
 {
     struct router *r = arg;
     (void)ifindex;
+    r->asker = *from;
     if (len >= 24 && data[0] == 2 && r->pcp)
         answer_pcp(r, from, data);
     else if (len >= 2 && data[0] == 0 && r->natpmp)
@@ -377,6 +379,33 @@ static void forged_answers_are_ignored(void **state)
     end(&s);
 }
 
+/* A router that grants all the time, unasked and each time something else: our addresses do not change with every packet
+ * of its. Over PCP it may say so when its outside address has changed. */
+static void grants_without_end(void **state)
+{
+    (void)state;
+    for (int pcp = 0; pcp < 2; pcp++) {
+        struct story s;
+        begin(&s, (struct router){.pcp = pcp, .natpmp = !pcp}, NULL);
+        sim_run(s.sim, 20 * WR_SEC);
+        assert_int_equal(in_book(&s, "11.1.0.2"), 2);
+        uint64_t changes = wr_swarm_addrbook(s.node.swarm)->generation;
+        uint8_t map[60] = {2, 0x81, 0, 0, 0, 0, 28, 32};
+        uint8_t natpmp[16] = {0, 0x81, 0, 0, 0, 0, 0, 20, 4001 >> 8, 4001 & 255, 0, 0, 0, 0, 28, 32};
+        memcpy(map + 24, s.router.nonces[1], WR_PCP_NONCE);
+        map[36] = 17, map[40] = 4001 >> 8, map[41] = 4001 & 255, map[54] = map[55] = 0xff;
+        for (unsigned i = 0; i < 10000; i++) {
+            map[11] = (uint8_t)(20 + i / 1000);    /* its count of seconds goes on */
+            map[42] = natpmp[10] = (uint8_t)(20 + i % 100);
+            memcpy(map + 56, (uint8_t[]){11, 1, 0, (uint8_t)(3 + i % 100)}, 4);
+            wr_udp_send(s.router.udp, &s.router.asker, 0, pcp ? WR_BYTES(map, 60) : WR_BYTES(natpmp, 16));
+            sim_run(s.sim, WR_MSEC);
+        }
+        assert_in_range(wr_swarm_addrbook(s.node.swarm)->generation - changes, 1, 4);
+        end(&s);
+    }
+}
+
 static unsigned upnp_runs, upnp_removed;
 
 static void fake_upnp(struct wr_upnp_task *task)
@@ -492,6 +521,7 @@ int main(void)
         cmocka_unit_test(a_restart_is_noticed),         cmocka_unit_test(outside_addresses_are_judged),
         cmocka_unit_test(restarts_without_end),         cmocka_unit_test(moments_are_no_mapping),
         cmocka_unit_test(refusals_have_reasons),        cmocka_unit_test(forged_answers_are_ignored),
+        cmocka_unit_test(grants_without_end),
         cmocka_unit_test(upnp_comes_last),              cmocka_unit_test(another_network),
         cmocka_unit_test(no_nat),                       cmocka_unit_test(out_of_memory),
     };
