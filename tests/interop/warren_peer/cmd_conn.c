@@ -78,12 +78,14 @@ static void cmd_disconnect(struct command *c)
 
 static void list_one(struct wr_conn *conn, void *arg)
 {
+    const struct wr_env *env = conn->ctx->env;
     struct wr_maddr remote;
     wr_conn_remote(conn, &remote);
-    json_array_append_new(arg, json_pack("{s:o,s:o,s:s,s:b,s:b}", "id", json_peer(&conn->peer), "addr",
+    int64_t opened = wr_env_unix(env) - (wr_env_now(env) - conn->opened_at);
+    json_array_append_new(arg, json_pack("{s:o,s:o,s:s,s:b,s:b,s:o}", "id", json_peer(&conn->peer), "addr",
                                          json_maddr(wr_maddr_bytes(&remote)), "dir",
                                          conn->outbound ? "out" : "in", "relayed", conn->circuit != NULL,
-                                         "limited", conn->limited));
+                                         "limited", conn->limited, "opened", json_ms(opened)));
 }
 
 static void cmd_peers(struct command *c)

@@ -112,7 +112,7 @@ func cmdPeers(_ context.Context, h *node, _ *request) (reply, error) {
 		}
 		_, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_CIRCUIT)
 		out = append(out, reply{"id": c.RemotePeer().String(), "addr": c.RemoteMultiaddr().String(), "dir": dir,
-			"relayed": err == nil, "limited": c.Stat().Limited})
+			"relayed": err == nil, "limited": c.Stat().Limited, "opened": float64(c.Stat().Opened.UnixNano()) / 1e6})
 	}
 	return reply{"peers": out}, nil
 }

@@ -53,6 +53,7 @@ async function peers (host) {
       dir: c.direction === 'inbound' ? 'in' : 'out',
       relayed: c.remoteAddr.toString().includes('/p2p-circuit'),
       limited: c.limits !== undefined,
+      opened: c.timeline.open,
       limitSeconds: c.limits?.seconds ?? null,
       limitBytes: c.limits?.bytes ?? null
     }))

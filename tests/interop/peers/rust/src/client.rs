@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::core::{PeerRecord, SignedEnvelope};
@@ -44,9 +44,10 @@ pub async fn peers(h: &Host) -> Reply {
     let list: Vec<Value> = h
         .with(|s| {
             let entry = |c: &crate::host::Connection| {
+                let opened = c.opened.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3;
                 json!({
                     "id": c.peer.to_string(), "addr": c.addr.to_string(), "dir": if c.outbound { "out" } else { "in" },
-                    "relayed": c.relayed, "limited": null,
+                    "relayed": c.relayed, "limited": null, "opened": opened,
                 })
             };
             s.connections.values().map(entry).collect()

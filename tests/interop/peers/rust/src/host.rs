@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -51,6 +51,7 @@ pub struct Connection {
     pub addr: Multiaddr,
     pub outbound: bool,
     pub relayed: bool,
+    pub opened: SystemTime,
 }
 
 type DialAnswer = oneshot::Sender<Result<(), DialError>>;
@@ -187,7 +188,7 @@ fn make_behaviour(
         kad: kad.into(),
         mdns: mdns.into(),
         relay: match o.relay {
-            true => Some(relay::Behaviour::new(id, nat::relay_config(&o.relay_limits)?)).into(),
+            true => Some(relay::Behaviour::new(id, nat::relay_config(&o.relay_limits, o.lifted)?)).into(),
             false => None.into(),
         },
         circuit: circuit.into(),
@@ -288,7 +289,8 @@ impl State {
                     ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, false),
                 };
                 let addr = addr.iter().filter(|p| !matches!(p, Protocol::P2p(_))).collect();
-                self.connections.insert(connection_id, Connection { peer: peer_id, addr, outbound, relayed: endpoint.is_relayed() });
+                let (relayed, opened) = (endpoint.is_relayed(), SystemTime::now());
+                self.connections.insert(connection_id, Connection { peer: peer_id, addr, outbound, relayed, opened });
                 if let Some(answer) = self.dials.remove(&connection_id) {
                     answer.send(Ok(())).ok();
                 }

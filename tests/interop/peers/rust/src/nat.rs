@@ -30,8 +30,13 @@ pub struct Seen {
     pub verdicts: HashMap<Multiaddr, Value>, // by AutoNAT v2
 }
 
-pub fn relay_config(text: &str) -> Result<relay::Config, Failure> {
+/// What --relay-limits names, the library's own otherwise; with --limits lifted nobody asks too often.
+pub fn relay_config(text: &str, lifted: bool) -> Result<relay::Config, Failure> {
     let mut config = relay::Config::default();
+    if lifted {
+        config.reservation_rate_limiters.clear();
+        config.circuit_src_rate_limiters.clear();
+    }
     for pair in text.split(',').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let n: u64 = value.parse().map_err(|e| format!("--relay-limits {pair}: {e}"))?;
