@@ -186,7 +186,7 @@ class Nodes:
         if self.plain_arrives(a, b):
             return "dial", 0, False, "a plain packet arrives, so nothing would be proved"
         self.clear(a, b)
-        mark = a.control.mark()
+        mark, marked = a.control.mark(), b.control.mark()
         circuit = "%s/p2p-circuit/p2p/%s" % (self.public["relay"].address(self.transport, self.port), b.peer)
         found = a.call("connect", peer=circuit)
         first = a.call("ping", peer=b.peer, count=1)    # over whatever there is: data flows from the start
@@ -198,7 +198,8 @@ class Nodes:
         if direct is None:
             path = "relay" if last["path"] == "relayed" else "failed"
             return path, 0, False, "data by %s; %s" % (last["path"], self.words(a, b, begun))
-        return self.judge(a, b, direct, begun, first, last)
+        both = max(begun["at"], (self.opened(b, a, marked, "relayed") or begun)["at"])
+        return self.judge(a, b, direct, begun, both, first, last)
 
     def wait_direct(self, a, b, mark):
         """The event of the direct connection, or None once the listener, who asks, has given up."""
@@ -224,7 +225,8 @@ class Nodes:
         return "; ".join("%s %s %s" % (e.get("side", ""), e.get("attempt", ""), e["outcome"])
                          for e in self.punches(a, b, begun)) or "nobody tried"
 
-    def judge(self, a, b, direct, begun, first, last):
+    def judge(self, a, b, direct, begun, both, first, last):
+        """both: when both had the relayed connection, the listener half a round trip after the dialler."""
         row = a.connection(b.peer)
         words = self.words(a, b, begun)
         if last["path"] != "direct" or row is None or not row["transport"].startswith(self.transport):
@@ -234,7 +236,7 @@ class Nodes:
         if any(e["outcome"] == "punched" for e in ways):
             path = "predict" if any(e.get("trick") == "predict" for e in ways) else "punch"
         attempt = min((e.get("attempt", 1) for e in ways), default=1)
-        seconds, ratio = direct["at"] - begun["at"], 0
+        seconds, ratio = direct["at"] - both, 0
         if first["path"] == "relayed":
             # CONNECT and SYNC take one and a half round trips over the relay, then the handshake begins.
             floor = 1.5 * first["rtt_min_ms"] + HANDSHAKE_TRIPS[self.transport] * last["rtt_min_ms"]
