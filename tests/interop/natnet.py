@@ -64,11 +64,11 @@ def why_not():
 
 
 class Net:
-    """tag keeps the namespaces of several nets in one process apart."""
+    """tag keeps the namespaces of several nets in one process apart; relay_ms is one way between relay and core."""
 
-    def __init__(self, link_program, tag="", nats=None, delay_ms=DELAY_MS):
+    def __init__(self, link_program, tag="", nats=None, delay_ms=DELAY_MS, relay_ms=0):
         self.lab = lab.Lab(link_program)
-        self.tag, self.nats, self.delay_ms = tag, nats or {}, delay_ms
+        self.tag, self.nats, self.delay_ms, self.relay_ms = tag, nats or {}, delay_ms, relay_ms
         self.hosts = {}
         self.port = FIRST_PORT  # where everybody listens
 
@@ -79,7 +79,10 @@ class Net:
                 self.hosts[name] = self.lab.host(name + self.tag)
             for name in ("core", "acc-a", "acc-b", "nat-a", "nat-b"):
                 self.at(name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-            self.cable("core", "11.0.1.1/24", "relay", "11.0.1.2/24")
+            if self.relay_ms:
+                self.lab.link(self.hosts["core"], "11.0.1.1/24", self.hosts["relay"], "11.0.1.2/24", delay_ms=self.relay_ms)
+            else:
+                self.cable("core", "11.0.1.1/24", "relay", "11.0.1.2/24")
             self.cable("core", "11.0.2.1/24", "open", "11.0.2.2/24")
             for i, side in ((3, "a"), (4, "b")):
                 self.cable("core", f"11.1.{i}.1/24", f"acc-{side}", f"11.1.{i}.2/24")

@@ -11,12 +11,14 @@ import natnet
 from cases import Case, Metric
 
 PATIENCE = 25            # seconds for a direct connection: as long as go goes on trying
-B11_DELAY_MS = 30        # one way from a home to the core: a round trip between the homes takes 120 ms
-LOOK = 0.005             # seconds between two looks at the connections
+NEVER = float("inf")     # the time of a try that did not become direct
+B11_DELAY_MS = 15        # one way from a home to the core, and from there to the relay: L is 120 ms, D 60 ms
+LOOK = 0.02              # seconds between two looks at the connections; when one opened its end tells
 SETTLE = 5               # seconds for what a home finds out about its NAT, the same for all
 OBSERVERS = ("11.7.1.1", "11.8.1.1", "11.9.1.1")
 TRANSPORTS = {"noise": "tcp", "quic": "quic"}
 TRIPS = {"noise": 2, "quic": 1}    # round trips of a direct handshake, in the unit of 1.5 L + n D
+NOBODY = {"home-a": "11.10.0.1", "home-b": "11.10.0.2"}    # what is sent there is lost without a word
 JS = "js dials from another port than it listens on, so that it punches through no NAT"
 
 
@@ -36,11 +38,14 @@ def observers(row):
     return [peer.wait_ready() for peer in started]
 
 
-def relayed_pair(row, impl, others=()):
+def relayed_pair(row, impl, others=(), announce=None):
     """The homes' peers, who know the others, connected through the relay just now; and the relay. With others warren
-    finds out by itself what NAT it is behind, which go and rust have no use for: they are told that there is one."""
+    finds out by itself what NAT it is behind, which go and rust have no use for: they are told that there is one.
+    announce: {home: an address that it names besides}."""
     args = ["--dcutr"] + (["--autonat", "v2", "--reach", "auto"] if others and impl == "warren" else ["--reach", "private"])
-    r, b, a = row.start(("warren", "relay", ["--relay"]), (impl, "home-b", args), (impl, "home-a", args))
+    named = {home: ["--announce", row.net.listen(home, row.transport, ip)[0]] for home, ip in (announce or {}).items()}
+    r, b, a = row.start(("warren", "relay", ["--relay"]),
+                        *((impl, home, args + named.get(home, [])) for home in ("home-b", "home-a")))
     b.call("reserve", addr=r.addr())
     a.call("connect", addr=r.addr())
     for peer in (a, b):
@@ -50,20 +55,33 @@ def relayed_pair(row, impl, others=()):
             peer.call("identify", peer=other.id())
     if others:
         time.sleep(SETTLE)
+    else:
+        nat.ready_to_punch(r, a, b)
     a.call("connect", addr=nat.circuit_of(r, b))
     return r, b, a
 
 
 def until_direct(a, b):
-    """Seconds until the dialler has it; NotDirect after PATIENCE."""
-    began, took = time.monotonic(), None
-    for me, other in ((a, b), (b, a)):
-        while not nat.direct(me, other):
-            if time.monotonic() - began > PATIENCE:
-                raise NotDirect(f"no direct connection after {PATIENCE} s")
-            time.sleep(LOOK)
-        took = took or time.monotonic() - began
-    return took
+    """When each had its first relayed and its first direct connection, {(peer, relayed): seconds} on the machine's
+    clock, as soon as both have a direct one; NotDirect after PATIENCE."""
+    began, opened = time.monotonic(), {}
+    while not {(a, False), (b, False)} <= set(opened):
+        if time.monotonic() - began > PATIENCE:
+            raise NotDirect(f"no direct connection after {PATIENCE} s")
+        time.sleep(LOOK)
+        for me, other in ((a, b), (b, a)):
+            for c in sorted(nat.connections(me, other), key=lambda c: c["opened"]):
+                opened.setdefault((me, c["relayed"]), c["opened"] / 1e3)
+    return opened
+
+
+def upgrade_time(a, b):
+    """Seconds from when both have the relayed connection, of which the listener hears last and begins, to when one of
+    them can use a direct one: the client of its handshake, who is the dialler, but with rust over QUIC at times."""
+    opened = until_direct(a, b)
+    if not {(a, True), (b, True)} <= set(opened):
+        raise RuntimeError("nobody looked while both had the relayed connection: the machine is too busy")
+    return min(opened[a, False], opened[b, False]) - max(opened[a, True], opened[b, True])
 
 
 def trip(peer, other, count=5):
@@ -88,23 +106,30 @@ class Upgrade(InNet):
     id, title = "B11", "from relayed to direct, two homes behind NATs"
     metrics = (Metric("main", "times 1.5 L + 2 D, relayed to direct", per_peer=2, most=1.1),
                Metric("ms", "ms, relayed to direct"))
+    announce = None
 
     def measure(self, name):
         if not hasattr(self, "net"):
-            self.net = natnet.Net(self.setup.link, delay_ms=B11_DELAY_MS).__enter__()
+            self.net = natnet.Net(self.setup.link, delay_ms=B11_DELAY_MS, relay_ms=B11_DELAY_MS).__enter__()
         tries = [self.one(name) for _ in range(self.size(1, 3, 5))]
-        return {key: statistics.median(t[key] for t in tries) for key in tries[0]}
+        result = {key: statistics.median(t[key] for t in tries) for key in ("main", "ms")}
+        if result["main"] == NEVER:
+            raise NotDirect(f"no direct connection after {PATIENCE} s")
+        return {**result, "tries": [t for t in tries if t["main"] != NEVER]}
 
     def one(self, name):
         self.net.forget()
         row = nat.Row(self.net, TRANSPORTS[self.over])
         try:
-            r, b, a = relayed_pair(row, name)
-            took = until_direct(a, b)
+            r, b, a = relayed_pair(row, name, announce=self.announce)
+            took = upgrade_time(a, b)
             over_relay, straight = trip(a, r) + trip(b, r), trip(a, b)
+        except NotDirect:
+            return {"main": NEVER, "ms": NEVER}
         finally:
             row.end()
-        return {"main": took / (1.5 * over_relay + TRIPS[self.over] * straight), "ms": took * 1e3}
+        return {"main": took / (1.5 * over_relay + TRIPS[self.over] * straight), "ms": took * 1e3,
+                "L": over_relay * 1e3, "D": straight * 1e3}
 
     def close(self):
         if hasattr(self, "net"):
@@ -114,6 +139,23 @@ class Upgrade(InNet):
 class UpgradeQuic(Upgrade):
     over = "quic"
     metrics = (Metric("main", "times 1.5 L + 1 D, relayed to direct", per_peer=2, most=1.1),) + Upgrade.metrics[1:]
+
+
+class Misled(Upgrade):
+    """Both announce an address besides at which nobody is."""
+
+    title = Upgrade.title + ", each announces an unreachable address"
+    metrics = (Metric("main", "times 1.5 L + 2 D, an unreachable address announced", per_peer=20),) + Upgrade.metrics[1:]
+    announce = NOBODY
+
+    @property
+    def label(self):
+        return super().label + " misled"
+
+
+class MisledQuic(Misled):
+    over = "quic"
+    metrics = (Metric("main", "times 1.5 L + 1 D, an unreachable address announced", per_peer=20),) + Upgrade.metrics[1:]
 
 
 class Matrix(InNet):
@@ -189,4 +231,4 @@ class Matrix(InNet):
         got[name] = good / count
 
 
-CASES = (Upgrade, UpgradeQuic, Matrix)
+CASES = (Upgrade, UpgradeQuic, Misled, MisledQuic, Matrix)
