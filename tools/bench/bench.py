@@ -25,7 +25,6 @@ import punches  # noqa: E402
 import relays  # noqa: E402
 from peerproc import FOREIGN, IMPLS, programs  # noqa: E402
 
-ROUNDS_ENOUGH = 11    # fewer show a figure, they do not settle a goal
 ROUNDS = {"quick": 3, "normal": 11, "full": 15}
 SLOW = ("js",)        # at size quick these take part in the first round only
 
@@ -110,7 +109,7 @@ def run_case(case, args, clock):
             except Exception as e:
                 absent[name] = str(e).splitlines()[0] if str(e) else type(e).__name__
                 note(f"    {name}: {absent[name]}")
-        count = min(args.rounds or ROUNDS[args.size], case.rounds_at_most)
+        count = args.rounds or min(ROUNDS[args.size], case.rounds_at_most)
         for i in range(count):
             if i > 0 and not clock.allows_another():
                 break
@@ -122,12 +121,18 @@ def run_case(case, args, clock):
         case.close()
     kept, dropped = figures.good_rounds(rounds, case.yardstick)
     return {"names": names, "absent": absent, "rounds": rounds, "dropped": dropped,
-            "rows": [row(case, m, kept, names) for m in case.metrics]}
+            "rows": [row(case, m, kept, names) for m in case.metrics], "cells": cells(case.pooled(kept))}
+
+
+def cells(rounds):
+    """{contender: {cell: share}} of a case whose last figure is made of such, or {}."""
+    return {name: r["cells"] for name, r in (rounds[-1].items() if rounds else ()) if "cells" in r}
 
 
 def row(case, metric, rounds, names):
     """One metric of one case: medians, ratios with intervals, goals."""
-    key = metric.key
+    key, made = metric.key, rounds
+    rounds = case.pooled(made)
     out = {"id": case.label, "metric": metric.unit, "medians": {}, "ratios": {}, "beside": {},
            "others": list(case.others)}
     for name in names:
@@ -141,7 +146,8 @@ def row(case, metric, rounds, names):
             out["beside"][name] = figures.interval(figures.ratios(rounds, key, "warren", name))
     out["yardstick"] = case.yardstick
     ours = [r["warren"][key] for r in rounds if key in r.get("warren", {})]
-    out["goals"], out["rounds"] = goals(case, metric, out, ours), len(ours)
+    out["goals"], out["rounds"] = goals(case, metric, out, ours), sum(key in r.get("warren", {}) for r in made)
+    out["enough"] = case.rounds_enough
     return out
 
 
@@ -179,7 +185,7 @@ def text_row(r, absent, names):
 
 
 def verdicts(r):
-    few = r["rounds"] < ROUNDS_ENOUGH
+    few = r["rounds"] < r["enough"]
     return (f"no, {r['rounds']} rounds", f"yes, {r['rounds']} rounds") if few else ("missed", "met")
 
 
@@ -198,6 +204,14 @@ def goal_lines(results):
     total = len(lines[True]) + len(lines[False])
     return [f"goals that hold: {len(lines[True])} of {total}", *lines[True],
             f"goals missed: {len(lines[False])} of {total}", *lines[False]]
+
+
+def cell_rows(results):
+    rows = [["id", "cell"] + list(IMPLS)]
+    for name, result in results.items():
+        for cell in result["cells"].get("warren", ()):
+            rows.append([name, cell] + [figures.number(result["cells"].get(i, {}).get(cell)) for i in IMPLS])
+    return rows
 
 
 def cross_rows(results):
@@ -229,7 +243,8 @@ def arguments():
     p.add_argument("--only", default="", help="comma-separated, such as B1,B6; the default is all")
     p.add_argument("--impl", default=",".join(IMPLS), help="who takes part")
     p.add_argument("--size", choices=list(ROUNDS), default="normal")
-    p.add_argument("--rounds", type=int, default=0, help="the default is 3, 11 or 15 by size")
+    p.add_argument("--rounds", type=int, default=0,
+                   help="of every row; the default is 3, 11 or 15 by size, and fewer of rows that take long")
     p.add_argument("--cross", action="store_true", help="also pairs of warren with each of the others")
     p.add_argument("--cores", type=pair_of_cores, default=[0, 1], help="client's and server's core, or none")
     p.add_argument("--cc", default="", help="cubic, reno, bbr, bbr2: B4 over QUIC also with warren sending by these, and "
@@ -287,9 +302,9 @@ def main():
     head = ["id", "metric", "warren", "beside it (warren/other)"] + [f"{f} (times worse)" for f in FOREIGN] + ["goals"]
     print(figures.table([head] + [text_row(r, res["absent"], res["names"])
                                   for res in results.values() for r in res["rows"]]))
-    cross = cross_rows(results)
-    if len(cross) > 1:
-        print("\n" + figures.table(cross))
+    for more in (cell_rows(results), cross_rows(results)):
+        if len(more) > 1:
+            print("\n" + figures.table(more))
     for name, result in results.items():
         for who, why in result["absent"].items():
             print(f"{name}: {who} not run here: {why}")

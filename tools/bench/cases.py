@@ -42,7 +42,8 @@ class Case:
     others = ()            # more of them that are no libp2p
     over = "noise"
     weight = 1             # how long it takes beside the others
-    rounds_at_most = 1000
+    rounds_at_most = 1000  # unless more were asked for
+    rounds_enough = 11     # fewer show a figure, they do not settle a goal
     cross = True           # pairs of two implementations make sense
     wanted = True          # False: only with flags that are not given
 
@@ -64,6 +65,10 @@ class Case:
 
     def complete(self, result):
         """What can be said when all contenders of a round have their figures."""
+
+    def pooled(self, rounds):
+        """The rounds that figures and goals are made of, where a single one says too little."""
+        return rounds
 
     @property
     def patience(self):

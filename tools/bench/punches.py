@@ -2,6 +2,7 @@
 tests/interop/natnet.py. The relay is warren's for all; both homes run the contender."""
 
 import statistics
+import sys
 import threading
 import time
 
@@ -159,10 +160,11 @@ class MisledQuic(Misled):
 
 
 class Matrix(InNet):
-    """A contender's tries and the others' run side by side, a cell at a time, each in a net of its own."""
+    """A round is one try of every cell. The contenders' tries run side by side, a cell at a time, each in a net of its
+    own; what counts is a cell's share of direct tries over all rounds."""
 
     id, title, over = "B12", "pairs of NATs with a direct connection in the end", "quic"
-    weight = 7
+    weight, rounds_enough = 7, 5
     metrics = (Metric("main", "share of the tries", more=True),
                Metric("behind", "cells in which a peer does better", most=0),
                Metric("ahead", "cells in which no peer is as good", least=3))
@@ -173,7 +175,7 @@ class Matrix(InNet):
 
     def __init__(self, setup):
         super().__init__(setup)
-        self.rounds_at_most = 1 if setup.size == "quick" else 3
+        self.rounds_at_most = self.size(1, 5, 10)
         self.there, self.found = [], {}
 
     def prepare(self, name):
@@ -182,53 +184,74 @@ class Matrix(InNet):
 
     def measure(self, name):
         if name not in self.found:
-            self.found = {n: [] for n in self.there}
+            self.found = {n: {} for n in self.there}
             for cell in self.CELLS:
                 self.cell(cell)
-        cells = self.found.pop(name)
-        for cell in cells:
-            if isinstance(cell, Exception):
-                raise cell
-        return {"main": sum(cells) / len(cells), "cells": dict(zip(map(" x ".join, self.CELLS), cells))}
+        found = self.found.pop(name)
+        cells = {cell: good for cell, good in found.items() if not isinstance(good, Exception)}
+        for cell in set(found) - set(cells):    # says nothing about the NATs
+            print(f"    {name}, {cell}: {found[cell]}", file=sys.stderr, flush=True)
+        if not cells:
+            self.there.remove(name)    # its later rounds are not asked for
+            raise next(iter(found.values()))
+        return {"main": sum(cells.values()) / len(cells), "cells": cells}
+
+    def pooled(self, rounds):
+        found = {}
+        for result in rounds:
+            for name, r in result.items():
+                for cell, good in r["cells"].items():
+                    found.setdefault(name, {}).setdefault(cell, []).append(good)
+        out = {}
+        for name, tries in found.items():
+            cells = {cell: sum(good) / len(good) for cell, good in tries.items()}
+            out[name] = {"main": sum(cells.values()) / len(cells), "cells": cells}
+        self.complete(out)
+        return [out] if out else []
 
     def complete(self, result):
-        ours = result.get("warren", {}).get("cells")
-        theirs = [r["cells"] for name, r in result.items() if name != "warren"]
-        if ours and theirs:
-            best = {cell: max(t[cell] for t in theirs) for cell in ours}
+        """Who is ahead can be said when warren and some peer have a figure for each cell."""
+        ours, best = result.get("warren", {}).get("cells", {}), {}
+        for name, r in result.items():
+            for cell, share in r["cells"].items():
+                if name != "warren":
+                    best[cell] = max(best.get(cell, 0), share)
+        if len(ours) == len(best) == len(self.CELLS):
             result["warren"]["behind"] = sum(best[c] > ours[c] for c in ours)
             result["warren"]["ahead"] = sum(best[c] < ours[c] for c in ours)
 
     def cell(self, cell):
-        got = {}
-        threads = [threading.Thread(target=self.tries, args=(name, cell, got)) for name in self.there]
+        threads = [threading.Thread(target=self.one, args=(name, cell)) for name in self.there]
         for t in threads:
             t.start()
         for t in threads:
             t.join()
-        for name in self.there:
-            self.found[name].append(got[name])
 
-    def tries(self, name, cell, got):
-        """The share of the tries that became direct."""
+    def one(self, name, cell):
+        """Notes 1 for a try that became direct, 0 for one that did not."""
         words = [" ".join("%s=%s" % w for w in kinds.words_of(kind, {}).items()) for kind in cell]
-        count, good = self.size(1, 2, 5), 0
-        for i in range(count):
-            try:
-                with natnet.Net(self.setup.link, tag="-" + name, nats=dict(zip("ab", words))) as net:
-                    row = nat.Row(net, TRANSPORTS[self.over])
-                    try:
-                        _, b, a = relayed_pair(row, name, observers(row))
-                        until_direct(a, b)
-                        good += 1
-                    finally:
-                        row.end()
-            except NotDirect:
-                continue
-            except Exception as e:  # that says nothing about the NATs: no figure
-                got[name] = e
-                return
-        got[name] = good / count
+        try:
+            with natnet.Net(self.setup.link, tag="-" + name, nats=dict(zip("ab", words))) as net:
+                row = nat.Row(net, TRANSPORTS[self.over])
+                try:
+                    _, b, a = relayed_pair(row, name, observers(row))
+                    until_direct(a, b)
+                    good = 1
+                finally:
+                    row.end()
+        except NotDirect:
+            good = 0
+        except Exception as e:
+            good = e
+        self.found[name][" x ".join(cell)] = good
 
 
-CASES = (Upgrade, UpgradeQuic, Misled, MisledQuic, Matrix)
+class MatrixTcp(Matrix):
+    over = "noise"
+
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.wanted = setup.size != "quick"
+
+
+CASES = (Upgrade, UpgradeQuic, Misled, MisledQuic, Matrix, MatrixTcp)
