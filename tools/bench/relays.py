@@ -184,44 +184,50 @@ class Passing(Relays):
 
 
 class Resting(Relays):
-    """Go's and rust's own bounds of what one address may ask for in a minute remain, hence no more guests."""
+    """The guests do not listen: 10,000 of them, each with a listener, are more than the files that a process may open."""
 
     id, title = "B10", "a circuit relay's guests and circuits at rest"
     metrics = (Metric("main", "KiB anonymous memory/reservation, its connection included", per_peer=10, most=8),
                Metric("circuit", "KiB anonymous memory/idle circuit", per_peer=10, most=6))
-    FIRST = 10    # of each before the base is read
+    FIRST = 10      # of each before the base is read
+    AT_ONCE = 10    # handshakes
+    JS_GUESTS = 1000    # as many more as fit into a machine's memory: each takes half a megabyte
 
     def __init__(self, setup):
         super().__init__(setup)
-        self.rounds_at_most = 1 if setup.size == "quick" else 3
+        self.rounds_at_most = self.size(1, 3, 3)
 
     def prepare(self, name):
         pass
 
     def measure(self, name):
-        count = 40 if name == "rust" else self.size(40, 200, 1000)
+        guests, circuits = self.size(40, 1000, 10000), self.size(40, 200, 1000)
+        if name == "js":
+            guests = min(guests, self.JS_GUESTS)
         r = self.relay(name)
         self.started[name] = (r,)
         try:
-            b = self.end(self.FIRST + count, f"/ip4/{GUEST}/tcp/0")
+            b = self.end(self.FIRST + guests, "none")
             self.started[name] = (r, b)
-            a = self.end(self.FIRST + count, "none")
+            a = self.end(self.FIRST + circuits, "none")
             self.started[name] = (r, b, a)
+
+            def memory_after(end, begin, count, cmd, more):
+                for i in range(begin, count, self.AT_ONCE):
+                    self.together([end.start(cmd, host=h, **more(h)) for h in range(i, min(i + self.AT_ONCE, count))])
+                return self.memory(r)
+            reserve = (b, "reserve", lambda i: {"addr": r.addr(), "look": False})
+            come = (a, "connect", lambda i: {"addr": r.addr()})
+            call = (a, "connect", lambda i: {"addr": circuit(r, b, i)})
             seen = []
-            for begin, end in ((0, self.FIRST), (self.FIRST, self.FIRST + count)):
-                for i in range(begin, end):
-                    b.call("reserve", addr=r.addr(), host=i, look=False)
-                seen.append(self.memory(r))
-            for i in range(self.FIRST + count):
-                a.call("connect", addr=r.addr(), host=i)
-            seen.append(self.memory(r))
-            for begin, end in ((0, self.FIRST), (self.FIRST, self.FIRST + count)):
-                for i in range(begin, end):
-                    a.call("connect", addr=circuit(r, b, i), host=i)
-                seen.append(self.memory(r))
+            for (end, cmd, more), begin, count in ((reserve, 0, self.FIRST), (reserve, self.FIRST, self.FIRST + guests),
+                                                   (come, 0, self.FIRST + circuits), (call, 0, self.FIRST),
+                                                   (call, self.FIRST, self.FIRST + circuits)):
+                seen.append(memory_after(end, begin, count, cmd, more))
         finally:
             self.finish(name)
-        return {"main": max(seen[1] - seen[0], 1e-3) / count, "circuit": max(seen[4] - seen[3], 1e-3) / count}
+        return {"main": max(seen[1] - seen[0], 1e-3) / guests, "circuit": max(seen[4] - seen[3], 1e-3) / circuits,
+                "guests": guests, "circuits": circuits}
 
     def memory(self, relay):
         time.sleep(self.size(1.5, 5, 30))
