@@ -12,6 +12,9 @@ that it has. Asked of every flood:
   number of stateless resets;
 - afterwards nothing of it is left under the node's limits, and a newcomer connects.
 
+Then come insiders: 16 peers whose handshake is over, from as many networks, who have nothing in mind but to keep the node
+busy (quic_insider.c has the modes), 5,000 times a second together. Of them the same is asked, but for the answers.
+
 A flood after which only the rates were wrong is tried again, up to three times: the machine may have had other things
 to do; one in which the attacker himself did not reach his rate says nothing, and counts as skipped in the end. Under
 sanitizers (natlab/sanitized.py) all three rates and the memory are told and not judged: they are what the sanitizers
@@ -40,6 +43,8 @@ TRIES = 3
 FRAMES = os.path.join(HERE, "client_hello.bin")
 # mode, answers are allowed up to so many times what was sent
 MODES = [("hello", 3), ("token", 3), ("junk", 3), ("version", 1), ("short", 1), ("odd", 1)]
+INSIDERS = ["keys", "limits", "streams", "empty"]
+INSIDER_COUNT, INSIDER_FIRST = 16, "46.0.0.1"
 
 
 def quic_node(host, program, address):
@@ -73,10 +78,14 @@ def settles(node):
 
 
 def one_flood(args, node, good, evil, quiet, mode, most):
-    """What is wrong, and whether it was the rates alone; the text that tells of it."""
+    """What is wrong, and whether it was the rates alone; whether the attacker did what he should; the text that tells of
+    it. most: None of an insider."""
     before, lost, cpu, began = node.peak, drops(node.host), node.cpu(), time.monotonic()
-    flood = evil.popen([args.flood, mode, NODE_EVIL, str(PORT), EVIL_BLOCK, "60", str(args.rate), FRAMES],
-                       stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.nice(5))
+    if most is None:
+        command = [args.insider, mode, NODE_EVIL, str(PORT), INSIDER_FIRST, str(INSIDER_COUNT), "60", str(args.rate / 4)]
+    else:
+        command = [args.flood, mode, NODE_EVIL, str(PORT), EVIL_BLOCK, "60", str(args.rate), FRAMES]
+    flood = evil.popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.nice(5))
     wrong, slow = [], []
     try:
         time.sleep(0.5)
@@ -92,13 +101,18 @@ def one_flood(args, node, good, evil, quiet, mode, most):
             slow.append("%s at %.1f of %.1f MiB/s" % (name, got, had))
     if node.peak - before > GROWTH_KIB and not sanitized.SANITIZED:
         wrong.append("memory grew by %d KiB" % (node.peak - before))
-    if report["answers"] > most * report["bytes"]:
-        wrong.append("answers of %d bytes to %d" % (report["answers"], report["bytes"]))
     if not settles(node):
         wrong.append("%d handshakes are still half open" % used(node, "connections-half-open"))
-    text = "up %.1f, down %.1f MiB/s, %.0f %% busy, +%d KiB, %d a second (%d dropped), answers %.3f of what was sent" % (
-        up, down, 100 * share, node.peak - before, report["rate"], drops(node.host) - lost,
-        report["answers"] / report["bytes"])
+    text = "up %.1f, down %.1f MiB/s, %.0f %% busy, +%d KiB, %d a second (%d dropped), " % (
+        up, down, 100 * share, node.peak - before, report["rate"], drops(node.host) - lost)
+    if most is None:
+        if not report["open"] and not report["ended"]:
+            wrong.append("no insider came in")
+        text += "%d inside, %d put out, %d streams, %d keys" % tuple(report[k] for k in ("open", "ended", "streams", "keys"))
+        return wrong, slow, report["rate"] > 0, text
+    if report["answers"] > most * report["bytes"]:
+        wrong.append("answers of %d bytes to %d" % (report["answers"], report["bytes"]))
+    text += "answers %.3f of what was sent" % (report["answers"] / report["bytes"])
     return wrong, slow, report["rate"] >= 0.9 * args.rate or sanitized.SANITIZED, text
 
 
@@ -125,7 +139,7 @@ def run(args, hall):
         rates(good, node)    # windows and buffers have grown
         quiet = rates(good, node)
         print("       quiet                up %.1f, down %.1f MiB/s" % quiet, flush=True)
-        for mode, most in MODES:
+        for mode, most in MODES + [(mode, None) for mode in INSIDERS]:
             if args.only and mode not in args.only.split(","):
                 continue
             for _ in range(TRIES):
@@ -154,11 +168,12 @@ def main():
     p.add_argument("build")
     args = p.parse_args()
     for name, path in (("warren", "tools/warren"), ("flood", "tests/hostile/quic_flood"),
+                       ("insider", "tests/hostile/quic_insider"),
                        ("link", "tests/natlab/lab_link")):
         setattr(args, name, os.path.join(os.path.abspath(args.build), path))
     reason = lab_module.why_not()
     if reason:
-        print("hostile/quic_flood skipped: %s\n0 passed, 0 failed, %d skipped" % (reason, len(MODES)))
+        print("hostile/quic_flood skipped: %s\n0 passed, 0 failed, %d skipped" % (reason, len(MODES + INSIDERS)))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))    # and clean up
     with lab_module.Lab(args.link) as hall:
