@@ -131,15 +131,9 @@ static int on_encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp
     return ngtcp2_crypto_encrypt_cb(dest, aead, ctx, plain, len, nonce, nonce_len, head, head_len);
 }
 
-static int on_crypto(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset, const uint8_t *data, size_t len,
-                     void *user_data)
-{
-    return ngtcp2_crypto_recv_crypto_data_cb(ng, level, offset, data, len, user_data);
-}
-
 static const ngtcp2_callbacks callbacks = {
     .client_initial = ngtcp2_crypto_client_initial_cb,
-    .recv_crypto_data = on_crypto,
+    .recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb,
     .encrypt = on_encrypt,
     .decrypt = ngtcp2_crypto_decrypt_cb,
     .hp_mask = ngtcp2_crypto_hp_mask_cb,

@@ -4,6 +4,8 @@
         ... dial 127.0.0.1 at f.port ...
         f.rebind()              # from now on the datagrams come from another port, and answers to the old one vanish
         f.retries               # Retry packets that came back
+        f.lose = {2}            # of the dialler's datagrams, counted from 1, these get lost
+        f.told                  # of the first of these: kind, as the first byte has it, and to which id
 """
 import select
 import socket
@@ -20,6 +22,7 @@ class Forwarder:
         self.outer = self._socket()
         self.port = self.inner.getsockname()[1]
         self.client, self.forwarded, self.retries, self.rebinds = None, 0, 0, 0
+        self.lose, self.told = set(), []
         self.over, self.lock = False, threading.Lock()
         self.wake, self.woken = socket.socketpair()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -58,6 +61,10 @@ class Forwarder:
         try:
             for _ in range(64):
                 data, self.client = self.inner.recvfrom(65536)
+                if len(self.told) <= max(self.lose, default=0):
+                    self.told.append((data[0] & (LONG | TYPE), data[5:6 + data[5]] if data[0] & LONG else b""))
+                    if len(self.told) in self.lose:
+                        continue
                 outer.sendto(data, ("127.0.0.1", self.target))
                 self.forwarded += len(data)
         except OSError:
