@@ -75,17 +75,35 @@ static bool net_is_full(const struct wr_relay_server *rs, const struct wr_ip *ip
     return n >= (most ? most : WR_RELAY_GUESTS_PER_NET);
 }
 
+/* The owner's word (`allow`): never refused for ceilings or rates. */
+static bool is_allowed(const struct wr_relay_server *rs, const struct wr_conn *c)
+{
+    const struct wr_policy *policy = wr_swarm_policy(rs->swarm);
+    return wr_policy_peer_allowed(policy, &c->peer) ||
+           (!c->circuit && wr_policy_net_allowed(policy, &c->remote.ip));
+}
+
+/* Room under a ceiling; who is allowed has it in any case. */
+static bool take(struct wr_relay_server *rs, enum wr_limit limit, bool allowed)
+{
+    if (!allowed)
+        return wr_limits_take(rs->limits, limit, 1);
+    wr_limits_charge(rs->limits, limit, 1);
+    return true;
+}
+
 /* A place for this peer, new or had already. A status. */
 static enum wr_relay_status take_place(struct wr_relay_server *rs, const struct wr_conn *c, struct guest **out)
 {
     struct guest *g = *out = wr_relay_server_guest(rs, &c->peer);
+    bool allowed = is_allowed(rs, c);
     if (g)
         return WR_RELAY_OK;
-    if (wr_ip_classify(&c->remote.ip) != WR_IP_LOOPBACK && net_is_full(rs, &c->remote.ip)) {
+    if (!allowed && wr_ip_classify(&c->remote.ip) != WR_IP_LOOPBACK && net_is_full(rs, &c->remote.ip)) {
         rs->stats.refused_net++;
         return WR_RELAY_FULL;
     }
-    if (!wr_limits_take(rs->limits, WR_LIMIT_RELAY_RESERVATIONS, 1)) {
+    if (!take(rs, WR_LIMIT_RELAY_RESERVATIONS, allowed)) {
         rs->stats.refused_full++;
         return WR_RELAY_FULL;
     }
@@ -215,7 +233,7 @@ static void on_reserve(struct circuit *c)
     }
     if (status == WR_RELAY_OK)
         status = take_place(rs, conn, &g);
-    if (status == WR_RELAY_OK && !may_reserve(rs, g))
+    if (status == WR_RELAY_OK && !is_allowed(rs, conn) && !may_reserve(rs, g))
         status = WR_RELAY_FULL;    /* the place stays */
     if (status == WR_RELAY_OK)
         grant(c, g);
@@ -284,17 +302,18 @@ static enum wr_relay_status may_connect(struct wr_relay_server *rs, const struct
         rs->stats.refused_absent++;
         return WR_RELAY_NOT_THERE;
     }
-    if (circuits_of(rs, &conn->peer) >= WR_RELAY_CIRCUITS_PER_PEER ||
-        circuits_of(rs, to) >= WR_RELAY_CIRCUITS_PER_PEER) {
+    bool allowed = is_allowed(rs, conn);
+    if (!allowed && (circuits_of(rs, &conn->peer) >= WR_RELAY_CIRCUITS_PER_PEER ||
+                     circuits_of(rs, to) >= WR_RELAY_CIRCUITS_PER_PEER)) {
         rs->stats.refused_peer++;
         return WR_RELAY_FULL;
     }
-    if (!wr_limits_take(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1) &&
-        !(make_room(rs) && wr_limits_take(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1))) {
+    if (!take(rs, WR_LIMIT_RELAY_CIRCUITS, allowed) &&
+        !(make_room(rs) && take(rs, WR_LIMIT_RELAY_CIRCUITS, allowed))) {
         rs->stats.refused_full++;
         return WR_RELAY_FULL;
     }
-    if (callers_are_many(rs, &conn->remote.ip, to)) {
+    if (!allowed && callers_are_many(rs, &conn->remote.ip, to)) {
         wr_limits_give(rs->limits, WR_LIMIT_RELAY_CIRCUITS, 1);
         rs->stats.refused_net++;
         return WR_RELAY_FULL;

@@ -12,7 +12,10 @@
  *
  * Offered while the mode is ON, or AUTO and we are reachable by everybody. When AUTO's condition ends, no place and no
  * circuit is granted any more, and what is under way goes on: it may come back. OFF is the owner's word: places end, and
- * circuits with them. Guests hear of both by identify's list of protocols, where ours is missing then. */
+ * circuits with them. Guests hear of both by identify's list of protocols, where ours is missing then.
+ *
+ * Whom the owner allows (wr_policy_rule) is refused for no ceiling and no rate of requests; how fast circuits go holds for
+ * everybody. */
 #ifndef WR_RELAY_SERVER_H
 #define WR_RELAY_SERVER_H
 

@@ -464,6 +464,43 @@ static void test_ceilings(void **state)
     world_down(&w);
 }
 
+static void allow(struct member *relay, const char *what)
+{
+    assert_int_equal(wr_policy_rule(wr_swarm_policy(relay->n.swarm), false, what, true), 0);
+}
+
+/* Whom the owner allows, by peer id or by network, gets a place and a circuit though all are taken, and may ask as often as
+ * it likes. */
+static void test_who_is_allowed_finds_room(void **state)
+{
+    struct world w;
+    char text[WR_PEERID_TEXT];
+    (void)state;
+    struct wr_relay_server_options tight = lent;
+    tight.guests_per_net = 1;
+    world_up(&w, &(struct sim_options){.seed = 31}, &tight);
+    assert_int_equal(node_connect(w.sim, &w.a.n, &w.relay.n), 0);
+    w.relay.n.limits.of[WR_LIMIT_RELAY_RESERVATIONS].max = 0;
+    w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].max = 0;
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), WR_EFULL);
+    uint64_t refused = w.relay.n.limits.of[WR_LIMIT_RELAY_RESERVATIONS].refused;
+    allow(&w.relay, wr_peerid_print(id_of(&w.b), text));
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(stats_of(&w.relay).guests, 1);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_RESERVATIONS].used, 1);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_RESERVATIONS].refused, refused);
+    for (unsigned i = 0; i < 2 * WR_RELAY_RESERVE_BURST; i++) {
+        wr_relay_client_drop(w.b.client, id_of(&w.relay));
+        assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    }
+    assert_int_equal(reach(&w, &w.a, &w.b), WR_EFULL);
+    allow(&w.relay, "0.0.0.0/0");
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    assert_int_equal(w.relay.n.limits.of[WR_LIMIT_RELAY_CIRCUITS].used, 1);
+    assert_int_equal(reserve(w.sim, &w.a, &w.relay), 0);
+    world_down(&w);
+}
+
 /* Callers of one network take half of a guest's places, and half of all, however many identities they have: others
  * still get through. */
 static void test_one_network_does_not_take_all(void **state)
@@ -668,6 +705,7 @@ int main(void)
         cmocka_unit_test(test_a_stale_way_is_forgotten),
         cmocka_unit_test(test_two_addresses_of_one_relay),
         cmocka_unit_test(test_ceilings),
+        cmocka_unit_test(test_who_is_allowed_finds_room),
         cmocka_unit_test(test_one_network_does_not_take_all),
         cmocka_unit_test(test_floods_leave_the_others_their_rate),
         cmocka_unit_test(test_memory_of_a_reservation),
