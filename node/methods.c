@@ -130,6 +130,17 @@ void wr_methods_pack_conn(const struct wr_methods *m, struct wr_pack *p, const s
     wr_methods_pack_maddr(p, "addr", wr_maddr_bytes(&remote));
 }
 
+void wr_methods_pack_limits(struct wr_pack *p, const struct wr_conn *c)
+{
+    if (!c->circuit)
+        return;
+    wr_pack_bool(p, "limited", c->limited);
+    if (c->circuit->duration)
+        wr_pack_u64(p, "limit_seconds", (uint64_t)(c->circuit->duration / WR_SEC));
+    if (c->circuit->data)
+        wr_pack_u64(p, "limit_bytes", c->circuit->data);
+}
+
 /* ---- why a dial failed */
 
 #define REPORTS_SHOWN 4 /* addresses quoted in an error */

@@ -114,6 +114,8 @@ void wr_methods_pack_kind(struct wr_pack *p, const char *key, const struct wr_na
 const char *wr_methods_path(const struct wr_methods *m, const struct wr_conn *c);
 /* peer, path and addr of a connection, as fields. */
 void wr_methods_pack_conn(const struct wr_methods *m, struct wr_pack *p, const struct wr_conn *c);
+/* Of a circuit: whether its relay set limits, and which. */
+void wr_methods_pack_limits(struct wr_pack *p, const struct wr_conn *c);
 /* Why one address did not lead to the peer; and the one reason that stands for all that was tried, err: of the dial. */
 enum wr_reason wr_methods_dial_reason(const struct wr_methods *m, const struct wr_dial_report *tried);
 enum wr_reason wr_methods_sum_up(const struct wr_methods *m, int err, const struct wr_dial_report *tried, size_t count);

@@ -229,6 +229,7 @@ static void list_conn(struct wr_conn *c, void *arg)
     wr_pack_text(p, "transport", c->mux->transport);
     wr_pack_text(p, "security", wr_conn_security(c));
     wr_pack_text(p, "muxer", c->mux->muxer);
+    wr_methods_pack_limits(p, c);
     if (!c->circuit)
         wr_pack_bool(p, "listening_port", c->port_reused);
     pack_path(p, c);

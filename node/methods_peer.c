@@ -41,6 +41,7 @@ static void connect_done(struct connect *op)
 {
     struct wr_pack *p = wr_call_result(op->call);
     wr_methods_pack_conn(op->m, p, op->conn);
+    wr_methods_pack_limits(p, op->conn);
     wr_pack_text(p, "direction", op->conn->outbound ? "out" : "in");
     wr_pack_double(p, "took_ms", wr_methods_ms(op->reached_at - op->started_at));
     wr_call_done(op->call);

@@ -12,6 +12,7 @@ struct served {
     struct wr_list node;
     struct wr_list calls; /* struct accept */
     size_t handed;        /* streams */
+    bool limited;         /* also over circuits with limits */
     char name[WR_PROTOCOL_NAME_MAX + 1];
 };
 
@@ -63,6 +64,7 @@ static void hand_over(struct wr_methods *m, struct wr_call *call, struct wr_stre
     wr_list_append(&m->bridges, &h->node);
     struct wr_pack *p = wr_call_result(call);
     wr_methods_pack_conn(m, p, wr_stream_conn(s));
+    wr_methods_pack_limits(p, wr_stream_conn(s));
     wr_pack_text(p, "protocol", wr_stream_protocol(s));
     wr_call_done_fd(call, fd);
     (void)close(fd);
@@ -88,6 +90,7 @@ struct open {
     struct wr_connect *request; /* while connecting */
     struct wr_stream *stream;   /* then */
     wr_time connected_at;       /* 0: not yet */
+    unsigned flags;             /* of wr_swarm_open_with */
     struct wr_peerid peer;
     char protocol[WR_PROTOCOL_NAME_MAX + 1];
     const char *offer[2];
@@ -110,14 +113,26 @@ static void on_opened(struct wr_stream *s, void *arg)
     wr_free(op);
 }
 
+static bool is_limited(const struct wr_methods *m, const struct wr_peerid *peer)
+{
+    const struct wr_conn *c = wr_swarm_conn(m->o.swarm, peer);
+    return c && c->limited;
+}
+
 static void on_open_close(struct wr_stream *s, void *arg, int err)
 {
     struct open *op = arg;
     char peer[WR_PEERID_TEXT];
     (void)s;
     if (wr_methods_unspoken(op->m, &op->peer, err))
-        wr_call_fail(op->call, err, "%s does not speak %s", wr_peerid_print(&op->peer, peer),
-                     op->protocol);
+        wr_call_fail(op->call, err, "%s does not speak %s%s", wr_peerid_print(&op->peer, peer), op->protocol,
+                     is_limited(op->m, &op->peer) ? ", or not through a relay with limits: who accepts it has to say limited, too"
+                                                  : "");
+    else if (err == WR_ELIMITED)
+        wr_call_fail(op->call, err,
+                     "%s is reached through a relay with limits only, and no direct connection came about: `warren why` "
+                     "tells; a protocol that does with little can say limited",
+                     wr_peerid_print(&op->peer, peer));
     else if (!wr_methods_hung_up(op->m, op->call, &op->peer, err ? err : WR_ECLOSED, op->connected_at))
         wr_methods_dial_failed(op->m, op->call, &op->peer, err ? err : WR_ECLOSED);
     wr_free(op);
@@ -131,7 +146,7 @@ static void on_open_connected(void *arg, int err, struct wr_conn *conn)
     op->request = NULL;
     if (!err) {
         op->connected_at = wr_env_now(op->m->env);
-        op->stream = wr_swarm_open(op->m->o.swarm, &op->peer, op->offer, &ops, op, &err);
+        op->stream = wr_swarm_open_with(op->m->o.swarm, &op->peer, op->flags, op->offer, &ops, op, &err);
         if (op->stream)
             return;
     }
@@ -145,6 +160,7 @@ static void on_open(void *arg, struct wr_call *call, struct wr_params *params)
     char protocol[WR_PROTOCOL_NAME_MAX + 1];
     struct wr_target target;
     int err = WR_ELIMIT;
+    bool limited = wr_params_bool(params, "limited", false);
     if (!protocol_param(call, params, protocol) || !wr_methods_peer_target(call, params, &target))
         return;
     struct open *op = wr_alloc(sizeof(*op));
@@ -152,6 +168,7 @@ static void on_open(void *arg, struct wr_call *call, struct wr_params *params)
         op->m = m;
         op->call = call;
         op->peer = target.peer;
+        op->flags = limited ? WR_OPEN_LIMITED : 0;
         memcpy(op->protocol, protocol, sizeof(protocol));
         op->offer[0] = op->protocol;
         err = wr_methods_reach(m, &target, on_open_connected, op, &op->request);
@@ -208,11 +225,15 @@ static void on_accept_stream(struct wr_stream *s, void *arg)
 }
 
 /* Finds or registers; NULL with the call failed. */
-static struct served *get_served(struct wr_methods *m, struct wr_call *call, const char *name)
+static struct served *get_served(struct wr_methods *m, struct wr_call *call, const char *name, bool limited)
 {
     struct wr_protocol protocol = {
-        .on_stream = on_accept_stream, .arg = m, .inbound_max = WR_CONTROL_CALLS_MAX};
+        .on_stream = on_accept_stream, .arg = m, .inbound_max = WR_CONTROL_CALLS_MAX, .limited = limited};
     struct served *v = find_served(m, name);
+    if (v && v->limited != limited) {
+        wr_call_fail(call, WR_EEXIST, "%s is accepted %s limited just now", name, v->limited ? "with" : "without");
+        return NULL;
+    }
     if (v)
         return v;
     v = wr_alloc(sizeof(*v));
@@ -227,6 +248,7 @@ static struct served *get_served(struct wr_methods *m, struct wr_call *call, con
         return NULL;
     }
     memcpy(v->name, protocol.name, sizeof(v->name));
+    v->limited = limited;
     wr_list_init(&v->calls);
     wr_list_append(&m->served, &v->node);
     return v;
@@ -236,6 +258,7 @@ static void on_accept(void *arg, struct wr_call *call, struct wr_params *params)
 {
     struct wr_methods *m = arg;
     char name[WR_PROTOCOL_NAME_MAX + 1];
+    bool limited = wr_params_bool(params, "limited", false);
     if (!protocol_param(call, params, name))
         return;
     struct accept *a = wr_alloc(sizeof(*a));
@@ -243,7 +266,7 @@ static void on_accept(void *arg, struct wr_call *call, struct wr_params *params)
         wr_call_fail(call, WR_ELIMIT, NULL);
         return;
     }
-    a->served = get_served(m, call, name);
+    a->served = get_served(m, call, name, limited);
     if (!a->served) {
         wr_free(a);
         return;

@@ -160,8 +160,11 @@ static int bridge(int fd)
     return CLI_YES;
 }
 
+enum { CAT_LISTEN, CAT_LIMITED };
+
 static const struct cli_flag cat_flags[] = {
     {"listen", NULL, "wait for a peer that opens PROTOCOL to us"},
+    {"limited", NULL, "a relay that cuts after minutes and a few KiB will do; both sides have to say so"},
     {NULL, NULL, NULL},
 };
 
@@ -169,7 +172,7 @@ static int run_cat(struct cli *cli)
 {
     struct client c;
     struct wr_rpc_message reply;
-    bool listen = cli->values[0] != NULL;
+    bool listen = cli->values[CAT_LISTEN] != NULL;
     char peer[PRINT_TEXT];
     if (cli->argc != (listen ? 1 : 2))
         return cli_usage(cli,
@@ -183,6 +186,7 @@ static int run_cat(struct cli *cli)
     if (!listen)
         wr_pack_text(p, "peer", cli->argv[0]);
     wr_pack_text(p, "protocol", cli->argv[listen ? 0 : 1]);
+    wr_pack_bool(p, "limited", cli->values[CAT_LIMITED] != NULL);
     result = client_call(&c, &reply);
     if (result == CLI_YES) {
         int fd = c.fd;
@@ -207,7 +211,7 @@ const struct cli_command cli_carry_commands[] = {
      .args_min = 1,
      .args_max = 2,
      .client = true,
-     .timeout_ms = 60000,
+     .timeout_ms = 70000,
      .run = run_cat},
     {.name = "perf",
      .args = "PEER",

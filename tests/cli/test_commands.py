@@ -170,6 +170,27 @@ class Case(unittest.TestCase):
         self.assertEqual(a("wait", "--peer", b.peer, "--timeout", "30").code, YES)
         return a, b
 
+    def talk(self, a, b, question, answer, *flags):
+        """One cat on each side; what each received, and how both ended."""
+        got = {}
+        server = self.home.popen("cat", "--listen", "/chat/1", "--node", a.socket, *flags,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        a.wait_protocol("/chat/1")
+        client = self.home.popen("cat", a.peer, "/chat/1", "--node", b.socket, *flags,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+        def run(name, process, data):
+            got[name] = process.communicate(data, timeout=PATIENCE)[0]
+
+        threads = [threading.Thread(target=run, args=("server", server, answer)),
+                   threading.Thread(target=run, args=("client", client, question))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual((server.returncode, client.returncode), (YES, YES))
+        return got["server"], got["client"]
+
     def has(self, row, *fields):
         for field in fields:
             self.assertIn(field, row)
@@ -822,12 +843,15 @@ class Explain(Case):
 
 
 class Relay(Case):
+    def wait_held(self, node):
+        end = time.monotonic() + PATIENCE
+        while [x["state"] for x in node.json("relay", "status")[0]["relays"]] != ["held"]:
+            self.assertLess(time.monotonic(), end)
+
     def test_a_connection_through_a_relay(self):
         r = self.node("r", "--relay", "on")
         b, a = self.node("b", "--relay", "off", "--use-relay", r.addr), self.node("a")
-        end = time.monotonic() + PATIENCE
-        while [x["state"] for x in b.json("relay", "status")[0]["relays"]] != ["held"]:
-            self.assertLess(time.monotonic(), end)
+        self.wait_held(b)
         row = b.json("relay", "status")[0]
         self.has(row, "search", "use", "lent")
         self.assertEqual(row["lent"]["offered"], False)
@@ -850,6 +874,28 @@ class Relay(Case):
         self.assertEqual(b("relay", "use", r.peer, "--remove").code, YES)
         self.assertEqual(b.json("relay", "status")[0]["relays"], [])
         self.assertEqual(a.json("relay", "use", r.addr)[0]["peer"], r.peer)
+
+    def test_streams_over_a_circuit_with_limits(self):
+        """Only for who says that little will do, on both sides."""
+        r = self.node("r", "--relay", "on", listen="/ip4/127.0.0.3/tcp/0")
+        b = self.node("b", "--relay", "off", "--use-relay", r.addr, listen="/ip4/127.0.0.2/tcp/0")
+        a = self.node("a")
+        # Each other's addresses are blocked, so that it stays relayed.
+        self.assertEqual((a("block", "127.0.0.2/32").code, b("block", "127.0.0.1/32").code), (YES, YES))
+        self.wait_held(b)
+        row = a.json("connect", r.addr + "/p2p-circuit/p2p/" + b.peer)[0]
+        for row in (row, next(x for x in a.json("peers") if x["peer"] == b.peer)):
+            self.assertEqual((row["path"], row["limited"]), ("relayed", True))
+            self.assertEqual((row["limit_seconds"], row["limit_bytes"]), (120, 128 << 10))
+        self.assertEqual(self.talk(b, a, b"question\n", b"answer\n", "--limited"), (b"question\n", b"answer\n"))
+        waiting = self.home.popen("cat", "--listen", "/chat/1", "--node", b.socket, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL)
+        b.wait_protocol("/chat/1")
+        self.fails(b("cat", "--listen", "/chat/1", "--limited"), NO, "accepted without limited just now")
+        self.fails(a("cat", b.peer, "/chat/1", "--limited"), NO, "who accepts it has to say limited, too")
+        self.assertEqual(a("cat", b.peer, "/chat/1", "--timeout", "500ms").code, TIMEOUT)
+        waiting.terminate()
+        waiting.wait()
 
     def test_lending(self):
         r = self.node("r")
@@ -982,27 +1028,6 @@ class Carry(Case):
         out = a("perf", b.peer, "--down", "1M").out
         self.assertRegex(out, r"^down  1\.0 MiB in [\d.]+ s, [\d.]+ Gbit/s\n$")
         self.assertEqual(a("perf", STRANGER).code, NO)
-
-    def talk(self, a, b, question, answer):
-        """One cat on each side; what each received, and how both ended."""
-        got = {}
-        server = self.home.popen("cat", "--listen", "/chat/1", "--node", a.socket,
-                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        a.wait_protocol("/chat/1")
-        client = self.home.popen("cat", a.peer, "/chat/1", "--node", b.socket,
-                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-        def run(name, process, data):
-            got[name] = process.communicate(data, timeout=PATIENCE)[0]
-
-        threads = [threading.Thread(target=run, args=("server", server, answer)),
-                   threading.Thread(target=run, args=("client", client, question))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual((server.returncode, client.returncode), (YES, YES))
-        return got["server"], got["client"]
 
     def test_cat(self):
         a, b = self.pair()
