@@ -303,12 +303,18 @@ static void count_path(const struct wr_conn *c, struct wr_totals *out)
     size_t slot = 0;
     wr_conn_stats(c, &stats);
     out->cwnd += stats.cwnd;
+    out->in_flight += stats.in_flight;
+    out->retransmits += stats.retransmits;
     out->loss_events += stats.loss_events;
     out->migrations += stats.migrations;
     out->quic += strcmp(c->mux->transport, "quic-v1") == 0;
     out->tcp += strcmp(c->mux->transport, "tcp") == 0;
     if (!stats.rtt)
         return;
+    if (!out->rtt_max || stats.rtt < out->rtt_min)
+        out->rtt_min = stats.rtt;
+    if (stats.rtt > out->rtt_max)
+        out->rtt_max = stats.rtt;
     while (slot < WR_RTT_BOUNDS && stats.rtt > wr_methods_rtt_bounds[slot])
         slot++;
     out->rtts[slot]++;

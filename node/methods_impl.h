@@ -68,7 +68,9 @@ void wr_methods_dht_metrics(const struct wr_methods *m, struct wr_buf *out);
 void wr_methods_pack_nat(const struct wr_methods *m, struct wr_pack *p);
 void wr_methods_nat_metrics(const struct wr_methods *m, struct wr_buf *out);
 void wr_methods_punch_metrics(const struct wr_methods *m, struct wr_buf *out);    /* methods_punch.c */
-void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out);    /* methods_relay.c */
+/* methods_relay.c: the same of relays, ours and those of others. */
+void wr_methods_pack_relays(const struct wr_methods *m, struct wr_pack *p);
+void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out);
 bool wr_methods_dht_ready(const struct wr_methods *m);
 /* methods_dht.c: true when the DHT is off, and the call failed for it. */
 bool wr_methods_dht_off(const struct wr_methods *m, struct wr_call *call);
@@ -137,7 +139,9 @@ struct wr_totals {
     size_t peers, direct, relayed, lan, inbound, outbound, noise, tls, tcp, quic, streams;
     uint64_t bytes_in, bytes_out;
     uint64_t loss_events, migrations;    /* of QUIC, since the start */
-    uint64_t cwnd;                       /* bytes, of all connections together */
+    uint64_t cwnd, in_flight;            /* bytes, of all connections together */
+    uint64_t retransmits;                /* of the TCP connections that are open */
+    wr_time rtt_min, rtt_max;            /* smoothed; 0: of none it is known */
     size_t rtts[WR_RTT_BOUNDS + 1];      /* connections by wr_methods_rtt_bounds; the last: slower */
 };
 void wr_methods_totals(const struct wr_methods *m, struct wr_totals *out);

@@ -2,6 +2,7 @@
 #include "node/methods_impl.h"
 
 #include "identify/identify.h"
+#include "node/diagnose.h"
 
 #include <string.h>
 
@@ -51,12 +52,38 @@ static void on_refused_timer(struct wr_timer *timer)
     wr_timer_start(m->env, timer, wr_env_now(m->env) + REFUSED_EVERY, on_refused_timer);
 }
 
-static void warn(struct wr_pack *p, const char *text, const char *command)
+/* reason: a code of reasons.md, or WR_REASON_COUNT where none fits. */
+static void warn(struct wr_pack *p, enum wr_reason reason, const char *text, const char *command)
 {
     wr_pack_map(p, NULL);
+    if (reason != WR_REASON_COUNT)
+        wr_pack_text(p, "code", wr_reason_code(reason));
     wr_pack_text(p, "text", text);
     wr_pack_text(p, "command", command);
     wr_pack_end(p);
+}
+
+/* What `check` finds and an owner should hear of without asking. Not what kind of NAT there is. */
+static void warn_of_findings(const struct wr_methods *m, struct wr_pack *p)
+{
+    struct wr_diagnose_input in;
+    struct wr_findings found;
+    wr_methods_evidence(m, &in);
+    wr_diagnose(&in, &found);
+    for (size_t i = 0; i < found.count; i++) {
+        switch (found.of[i]) {
+        case WR_REASON_UDP_BLOCKED:
+        case WR_REASON_MAPPING_FALSE:
+        case WR_REASON_NO_RELAY:
+        case WR_REASON_RELAY_FULL:
+        case WR_REASON_RELAY_REFUSED:
+        case WR_REASON_PUNCH_NEVER:
+            warn(p, found.of[i], wr_reason_text(found.of[i]), "warren check");
+            break;
+        default:
+            break;
+        }
+    }
 }
 
 static void pack_warnings(const struct wr_methods *m, struct wr_pack *p,
@@ -66,22 +93,24 @@ static void pack_warnings(const struct wr_methods *m, struct wr_pack *p,
     char addr[WR_ADDR_TEXT], text[64 + WR_ADDR_TEXT];
     wr_pack_array(p, "warnings");
     if (!totals->peers)
-        warn(p, "no peer is connected", "warren connect ADDR");
+        warn(p, WR_REASON_NO_PEERS, "no peer is connected", "warren connect ADDR");
     if (refusals(m) > m->refused[0])
-        warn(p, "a limit refused something in the last two hours", "warren limits");
+        warn(p, WR_REASON_OUT_OF_ROOM, "a limit refused something in the last two hours", "warren limits");
     if (m->o.kv && wr_kv_error(m->o.kv))
-        warn(p, "what is learnt cannot be written to disk", "warren metrics");
+        warn(p, WR_REASON_COUNT, "what is learnt cannot be written to disk", "warren metrics");
     if (m->o.kv && wr_kv_rebuilt(m->o.kv))
-        warn(p, "the store was damaged and begun anew; what it was is kept as *.damaged", "warren metrics");
+        warn(p, WR_REASON_COUNT, "the store was damaged and begun anew; what it was is kept as *.damaged",
+             "warren metrics");
     if (m->o.state && wr_state_clock_suspect(m->o.state))
-        warn(p, "the system's clock is far off and not believed", "date");
+        warn(p, WR_REASON_CLOCK_WRONG, "the system's clock is far off and not believed", "date");
     if (m->o.port_in_use)
-        warn(p, "another program has a port that this node was to listen on", "warren check");
+        warn(p, WR_REASON_PORT_IN_USE, "another program has a port that this node was to listen on", "warren check");
     if (wr_swarm_twin(m->o.swarm, &twin)) {
         wr_addr_print(&twin, addr);
         (void)snprintf(text, sizeof(text), "another node uses this identity at %s", addr);
-        warn(p, text, "warren key new");
+        warn(p, WR_REASON_TWIN, text, "warren key new");
     }
+    warn_of_findings(m, p);
     wr_pack_end(p);
 }
 
@@ -110,6 +139,20 @@ static void pack_quic(struct wr_pack *p, const struct wr_totals *totals)
     wr_pack_end(p);
 }
 
+/* Of all connections together. */
+static void pack_paths(struct wr_pack *p, const struct wr_totals *totals)
+{
+    wr_pack_map(p, "paths");
+    if (totals->rtt_max) {
+        wr_pack_double(p, "rtt_min_ms", wr_methods_ms(totals->rtt_min));
+        wr_pack_double(p, "rtt_max_ms", wr_methods_ms(totals->rtt_max));
+    }
+    wr_pack_u64(p, "cwnd", totals->cwnd);
+    wr_pack_u64(p, "in_flight", totals->in_flight);
+    wr_pack_u64(p, "retransmits", totals->retransmits);
+    wr_pack_end(p);
+}
+
 static void on_status(void *arg, struct wr_call *call, struct wr_params *params)
 {
     struct wr_methods *m = arg;
@@ -129,7 +172,9 @@ static void on_status(void *arg, struct wr_call *call, struct wr_params *params)
     wr_pack_u64(p, "streams", totals.streams);
     wr_pack_u64(p, "bytes_in", totals.bytes_in);
     wr_pack_u64(p, "bytes_out", totals.bytes_out);
+    pack_paths(p, &totals);
     pack_quic(p, &totals);
+    wr_methods_pack_relays(m, p);
     wr_methods_pack_dht(m, p);
     wr_pack_text(p, "limits_knob", wr_config_get(m->o.config, WR_CONFIG_LIMITS));
     pack_limits(m, p);

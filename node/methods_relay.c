@@ -46,15 +46,43 @@ static void pack_hold(const struct wr_methods *m, struct wr_pack *p, const struc
     wr_pack_end(p);
 }
 
+static const char *phase_name(const struct wr_methods *m)
+{
+    static const char *const names[] = {"off", "waiting", "searching", "content"};
+    return names[wr_relay_auto_phase(m->o.relaying->ours)];
+}
+
+static uint64_t count_held(const struct wr_methods *m)
+{
+    const struct wr_list *holds = wr_relay_client_holds(wr_relay_auto_client(m->o.relaying->ours));
+    uint64_t held = 0;
+    wr_list_each(node, holds) held += wr_list_entry(node, struct wr_relay_hold, node)->state == WR_RELAY_HELD;
+    return held;
+}
+
+void wr_methods_pack_relays(const struct wr_methods *m, struct wr_pack *p)
+{
+    struct wr_relay_server_stats s;
+    if (!m->o.relaying)
+        return;
+    wr_relay_server_stats(m->o.relaying->lent, &s);
+    wr_pack_map(p, "relays");
+    wr_pack_text(p, "search", phase_name(m));
+    wr_pack_u64(p, "held", count_held(m));
+    wr_pack_bool(p, "lent", wr_relay_server_offered(m->o.relaying->lent));
+    wr_pack_u64(p, "guests", s.guests);
+    wr_pack_u64(p, "circuits", s.circuits);
+    wr_pack_end(p);
+}
+
 static void pack_ours(const struct wr_methods *m, struct wr_pack *p)
 {
-    static const char *const phases[] = {"off", "waiting", "searching", "content"};
     const struct wr_relaying *r = m->o.relaying;
     struct wr_relay_client *client = wr_relay_auto_client(r->ours);
     struct wr_relay_client_stats s;
     struct wr_maddr owned[WR_RELAY_AUTO_OWNED_MAX];
     wr_relay_client_stats(client, &s);
-    wr_pack_text(p, "search", phases[wr_relay_auto_phase(r->ours)]);
+    wr_pack_text(p, "search", phase_name(m));
     const struct wr_list *holds = wr_relay_client_holds(client);
     wr_pack_array(p, "relays");
     wr_list_each(node, holds) pack_hold(m, p, wr_list_entry(node, struct wr_relay_hold, node));
@@ -231,9 +259,6 @@ void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
     struct wr_relay_client *client = wr_relay_auto_client(r->ours);
     struct wr_relay_client_stats c;
     struct wr_relay_server_stats s;
-    const struct wr_list *holds = wr_relay_client_holds(client);
-    uint64_t held = 0;
-    wr_list_each(node, holds) held += wr_list_entry(node, struct wr_relay_hold, node)->state == WR_RELAY_HELD;
     wr_relay_client_stats(client, &c);
     wr_relay_server_stats(r->lent, &s);
     const struct wr_prom_series places[] = {
@@ -247,7 +272,8 @@ void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
                                   {"rule", s.refused_rule},   {"absent", s.refused_absent}, {"off", s.refused_off},
                                   {"failed", s.failed},       {"malformed", s.malformed}, {"cut_time", s.cut_time},
                                   {"cut_bytes", s.cut_data},  {"cut_off", s.cut_off}, {NULL, 0}};
-    wr_prom_one(out, "relays_held", "gauge", "Relays that hold a place for this node.", held);
+    wr_prom_one(out, "relays_held", "gauge", "Relays that hold a place for this node.",
+                count_held(m));
     wr_prom_family(out, "relay_places_total", "counter", "Places at relays.", "what", places);
     wr_prom_family(out, "relay_circuits_total", "counter", "Connections through relays of others.", "what", circuits);
     wr_prom_one(out, "relay_lent", "gauge", "1 while this node relays for others.", wr_relay_server_offered(r->lent));

@@ -117,13 +117,13 @@ static void print_kind(const msgpack_object *check, const char *key)
                  print_text(kind, "hairpin", hairpin));
     uint64_t lifetime = print_u64(kind, "lifetime_ms");
     char word[PRINT_TEXT];
-    (void)printf("            ");
+    (void)fputs("            ", stdout);
     if (*print_text(kind, "lifetime", word))
         (void)printf("idle mappings live %s%s; ", strcmp(word, "at-least") == 0 ? "at least " : "",
                      lifetime                          ? print_duration(lifetime, text)
                      : strcmp(word, "learning") == 0 ? "(learning)"
                                                      : "for ever");
-    (void)printf("%llu observations\n", (unsigned long long)print_u64(kind, "samples"));
+    (void)printf("%s\n", print_count(print_u64(kind, "samples"), "observation", word));
 }
 
 /* One protocol of one router, or one port by the protocol in use. */
@@ -158,12 +158,7 @@ static void print_check(const msgpack_object *check)
     rows = print_array(check, "mappings", &count);
     for (uint32_t i = 0; i < count; i++)
         print_mapping(i ? "" : "router", &rows[i]);
-    rows = print_array(check, "addresses", &count);
-    for (uint32_t i = 0; i < count; i++) {
-        char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT];
-        (void)printf("%-11s %-52s %s, %s\n", i ? "" : "addresses", print_text(&rows[i], "addr", addr),
-                     print_text(&rows[i], "verdict", verdict), print_text(&rows[i], "source", source));
-    }
+    print_addresses(check);
 }
 
 static int run_check(struct cli *cli)

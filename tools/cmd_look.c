@@ -20,31 +20,6 @@ static bool json_rows(const struct cli *cli, const msgpack_object *rows, uint32_
 
 /* ---- status */
 
-/* Who said so: networks of the servers that tried the address. */
-static const char *status_votes(const msgpack_object *row, char out[static 64])
-{
-    uint64_t yes = print_u64(row, "confirmed_by"), half = print_u64(row, "half_confirmed_by");
-    uint64_t no = print_u64(row, "refuted_by");
-    out[0] = '\0';
-    if (yes || half || no)
-        (void)snprintf(out, 64, ", tried by %" PRIu64 ": %" PRIu64 " got through", yes + half + no,
-                       yes + half);
-    return out;
-}
-
-static void status_addresses(const msgpack_object *status)
-{
-    char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT], votes[64];
-    uint32_t count;
-    const msgpack_object *rows = print_array(status, "addresses", &count);
-    for (uint32_t i = 0; i < count; i++)
-        (void)printf("%-11s %-52s %s, %s%s\n", i ? "" : "addresses",
-                     print_text(&rows[i], "addr", addr), print_text(&rows[i], "verdict", verdict),
-                     print_text(&rows[i], "source", source), status_votes(&rows[i], votes));
-    if (!count)
-        (void)puts("addresses   none");
-}
-
 #define OBSERVED_ROWS 3 /* more do not fit one screen; --json has them */
 
 static void status_observed(const msgpack_object *status)
@@ -80,6 +55,35 @@ static void status_nat(const msgpack_object *status)
     status_kind(nat, "tcp", "TCP");
 }
 
+/* Of all connections together; `warren peers` has each. */
+static void status_paths(const msgpack_object *status)
+{
+    const msgpack_object *paths = wr_rpc_find(status, "paths");
+    char window[32];
+    if (print_number(paths, "rtt_max_ms") > 0)
+        (void)printf("paths       round trips of %.1f to %.1f ms, windows of %s, %" PRIu64 " segments of tcp sent again\n",
+                     print_number(paths, "rtt_min_ms"), print_number(paths, "rtt_max_ms"),
+                     print_size(print_u64(paths, "cwnd"), window), print_u64(paths, "retransmits"));
+}
+
+static void status_relays(const msgpack_object *status)
+{
+    const msgpack_object *relays = wr_rpc_find(status, "relays");
+    char search[PRINT_TEXT], guests[48], circuits[48];
+    if (!relays)
+        return;
+    if (strcmp(print_text(relays, "search", search), "off") == 0 && !print_u64(relays, "held"))
+        (void)printf("relays      none needed");
+    else
+        (void)printf("relays      %" PRIu64 " %s a place for this node", print_u64(relays, "held"),
+                     print_u64(relays, "held") == 1 ? "holds" : "hold");
+    if (print_bool(relays, "lent"))
+        (void)printf("; ours has %s, %s\n", print_count(print_u64(relays, "guests"), "guest", guests),
+                     print_count(print_u64(relays, "circuits"), "circuit", circuits));
+    else
+        (void)puts("; ours is not lent");
+}
+
 static void status_peers(const msgpack_object *status)
 {
     char in[32], out[32];
@@ -97,6 +101,7 @@ static void status_peers(const msgpack_object *status)
                  (unsigned long long)print_u64(peers, "quic"),
                  (unsigned long long)print_u64(peers, "noise"),
                  (unsigned long long)print_u64(peers, "tls"));
+    status_paths(status);
     (void)printf("quic        %llu times slowed down by losses, %llu changes of address\n",
                  (unsigned long long)print_u64(quic, "loss_events"),
                  (unsigned long long)print_u64(quic, "migrations"));
@@ -157,9 +162,10 @@ static void print_status(const msgpack_object *status)
                  print_text(status, "reachable4", other), print_text(status, "reachable6", six));
     status_nat(status);
     (void)printf("limits      %s\n", print_text(status, "limits_knob", other));
-    status_addresses(status);
+    print_addresses(status);
     status_observed(status);
     status_peers(status);
+    status_relays(status);
     status_dht(status);
     status_budgets(status);
     status_warnings(status);

@@ -47,20 +47,22 @@ static void print_rates(const msgpack_object *lent)
 
 static void print_lent(const msgpack_object *lent)
 {
-    char mode[PRINT_TEXT], peer[PRINT_TEXT], ip[PRINT_TEXT], to[PRINT_TEXT], age[32], size[32];
+    char mode[PRINT_TEXT], peer[PRINT_TEXT], ip[PRINT_TEXT], to[PRINT_TEXT], age[32], size[32], places[48],
+        circuits[48], refusals[48];
     uint32_t count;
     (void)printf("lent        %s (mode %s)\n",
                  print_bool(lent, "offered") ? "others may use this node as a relay" : "not to others",
                  print_text(lent, "mode", mode));
     print_rates(lent);
-    (void)printf("            %llu places granted, %llu circuits, %llu refusals, %s carried\n",
-                 (unsigned long long)print_u64(lent, "granted"), (unsigned long long)print_u64(lent, "connected"),
-                 (unsigned long long)print_u64(lent, "refused"), print_size(print_u64(lent, "bytes"), size));
+    (void)printf("            so far %s granted, %s, %s, %s carried\n",
+                 print_count(print_u64(lent, "granted"), "place", places),
+                 print_count(print_u64(lent, "connected"), "circuit", circuits),
+                 print_count(print_u64(lent, "refused"), "refusal", refusals), print_size(print_u64(lent, "bytes"), size));
     const msgpack_object *rows = print_array(lent, "guests", &count);
     for (uint32_t i = 0; i < count; i++)
-        (void)printf("guest       %s  %s, for %s, %llu circuits, %s\n", print_text(&rows[i], "peer", peer),
+        (void)printf("guest       %s  %s, for %s, %s, %s\n", print_text(&rows[i], "peer", peer),
                      print_text(&rows[i], "ip", ip), print_duration(print_u64(&rows[i], "since_ms"), age),
-                     (unsigned long long)print_u64(&rows[i], "circuits"),
+                     print_count(print_u64(&rows[i], "circuits"), "circuit", circuits),
                      print_size(print_u64(&rows[i], "bytes"), size));
     rows = print_array(lent, "circuits", &count);
     for (uint32_t i = 0; i < count; i++)

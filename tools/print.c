@@ -180,3 +180,36 @@ const char *print_size(uint64_t bytes, char out[static 32])
     (void)snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", v, units[unit]);
     return out;
 }
+
+const char *print_count(uint64_t count, const char *one, char out[static 48])
+{
+    (void)snprintf(out, 48, "%" PRIu64 " %s%s", count, one, count == 1 ? "" : "s");
+    return out;
+}
+
+/* ---- addresses */
+
+/* Who said so: networks of the servers that tried the address. */
+static const char *votes(const msgpack_object *row, char out[static 64])
+{
+    uint64_t yes = print_u64(row, "confirmed_by"), half = print_u64(row, "half_confirmed_by");
+    uint64_t no = print_u64(row, "refuted_by");
+    out[0] = '\0';
+    if (yes || half || no)
+        (void)snprintf(out, 64, ", tried by %" PRIu64 ": %" PRIu64 " got through", yes + half + no,
+                       yes + half);
+    return out;
+}
+
+void print_addresses(const msgpack_object *map)
+{
+    char addr[PRINT_TEXT], source[PRINT_TEXT], verdict[PRINT_TEXT], said[64];
+    uint32_t count;
+    const msgpack_object *rows = print_array(map, "addresses", &count);
+    for (uint32_t i = 0; i < count; i++)
+        (void)printf("%-11s %-52s %s, %s%s\n", i ? "" : "addresses", print_text(&rows[i], "addr", addr),
+                     print_text(&rows[i], "verdict", verdict), print_text(&rows[i], "source", source),
+                     votes(&rows[i], said));
+    if (!count)
+        (void)puts("addresses   none");
+}

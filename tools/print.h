@@ -24,8 +24,13 @@ const msgpack_object *print_array(const msgpack_object *map, const char *key, ui
 /* A text element. */
 const char *print_element(const msgpack_object *o, char out[static PRINT_TEXT]);
 
+/* "1 guest", "4 guests"; one: the word for one, up to 20 letters, whose plural has an s more. Returns out. */
+const char *print_count(uint64_t count, const char *one, char out[static 48]);
 /* "850 ms", "12 s", "3 min 5 s", "2 h 10 min", "4 d 3 h"; "12 B", "3.4 MiB". Return out. */
 const char *print_duration(uint64_t ms, char out[static 32]);
 const char *print_size(uint64_t bytes, char out[static 32]);
+
+/* The node's own addresses, as `status` and `check` list them: what was found out about each, and by how many. */
+void print_addresses(const msgpack_object *map);
 
 #endif

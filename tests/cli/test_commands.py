@@ -591,7 +591,9 @@ class Look(Case):
         row = a.json("status")[0]
         self.has(row, "peer", "version", "uptime_ms", "network", "private", "data", "reachable",
                  "listen", "addresses", "observed", "peers", "streams", "bytes_in", "bytes_out", "dht",
-                 "limits_knob", "limits", "warnings")
+                 "limits_knob", "limits", "warnings", "quic")
+        self.has(row["paths"], "rtt_min_ms", "rtt_max_ms", "cwnd", "in_flight", "retransmits")
+        self.assertEqual(row["relays"], {"search": "waiting", "held": 0, "lent": False, "guests": 0, "circuits": 0})
         self.has(row["peers"], "connected", "direct", "relayed", "lan", "inbound", "outbound")
         self.has(row["dht"], "mode", "table", "queries")
         self.has(row["addresses"][0], "addr", "source", "verdict", "since_ms")
@@ -599,11 +601,13 @@ class Look(Case):
                          (a.peer, "lab", 1))
         self.assertEqual(row["listen"], a.listen)
         text = a("status").out
-        for word in (a.peer, "reachable", "addresses", "dht", "budgets"):
+        for word in (a.peer, "reachable", "addresses", "dht", "budgets", "\npaths       round trips of ",
+                     "\nrelays      0 hold a place for this node; ours is not lent\n"):
             self.assertIn(word, text)
         self.assertLess(len(text.splitlines()), 25)
         b.stop()
         self.assertIn("warren connect ADDR", a("status").out)
+        self.assertEqual([w["code"] for w in a.json("status")[0]["warnings"]], ["no-peers"])
 
     def test_id(self):
         node = self.node("a")

@@ -32,6 +32,13 @@ static void test_status_id_and_peers(void **state)
     expect_text(rows(call(&w->c, w->sim, "status"), "warnings", 1), "command", "warren limits");
     sim_run(w->sim, 80 * WR_MIN);
     (void)rows(call(&w->c, w->sim, "status"), "warnings", 0);
+    /* What `check` finds, and leaves somebody without a way in. */
+    wr_swarm_set_reachability(w->a.swarm, 4, WR_REACH_PRIVATE);
+    const msgpack_object *warning = rows(call(&w->c, w->sim, "status"), "warnings", 1);
+    expect_text(warning, "code", "no-relay");
+    expect_text(warning, "command", "warren check");
+    wr_swarm_set_reachability(w->a.swarm, 4, WR_REACH_UNKNOWN);
+    (void)rows(call(&w->c, w->sim, "status"), "warnings", 0);
     /* A machine whose clock stands in the last century. */
     struct node old;
     struct client c;
