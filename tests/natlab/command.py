@@ -64,6 +64,28 @@ def wait_node(host, process, path):
     raise Failed("the node on %s is not ready: %s" % (host.name, " ".join(lines[-1]) if lines else "it said nothing"))
 
 
+def log_path(home, name):
+    """COMMAND.log, or COMMAND-2.log and so on when one was started on that host before."""
+    path, number = os.path.join(home, name + ".log"), 1
+    while os.path.exists(path):
+        number += 1
+        path = os.path.join(home, "%s-%d.log" % (name, number))
+    return path
+
+
+def words_of(place):
+    """What a place is, in the words of the description; what is as usual is left out, but for the NAT's."""
+    said = {"nat": place.kind, **place.words}
+    for name, usual in (("behind", None), ("hosts", 1), ("lan", describe.prefix(describe.LAN)), ("ipv6", "none"),
+                        ("udp", "open"), ("tcp", "open")):
+        if getattr(place, name) != usual:
+            said[name] = getattr(place, name)
+    if place.portmap:
+        said["portmap"] = ",".join(place.portmap)
+    said.update((name, "%g" % value) for name, value in place.link.items())
+    return " ".join("%s=%s" % item for item in said.items())
+
+
 def run(net, how, host, words):
     """The exit status; 0 for one that is only started."""
     home = os.path.join(net.dir, host)
@@ -75,7 +97,7 @@ def run(net, how, host, words):
     if how == "run":
         status = net.hosts[host].run(words, env=env, stdin=subprocess.DEVNULL).returncode
         return status if status >= 0 else 128 - status
-    log = os.path.join(home, os.path.basename(words[0]) + ".log")
+    log = log_path(home, os.path.basename(words[0]))
     with open(log, "w", encoding="utf-8") as file:
         process = net.hosts[host].popen(words, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     if words[:2] == ["warren", "run"]:
@@ -152,13 +174,18 @@ def describe_error(path, error):
 
 
 def main():
-    p = argparse.ArgumentParser(prog="tools/lab", usage=__doc__.split("usage: ")[1])
+    usage = __doc__.split("usage: ")[1]
+    p = argparse.ArgumentParser(prog="tools/lab", usage=usage, add_help=False)
+    p.add_argument("-h", "--help", action="store_true")
     p.add_argument("--link", required=True, help=argparse.SUPPRESS)
     p.add_argument("--check", action="store_true")
     p.add_argument("--measure", action="store_true")
-    p.add_argument("file")
+    p.add_argument("file", nargs="?")
     p.add_argument("command", nargs=argparse.REMAINDER)
     args = p.parse_args()
+    if args.help or args.file is None:
+        print("usage: " + usage.strip(), file=sys.stdout if args.help else sys.stderr)
+        return 0 if args.help else 2
     try:
         text = read(args.file)
         if args.measure:
@@ -179,8 +206,7 @@ def main():
         return 2
     if args.check:
         for place in description.places.values():
-            print("%-11s %-7s %s" % (place.name, "carrier" if place.is_carrier else "site",
-                                     " ".join("%s=%s" % item for item in place.words.items())))
+            print("%-11s %-7s %s" % (place.name, "carrier" if place.is_carrier else "site", words_of(place)))
         return 0
     reason = box.why_not()
     if reason:

@@ -14,6 +14,7 @@ import kinds
 LINK_WORDS = ("delay", "jitter", "loss", "rate")
 PLACES_MAX = 250        # a place has a second byte of 11.0.0.0/8 of its own
 HOSTS_MAX = 100
+LAN = "192.168.1.0/24"  # of every home, as in life
 PORTMAP = ("igd", "pmp", "pcp")
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,29}$")
 
@@ -30,7 +31,7 @@ class Place:
         self.kind = words.pop("nat", "public" if not is_carrier else "port-restricted")
         self.behind = words.pop("behind", None)
         self.hosts = number(words.pop("hosts", "1"), 1, HOSTS_MAX, "hosts")
-        self.lan = prefix(words.pop("lan", "192.168.1.0/24"))
+        self.lan = prefix(words.pop("lan", LAN))
         self.ipv6 = one_of(words.pop("ipv6", "none"), ("none", "open", "firewall"), "ipv6")
         self.udp = one_of(words.pop("udp", "open"), ("open", "blocked"), "udp")
         self.tcp = one_of(words.pop("tcp", "open"), ("open", "443"), "tcp")

@@ -19,6 +19,7 @@ import time
 import traceback
 
 import box
+import command
 import describe
 import probe
 from net import Net
@@ -147,6 +148,13 @@ def check_descriptions(checks):
     good = describe.parse("carrier c\nsite a behind=c hosts=2 # two\nstart a-2 echo 'a b'")
     checks.check("description: hosts", [name for name, _ in good.hosts()], ["a", "a-2"])
     checks.check("description: commands", good.commands, [("start", "a-2", ["echo", "a b"])])
+    said = [command.words_of(place).split() for place in describe.parse(
+        "carrier c rate=5\nsite a behind=c hosts=2 nat=full-cone delay=1.5 loss=2 ipv6=open udp=blocked\n"
+        "site b lan=10.9.8.0/24 portmap=pcp,igd nat=refusing").places.values()]
+    checks.check("description: what --check says", [set(said[i]) >= set(words.split()) for i, words in enumerate((
+        "nat=port-restricted rate=5", "nat=full-cone behind=c hosts=2 delay=1.5 loss=2 ipv6=open udp=blocked",
+        "nat=refusing lan=10.9.8.0/24 portmap=pcp,igd unsolicited=refuse"))], [True] * 3)
+    checks.check("description: what is as usual", [w for w in said[0] + said[1] if w[:4] in ("lan=", "tcp=")], [])
 
 
 def check_cap(checks, net, observers):
@@ -343,6 +351,14 @@ def marked(mark):
     return found
 
 
+def check_logs(checks, build):
+    """Of two that are started on a host each has a log of its own, though they are one program."""
+    text = "site a\nstart a echo one\nstart a echo two\nrun a sh -c 'sleep 0.5; cd; head echo.log echo-2.log'\n"
+    lab = subprocess.run([sys.executable, os.path.join(HERE, "command.py"), "--link", link_of(build), "-"],
+                         input=text, capture_output=True, text=True, check=False)
+    checks.check("logs", lab.stdout.split(), "==> echo.log <== one ==> echo-2.log <== two".split())
+
+
 def check_killed(checks, build):
     """A laboratory that is killed outright leaves no process behind."""
     mark = b"WARREN_LAB_MARK=%d-%d" % (os.getpid(), time.monotonic_ns())
@@ -379,6 +395,7 @@ def main():
         return 0
     checks = Checks()
     checks.attempt("descriptions", check_descriptions, checks)
+    checks.attempt("logs", check_logs, checks, sys.argv[1])
     checks.attempt("killed", check_killed, checks, sys.argv[1])
     return box.run(lambda: inside(link_of(sys.argv[1]), checks))
 
