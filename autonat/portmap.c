@@ -266,6 +266,14 @@ void wr_portmap_epoch(struct wr_portmap_router *r, enum wr_portmap_protocol way,
 /* ---- time ---------------------------------------------------------------------------------------------
  */
 
+/* Why a protocol did not do, as long as it has not answered anything else: asked again after a failure it is not unknown
+ * what it said, and who asks in that moment is to hear it. */
+static enum wr_portmap_reason last_word(const struct wr_portmap_router *r, enum wr_portmap_reason reason)
+{
+    bool why = reason != WR_PORTMAP_OK && reason != WR_PORTMAP_UNUSED;
+    return r->failures && why ? reason : WR_PORTMAP_ASKING;
+}
+
 static void restart(struct wr_portmap_router *r)
 {
     wr_time now = wr_env_now(r->p->env);
@@ -274,7 +282,7 @@ static void restart(struct wr_portmap_router *r)
     r->again_at = 0;
     for (int way = 0; way < WR_PORTMAP_PROTOCOLS; way++) {
         struct wr_portmap_way *w = &r->ways[way];
-        *w = (struct wr_portmap_way){.reason = WR_PORTMAP_ASKING, .epoch = w->epoch};
+        *w = (struct wr_portmap_way){.reason = last_word(r, w->reason), .epoch = w->epoch};
         wr_lease_start(&w->probe, now);
     }
     for (size_t i = 0; i < r->port_count; i++)

@@ -514,6 +514,27 @@ static void out_of_memory(void **state)
     }
 }
 
+/* A router that speaks nothing is asked again and again; in between, and while it is asked, it stays one that speaks
+ * nothing. Once it speaks, its word counts. */
+static void what_it_said_counts_until_it_says_more(void **state)
+{
+    (void)state;
+    struct story s;
+    begin(&s, (struct router){.pcp = false}, NULL);
+    assert_int_equal(reason_of(&s, WR_PORTMAP_PCP), WR_PORTMAP_ASKING);
+    sim_run(s.sim, WR_MIN / 2);
+    for (int i = 0; i < 300; i++) {
+        assert_int_equal(reason_of(&s, WR_PORTMAP_PCP), WR_PORTMAP_SILENT);
+        assert_int_equal(reason_of(&s, WR_PORTMAP_NATPMP), WR_PORTMAP_SILENT);
+        sim_run(s.sim, WR_SEC);
+    }
+    s.router.pcp = true;
+    sim_run(s.sim, WR_PORTMAP_AGAIN_MAX);
+    assert_int_equal(reason_of(&s, WR_PORTMAP_PCP), WR_PORTMAP_OK);
+    assert_int_equal(in_book(&s, "11.1.0.2"), 2);
+    end(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -523,6 +544,7 @@ int main(void)
         cmocka_unit_test(refusals_have_reasons),        cmocka_unit_test(forged_answers_are_ignored),
         cmocka_unit_test(grants_without_end),
         cmocka_unit_test(upnp_comes_last),              cmocka_unit_test(another_network),
+        cmocka_unit_test(what_it_said_counts_until_it_says_more),
         cmocka_unit_test(no_nat),                       cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
