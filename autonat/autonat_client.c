@@ -266,9 +266,11 @@ static enum wr_reachability reach_of(const struct wr_autonat_client *c, unsigned
             continue;
         if (a->verdict == WR_ADDR_REACHABLE)
             return WR_REACH_PUBLIC;
+        struct wr_verdict_tally t;
+        wr_verdict_count(&c->verdict, i, now, &t);
         all++;
         no += a->verdict == WR_ADDR_UNREACHABLE;
-        tried += a->count > 0;
+        tried += t.failed > 0 || t.half > 0; /* who only got through, and were too few, say nothing against it */
     }
     if (all && no == all)
         return WR_REACH_PRIVATE;

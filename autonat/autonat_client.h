@@ -41,7 +41,7 @@
     (15 * WR_SEC) /* nothing confirmed, every peer sees another port: private                              \
                    */
 #define WR_AUTONAT_CLIENT_PRIVATE                                                                          \
-    (60 * WR_SEC) /* nothing confirmed though servers tried: private; sheet 3 */
+    (60 * WR_SEC) /* nothing confirmed though servers tried, and not all got through: private; sheet 3 */
 
 struct wr_autonat_client;
 

@@ -267,6 +267,25 @@ static void test_a_server_that_hangs_up(void **state)
     }
 }
 
+/* One server gets through, and the others say nothing, as those do that have no IPv6: that is too little to be told
+ * everybody, and no reason to believe that strangers do not reach us. */
+static void test_one_that_gets_through_proves_no_wall(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = decline, .on_close = lie_over};
+    struct world w;
+    struct stranger others[SERVERS];
+    (void)state;
+    start(&w, SERVERS, 0, NULL);
+    for (unsigned i = 1; i < SERVERS; i++)
+        make_stranger(&w.s[i], &others[i], &ops);
+    meet_all(&w, true);
+    sim_run(w.sim, 5 * WR_MIN);
+    assert_true(stats(&w).reached > 0 && stats(&w).refused > 0);
+    assert_int_equal(stats(&w).failed, 0);
+    assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
+    stop(&w);
+}
+
 /* ---- version 1 ------------------------------------------------------------------------------------- */
 
 static void test_version_1_will_do(void **state)
@@ -298,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_a_server_that_hangs_up),
+        cmocka_unit_test(test_one_that_gets_through_proves_no_wall),
         cmocka_unit_test(test_version_1_will_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
