@@ -11,7 +11,8 @@
     nat.py --list               the rows
 
 A row names its roles: relay R, listener B (reserves at R), dialler A (dials B through R). Exit code 77 when the machine
-cannot make such namespaces. After the rows come the table of punches and the line 'N passed, N failed, N skipped'.
+cannot make such namespaces. After the rows comes the table of punches, those to guessed ports among them, and the line
+'N passed, N failed, N skipped'.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import time
 import traceback
 
 import natnet
+import kinds  # of tests/natlab, where natnet looks
 import peerproc
 from natnet import HOME, PUBLIC
 from peerproc import PeerError, PeerGone, Unsupported, eventually
@@ -37,6 +39,8 @@ DATA_LIMIT, TIME_LIMIT = 128 * KIB, 120  # of a circuit: what every implementati
 SHORT = 4  # seconds: a circuit's time limit in the rows about it
 PUNCH_PATIENCE = 25  # seconds from the relayed connection to the direct one: go tries for 10 s, up to three times
 LANES = 3  # rows side by side, each lane in an internet of its own: a row waits most of its time
+OBSERVERS = ("11.7.1.1", "11.8.1.1", "11.9.1.1")
+COUNTING = " ".join("%s=%s" % word for word in kinds.words_of("symmetric-sequential", {}).items())
 V1_PATIENCE, V2_PATIENCE = 60, 60  # seconds: go begins with v1 after 15 s, rust with v2 after 5
 
 # (row, transport, roles) that fails for a reason of the foreign peer alone; "*" is any. Such a row still runs: if it
@@ -256,6 +260,46 @@ def punch(row, r_impl, b_impl, a_impl):
     return f"direct after {took * 1000:.0f} ms (relayed after {(relayed_at - began) * 1000:.0f})"
 
 
+def observers(row):
+    """Peers in networks of their own, from which a home learns how its NAT counts."""
+    started = []
+    for addr in OBSERVERS:
+        row.net.at("relay", "ip", "addr", "add", addr + "/32", "dev", "lo")
+        row.net.at("core", "ip", "route", "add", addr + "/32", "via", PUBLIC["relay"])
+        started.append(row.net.peer("warren", "relay", row.transport, ["--autonat", "v2", "--reach", "public"],
+                                    address=addr))
+        row.peers.append(started[-1])
+    return [peer.wait_ready() for peer in started]
+
+
+def predict(row, r_impl, b_impl, a_impl):
+    """warren is behind a NAT with another port for each remote, one after the other; the other home's lets in only the
+    port that it sent to. What warren names are ports to come, and the other one knows nothing of that."""
+    args = {impl: ["--dcutr", "--reach", "private"] for impl in (b_impl, a_impl)}
+    args["warren"] = ["--dcutr", "--autonat", "v2", "--reach", "auto"]
+    r, b, a = row.start((r_impl, "relay", ["--relay"]), (b_impl, "home-b", args[b_impl]), (a_impl, "home-a", args[a_impl]))
+    ours, theirs = (b, a) if b_impl == "warren" else (a, b)
+    others = observers(row)
+    reserve(b, r)
+    a.call("connect", addr=r.addr())
+    for peer in (a, b):
+        for other in others:
+            peer.call("connect", addr=other.addr())
+        for other in (r, *others):
+            peer.call("identify", peer=other.id())
+    ready_to_punch(r, a, b)
+    eventually(lambda: ours.call("nat")["counts"][row.transport], timeout=V2_PATIENCE, step=0.2)
+    began = time.monotonic()
+    a.call("connect", addr=circuit_of(r, b))
+    wait_direct(a, b)
+    row.took = time.monotonic() - began
+    tries = [t for t in ours.call("punches")["punches"] if t["peer"] == theirs.id()]
+    check(any(t["trick"] == "predict" and t["ok"] for t in tries), tell(ours))
+    for me, other in ((a, b), (b, a)):
+        me.call("sink", peer=other.id(), bytes=3 * DATA_LIMIT)
+    return f"direct after {row.took * 1000:.0f} ms, attempt {max(t['attempt'] for t in tries)}"
+
+
 def wait_direct(a, b):
     for me, other in ((a, b), (b, a)):
         try:
@@ -384,6 +428,9 @@ def with_warren():
             yield reversal, ("warren", b, a)
     for r in ("go", "rust", "js", "warren"):
         yield punch, (r, "warren", "warren")
+    for x in ("go", "rust"):  # js punches through no NAT
+        for b, a in ((x, "warren"), ("warren", x)):
+            yield predict, ("warren", b, a)
     yield reversal, ("warren", "warren", "warren")
     for x in FOREIGN:
         for function in (autonat_v2, autonat_v1, push):
@@ -420,7 +467,15 @@ def label(function, roles, transport):
 
 
 def run_row(net, function, roles, transport, punched):
+    if function is predict:
+        nats = {"b" if roles[1] == "warren" else "a": COUNTING}
+        with natnet.Net(net.lab.link_program, net.tag + "n", nats) as own:
+            return run_in(own, function, roles, transport, punched)
     net.forget()
+    return run_in(net, function, roles, transport, punched)
+
+
+def run_in(net, function, roles, transport, punched):
     row = Row(net, transport)
     began = time.monotonic()
     outcome, note = "passed", ""
@@ -440,8 +495,8 @@ def run_row(net, function, roles, transport, punched):
               (f"  {note}" if note else ""), flush=True)
         if outcome == "failed":
             print(row.logs(), end="", flush=True)
-        if function is punch:
-            punched.setdefault((roles, transport), []).append(row.took if outcome == "passed" else None)
+        if function in (punch, predict):
+            punched.setdefault((function.__name__, roles, transport), []).append(row.took if outcome == "passed" else None)
     row.end()
     return outcome
 
@@ -462,11 +517,11 @@ def print_table(punched):
     """Who was punched, by whom: the listener B opens the DCUtR stream, so it is the initiator."""
     if not punched:
         return
-    print(f"\n{'relay':8}{'initiator B':13}{'receiver A':12}{'over':6}{'direct':>8}{'median ms':>11}")
-    for ((r, b, a), transport), times in sorted(punched.items()):
+    print(f"\n{'row':9}{'relay':8}{'initiator B':13}{'receiver A':12}{'over':6}{'direct':>8}{'median ms':>11}")
+    for (name, (r, b, a), transport), times in sorted(punched.items()):
         good = [t for t in times if t is not None]
         median = f"{statistics.median(good) * 1000:.0f}" if good else "-"
-        print(f"{r:8}{b:13}{a:12}{transport:6}{f'{len(good)}/{len(times)}':>8}{median:>11}")
+        print(f"{name:9}{r:8}{b:13}{a:12}{transport:6}{f'{len(good)}/{len(times)}':>8}{median:>11}")
 
 
 def main():

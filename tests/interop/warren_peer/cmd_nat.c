@@ -21,10 +21,11 @@ static void on_report(void *arg, const struct wr_peerid *peer, const struct wr_d
     json_t *addrs = json_array();
     for (size_t i = 0; i < r->count; i++)
         json_array_append_new(addrs, json_maddr(wr_maddr_bytes(&r->tries[i].addr)));
-    json_t *report = json_pack("{s:o,s:s,s:b,s:o,s:i,s:b,s:o,s:o,s:o}", "peer", json_peer(peer), "what",
+    json_t *report = json_pack("{s:o,s:s,s:b,s:o,s:i,s:s,s:b,s:o,s:o,s:o}", "peer", json_peer(peer), "what",
                                wr_dcutr_outcome_name(r->outcome), "ok", good, "error",
                                r->err ? json_string(wr_err_text(r->err)) : json_null(), "attempt",
-                               (int)r->attempt, "initiator", r->initiator, "rtt", json_ms(r->rtt), "ms",
+                               (int)r->attempt, "trick", wr_plan_trick_name(r->trick), "initiator", r->initiator,
+                               "rtt", json_ms(r->rtt), "ms",
                                json_ms(r->took), "addrs", addrs);
     if (json_array_size(h->punches) >= PUNCHES_MAX)
         json_array_remove(h->punches, 0);
@@ -87,8 +88,11 @@ static void cmd_nat(struct command *c)
     for (size_t i = 0; i < book->count; i++)
         json_array_append_new(addrs, json_pack("{s:o,s:s}", "addr", json_maddr(wr_maddr_bytes(&book->of[i].addr)),
                                                "verdict", verdicts[book->of[i].verdict]));
-    command_ok(c, json_pack("{s:s,s:o}", "reachability", reaches[wr_swarm_reachability(c->host->swarm, 4)],
-                            "addrs", addrs));
+    const struct wr_nat *nat = wr_swarm_nat(c->host->swarm);
+    command_ok(c, json_pack("{s:s,s:o,s:{s:b,s:b}}", "reachability",
+                            reaches[wr_swarm_reachability(c->host->swarm, 4)], "addrs", addrs, "counts", "tcp",
+                            nat->tcp.alloc == WR_NAT_ALLOC_SEQUENTIAL, "quic",
+                            nat->udp.alloc == WR_NAT_ALLOC_SEQUENTIAL));
 }
 
 static void cmd_addrs(struct command *c)
