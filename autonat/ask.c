@@ -56,6 +56,7 @@ static void on_v2(struct wr_ask *a, struct wr_bytes body)
         finish(a, WR_ASK_BROKEN);
     } else if (m.type == WR_AUTONAT_DIAL_RESPONSE) {
         a->stranger = m.stranger;
+        a->unwilling = m.status == WR_AUTONAT_REFUSED;
         finish(a, judge(&m));
     } else if (m.type != WR_AUTONAT_DATA_REQUEST || m.index != 0 || !send_data(a, m.bytes)) {
         finish(a, WR_ASK_BROKEN);

@@ -32,6 +32,7 @@ struct wr_ask {
     bool data_sent;
     uint64_t data_bytes; /* that were sent */
     bool stranger; /* in on_done: the server says that somebody else dialled for it */
+    bool unwilling; /* in on_done, of REFUSED: it dials nobody there; else it is asked too much, or version 1 */
     void (*on_done)(struct wr_ask *a, enum wr_ask_result result);
 };
 

@@ -43,13 +43,13 @@ static bool few(const struct wr_autonat_client *c)
     return wr_autonat_client_servers(c) < WR_AUTONAT_CLIENT_FEW;
 }
 
-/* In how many networks are those that can be asked? */
-static unsigned networks(struct wr_autonat_client *c)
+/* In how many networks are those that can be asked, and that dial addresses like this one? NULL: all. */
+static unsigned networks(struct wr_autonat_client *c, const struct wr_verdict_addr *a)
 {
     struct wr_ip ips[WR_AUTONAT_CLIENT_SERVERS];
     size_t n = 0;
     for (size_t i = 0; i < c->server_count; i++)
-        if (usable(c, &c->servers[i]))
+        if (usable(c, &c->servers[i]) && !(a && c->servers[i].unwilling[a->udp][a->family == 6]))
             ips[n++] = c->servers[i].ip;
     return wr_verdict_networks(&c->verdict, ips, n);
 }
@@ -115,13 +115,13 @@ static void consider(struct wr_autonat_client *c, const struct wr_peerid *peer)
             return;
         *s = (struct server){.peer = *peer};
     }
-    unsigned before = networks(c);
+    unsigned before = networks(c, NULL);
     s->ip = conn->remote.ip;
     s->v1 = v1;
     s->v2 = v2;
     s->delegates = wr_peerstore_speaks(ps, peer, WR_AUTONAT_STRANGER) == 1;
     s->connected = true;
-    if (networks(c) != before)
+    if (networks(c, NULL) != before)
         c->news_at = wr_env_now(c->env);
     if (!c->born_at)
         c->born_at = wr_env_now(c->env);
@@ -248,9 +248,9 @@ static void sync(struct wr_autonat_client *c)
 
 /* ---- verdicts -------------------------------------------------------------------------------------- */
 
-static struct wr_verdict_world world(struct wr_autonat_client *c)
+static struct wr_verdict_world world(struct wr_autonat_client *c, const struct wr_verdict_addr *a)
 {
-    return (struct wr_verdict_world){.networks = networks(c),
+    return (struct wr_verdict_world){.networks = networks(c, a),
                                      .settled =
                                          wr_env_now(c->env) - c->news_at >= WR_AUTONAT_CLIENT_SETTLED,
                                      .jitter = (uint32_t)wr_env_random_below(c->env, UINT32_MAX)};
@@ -307,10 +307,11 @@ static void say_verdict(struct wr_autonat_client *c, size_t i)
 
 static void judge_all(struct wr_autonat_client *c)
 {
-    struct wr_verdict_world w = world(c);
-    for (size_t i = 0; i < c->verdict.count; i++)
+    for (size_t i = 0; i < c->verdict.count; i++) {
+        struct wr_verdict_world w = world(c, &c->verdict.of[i]);
         if (wr_verdict_judge(&c->verdict, i, &w, wr_env_now(c->env)))
             say_verdict(c, (size_t)i);
+    }
     wr_autonat_client_nat_judge(c);
     say_reach(c, 4);
     say_reach(c, 6);
@@ -383,12 +384,14 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
      */
     if (outcome == WR_VERDICT_FAILED)
         e.stranger = ask->stranger || !wr_autonat_client_nat_talked(c, &p->addr, p->udp, &p->ip);
+    if (s && (outcome != WR_VERDICT_NOTHING || result == WR_ASK_REFUSED))
+        s->unwilling[p->udp][p->ip6] = result == WR_ASK_REFUSED && ask->unwilling;
     if (outcome == WR_VERDICT_NOTHING && s)
         s->quiet_until[p->udp] = now + (few(c) ? WR_AUTONAT_CLIENT_QUIET_FEW : WR_AUTONAT_CLIENT_QUIET);
     int i = wr_verdict_find(&c->verdict, wr_maddr_bytes(&p->addr));
     end_probe(p);
     if (i >= 0) {
-        struct wr_verdict_world w = world(c);
+        struct wr_verdict_world w = world(c, &c->verdict.of[i]);
         if (wr_verdict_note(&c->verdict, (size_t)i, &e, outcome, &w, now))
             say_verdict(c, (size_t)i);
         judge_all(c);
@@ -498,6 +501,7 @@ static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr
     p->client = c;
     p->addr = a->addr;
     p->udp = a->udp;
+    p->ip6 = a->family == 6;
     p->server = s->peer;
     p->ip = conn->remote.ip;
     p->via = conn->remote;

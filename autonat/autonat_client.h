@@ -9,7 +9,8 @@
  *   we <-- what he saw ---- server                 an OK without the nonce is not believed
  *
  * Which address, which server, and what the answers amount to: verdict.h. Servers are connected peers in
- * the public network that speak the protocol; version 1 is spoken when nobody knows version 2. Without
+ * the public network that speak the protocol; version 1 is spoken when nobody knows version 2. One that
+ * refuses to dial (homes do) is not counted among those whose agreement is waited for, until it does. Without
  * servers (LAN, loopback) everything stays unknown and nothing is sent. */
 #ifndef WR_AUTONAT_CLIENT_H
 #define WR_AUTONAT_CLIENT_H

@@ -19,6 +19,7 @@ struct server {
     struct wr_ip ip;
     bool connected, v1, v2, delegates;
     bool greedy; /* it wanted dial data though it sees us where it was to dial: others are asked first */
+    bool unwilling[2][2]; /* it dials nobody over TCP, UDP by IPv4, IPv6, as who is behind a NAT: it has no say */
     unsigned busy;    /* questions of ours that are there */
     wr_time asked_at; /* 0: never */
     wr_time
@@ -34,7 +35,7 @@ struct probe {
     struct wr_peerid server;
     struct wr_ip ip;    /* the server's */
     struct wr_addr via; /* our connection's other end */
-    bool udp, v1, over;
+    bool udp, ip6, v1, over;
     uint64_t nonce;
     bool arrived;  /* the nonce came, or (version 1) a connection from the server */
     bool stranger; /* from where nothing had come before */

@@ -167,6 +167,28 @@ static void test_servers_that_refuse(void **state)
     stop(&w);
 }
 
+/* A small swarm: of those that could be asked the homes dial for nobody. They have no say; who has is enough. One who is
+ * only asked too much has not said that. */
+static void test_homes_have_no_say(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = decline, .on_close = lie_over};
+    (void)state;
+    for (int never = 0; never <= 1; never++) {
+        struct world w;
+        struct stranger homes[SERVERS];
+        start(&w, SERVERS, 0, NULL);
+        for (unsigned i = 1; i < SERVERS; i++) {
+            make_stranger(&w.s[i], &homes[i], &ops);
+            homes[i].yes = never;
+        }
+        meet_all(&w, true);
+        connect_to(&w, &w.c, &w.s[0], false);
+        sim_run(w.sim, 30 * WR_SEC);
+        assert_int_equal(reach(&w), never ? WR_REACH_PUBLIC : WR_REACH_UNKNOWN);
+        stop(&w);
+    }
+}
+
 /* Each mapping gets a port and one of many addresses at random, so that no server sees us where another one does. None of
  * those leads to us: nothing is paid to hear that from servers that have nothing to do with it. */
 static void test_a_pool_costs_nothing(void **state)
@@ -313,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_an_observer_who_costs),
         cmocka_unit_test(test_a_hungry_server),
         cmocka_unit_test(test_servers_that_refuse),
+        cmocka_unit_test(test_homes_have_no_say),
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
