@@ -52,8 +52,12 @@ static void answer_pcp(struct router *r, const struct wr_addr *from, const uint8
         wr_buf_put(&b, ask + 40, 2);
         wr_buf_put(&b, ask + 40, 2);
         static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-        wr_buf_put(&b, mapped, 12);
-        wr_buf_put(&b, r->external.bytes, 4);
+        if (memcmp(ask + 8, mapped, 12) == 0) {
+            wr_buf_put(&b, mapped, 12);
+            wr_buf_put(&b, r->external.bytes, 4);
+        } else {
+            wr_buf_put(&b, ask + 8, 16);    /* a pinhole: nothing is translated */
+        }
         out[24] ^= r->forge_nonce;
     }
     wr_udp_send(r->udp, from, 0, WR_BYTES(out, b.len));
@@ -285,6 +289,77 @@ static void a_restart_is_noticed(void **state)
     assert_int_equal(ear.network, 2);
     wr_udp_close(liar);
     wr_swarm_unwatch(&ear.watch);
+    end(&s);
+}
+
+/* The same over NAT-PMP: its count of seconds shows it, in an answer and in an announcement. */
+static void a_restart_shows_over_natpmp(void **state)
+{
+    (void)state;
+    struct story s;
+    struct ear ear = {.watch.on_event = on_heard};
+    struct wr_addr group = {.ip = {4, {224, 0, 0, 1}}, .port = WR_PCP_ANNOUNCE_PORT};
+    static const uint8_t word[12] = {0, 128, [8] = 11, [9] = 1, [11] = 2};
+    begin(&s, (struct router){.natpmp = true}, NULL);
+    wr_swarm_watch(s.node.swarm, &ear.watch);
+    sim_run(s.sim, 2 * WR_MIN);
+    assert_int_equal(in_book(&s, "11.1.0.2"), 2);
+    for (unsigned announced = 0; announced <= 1; announced++) {
+        s.router.up_since = sim_now(s.sim);
+        s.router.natpmp_maps = 0;
+        if (announced)
+            wr_udp_send(s.router.udp, &group, 2, WR_BYTES(word, sizeof(word)));
+        sim_run(s.sim, announced ? 2 * WR_SEC : WR_PORTMAP_CHECK);
+        assert_int_equal(s.router.natpmp_maps, 2);
+        assert_int_equal(ear.network, 1 + announced);
+        sim_run(s.sim, WR_MIN);
+    }
+    wr_swarm_unwatch(&ear.watch);
+    end(&s);
+}
+
+/* Pinholes in the firewall of IPv6: asked for at the router's link-local address, for each port and our own address; made
+ * again when the router restarted, by its count and by what it announces to all; shut when the node ends. */
+static void pinholes_are_kept(void **state)
+{
+    (void)state;
+    struct story s = {.router = {.pcp = true, .lifetime = 7200}};
+    struct wr_ip own, gateway = {6, {0xfe, 0x80, [15] = 1}};
+    struct wr_addr group = {.ip = {6, {0xff, 2, [15] = 1}}, .port = WR_PCP_ANNOUNCE_PORT};
+    uint8_t word[24] = {2, 0x80};
+    assert_int_equal(wr_ip_parse("2a01:4f8::10", &own), 0);
+    s.sim = sim_create(&(struct sim_options){.seed = 1});
+    s.router.host = sim_host_add(s.sim, &(struct sim_host_options){.name = "router", .lan = LAN, .ip6 = gateway});
+    struct wr_addr at = {.ip = gateway, .port = WR_PCP_PORT};
+    assert_int_equal(wr_env_udp(sim_host_env(s.router.host), &at, false, &router_ops, &s.router, &s.router.udp), 0);
+    s.node.host = sim_host_add(s.sim, &(struct sim_host_options){.name = "node", .lan = LAN, .ip6 = own,
+                                                                 .ip4 = {4, {192, 168, 1, 10}}});
+    node_start(&s.node, s.sim, 1);
+    static const char *const listen[] = {"/ip6/::/udp/4001/quic-v1", "/ip6/::/tcp/4001"};
+    for (size_t i = 0; i < 2; i++) {
+        struct wr_maddr ma;
+        assert_int_equal(wr_maddr_parse(listen[i], &ma), 0);
+        assert_int_equal(wr_swarm_listen(s.node.swarm, wr_maddr_bytes(&ma)), 0);
+    }
+    s.portmap = wr_portmap_create(&(struct wr_portmap_options){.swarm = s.node.swarm});
+    assert_non_null(s.portmap);
+    sim_run(s.sim, 2 * WR_MIN);
+    assert_int_equal(s.router.pcp_maps, 2);
+    assert_int_equal(in_book(&s, "2a01:4f8::10"), 2);
+    for (unsigned announced = 0; announced <= 1; announced++) {
+        s.router.up_since = sim_now(s.sim);
+        s.router.pcp_maps = 0;
+        if (announced)
+            wr_udp_send(s.router.udp, &group, 2, WR_BYTES(word, sizeof(word)));
+        sim_run(s.sim, announced ? 2 * WR_SEC : WR_PORTMAP_CHECK);
+        assert_int_equal(s.router.pcp_maps, 2);
+        sim_run(s.sim, WR_MIN);
+    }
+    wr_portmap_destroy(s.portmap);
+    s.portmap = NULL;
+    assert_int_equal(in_book(&s, "2a01:4f8::10"), 0);
+    sim_run(s.sim, WR_SEC);
+    assert_int_equal(s.router.removed, 2);
     end(&s);
 }
 
@@ -545,6 +620,7 @@ int main(void)
         cmocka_unit_test(grants_without_end),
         cmocka_unit_test(upnp_comes_last),              cmocka_unit_test(another_network),
         cmocka_unit_test(what_it_said_counts_until_it_says_more),
+        cmocka_unit_test(a_restart_shows_over_natpmp),  cmocka_unit_test(pinholes_are_kept),
         cmocka_unit_test(no_nat),                       cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
