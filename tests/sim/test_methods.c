@@ -1,5 +1,7 @@
 /* The control socket's methods on whole swarms in virtual time: what they answer, what they say
  * when it goes wrong, and that nothing is left when clients or the node go in the middle. */
+#include "relay/relay_client.h"
+#include "relay/relay_server.h"
 #include "tests/sim/methods_world.h"
 
 /* ---- looking */
@@ -70,6 +72,69 @@ static void test_status_id_and_peers(void **state)
     assert_int_equal(number(row, "max"), 512);
 }
 
+static bool flag(const msgpack_object *map, const char *key)
+{
+    const msgpack_object *o = wr_rpc_find(map, key);
+    assert_non_null(o);
+    assert_int_equal(o->type, MSGPACK_OBJECT_BOOLEAN);
+    return o->via.boolean;
+}
+
+/* Of a connection through a relay both limits are shown that the relay announced for it, to who dialled and to who was
+ * reached; a relay without limits says so. */
+static void test_limits_of_a_circuit_are_shown(void **state)
+{
+    struct world *w = *state;
+    for (unsigned limited = 0; limited <= 1; limited++) {
+        static struct node n[3];    /* relay, guest, caller */
+        struct wr_relay_client *clients[2];
+        struct wr_relay_server_options lent;
+        struct client c[2];
+        struct wr_peerid relay;
+        char circuit[2 * WR_MADDR_TEXT];
+        for (uint8_t i = 0; i < 3; i++)
+            start(&n[i], w->sim, (uint8_t)(40 + 3 * limited + i), false);
+        wr_relay_server_defaults(&lent, n[0].swarm);
+        lent.mode = WR_RELAY_ON;
+        lent.limit = (struct wr_relay_limit){.duration = limited ? 77 : 0, .data = limited ? 99999 : 0};
+        struct wr_relay_server *server = wr_relay_server_create(&lent);
+        for (unsigned i = 0; i < 2; i++) {
+            clients[i] = wr_relay_client_create(&(struct wr_relay_client_options){.swarm = n[1 + i].swarm});
+            assert_true(server && clients[i]);
+            dial(&c[i], w->sim, &n[1 + i]);
+        }
+        assert_non_null(call_text(&c[0], w->sim, "connect", "peer", n[0].addr));
+        relay = *wr_swarm_self(n[0].swarm);
+        assert_int_equal(wr_relay_client_hold(clients[0], &relay), 0);
+        sim_run(w->sim, WR_SEC);
+        (void)snprintf(circuit, sizeof(circuit), "%s/p2p-circuit/p2p/%s", n[0].addr, n[1].peer);
+        assert_non_null(call_text(&c[1], w->sim, "connect", "peer", circuit));
+        for (unsigned i = 0; i < 2; i++) {
+            const msgpack_object *row = rows(call(&c[i], w->sim, "peers"), "peers", 2), *path = NULL;
+            for (unsigned k = 0; k < 2 && !path; k++)
+                path = wr_rpc_find(&row[k], "limited") ? &row[k] : NULL;
+            assert_non_null(path);
+            expect_text(path, "peer", n[2 - i].peer);
+            expect_text(path, "transport", "circuit");
+            assert_int_equal(flag(path, "limited"), limited);
+            assert_true((wr_rpc_find(path, "limit_seconds") != NULL) == limited);
+            assert_true((wr_rpc_find(path, "limit_bytes") != NULL) == limited);
+            if (limited) {
+                assert_int_equal(number(path, "limit_seconds"), 77);
+                assert_int_equal(number(path, "limit_bytes"), 99999);
+            }
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            hang_up(&c[i]);
+            wr_relay_client_destroy(clients[i]);
+        }
+        wr_relay_server_destroy(server);
+        for (unsigned i = 0; i < 3; i++)
+            stop(&n[2 - i]);
+        sim_run(w->sim, WR_SEC);
+    }
+}
+
 /* A NAT that leaves ports as they are, with one machine behind it. */
 static const struct wr_ip inside = {.family = 4, .bytes = {192, 168, 1, 7}};
 
@@ -86,14 +151,6 @@ static bool nat_in(struct sim_gateway *g, struct sim_head *head, wr_time now)
     (void)now;
     head->to.ip = inside;
     return true;
-}
-
-static bool flag(const msgpack_object *map, const char *key)
-{
-    const msgpack_object *o = wr_rpc_find(map, key);
-    assert_non_null(o);
-    assert_int_equal(o->type, MSGPACK_OBJECT_BOOLEAN);
-    return o->via.boolean;
 }
 
 static void on_fresh(void *arg, int error, struct wr_conn *conn)
@@ -649,6 +706,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_status_id_and_peers),
+        TEST(test_limits_of_a_circuit_are_shown),
         TEST(test_what_peers_see_is_shown),
         TEST(test_metrics_are_prometheus_text),
         TEST(test_connect_says_what_went_wrong),
