@@ -1,4 +1,6 @@
 /* Relays that break their word, and callers of ours that speak by hand, in virtual time. */
+#include "autonat/autonat_server.h"
+#include "identify/identify.h"
 #include "relay/relay_msg.h"
 #include "relay/voucher.h"
 #include "tests/sim/relay_world.h"
@@ -469,6 +471,48 @@ static void test_no_relay_behind_a_relay(void **state)
     world_down(&w);
 }
 
+/* Who comes over a relay is seen at the relay's address. He is not told it, for he would take it for his own; and is not
+ * dialled for, for it is there that the dial would go. */
+static void test_nobody_is_at_the_relays_address(void **state)
+{
+    static const char *const identify[] = {WR_IDENTIFY_NAME, NULL};
+    static const char *const dial[][2] = {{WR_AUTONAT_REQUEST, NULL}, {WR_AUTONAT_V1, NULL}};
+    struct wr_relay_server_options free_of = {.mode = WR_RELAY_ON, .ttl = 3600};
+    struct world w;
+    int err;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 23}, &free_of);
+    struct wr_identify *id = wr_identify_create(&(struct wr_identify_options){.swarm = w.b.n.swarm});
+    struct wr_autonat_server *server = wr_autonat_server_create(w.b.n.swarm);
+    assert_true(id && server);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    struct wr_conn *over[] = {node_conn(&w.relay.n, &w.b.n), node_conn(&w.a.n, &w.b.n)};
+    assert_true(!over[0]->circuit && over[1]->circuit);
+    for (int relayed = 0; relayed <= 1; relayed++) {
+        struct raw r = {0};
+        struct wr_identify_msg m;
+        wr_stream_shut(wr_conn_open_stream(over[relayed], identify, &raw_ops, &r, &err));
+        sim_run(w.sim, 2 * WR_SEC);
+        assert_true(r.len > 2 && r.eof);
+        size_t head = r.got[0] & 0x80 ? 2 : 1;
+        assert_int_equal(wr_identify_decode(WR_BYTES(r.got + head, r.len - head), &m), 0);
+        assert_true((m.observed.len == 0) == relayed);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        struct wr_autonat_server_stats stats;
+        size_t before = over[1]->stream_count;
+        assert_non_null(wr_conn_open_stream(over[1], dial[i], &raw_ops, &(struct raw){0}, &err));
+        sim_run(w.sim, 2 * WR_SEC);
+        wr_autonat_server_stats(server, &stats);
+        assert_int_equal(stats.rejected, 1 + i);
+        assert_int_equal(over[1]->stream_count, before);
+    }
+    wr_autonat_server_destroy(server);
+    wr_identify_destroy(id);
+    world_down(&w);
+}
+
 /* A reservation names where the relay is, not where it is itself relayed; and when it knows of no such place, the one
  * that the guest came to: a list of none is refused by some. */
 static void test_what_a_reservation_lists(void **state)
@@ -509,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_a_caller_has_so_many),
         cmocka_unit_test(test_a_place_ends),
         cmocka_unit_test(test_no_relay_behind_a_relay),
+        cmocka_unit_test(test_nobody_is_at_the_relays_address),
         cmocka_unit_test(test_what_a_reservation_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
