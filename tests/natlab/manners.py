@@ -72,6 +72,7 @@ class Capture(threading.Thread):
 class Scene:
     def __init__(self, net, args):
         self.net, self.args, self.nodes = net, args, {}
+        self.busy_to_the_end = False
         both = [word for t in ADDR for word in ("--listen", ADDR[t] % ("0.0.0.0", PORT))]
         boot = self.start("boot", "--bootstrap", "none", *both)
         self.boot = [word for t in ADDR for word in ("--bootstrap", boot.address(t))]
@@ -99,6 +100,7 @@ class Scene:
                 except rpc.RpcError:
                     pass    # a refusal for want of room is what is asked for
         print("found %d times, connected %d times" % tuple(counts), flush=True)
+        self.busy_to_the_end = True
 
     def close(self):
         for node in self.nodes.values():
@@ -142,6 +144,7 @@ def inside(args):
             worker.join(STEP_SECONDS)
         print("open sessions of the node: most %d, last %d; it sent to %d addresses" %
               (max(held), held[-1], len(capture.remotes)))
+        checks.append(("it was kept busy to the end", scene.busy_to_the_end))
         checks.append(("at most %d sessions" % SHARE, max(held) <= SHARE))
         checks.append(("the neighbour's connections live on", alive(streams) == NEIGHBOUR_STREAMS))
         print("packets to private addresses off the link: %s" % (capture.private or "none"))
