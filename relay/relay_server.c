@@ -342,6 +342,7 @@ static void on_stop_message(struct wr_msg *m, struct wr_bytes body)
                               .status = WR_RELAY_OK,
                               .has_limit = has_limit(rs),
                               .limit = rs->options.limit};
+    wr_timer_stop(rs->env, &c->until);
     c->side[GUEST].s = wr_msg_release(m, &c->early);
     if (!c->side[GUEST].s || !say(&c->hop, WR_RELAY_HOP, &ok)) {
         wr_relay_server_end(c);
@@ -358,12 +359,49 @@ static void on_stop_close(struct wr_msg *m, int err)
 
 static const struct wr_msg_ops stop_ops = {.on_message = on_stop_message, .on_close = on_stop_close};
 
+/* Tells the guest who wants to reach it. */
+static void ask_guest(struct circuit *c, struct wr_conn *there)
+{
+    struct wr_relay_server *rs = c->server;
+    int err;
+    struct wr_stream *s = wr_conn_open_stream(there, stop_offer, NULL, NULL, &err);
+    struct wr_relay_msg bring = {.type = WR_RELAY_CONNECT,
+                                 .peer = wr_peerid_bytes(&c->caller),
+                                 .has_limit = has_limit(rs),
+                                 .limit = rs->options.limit};
+    if (!s) {
+        guest_failed(c);
+        return;
+    }
+    wr_msg_start(&c->stop, rs->env, s, WR_RELAY_MSG_MAX, &stop_ops);
+    if (say(&c->stop, WR_RELAY_STOP, &bring))
+        wr_msg_deadline(&c->stop, c->since + WR_RELAY_STOP_WAIT);
+    else
+        guest_failed(c);
+}
+
+/* Where a guest is, not on a circuit of its own; NULL: nowhere. */
+static struct wr_conn *guest_conn(const struct circuit *c)
+{
+    struct wr_conn *there = wr_swarm_conn(c->server->swarm, &c->guest);
+    return there && !there->circuit ? there : NULL;
+}
+
+static void on_no_answer(struct wr_timer *timer)
+{
+    struct circuit *c = wr_list_entry(timer, struct circuit, until);
+    struct wr_conn *there = guest_conn(c);
+    if (!c->stop.stream || !there || wr_stream_conn(c->stop.stream) == there)
+        return;
+    wr_msg_reset(&c->stop, WR_STREAM_OK);
+    ask_guest(c, there);
+}
+
 static void on_connect(struct circuit *c, const struct wr_relay_msg *m)
 {
     struct wr_relay_server *rs = c->server;
     const struct wr_conn *conn = wr_stream_conn(c->hop.stream);
     struct wr_peerid to;
-    int err = WR_ECLOSED;
     if (wr_peerid_decode(m->peer, &to) != 0) {
         rs->stats.malformed++;
         refuse(c, WR_RELAY_MALFORMED);
@@ -381,23 +419,14 @@ static void on_connect(struct circuit *c, const struct wr_relay_msg *m)
     c->caller = conn->peer;
     c->from = conn->remote.ip;
     c->guest = to;
-    struct wr_conn *there = wr_swarm_conn(rs->swarm, &to);
-    struct wr_stream *s =
-        there && !there->circuit ? wr_conn_open_stream(there, stop_offer, NULL, NULL, &err) : NULL;
-    if (!s) {
+    struct wr_conn *there = guest_conn(c);
+    if (!there) {
         guest_failed(c);
         return;
     }
-    struct wr_relay_msg bring = {.type = WR_RELAY_CONNECT,
-                                 .peer = wr_peerid_bytes(&c->caller),
-                                 .has_limit = has_limit(rs),
-                                 .limit = rs->options.limit};
     wr_msg_deadline(&c->hop, 0);
-    wr_msg_start(&c->stop, rs->env, s, WR_RELAY_MSG_MAX, &stop_ops);
-    if (say(&c->stop, WR_RELAY_STOP, &bring))
-        wr_msg_deadline(&c->stop, wr_env_now(rs->env) + WR_RELAY_STOP_WAIT);
-    else
-        guest_failed(c);
+    wr_timer_start(rs->env, &c->until, c->since + WR_RELAY_STOP_AGAIN, on_no_answer);
+    ask_guest(c, there);
 }
 
 /* ---- streams of the hop protocol ---------------------------------------------------------------------------------- */

@@ -32,6 +32,33 @@ void wr_conn_mute(struct wr_conn *c, bool mute)
     c->ctx->events->on_mute(c->ctx->events_arg, c);
 }
 
+void wr_conn_moved(struct wr_conn *c)
+{
+    if (c->state == WR_CONN_OPEN && !c->closing)
+        c->ctx->events->on_moved(c->ctx->events_arg, c);
+}
+
+void wr_conn_await(struct wr_conn *c, bool moved)
+{
+    bool heard = c->bytes_in != c->asked_in;
+    if (heard || !(c->asked || c->doubted)) {
+        c->asked_at = wr_env_now(c->ctx->env);
+        c->asked_in = c->bytes_in;
+        c->asked = c->doubted = false;
+    }
+    c->asked |= !moved;
+    c->doubted |= moved;
+}
+
+bool wr_conn_silent(const struct wr_conn *c)
+{
+    if (c->mute)
+        return true;
+    if (!(c->asked || c->doubted) || c->bytes_in != c->asked_in)
+        return false;
+    return c->doubted || wr_env_now(c->ctx->env) - c->asked_at >= WR_CONN_SILENCE + 2 * wr_conn_rtt(c);
+}
+
 static void dispose(struct wr_task *task)
 {
     struct wr_conn *c = wr_list_entry(task, struct wr_conn, task);

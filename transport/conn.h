@@ -43,6 +43,8 @@ struct wr_conn_ctx {
 #define WR_CONN_SHUTDOWN   0x1006
 #define WR_CONN_GATED      0x1007
 
+#define WR_CONN_SILENCE (2 * WR_SEC)    /* and two round trips, for anything at all to come of a stream that we opened; ours */
+
 /* Told to the swarm. */
 struct wr_conn_events {
     /* Peer known, streams possible. The swarm may refuse by closing it inside. */
@@ -54,6 +56,8 @@ struct wr_conn_events {
      * take what comes from our present address, or is gone. Once for each silence; and (c->mute is false) when
      * something came again after all. */
     void (*on_mute)(void *arg, struct wr_conn *c);
+    /* Its peer speaks from another address than before, and has proved that it is there. Closes nothing inside. */
+    void (*on_moved)(void *arg, struct wr_conn *c);
 };
 
 /* How a relay carries a connection; circuit relay v2. */
@@ -113,6 +117,9 @@ struct wr_conn {
     bool early_end;                    /* the peer takes a stream's end in the flight that proposes its protocol */
     bool mute;                         /* gets no answers just now ... */
     uint64_t mute_in;                  /* ... since it had received so many bytes */
+    bool asked, doubted;               /* asked: we opened a stream, doubted: the peer moved on another connection ... */
+    uint64_t asked_in;                 /* ... when it had received so many bytes */
+    wr_time asked_at;
     bool counted;                      /* swarm: stands in the peerstore entry's connections */
     struct wr_peerid peer;
     struct wr_bytes pubkey;            /* owned: the peer's PublicKey protobuf, when the id holds only its
@@ -146,6 +153,9 @@ void wr_conn_close(struct wr_conn *c, uint32_t code);
 struct wr_bytes wr_conn_pubkey(const struct wr_conn *c);    /* PublicKey protobuf; borrowed */
 const char *wr_conn_security(const struct wr_conn *c);    /* "/noise", "/tls/1.0.0"; static */
 wr_time wr_conn_rtt(const struct wr_conn *c);    /* smallest recent, 0 unknown */
+/* Perhaps it leads nowhere any more: we opened a stream and nothing at all came since, or its peer moved. TCP says so
+ * after half a minute only. Where the peer has another connection that is not silent, that is the better one. */
+bool wr_conn_silent(const struct wr_conn *c);
 void wr_conn_stats(const struct wr_conn *c, struct wr_conn_stats *out);
 /* Remote or local address as a multiaddr, without /p2p of the peer. Of a circuit: the relay's address with
  * /p2p/RELAY/p2p-circuit, and /p2p-circuit. */

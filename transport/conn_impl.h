@@ -44,6 +44,10 @@ int wr_conn_set_peer(struct wr_conn *c, const struct wr_peerid *peer, struct wr_
 void wr_conn_opened(struct wr_conn *c);
 /* Carrier: what was sent is not answered although it was sent again, or (false) something came. */
 void wr_conn_mute(struct wr_conn *c, bool mute);
+/* Carrier: the peer has moved. */
+void wr_conn_moved(struct wr_conn *c);
+/* The peer has moved on another connection, or (moved is false) a stream is opened: see wr_conn_silent. */
+void wr_conn_await(struct wr_conn *c, bool moved);
 /* Carrier: it is over. Ends every stream with err and tells the swarm; release follows at settle. */
 void wr_conn_ended(struct wr_conn *c, int err);
 /* Carrier: there may be room for streams that wait to be opened. */

@@ -429,6 +429,7 @@ static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, WR_
     count_move(qc, &local, &remote);
     qc->conn.remote = remote;
     qc->conn.local = local;
+    wr_conn_moved(&qc->conn);
     return 0;
 }
 

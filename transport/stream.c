@@ -233,6 +233,7 @@ int wr_stream_attach(struct wr_stream *s, struct wr_conn *c)
     s->conn = c;
     c->stream_count++;
     c->used_at = wr_env_now(s->env);
+    wr_conn_await(c, false);
     wr_list_append(&c->waiting, &s->node);
     int rc = wr_stream_put(s);
     if (rc == WR_ECLOSED) {

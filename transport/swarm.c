@@ -410,13 +410,26 @@ static void on_conn_mute(void *arg, struct wr_conn *c)
         (void)wr_swarm_connect(sw, &c->peer, &addr, 1, WR_ORIGIN_OWNER, WR_CONNECT_FRESH, on_tried_again, p, &p->again);
 }
 
-static const struct wr_conn_events conn_events = {
-    .on_open = on_conn_open, .on_close = on_conn_close, .on_mute = on_conn_mute};
+/* Who has another address now has lost what he had over TCP from the old one, and could not say so. Until something
+ * comes over one of his others, they are the worse choice. */
+static void on_conn_moved(void *arg, struct wr_conn *c)
+{
+    struct wr_swarm_peer *p = wr_swarm_peer_at(arg, &c->peer, false);
+    wr_list_each(it, &p->conns)
+    {
+        struct wr_conn *other = wr_list_entry(it, struct wr_conn, peer_node);
+        if (other != c && !other->circuit)
+            wr_conn_await(other, true);
+    }
+}
 
-/* Direct, relayed, relayed with limits; of each the one that stays. */
+static const struct wr_conn_events conn_events = {
+    .on_open = on_conn_open, .on_close = on_conn_close, .on_mute = on_conn_mute, .on_moved = on_conn_moved};
+
+/* Direct, relayed, relayed with limits; of each one that is heard, and of those the one that stays. */
 static int standing(const struct wr_conn *c)
 {
-    return 2 * (!c->circuit ? 2 : !c->limited) + !c->retiring;
+    return 4 * (!c->circuit ? 2 : !c->limited) + 2 * !wr_conn_silent(c) + !c->retiring;
 }
 
 struct wr_conn *wr_swarm_conn(const struct wr_swarm *sw, const struct wr_peerid *peer)

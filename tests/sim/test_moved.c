@@ -1,0 +1,134 @@
+/* A home that has a place at a relay, and two connections to it of which one leads nowhere any more: whoever wants to
+ * reach the home through the relay does so at once. TCP connections say for half a minute that they are fine. */
+#include "tests/sim/home_world.h"
+
+#include "transport/conn_impl.h"
+
+#define RTT (80 * WR_MSEC)
+
+struct world {
+    struct sim *sim;
+    struct home relay, home, other;
+};
+
+/* The home's TCP connection is the newer one: its peers prefer it. */
+static void world_start(struct world *w, uint64_t seed)
+{
+    memset(w, 0, sizeof(*w));
+    w->sim = sim_create(&(struct sim_options){.seed = seed, .rtt = RTT});
+    home_start(&w->relay, w->sim, PUBLIC, FIRST_SERVER);
+    relay_start(&w->relay);
+    home_start(&w->home, w->sim, PORT_RESTRICTED, 2);
+    home_start(&w->other, w->sim, PORT_RESTRICTED, 3);
+    site_dial(w->sim, &w->other.site, &w->relay.site, true);
+    site_dial(w->sim, &w->home.site, &w->relay.site, true);
+    struct wr_maddr tcp = site_at(&w->relay.site, false);
+    struct dialled d = {0};
+    assert_int_equal(wr_swarm_connect_addr(w->home.site.swarm, wr_maddr_bytes(&tcp), site_on_dialled, &d, NULL), 0);
+    assert_true(sim_run_while(w->sim, dial_waits, &d, WR_SEC));
+    assert_int_equal(wr_relay_client_hold(w->home.client, site_id(&w->relay.site)), 0);
+    assert_true(sim_run_while(w->sim, hold_waits, &w->home, 5 * WR_SEC));
+    assert_false(wr_swarm_conn(w->relay.site.swarm, site_id(&w->home.site))->udp);
+    sim_run(w->sim, WR_SEC);
+}
+
+static void world_stop(struct world *w)
+{
+    home_stop(&w->other);
+    home_stop(&w->home);
+    home_stop(&w->relay);
+    sim_destroy(w->sim);
+    site_free(&w->home.site);
+    site_free(&w->other.site);
+}
+
+static void reached_within(struct world *w, wr_time limit)
+{
+    struct dialled d;
+    dial_through(&w->other, &w->relay, &w->home, &d);
+    assert_true(sim_run_while(w->sim, dial_waits, &d, limit));
+    assert_int_equal(d.err, 0);
+}
+
+/* Its address changes. QUIC follows; what was open over TCP is closed, and the other end cannot hear of it. */
+static void a_home_that_moved(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct world w;
+        world_start(&w, seed);
+        sim_move(w.home.site.host, (struct wr_ip){4, {192, 168, 1, 77}}, (struct wr_ip){0}, 0);
+        sim_run(w.sim, 2 * RTT);
+        assert_true(wr_swarm_conn(w.relay.site.swarm, site_id(&w.home.site))->udp);
+        reached_within(&w, WR_SEC);
+        world_stop(&w);
+    }
+}
+
+/* What is suspected is not given up: when it is heard again, it is as good as before. */
+static void a_suspicion_ends(void **state)
+{
+    (void)state;
+    struct world w;
+    world_start(&w, 11);
+    struct wr_conn *tcp = wr_swarm_conn(w.relay.site.swarm, site_id(&w.home.site));
+    assert_false(wr_conn_silent(tcp));
+    wr_conn_await(tcp, true);
+    assert_true(wr_conn_silent(tcp));
+    assert_true(wr_swarm_conn(w.relay.site.swarm, site_id(&w.home.site))->udp);
+    sim_run(w.sim, WR_MIN);    /* both ends look after it */
+    assert_false(wr_conn_silent(tcp));
+    assert_ptr_equal(wr_swarm_conn(w.relay.site.swarm, site_id(&w.home.site)), tcp);
+    world_stop(&w);
+}
+
+static void find_quic(struct wr_conn *c, void *arg)
+{
+    if (c->udp)
+        *(struct wr_conn **)arg = c;
+}
+
+static void answered(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    (void)s, (void)data;
+    *(bool *)arg = true;
+}
+
+/* The home's router forgets, and over QUIC the home comes by at the same port again: nobody sees that anything has
+ * changed. The relay asks over TCP in vain, then over QUIC. */
+static void a_router_that_forgot(void **state)
+{
+    static const char *const ping[] = {"/ipfs/ping/1.0.0", NULL};
+    static const struct wr_stream_ops ops = {.on_data = answered};
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct world w;
+        struct wr_conn *quic = NULL;
+        bool heard = false;
+        int err;
+        world_start(&w, 20 + seed);
+        simnat_restart(w.home.site.nat);
+        wr_swarm_each(w.home.site.swarm, find_quic, &quic);
+        assert_non_null(quic);
+        struct wr_stream *s = wr_conn_open_stream(quic, ping, &ops, &heard, &err);
+        assert_non_null(s);
+        assert_int_equal(wr_stream_write(s, "01234567890123456789012345678901", 32), 32);
+        sim_run(w.sim, 3 * RTT);
+        assert_true(heard);
+        wr_stream_reset(s, WR_STREAM_OK);
+        assert_false(wr_swarm_conn(w.relay.site.swarm, site_id(&w.home.site))->udp);
+        reached_within(&w, WR_RELAY_STOP_AGAIN + WR_SEC);
+        reached_within(&w, WR_SEC);
+        world_stop(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_home_that_moved),
+        cmocka_unit_test(a_suspicion_ends),
+        cmocka_unit_test(a_router_that_forgot),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
