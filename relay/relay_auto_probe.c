@@ -52,17 +52,15 @@ static const struct wr_stream_ops ops = {.on_data = on_data, .on_close = on_clos
 static void on_silence(struct wr_timer *timer)
 {
     struct probe *p = wr_list_entry(timer, struct probe, timer);
-    struct wr_conn *c = wr_swarm_conn(p->of->swarm, &p->relay);
     char text[WR_PEERID_TEXT];
     struct wr_stream *s = p->stream;
+    struct wr_conn *c = wr_stream_conn(s);
     p->stream = NULL;
-    if (s)
-        wr_stream_reset(s, WR_STREAM_OK);
-    rest(p);
-    if (!c || c->id != p->conn_id)
-        return;    /* another connection has taken its place */
+    wr_stream_reset(s, WR_STREAM_OK);
     wr_log(wr_env_log(p->of->env), WR_LOG_INFO, "relay", "does not answer relay=%s", wr_peerid_print(&p->relay, text));
     wr_conn_close(c, WR_CONN_OK);
+    /* If there is another one, does that lead to it? */
+    wr_timer_start(p->of->env, &p->timer, wr_env_now(p->of->env), on_next);
 }
 
 static void on_next(struct wr_timer *timer)
@@ -83,7 +81,6 @@ static void on_next(struct wr_timer *timer)
         return;
     }
     p->stream = s;
-    p->conn_id = c->id;
     p->got = 0;
     p->sent_at = wr_env_now(env);
     wr_timer_start(env, &p->timer, p->sent_at + WR_RELAY_AUTO_PONG, on_silence);
