@@ -195,6 +195,21 @@ void wr_dial_add(struct wr_dial *d, struct wr_bytes addr, wr_time now)
     rank_all(d);
 }
 
+int wr_dial_again(struct wr_dial *d, struct wr_bytes addr, wr_time now)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        struct wr_dial_addr *a = &d->addrs[i];
+        if (!wr_bytes_equal(wr_maddr_bytes(&a->addr), addr))
+            continue;
+        if (a->state != WR_DIAL_FAILED || !wr_maddr_is_circuit(addr) || wr_dial_same_relay(a))
+            return -1;
+        a->state = WR_DIAL_PENDING;
+        a->start_at = now;
+        return (int)i;
+    }
+    return -1;
+}
+
 /* ---- running ---------------------------------------------------------------------------------------- */
 
 /* The address not begun that is due first, or -1. */

@@ -44,6 +44,9 @@ struct wr_dial {
 void wr_dial_plan(struct wr_dial *d, const struct wr_maddr *addrs, size_t count, wr_time now);
 /* Adds an address that turned up later (a name resolved); it is ranked among those not begun. */
 void wr_dial_add(struct wr_dial *d, struct wr_bytes addr, wr_time now);
+/* Is it one that failed in this dial, and may be begun again? Then it is ranked anew. For ways through relays: what they
+ * lead to comes and goes. */
+int wr_dial_again(struct wr_dial *d, struct wr_bytes addr, wr_time now);    /* its index, or -1 */
 /* Index to start now (marked running), or -1. */
 int wr_dial_next(struct wr_dial *d, wr_time now);
 wr_time wr_dial_wait(const struct wr_dial *d);    /* when next may say more; 0: only after a failure */

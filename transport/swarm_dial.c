@@ -221,6 +221,9 @@ static void add_ready(struct wr_swarm_dial *d, struct wr_bytes addr, enum wr_add
         refuse(d, bare, rc);
         return;
     }
+    int again = wr_dial_again(&d->plan, bare, wr_env_now(sw->env));
+    if (again >= 0)
+        d->security_tried[again] = 0;
     wr_dial_add(&d->plan, bare, wr_env_now(sw->env));
     for (size_t i = 0; i < d->plan.count; i++)
         if (wr_bytes_equal(wr_maddr_bytes(&d->plan.addrs[i].addr), bare))

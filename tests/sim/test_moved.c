@@ -4,6 +4,8 @@
 
 #include "transport/conn_impl.h"
 
+#include <stdlib.h>
+
 #define RTT (80 * WR_MSEC)
 
 struct world {
@@ -123,12 +125,95 @@ static void a_router_that_forgot(void **state)
     }
 }
 
+/* ---- the way to a home is named before it is one */
+
+struct search {
+    struct wr_task task;
+    struct world *w;
+    wr_route_done done;
+    void *arg;
+};
+
+static struct wr_maddr way(struct world *w)
+{
+    struct wr_maddr at = site_at(&w->relay.site, true), tail;
+    assert_int_equal(wr_maddr_append_peer(&at, site_id(&w->relay.site)), 0);
+    assert_int_equal(wr_maddr_parse("/p2p-circuit", &tail), 0);
+    assert_int_equal(wr_maddr_append(&at, wr_maddr_bytes(&tail)), 0);
+    return at;
+}
+
+static void answer(struct wr_task *task)
+{
+    struct search *s = wr_list_entry(task, struct search, task);
+    struct wr_maddr at = way(s->w);
+    wr_route_done done = s->done;
+    void *arg = s->arg;
+    (void)wr_peerstore_add_addr(wr_swarm_peerstore(s->w->other.site.swarm), site_id(&s->w->home.site),
+                                wr_maddr_bytes(&at), WR_TTL_TEMP, false);
+    free(s);
+    done(arg, 0);
+}
+
+static void *find(void *arg, const struct wr_peerid *peer, wr_route_done done, void *done_arg)
+{
+    struct world *w = arg;
+    struct search *s = calloc(1, sizeof(*s));
+    (void)peer;
+    assert_non_null(s);
+    *s = (struct search){.w = w, .done = done, .arg = done_arg};
+    wr_env_defer(w->other.site.env, &s->task, answer);
+    return s;
+}
+
+static void cancel(void *arg, void *search)
+{
+    struct search *s = search;
+    (void)arg;
+    wr_task_cancel(&s->task);
+    free(s);
+}
+
+/* The relay holds no place for it yet, and its other address never answers. What the router says again is tried again,
+ * in the same dial, whoever waits for that. */
+static void a_way_that_comes_about(void **state)
+{
+    (void)state;
+    for (unsigned late = 1; late <= 13; late += 6) {
+        struct world w;
+        struct dialled first = {0}, second = {0};
+        struct wr_maddr dead;
+        struct wr_router router = {.find = find, .cancel = cancel, .arg = &w};
+        world_start(&w, 30 + late);
+        wr_relay_client_drop(w.home.client, site_id(&w.relay.site));
+        wr_swarm_disconnect(w.home.site.swarm, site_id(&w.relay.site), WR_CONN_OK);
+        sim_run(w.sim, WR_SEC);
+        wr_swarm_set_router(w.other.site.swarm, &router);
+        /* A router there says nothing at all. */
+        assert_int_equal(wr_maddr_from_addr(&(struct wr_addr){.ip = *simnat_ip4(w.home.site.nat), .port = PORT}, true, &dead), 0);
+        assert_int_equal(wr_swarm_connect(w.other.site.swarm, site_id(&w.home.site), &dead, 1, WR_ORIGIN_OWNER,
+                                          WR_CONNECT_ROUTE, site_on_dialled, &first, NULL),
+                         0);
+        sim_run(w.sim, late * WR_SEC);
+        site_dial(w.sim, &w.home.site, &w.relay.site, true);
+        assert_int_equal(wr_relay_client_hold(w.home.client, site_id(&w.relay.site)), 0);
+        assert_int_equal(wr_swarm_connect(w.other.site.swarm, site_id(&w.home.site), &dead, 1, WR_ORIGIN_OWNER,
+                                          WR_CONNECT_ROUTE, site_on_dialled, &second, NULL),
+                         0);
+        assert_true(sim_run_while(w.sim, dial_waits, &second, 10 * WR_SEC));
+        assert_int_equal(second.err, 0);
+        wr_swarm_set_router(w.other.site.swarm, NULL);
+        world_stop(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_home_that_moved),
         cmocka_unit_test(a_suspicion_ends),
         cmocka_unit_test(a_router_that_forgot),
+        cmocka_unit_test(a_way_that_comes_about),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
