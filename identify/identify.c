@@ -334,6 +334,30 @@ size_t wr_identify_candidates(const struct wr_identify *id, struct wr_candidate 
     return wr_observed_list(&id->observed, out, max);
 }
 
+struct moved {
+    struct wr_identify *id;
+    unsigned left;    /* peers still to be asked */
+};
+
+/* A connection that outlived a change of our network has another address outside now, and only its peer knows. Over
+ * each path once: of two connections to a peer the better one is asked. */
+static void ask_where(struct wr_conn *c, void *arg)
+{
+    struct moved *round = arg;
+    struct link *link = wr_identify_link(round->id, c);
+    if (!link || !round->left || c->circuit || c->closing || !c->port_reused || !c->identified ||
+        wr_swarm_conn(round->id->swarm, &c->peer) != c ||
+        !wr_policy_is_public(wr_swarm_policy(round->id->swarm), &c->remote.ip))
+        return;
+    round->left -= wr_identify_ask_anew(round->id, link);
+}
+
+static void on_moved(struct wr_timer *timer)
+{
+    struct moved round = {wr_list_entry(timer, struct wr_identify, moved_timer), WR_IDENTIFY_MOVED_PEERS};
+    wr_swarm_each(round.id->swarm, ask_where, &round);
+}
+
 /* ---- life ----------------------------------------------------------------------------------------------- */
 
 static void on_open(struct wr_identify *id, struct wr_conn *conn)
@@ -373,7 +397,9 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     case WR_SWARM_DIALLING:
     case WR_SWARM_OBSERVED:
     case WR_SWARM_REACHABILITY:
+        break;
     case WR_SWARM_NETWORK_CHANGED:
+        wr_timer_start(id->env, &id->moved_timer, wr_env_now(id->env) + WR_IDENTIFY_MOVED, on_moved);
         break;
     }
 }
@@ -435,6 +461,7 @@ void wr_identify_destroy(struct wr_identify *id)
     wr_identify_end_all(id);
     wr_timer_stop(id->env, &id->push_timer);
     wr_timer_stop(id->env, &id->judge_timer);
+    wr_timer_stop(id->env, &id->moved_timer);
     wr_observed_clear(&id->observed);
     wr_map_clear(&id->links);
     for (size_t i = 0; i < WR_ADDRBOOK_SCOPES; i++) {

@@ -5,6 +5,7 @@
  *   we    <--- one or two messages, end of stream ---                       peer
  *   we    --- open /ipfs/id/push/1.0.0, the same messages, end --->         peer, when ours changed; again
  *                                                                           later when the peer refuses it
+ *   we    --- open /ipfs/id/1.0.0 again --->                                peer, a few, when our network changed
  *
  * What a peer said goes to the peerstore; the swarm is told (WR_SWARM_IDENTIFIED, WR_SWARM_PEER_CHANGED).
  * What peers see of us is counted in observed.h, and the address book holds as WR_ADDR_OBSERVED what enough
@@ -30,6 +31,8 @@
 #define WR_IDENTIFY_PUSH_RATE   (5 * WR_SEC)     /* pushes taken per connection: one per ... */
 #define WR_IDENTIFY_PUSH_BURST  10               /* ... after these; go, per network. Who sends more is asked instead */
 #define WR_IDENTIFY_JUDGE       (250 * WR_MSEC)  /* from an observation to the address book; ours */
+#define WR_IDENTIFY_MOVED       (500 * WR_MSEC)  /* after a change of our network peers are asked where they see us now ... */
+#define WR_IDENTIFY_MOVED_PEERS 8                /* ... so many; ours: three networks make an address, one may lie */
 #define WR_IDENTIFY_CANDIDATES  8                /* WR_ADDR_CANDIDATE entries in the address book; ours ... */
 #define WR_IDENTIFY_FRESH       32               /* ... taken from so many of the newest observations */
 

@@ -47,7 +47,7 @@ struct wr_identify {
     unsigned pushes;              /* ours, under way */
     unsigned others;              /* inbound conversations that wait for the peer */
     bool push_waiting;            /* more to push once one of them is done */
-    struct wr_timer push_timer, judge_timer;
+    struct wr_timer push_timer, judge_timer, moved_timer;
     struct wr_observed observed;
     struct snapshot snapshots[WR_ADDRBOOK_SCOPES];
     struct wr_buf pubkey;
@@ -67,6 +67,8 @@ void wr_identify_judge_at(struct wr_identify *id, wr_time at);
 
 /* ---- identify_talk.c */
 void wr_identify_ask(struct wr_identify *id, struct link *link);
+/* The same of a peer that has answered before, unless it is being asked. False: out of memory. */
+bool wr_identify_ask_anew(struct wr_identify *id, struct link *link);
 void wr_identify_push(struct wr_identify *id, struct link *link);
 void wr_identify_reading_end(struct reading *r);    /* lets go of it, silently */
 void wr_identify_end_all(struct wr_identify *id);

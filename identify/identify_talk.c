@@ -17,7 +17,7 @@ struct reading {
     unsigned count;
     bool push;                  /* the peer's; else our question */
     bool again;                 /* our question was repeated once */
-    bool instead;               /* our question, in the place of pushes that were refused */
+    bool instead;               /* our question, not the first: for pushes that were refused, or as we have moved */
     struct wr_timer retry;
     struct wr_task task;
 };
@@ -182,6 +182,18 @@ void wr_identify_ask(struct wr_identify *id, struct link *link)
     link->ask = make_reading(id, link->conn, false);
     if (link->ask)
         ask_now(link->ask);
+}
+
+bool wr_identify_ask_anew(struct wr_identify *id, struct link *link)
+{
+    if (link->ask)
+        return true;
+    link->ask = make_reading(id, link->conn, false);
+    if (!link->ask)
+        return false;
+    link->ask->instead = true;
+    ask_now(link->ask);
+    return true;
 }
 
 /* What a refused push said may have been the peer's last word for long: it is asked for all of it, by the time when its

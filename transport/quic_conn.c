@@ -756,6 +756,7 @@ bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const
     qc->cwnd_seen = 0;
     count_move(qc, local, &qc->conn.remote);
     qc->conn.local = *local;
+    qc->conn.begun_at = wr_env_now(qc->q->env);
     wr_quic_conn_want_flush(qc);
     return true;
 }

@@ -63,6 +63,11 @@ static void a_home_that_moved(void **state)
         sim_run(w.sim, 2 * RTT);
         assert_true(wr_swarm_conn(w.relay.site.swarm, site_id(&w.home.site))->udp);
         reached_within(&w, WR_SEC);
+        /* It has another port outside now, and knows it. */
+        struct wr_maddr outside;
+        wr_conn_remote(wr_swarm_conn(w.relay.site.swarm, site_id(&w.home.site)), &outside);
+        sim_run(w.sim, WR_SEC);
+        assert_true(wr_addrbook_has(wr_swarm_addrbook(w.home.site.swarm), wr_maddr_bytes(&outside)));
         world_stop(&w);
     }
 }
