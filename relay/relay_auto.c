@@ -41,6 +41,26 @@ static bool listens_in_public(const struct wr_relay_auto *ra)
     return false;
 }
 
+/* Has the router opened a port for us? */
+static bool mapped(const struct wr_relay_auto *ra)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(ra->swarm);
+    for (size_t i = 0; i < book->count; i++)
+        if (book->of[i].source == WR_ADDR_MAPPED && book->of[i].verdict != WR_ADDR_UNREACHABLE)
+            return true;
+    return false;
+}
+
+static void look_for_nat(struct wr_relay_auto *ra)
+{
+    const struct wr_nat *nat = wr_swarm_nat(ra->swarm);
+    bool natted = nat->udp.mapping > WR_NAT_MAP_NONE || nat->tcp.mapping > WR_NAT_MAP_NONE;
+    if (!natted)
+        ra->natted_since = 0;
+    else if (!ra->natted_since)
+        ra->natted_since = wr_env_now(ra->env);
+}
+
 static bool wanted(const struct wr_relay_auto *ra)
 {
     if (wr_swarm_reachability(ra->swarm, 4) == WR_REACH_PRIVATE)
@@ -48,9 +68,13 @@ static bool wanted(const struct wr_relay_auto *ra)
     if (wr_swarm_reachability(ra->swarm, 0) != WR_REACH_UNKNOWN)
         return wr_swarm_reachability(ra->swarm, 0) == WR_REACH_PRIVATE;
     /* On a new network nothing is known for a while: who needed relays a moment ago keeps them until it is. */
-    if (ra->was_private)
+    if (ra->was_wanted)
         return true;
-    return wr_env_now(ra->env) - ra->unknown_since >= WR_RELAY_AUTO_PATIENCE && !listens_in_public(ra);
+    wr_time now = wr_env_now(ra->env);
+    bool patient = now - ra->unknown_since < WR_RELAY_AUTO_PATIENCE;
+    if (ra->natted_since && now - ra->natted_since >= WR_RELAY_AUTO_NATTED && !mapped(ra))
+        patient = false;
+    return !patient && !listens_in_public(ra);
 }
 
 /* ---- whom to leave alone ---------------------------------------------------------------------------------------- */
@@ -340,6 +364,7 @@ static void look(struct wr_relay_auto *ra)
     wr_time now = wr_env_now(ra->env), next = now + WR_RELAY_AUTO_TICK;
     const struct wr_relay_hold *farthest;
     bool asking, owned = hold_owned(ra);
+    look_for_nat(ra);
     if (!wanted(ra)) {
         let_all_go(ra);
         bool waiting = wr_swarm_reachability(ra->swarm, 0) == WR_REACH_UNKNOWN;
@@ -347,6 +372,7 @@ static void look(struct wr_relay_auto *ra)
             wr_timer_start(ra->env, &ra->timer, next, on_timer);
         return;
     }
+    ra->was_wanted = true;
     size_t n = chosen(ra, &farthest, &asking);
     while (n < WR_RELAY_AUTO_WANT) {
         struct choice c = choose(ra, NULL);
@@ -478,7 +504,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         if (reach == WR_REACH_UNKNOWN)
             ra->unknown_since = wr_env_now(ra->env);
         else
-            ra->was_private = reach == WR_REACH_PRIVATE || wr_swarm_reachability(ra->swarm, 4) == WR_REACH_PRIVATE;
+            ra->was_wanted = wanted(ra);
     }
     if (event->type == WR_SWARM_REACHABILITY || event->type == WR_SWARM_IDENTIFIED ||
         event->type == WR_SWARM_PEER_CHANGED)

@@ -14,7 +14,6 @@ struct probe {
     struct wr_relay_auto *of;
     struct wr_peerid relay;
     struct wr_stream *stream;       /* while one is out */
-    uint64_t conn_id;               /* of the connection that it went by */
     uint8_t sent[PING_LEN];
     size_t got;
     wr_time sent_at, rtt;
@@ -56,8 +55,9 @@ struct wr_relay_auto {
     struct wr_list avoid_order;
     struct owned *owned[WR_RELAY_AUTO_OWNED_MAX];    /* or NULL */
     struct knock knocks[WR_RELAY_AUTO_KNOCKS];
-    bool was_private;            /* when our reachability was known last */
+    bool was_wanted;             /* when that was last decided */
     wr_time unknown_since, searched_at, reviewed_at;
+    wr_time natted_since;        /* a NAT is seen; 0: none */
     wr_time search_wait;         /* between searches while none is held */
     wr_time changed_at;          /* our network; 0: never */
     struct wr_timer timer;

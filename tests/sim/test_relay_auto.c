@@ -440,6 +440,34 @@ static void test_only_when_wanted(void **state)
     world_down(&w);
 }
 
+/* Nobody says whether we are reachable, and there is a NAT. A port that the router has opened may settle it. */
+static void test_early_behind_a_nat(void **state)
+{
+    struct world w;
+    struct wr_maddr port;
+    (void)state;
+    for (int mapped = 0; mapped <= 1; mapped++) {
+        world_up(&w, &(struct sim_options){.seed = 16});
+        struct wr_addrbook *book = wr_swarm_addrbook(w.home.swarm);
+        meet(&w, 0, 3);
+        assert_int_equal(wr_maddr_parse("/ip4/93.1.2.3/tcp/4001", &port), 0);
+        if (mapped)
+            assert_true(wr_addrbook_put(book, wr_maddr_bytes(&port), WR_ADDR_MAPPED, 0));
+        wr_swarm_nat(w.home.swarm)->udp.mapping = WR_NAT_MAP_EIM;
+        sim_run(w.sim, 2 * WR_SEC);
+        assert_int_equal(held_count(&w), 0);
+        sim_run(w.sim, 3 * WR_SEC);
+        assert_int_equal(held_count(&w), mapped ? 0 : 2);
+        assert_true(wr_addrbook_judge(book, wr_maddr_bytes(&port), WR_ADDR_UNREACHABLE, 0) == (mapped == 1));
+        sim_run(w.sim, 2 * WR_SEC);
+        assert_int_equal(held_count(&w), 2);
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PUBLIC);
+        sim_run(w.sim, 2 * WR_SEC);
+        assert_int_equal(held_count(&w), 0);
+        world_down(&w);
+    }
+}
+
 static void test_the_owners_relay(void **state)
 {
     struct world w;
@@ -503,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_refusals_are_respected),
         cmocka_unit_test(test_a_full_relay_has_a_successor),
         cmocka_unit_test(test_only_when_wanted),
+        cmocka_unit_test(test_early_behind_a_nat),
         cmocka_unit_test(test_the_owners_relay),
         cmocka_unit_test(test_each_allocation_may_fail),
     };
