@@ -238,6 +238,28 @@ static void test_handshakes(void **state)
     tell(stories, sizeof(stories) / sizeof(stories[0]));
 }
 
+static unsigned asked_again;
+
+static void count_requests(struct villain *v, unsigned type, struct wr_buf *m)
+{
+    (void)v, (void)m;
+    asked_again += type == GNUTLS_HANDSHAKE_HELLO_RETRY_REQUEST;
+}
+
+/* A listener that does not take the key share that comes with our hello, and asks for one of another group (RFC 8446
+ * section 4.1.4). */
+static void test_a_listener_asks_for_another_group(void **state)
+{
+    static const struct story stories[] = {
+        {"our second group", {.groups = "+GROUP-SECP256R1", .message = count_requests}, 0, AT_ONCE},
+        {"our last group", {.groups = "+GROUP-SECP384R1", .message = count_requests}, 0, AT_ONCE},
+    };
+    (void)state;
+    asked_again = 0;
+    tell(stories, sizeof(stories) / sizeof(stories[0]));
+    assert_int_equal(asked_again, 2);
+}
+
 /* ---- transport parameters ------------------------------------------------------------------- */
 
 static void params_none(struct wr_buf *p)
@@ -641,6 +663,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_handshakes),
+        cmocka_unit_test(test_a_listener_asks_for_another_group),
         cmocka_unit_test(test_transport_parameters),
         cmocka_unit_test(test_a_short_idle_time_out_is_no_hurry),
         cmocka_unit_test(test_packets),

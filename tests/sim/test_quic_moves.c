@@ -160,6 +160,21 @@ static void test_anothers_address_does_not_count(void **state)
     mover_stop(&m, &b);
 }
 
+/* Why a connection was ended: the peer is told. */
+static void test_a_close_says_why(void **state)
+{
+    (void)state;
+    struct node b = {0};
+    struct mover m;
+    mover_start(&m, world(39), &b);
+    wr_conn_close(conn_of(&b, &m), WR_CONN_TRIMMED);
+    mover_run(&m, WR_SEC);
+    ngtcp2_ccerr why = wr_quic_compat_ccerr(m.v.ng);
+    assert_int_equal(why.type, NGTCP2_CCERR_TYPE_APPLICATION);
+    assert_int_equal(why.error_code, WR_CONN_TRIMMED);
+    mover_stop(&m, &b);
+}
+
 /* A NAT that gives the peer another port time and again, for ever. */
 static void test_ports_without_end(void **state)
 {
@@ -312,6 +327,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_a_close_says_why),
         cmocka_unit_test(test_the_answer_comes_from_where_it_was),
         cmocka_unit_test(test_anothers_address_does_not_count),
         cmocka_unit_test(test_ports_without_end),
