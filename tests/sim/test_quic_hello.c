@@ -19,6 +19,7 @@ static void call(const struct villain_plan *plan, const struct calling *c)
     node_start(&b, sim, 2);
     wr_quic_retry_always(b.swarm->quic, c->retry);
     villain_start(&v, sim, plan);
+    wr_time begun = sim_now(sim);
     villain_call(&v, &b.addr);
     assert_true(plan->bulk ? v.first_flight >= 2 : v.first_flight == 1);
     for (unsigned i = 0; i < 250 && b.opened == 0; i++) {
@@ -29,6 +30,11 @@ static void call(const struct villain_plan *plan, const struct calling *c)
         fail_msg("groups %s, %zu bytes more, fate %d, retry %d: %d opened, %u hellos",
                  plan->groups ? plan->groups : "-", plan->bulk, plan->fate, c->retry, b.opened,
                  v.hellos);
+    /* One and a half round trips, one more for a long hello, a Retry and a second hello: all packets of a hello lead to
+     * one connection, whichever id of ours they are sent to. */
+    if (plan->fate == VILLAIN_IN_ORDER)
+        assert_in_range(sim_now(sim) - begun, 60 * WR_MSEC, (100 + 40 * (c->retry + c->hellos - 1)) * WR_MSEC);
+    assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
     assert_true(ngtcp2_conn_get_handshake_completed(v.ng));
     assert_non_null(wr_swarm_conn(b.swarm, &v.id));
     node_stop(&b);
