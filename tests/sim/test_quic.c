@@ -282,6 +282,39 @@ static void test_retry_costs_one_round_trip(void **state)
     sim_destroy(sim);
 }
 
+/* The time from a stranger's first packet to the answer. */
+static wr_time stranger_is_answered(struct sim *sim, struct node *b, uint8_t seed)
+{
+    struct node a = {0};
+    struct client c;
+    node_start(&a, sim, seed);
+    wr_time begun = sim_now(sim);
+    talk(&a, b, &c, 1);
+    sim_run(sim, 2 * WR_SEC);
+    assert_whole(&c);
+    node_stop(&a);
+    sim_run(sim, WR_SEC);
+    return c.first_at - begun;
+}
+
+/* Who comes while many handshakes are under way, or begin, has to prove his address; who comes before and after has not. */
+static void test_newcomers_are_told_to_retry_under_load(void **state)
+{
+    (void)state;
+    struct sim *sim = world(19);
+    struct node b = {0};
+    node_start(&b, sim, 1);
+    assert_in_range(stranger_is_answered(sim, &b, 2), 120 * WR_MSEC, 123 * WR_MSEC);
+    wr_limits_charge(&b.limits, WR_LIMIT_CONNS_HALF_OPEN, 64);
+    assert_in_range(stranger_is_answered(sim, &b, 3), 180 * WR_MSEC, 183 * WR_MSEC);
+    wr_limits_give(&b.limits, WR_LIMIT_CONNS_HALF_OPEN, 64);
+    assert_in_range(stranger_is_answered(sim, &b, 4), 120 * WR_MSEC, 123 * WR_MSEC);
+    b.swarm->quic->unproved = (struct wr_quic_rate){.since = sim_now(sim), .done = 1000};
+    assert_in_range(stranger_is_answered(sim, &b, 5), 180 * WR_MSEC, 183 * WR_MSEC);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* ---- NATs and links that change --------------------------------------------------------------------- */
 
 /* Streams survive a NAT that forgets, whichever side has more to say. */
@@ -708,6 +741,7 @@ int main(void)
         cmocka_unit_test(test_a_restart_resets_old_connections),
         cmocka_unit_test(test_a_close_reaches_the_peer_though_packets_are_lost),
         cmocka_unit_test(test_retry_costs_one_round_trip),
+        cmocka_unit_test(test_newcomers_are_told_to_retry_under_load),
         cmocka_unit_test(test_a_transfer_outlives_a_new_port_every_second),
         cmocka_unit_test(test_streams_survive_a_move_of_ours),
         cmocka_unit_test(test_a_peer_that_answers_no_more_is_dialled_again),

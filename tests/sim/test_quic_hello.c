@@ -83,6 +83,55 @@ static void test_a_hello_in_many_packets(void **state)
     every_fate(NULL, 10000, 1);
 }
 
+/* Where the hello has the protocol's name, with the extension's head before it. */
+static uint8_t *find_name(struct wr_buf *hello)
+{
+    static const uint8_t alpn[] = "\0\x10\0\x09\0\x07\x06libp2p";
+    uint8_t *at = memmem(hello->data, hello->len, alpn, sizeof(alpn) - 1);
+    assert_non_null(at);
+    return at;
+}
+
+static void another_name(struct villain *v, unsigned type, struct wr_buf *m)
+{
+    (void)v;
+    if (type == TLS_CLIENT_HELLO)
+        find_name(m)[12] = '3';
+}
+
+/* The extension becomes one that nobody knows. */
+static void no_name(struct villain *v, unsigned type, struct wr_buf *m)
+{
+    (void)v;
+    if (type == TLS_CLIENT_HELLO)
+        find_name(m)[0] = 0xfe;
+}
+
+/* It names another protocol than libp2p's, or none: GnuTLS alone would let the latter pass. */
+static void test_a_hello_for_somebody_else(void **state)
+{
+    static const struct villain_plan plans[] = {{.message = another_name}, {.message = no_name}};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        static struct villain v;
+        struct node b = {0};
+        struct sim *sim = sim_create(&(struct sim_options){.seed = 35, .rtt = 40 * WR_MSEC});
+        node_start(&b, sim, 2);
+        villain_start(&v, sim, &plans[i]);
+        villain_call(&v, &b.addr);
+        sim_run(sim, WR_SEC);
+        ngtcp2_ccerr why = wr_quic_compat_ccerr(v.ng);
+        assert_int_equal(why.type, NGTCP2_CCERR_TYPE_TRANSPORT);
+        assert_int_equal(why.error_code, NGTCP2_CRYPTO_ERROR + 120);    /* no_application_protocol; RFC 9001 section 8.1 */
+        assert_int_equal(b.opened, 0);
+        assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+        node_stop(&b);
+        sim_run(sim, 20 * WR_SEC);
+        villain_stop(&v);
+        sim_destroy(sim);
+    }
+}
+
 static void endless(struct villain *v, unsigned type, struct wr_buf *m)
 {
     (void)v;
@@ -126,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_a_short_hello),       cmocka_unit_test(test_a_hello_in_two_packets),
         cmocka_unit_test(test_a_second_hello),      cmocka_unit_test(test_a_hello_in_many_packets),
         cmocka_unit_test(test_a_hello_without_end),
+        cmocka_unit_test(test_a_hello_for_somebody_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ enum villain_fate { VILLAIN_IN_ORDER, VILLAIN_SWAPPED, VILLAIN_FIRST_LOST, VILLA
 struct villain;
 
 struct villain_plan {
-    const char *alpn; /* NULL: libp2p */
+    const char *alpn; /* of a listener; NULL: libp2p */
     enum villain_cert cert;
     const char *groups; /* of a call: GnuTLS's words for the groups, of which the first is shared;
                            NULL: as ours */
@@ -338,8 +338,7 @@ static inline int villain_alert(gnutls_session_t session, gnutls_record_encrypti
 
 static inline void villain_start_tls(struct villain *v)
 {
-    const char *alpn = v->plan->alpn ? v->plan->alpn : "libp2p";
-    gnutls_datum_t name = {(unsigned char *)(uintptr_t)alpn, (unsigned)strlen(alpn)};
+    const char *alpn = v->plan->alpn;
     char priority[300];
     assert_int_equal(wr_tlsctx_session(v->ctx, WR_TLSCTX_QUIC, v->calls, &v->tls), 0);
     if (v->plan->groups) {
@@ -349,7 +348,10 @@ static inline void villain_start_tls(struct villain *v)
         assert_int_equal(gnutls_priority_set_direct(v->tls, priority, NULL), 0);
     }
     assert_int_equal(gnutls_credentials_set(v->tls, GNUTLS_CRD_CERTIFICATE, v->credentials), 0);
-    assert_int_equal(gnutls_alpn_set_protocols(v->tls, &name, 1, 0), 0);
+    if (alpn) {
+        gnutls_datum_t name = {(unsigned char *)(uintptr_t)alpn, (unsigned)strlen(alpn)};
+        assert_int_equal(gnutls_alpn_set_protocols(v->tls, &name, 1, 0), 0);
+    }
     gnutls_handshake_set_hook_function(v->tls, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, NULL);
     gnutls_session_set_ptr(v->tls, &v->ref);
     gnutls_handshake_set_secret_function(v->tls, villain_secret);
