@@ -205,6 +205,28 @@ static void what_came_too_early_is_repeated_soon(void **state)
     stop(&w);
 }
 
+/* Under load strangers have to prove their address first. Whom we punch has not, from whichever port he comes: the hole
+ * may not wait. */
+static void an_expected_peer_proves_nothing(void **state)
+{
+    (void)state;
+    static const enum kind clients[] = {PORT_RESTRICTED, RANDOM};
+    for (size_t i = 0; i < 2; i++) {
+        wr_time took[2];
+        for (int load = 0; load < 2; load++) {
+            struct world w;
+            struct outcome o[2];
+            start(&w, clients[i], RESTRICTED, 5);
+            wr_quic_retry_always(w.b.swarm->quic, load);
+            wr_time at = punch(&w, true, o);
+            assert_int_equal(o[0].err, 0);
+            took[load] = o[0].at - at;
+            stop(&w);
+        }
+        assert_in_range(took[1], took[0] - RTT / 8, took[0] + RTT / 8);
+    }
+}
+
 /* A server behind a NAT with a port for each remote, whose datagrams get in: the client dials where they are from. */
 static void a_port_is_learnt(void **state)
 {
@@ -537,6 +559,7 @@ int main(void)
         cmocka_unit_test(a_listener_is_met),
         cmocka_unit_test(an_early_side_is_waited_for),
         cmocka_unit_test(what_came_too_early_is_repeated_soon),
+        cmocka_unit_test(an_expected_peer_proves_nothing),
         cmocka_unit_test(a_port_is_learnt),
         cmocka_unit_test(a_server_that_was_first),
         cmocka_unit_test(a_dial_in_the_way_makes_room),
