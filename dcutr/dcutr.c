@@ -326,9 +326,6 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     case WR_SWARM_NETWORK_CHANGED:
         on_own_addrs(d, event->type == WR_SWARM_NETWORK_CHANGED);
         break;
-    case WR_SWARM_OBSERVED:
-        look_soon(d);
-        break;
     default:
         break;
     }

@@ -222,6 +222,33 @@ static void a_public_peer_is_simply_dialled(void **state)
     world_stop(&w);
 }
 
+/* Nobody is at the address that a announces. The dial to there takes its time, and the punch does not wait for it. */
+static void the_plain_dial_delays_nothing(void **state)
+{
+    struct world w;
+    struct wr_addr nowhere = {.ip = {4, {11, 66, 0, 1}}, .port = PORT};
+    (void)state;
+    world_start(&w, PORT_RESTRICTED, PORT_RESTRICTED, BOTH, 5);
+    know(&w.a, BOTH);
+    for (int quic = 0; quic < 2; quic++) {
+        struct wr_maddr at;
+        assert_int_equal(wr_maddr_from_addr(&nowhere, quic, &at), 0);
+        wr_peerstore_add_addr(wr_swarm_peerstore(w.b.site.swarm), site_id(&w.a.site), wr_maddr_bytes(&at),
+                              WR_TTL_RECENT, false);
+    }
+    relay_up(&w);
+    wr_swarm_identified(w.b.site.swarm, wr_swarm_conn(w.b.site.swarm, site_id(&w.a.site)));
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(w.b.last.outcome, WR_DCUTR_NO_ADDRESS);
+    assert_non_null(wr_dcutr_peer_get(w.b.dcutr, site_id(&w.a.site))->reversal);
+    wr_time told_at = sim_now(w.sim);
+    know(&w.b, BOTH);
+    assert_true(sim_run_while(w.sim, not_both_direct, &w, 5 * WR_SEC));
+    assert_true(sim_now(w.sim) - told_at < L * 3 / 2 + 3 * D + 10 * WR_MSEC);
+    assert_int_equal(w.b.last.outcome, WR_DCUTR_PUNCHED);
+    world_stop(&w);
+}
+
 /* ---- when it begins ----------------------------------------------------------------------------- */
 
 /* One candidate of one transport is enough; what a has besides does not matter. */
@@ -322,6 +349,16 @@ static void it_rests_when_it_fails(void **state)
     sim_run(w.sim, 25 * WR_SEC);
     assert_true(w.b.reports > 6);
     assert_true(w.b.last.at < began + 45 * WR_SEC);
+    /* So it is when something changes on the other side: identify tells. */
+    world_stop(&w);
+    world_start_relayed(&w, PORT_RESTRICTED, RANDOM, BOTH, 5);
+    sim_run(w.sim, 25 * WR_SEC);
+    assert_int_equal(w.b.reports, 3);
+    wr_swarm_peer_changed(w.b.site.swarm, site_id(&w.a.site));
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_int_equal(w.b.reports, 3);
+    sim_run(w.sim, 40 * WR_SEC);
+    assert_int_equal(w.b.reports, 6);
     exchange(&w, &w.a, &w.b);
     world_stop(&w);
 }
@@ -468,6 +505,7 @@ int main(void)
         cmocka_unit_test(it_takes_no_longer_than_it_must),
         cmocka_unit_test(what_goes_on_is_told),
         cmocka_unit_test(a_public_peer_is_simply_dialled),
+        cmocka_unit_test(the_plain_dial_delays_nothing),
         cmocka_unit_test(one_address_is_enough),
         cmocka_unit_test(a_peer_without_address),
         cmocka_unit_test(a_peer_that_does_not_speak_it_yet),

@@ -116,6 +116,12 @@ static void news_without_end(void **state)
     }
     /* After 1/2, 1, 2, 4 and 8 minutes, and then by turns after ten and eight. */
     assert_in_range(w.b.reports, 3 + 3 * 7, 3 + 3 * 11);
+    /* Another network is news that no stranger makes: half a minute after the last round, whatever was before. */
+    sim_run_until(w.sim, w.b.last.at + 20 * WR_SEC);
+    unsigned reports = w.b.reports;
+    wr_swarm_network_changed(w.b.site.swarm);
+    sim_run(w.sim, 40 * WR_SEC);
+    assert_in_range(w.b.reports, reports + 1, reports + 3);
     world_stop(&w);
 }
 

@@ -116,12 +116,33 @@ static void hours_later(void **state)
     }
 }
 
+/* Nothing came of it, until the router of the other home opens a port: identify tells over the relay, and it is tried
+ * again, no sooner than half a minute after the last time. */
+static void an_opened_port_ends_the_relaying(void **state)
+{
+    struct world w;
+    struct wr_addr at = {.port = PORT};
+    struct wr_maddr mapped;
+    (void)state;
+    world_start(&w, PORT_RESTRICTED, RANDOM, 41);
+    assert_false(upgrade(&w, SETTLE));
+    simnat_forward(w.a.site.nat, sim_host_ip4(w.a.site.host), PORT);
+    at.ip = *simnat_ip4(w.a.site.nat);
+    assert_int_equal(wr_maddr_from_addr(&at, true, &mapped), 0);
+    wr_addrbook_put(wr_swarm_addrbook(w.a.site.swarm), wr_maddr_bytes(&mapped), WR_ADDR_CONFIGURED, sim_now(w.sim));
+    wr_swarm_addrs_changed(w.a.site.swarm);
+    struct pair p = {&w.a, &w.b};
+    assert_true(sim_run_while(w.sim, pair_waits, &p, WR_DCUTR_REST_CHANGE + 5 * WR_SEC));
+    world_stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_kind),
         cmocka_unit_test(by_chance),
         cmocka_unit_test(hours_later),
+        cmocka_unit_test(an_opened_port_ends_the_relaying),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
