@@ -400,6 +400,17 @@ static const char *reach_name(const struct wr_methods *m, unsigned family)
     return wr_reachability_name(wr_swarm_reachability(m->o.swarm, family));
 }
 
+static void count_opened(struct wr_methods *m, const struct wr_conn *c)
+{
+    const char *path = wr_methods_path(m, c);
+    if (strcmp(path, "relayed") == 0)
+        m->opened_relayed++;
+    else if (strcmp(path, "lan") == 0)
+        m->opened_lan++;
+    else
+        m->opened_direct++;
+}
+
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
 {
     struct wr_methods *m = wr_list_entry(watch, struct wr_methods, watch);
@@ -413,6 +424,8 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         m->closed_in += event->conn->bytes_in;
         m->closed_out += event->conn->bytes_out;
     }
+    if (event->type == WR_SWARM_OPENED)
+        count_opened(m, event->conn);
     struct wr_pack *p = name ? wr_control_event(m->o.control, name) : NULL;
     if (!p)
         return;

@@ -18,6 +18,7 @@ struct wr_methods {
     wr_time started_at;
     uint64_t closed_in, closed_out; /* bytes of connections that are gone */
     uint64_t closed_losses, closed_moves; /* what befell those over QUIC */
+    uint64_t opened_direct, opened_relayed, opened_lan; /* connections, by their path */
     struct wr_list waits;           /* methods_look.c: calls of `wait` */
     struct wr_timer wait_timer;
     struct wr_list connects;        /* methods_peer.c: calls of `connect` that wait for the peer's first word */

@@ -43,11 +43,15 @@ static void connections(const struct wr_methods *m, struct wr_buf *out)
     wr_methods_totals(m, &t);
     const struct wr_prom_series paths[] = {
         {"direct", t.direct}, {"relayed", t.relayed}, {"lan", t.lan}, {NULL, 0}};
+    const struct wr_prom_series opened[] = {
+        {"direct", m->opened_direct}, {"relayed", m->opened_relayed}, {"lan", m->opened_lan}, {NULL, 0}};
     const struct wr_prom_series ways[] = {{"in", t.inbound}, {"out", t.outbound}, {NULL, 0}};
     const struct wr_prom_series security[] = {{"noise", t.noise}, {"tls", t.tls}, {NULL, 0}};
     const struct wr_prom_series carriers[] = {{"tcp", t.tcp}, {"quic", t.quic}, {NULL, 0}};
     const struct wr_prom_series bytes[] = {{"in", t.bytes_in}, {"out", t.bytes_out}, {NULL, 0}};
     wr_prom_family(out, "peers", "gauge", "Connected peers by the path to them.", "path", paths);
+    wr_prom_family(out, "connections_opened_total", "counter", "Connections that came about, by the path.", "path",
+                   opened);
     wr_prom_family(out, "connections", "gauge", "Open connections by who dialled.", "direction", ways);
     wr_prom_family(out, "connections_security", "gauge", "Open connections by what encrypts them.", "protocol",
                    security);

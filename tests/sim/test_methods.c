@@ -213,13 +213,14 @@ static void test_metrics_are_prometheus_text(void **state)
     connect_them(w);
     const msgpack_object *o = wr_rpc_find(call(&w->c, w->sim, "metrics"), "text");
     struct wr_bytes text = WR_BYTES(o->via.str.ptr, o->via.str.size);
-    bool peers = false, noise = false, punched = false;
+    bool peers = false, opened = false, noise = false, punched = false;
     unsigned samples = 0;
     while (text.len) {
         const uint8_t *end = memchr(text.ptr, '\n', text.len);
         assert_non_null(end); /* every line is ended */
         struct wr_bytes line = wr_bytes_take(&text, (size_t)(end - text.ptr) + 1);
         peers |= wr_bytes_equal(line, WR_BYTES_STR("warren_peers{path=\"direct\"} 1\n"));
+        opened |= wr_bytes_equal(line, WR_BYTES_STR("warren_connections_opened_total{path=\"direct\"} 1\n"));
         noise |= wr_bytes_equal(
             line, WR_BYTES_STR("warren_connections_security{protocol=\"noise\"} 1\n"));
         punched |= wr_bytes_equal(
@@ -230,7 +231,7 @@ static void test_metrics_are_prometheus_text(void **state)
         assert_non_null(memchr(line.ptr, ' ', line.len));
         samples++;
     }
-    assert_true(peers && noise && punched);
+    assert_true(peers && opened && noise && punched);
     assert_true(samples > 60);
 }
 
