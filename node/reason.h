@@ -73,7 +73,8 @@
       "a port mapping on one side is enough: see warren check")                                     \
     X(PUNCH_NO_ADDRESS, "punch-no-address", "one side does not know its address outside",           \
       "it is learnt from peers: wait until more are connected")                                     \
-    X(PUNCH_UNSUPPORTED, "punch-unsupported", "the other side cannot punch holes", "")              \
+    X(PUNCH_UNSUPPORTED, "punch-unsupported", "the other side cannot punch holes",                  \
+      "a port mapping on one side is enough: see warren check")                                     \
     X(PUNCH_NEVER, "punch-never", "holes were to be punched time and again, and none came about",   \
       "does a firewall here drop what comes in on the listening port? a port mapping is enough")    \
     X(PUNCH_BROKEN, "punch-broken", "the talk about when to punch broke off",                       \
@@ -104,7 +105,7 @@
       "turn on UPnP, NAT-PMP or PCP on the router, or forward the listening port by hand")          \
     X(MAPPING_FALSE, "mapping-false",                                                              \
       "the router says it opened a port, but strangers do not get in",                              \
-      "another NAT or firewall stands behind it")                                                   \
+      "another NAT or firewall stands behind it: open the port there, too, or ask the provider")    \
     X(TWIN, "twin", "another node uses this identity", "give one of them its own: warren key new")
 
 #define WR_REASON_ENUM(name, code, text, hint) WR_REASON_##name,

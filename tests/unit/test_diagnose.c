@@ -153,6 +153,21 @@ static void test_codes_are_codes(void **state)
     }
 }
 
+/* What is not as it should be names the next step. */
+static void test_every_complaint_has_a_next_step(void **state)
+{
+    static const enum wr_reason fine[] = {WR_REASON_DIRECT,  WR_REASON_LAN,    WR_REASON_CONNECTED, WR_REASON_OVERTAKEN,
+                                          WR_REASON_PUNCHED, WR_REASON_PUBLIC, WR_REASON_NAT_EASY,  WR_REASON_MAPPED};
+    (void)state;
+    for (int i = 0; i < WR_REASON_COUNT; i++) {
+        bool is_fine = false;
+        for (size_t k = 0; k < sizeof(fine) / sizeof(fine[0]); k++)
+            is_fine |= fine[k] == (enum wr_reason)i;
+        if (is_fine != (strlen(wr_reason_hint((enum wr_reason)i)) == 0))
+            fail_msg("%s: '%s'", wr_reason_code((enum wr_reason)i), wr_reason_hint((enum wr_reason)i));
+    }
+}
+
 /* An address that the filter left out is told from one that the system has no way to. */
 static void test_reasons_of_dials(void **state)
 {
@@ -202,6 +217,7 @@ int main(void)
         cmocka_unit_test(test_stories),
         cmocka_unit_test(test_layers),
         cmocka_unit_test(test_codes_are_codes),
+        cmocka_unit_test(test_every_complaint_has_a_next_step),
         cmocka_unit_test(test_reasons_of_dials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
