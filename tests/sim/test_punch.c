@@ -487,6 +487,10 @@ static void what_may_not_be_tried_is_not(void **state)
     o = (struct outcome){.env = w.a.env};
     assert_int_equal(wr_punch_start(w.a.swarm, &options, on_punched, &o, &o.punch), 0);
     assert_int_equal(wr_punch_tries(o.punch, o.tries, WR_PUNCH_ADDRS_MAX), 1);
+    wr_punch_cancel(o.punch);
+    wr_maddr_parse("/ip4/10.0.0.7/tcp/4001", &bad[1]);    /* and no more than so many */
+    assert_int_equal(wr_punch_start(w.a.swarm, &options, on_punched, &o, &o.punch), 0);
+    assert_int_equal(wr_punch_tries(o.punch, o.tries, WR_PUNCH_ADDRS_MAX), 1);
     assert_int_equal(begin(&w.a, &w.b, &w.b.tcp, 1, WR_PUNCH_CLIENT, 0, &other), WR_EEXIST);
     wr_punch_cancel(o.punch);
     assert_int_equal(begin(&w.a, &w.a, &w.b.tcp, 1, WR_PUNCH_CLIENT, 0, &o), WR_ESELF);
