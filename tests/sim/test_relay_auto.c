@@ -274,6 +274,29 @@ static void test_both_lost(void **state)
     world_down(&w);
 }
 
+/* Both are switched off at once and say nothing. Ten seconds later there are two others. */
+static void test_both_are_switched_off(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 20; seed < 30; seed++) {
+        struct world w;
+        world_up(&w, &(struct sim_options){.seed = seed});
+        meet(&w, 1, RELAYS);
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        sim_run(w.sim, WR_MIN + (wr_time)sim_random(w.sim, 15000) * WR_MSEC);
+        assert_int_equal(held_count(&w), 2);
+        for (unsigned i = 1; i < RELAYS; i++) {
+            if (!held(&w, i))
+                continue;
+            sim_kill(w.relays[i].n.host);
+            far_down(&w.relays[i]);
+        }
+        sim_run(w.sim, 10 * WR_SEC);
+        assert_int_equal(held_count(&w), 2);
+        world_down(&w);
+    }
+}
+
 /* Who has no place at all looks for one every few seconds at first, and soon no more than twice a minute. */
 static void test_a_search_in_need(void **state)
 {
@@ -524,6 +547,7 @@ int main(void)
         cmocka_unit_test(test_kept_while_nothing_is_known),
         cmocka_unit_test(test_replaced_within_seconds),
         cmocka_unit_test(test_both_lost),
+        cmocka_unit_test(test_both_are_switched_off),
         cmocka_unit_test(test_a_search_in_need),
         cmocka_unit_test(test_another_network),
         cmocka_unit_test(test_a_relay_comes_back),
