@@ -695,6 +695,7 @@ struct wr_autonat_client *wr_autonat_client_create(struct wr_swarm *sw)
     c->env = wr_swarm_env(sw);
     wr_list_init(&c->probes);
     wr_list_init(&c->backs);
+    wr_contacts_init(&c->contacts, wr_env_hash_seed(c->env));
     wr_autonat_client_nat_start(c);
     wr_autonat_client_life_start(c);
     c->watch.on_event = on_event;
