@@ -16,7 +16,9 @@
 #define TAG_EXTENSIONS       0xa3
 
 #define BACKDATED   3600                  /* s; clocks differ; go-libp2p, js-libp2p */
-#define LIFETIME    (100LL * 365 * 86400) /* s; the same */
+#define BEGINNING   157766400             /* 1975-01-01; rust-libp2p. Ours may have been years ahead when the certificate was
+                                             made, and those of peers years behind: for QUIC that would be the end */
+#define LIFETIME    (100LL * 365 * 86400) /* s; go-libp2p, js-libp2p */
 #define SERIAL      8                     /* bytes */
 #define SPKI_MAX    256                   /* bytes; on P-521 it is 158 */
 #define EC_BITS_MIN 256
@@ -100,7 +102,7 @@ static int fill(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key, const struct w
     if (rc >= 0)
         rc = gnutls_x509_crt_set_serial(crt, serial, sizeof(serial));
     if (rc >= 0)
-        rc = gnutls_x509_crt_set_activation_time(crt, (time_t)(now - BACKDATED));
+        rc = gnutls_x509_crt_set_activation_time(crt, (time_t)(now - BACKDATED < BEGINNING ? now - BACKDATED : BEGINNING));
     if (rc >= 0)
         rc = gnutls_x509_crt_set_expiration_time(crt, (time_t)(now + LIFETIME));
     if (rc >= 0)
