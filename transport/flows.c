@@ -155,13 +155,19 @@ static void make_room(struct wr_flows *f, wr_time now)
     silent_free(f, least);
 }
 
+static size_t silent_max(const struct wr_flows *f)
+{
+    uint64_t most = f->limits->of[WR_LIMIT_NEW_FLOWS].max * (WR_FLOWS_SILENT_EVERY / WR_SEC);
+    return most < WR_FLOWS_SILENT_IPS ? (size_t)most : WR_FLOWS_SILENT_IPS;
+}
+
 static struct silent *silent_get(struct wr_flows *f, const struct wr_ip *host, wr_time now)
 {
     struct silent *s = wr_map_get(&f->silent, WR_BYTES(host, sizeof(*host)));
     if (s)
         return s;
     regain(&f->silent_gone, &f->silent_gone_at, now);
-    if (f->silent.count == WR_FLOWS_SILENT_IPS)
+    while (f->silent.count && f->silent.count >= silent_max(f))
         make_room(f, now);
     s = wr_alloc(sizeof(*s));
     if (!s)

@@ -28,7 +28,9 @@
 #define WR_FLOWS_LINGER_TCP    (10 * WR_SEC)     /* closed; nf_conntrack_tcp_timeout_close */
 #define WR_FLOWS_BURST         (2 * WR_SEC)      /* of new flows, at the allowed rate; ours */
 #define WR_FLOWS_SILENT_EVERY  (60 * WR_SEC)     /* a further try; ours */
-#define WR_FLOWS_SILENT_IPS    1024              /* addresses remembered; ours, the least tried goes, and whoever is new then
+#define WR_FLOWS_SILENT_IPS    8192              /* addresses remembered, or as many as there can be new flows until each
+                                                    may be tried again, if that is less: else busy nodes would forget
+                                                    some that count. Ours; the least tried goes, and whoever is new then
                                                     counts as tried as often: it may be one that went */
 #define WR_FLOWS_LINGERS       4
 #define WR_FLOWS_OWN_PART      4                 /* a quarter of the sessions is for flows of ours only; ours */
