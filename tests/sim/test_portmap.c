@@ -481,7 +481,7 @@ static void grants_without_end(void **state)
     }
 }
 
-static unsigned upnp_runs, upnp_removed;
+static unsigned upnp_runs, upnp_removed, upnp_added;
 
 static void fake_upnp(struct wr_upnp_task *task)
 {
@@ -490,6 +490,7 @@ static void fake_upnp(struct wr_upnp_task *task)
     task->external = (struct wr_ip){4, {11, 1, 0, 2}};
     for (size_t i = 0; i < task->count; i++) {
         upnp_removed += task->ports[i].remove;
+        upnp_added += !task->ports[i].remove;
         task->ports[i].err = 0;
     }
 }
@@ -528,6 +529,23 @@ static void upnp_comes_last(void **state)
     /* A task that is under way when the node ends has to do no harm. */
     sim_cut(s.node.host);
     end(&s);
+}
+
+/* Whenever the node ends, also while a task is under way: what was mapped is removed. */
+static void nothing_stays_mapped_over_upnp(void **state)
+{
+    (void)state;
+    unsigned mapped = 0;
+    for (wr_time at = 0; at <= 2 * WR_SEC; at += 20 * WR_MSEC) {
+        struct story s;
+        upnp_added = upnp_removed = 0;
+        begin(&s, (struct router){0}, fake_upnp);
+        sim_run(s.sim, at);
+        end(&s);
+        assert_int_equal(upnp_removed, upnp_added);
+        mapped += upnp_added > 0;
+    }
+    assert_true(mapped > 0);
 }
 
 /* Another network: nothing of the old one stays in the address book. */
@@ -620,6 +638,7 @@ int main(void)
         cmocka_unit_test(grants_without_end),
         cmocka_unit_test(upnp_comes_last),              cmocka_unit_test(another_network),
         cmocka_unit_test(what_it_said_counts_until_it_says_more),
+        cmocka_unit_test(nothing_stays_mapped_over_upnp),
         cmocka_unit_test(a_restart_shows_over_natpmp),  cmocka_unit_test(pinholes_are_kept),
         cmocka_unit_test(no_nat),                       cmocka_unit_test(out_of_memory),
     };

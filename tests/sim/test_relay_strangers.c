@@ -157,6 +157,54 @@ static void test_strange_reservations(void **state)
     }
 }
 
+/* A relay lists where nobody can be dialled, where others are, and as much as a message holds: what we announce in its name
+ * are a few places that may be dialled. */
+static void test_hostile_lists_of_addresses(void **state)
+{
+    static const char *const nowhere[] = {
+        "/ip4/127.0.0.1/tcp/4001", "/ip4/10.0.0.1/udp/4001/quic-v1", "/ip4/192.168.1.1/tcp/80",
+        "/ip4/169.254.169.254/tcp/80", "/ip4/224.0.0.1/udp/4001/quic-v1", "/ip4/0.0.0.0/tcp/4001",
+        "/ip4/255.255.255.255/tcp/4001", "/ip4/45.9.9.9/tcp/0", "/ip6/::1/tcp/4001", "/ip6/fe80::1/tcp/4001",
+        "/ip6/ff02::1/tcp/4001", "/ip4/45.9.9.9/udp/4001",
+        "/ip4/45.9.9.9/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+        "/ip4/45.9.9.9/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+    };
+    enum { NOWHERE = sizeof(nowhere) / sizeof(nowhere[0]), MANY = 300 };
+    (void)state;
+    for (int many = 0; many <= 1; many++) {
+        struct world w;
+        static uint8_t bytes[WR_RELAY_MSG_MAX + 2];
+        struct wr_buf body, list, whole;
+        struct wr_maddr at, want;
+        static const uint8_t head[] = {8, WR_RELAY_STATUS, 0x28, WR_RELAY_OK, 0x1a};
+        world_up(&w, &(struct sim_options){.seed = 24}, NULL);
+        wr_buf_init(&list, WR_RELAY_MSG_MAX);
+        for (unsigned i = 0; i < (many ? MANY : NOWHERE); i++) {
+            struct wr_addr to = {.ip = {4, {46, (uint8_t)i, 1, 1}}, .port = 4001};
+            assert_int_equal(many ? wr_maddr_from_addr(&to, false, &at) : wr_maddr_parse(nowhere[i], &at), 0);
+            wr_buf_put_u8(&list, 0x12);
+            wr_buf_put_prefixed(&list, wr_maddr_bytes(&at));
+        }
+        wr_buf_init(&body, WR_RELAY_MSG_MAX);
+        wr_buf_put(&body, head, sizeof(head));
+        wr_buf_put_prefixed(&body, wr_buf_bytes(&list));
+        wr_buf_over(&whole, bytes, sizeof(bytes));
+        wr_buf_put_prefixed(&whole, wr_buf_bytes(&body));
+        assert_false(list.full || body.full || whole.full);
+        struct liar l = {.w = &w, .says = bytes, .len = whole.len};
+        node_handle(&w.relay.n, WR_RELAY_HOP_NAME, on_liar, &l);
+        assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+        const struct wr_relay_hold *h = wr_relay_client_held(w.b.client, id_of(&w.relay));
+        want = circuit_of(&w.relay);
+        assert_int_equal(h->addr_count, many ? WR_RELAY_HOLD_ADDRS : 1);
+        assert_true(wr_bytes_equal(wr_maddr_bytes(&h->addrs[0]), wr_maddr_bytes(&want)));
+        assert_int_equal(relayed_addrs(&w.b), h->addr_count);
+        wr_buf_clear(&list);
+        wr_buf_clear(&body);
+        world_down(&w);
+    }
+}
+
 /* A voucher of another relay, or for another peer. */
 static void test_foreign_vouchers(void **state)
 {
@@ -544,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_relays_that_lie),
         cmocka_unit_test(test_a_full_relay_does_not_prolong),
         cmocka_unit_test(test_strange_reservations),
+        cmocka_unit_test(test_hostile_lists_of_addresses),
         cmocka_unit_test(test_foreign_vouchers),
         cmocka_unit_test(test_raw_callers),
         cmocka_unit_test(test_reservations_without_end),
