@@ -59,26 +59,12 @@ static void withdraw(struct wr_portmap *p, struct wr_portmap_port *port)
     port->in_book = false;
 }
 
-/* Somebody failed to get through here before the mapping was there. */
-static void forget_bad_verdict(struct wr_portmap *p, struct wr_bytes addr)
-{
-    struct wr_addrbook *book = wr_swarm_addrbook(p->swarm);
-    for (size_t i = 0; i < book->count; i++)
-        if (book->of[i].verdict == WR_ADDR_UNREACHABLE &&
-            wr_bytes_equal(wr_maddr_bytes(&book->of[i].addr), addr)) {
-            (void)wr_addrbook_judge(book, addr, WR_ADDR_UNKNOWN, wr_env_now(p->env));
-            wr_swarm_addrs_changed(p->swarm);
-            return;
-        }
-}
-
 static void enter(struct wr_portmap *p, struct wr_portmap_port *port)
 {
     struct wr_maddr ma;
     if (port->in_book || !book_form(port, &ma))
         return;
     port->in_book = true;
-    forget_bad_verdict(p, wr_maddr_bytes(&ma));
     if (wr_addrbook_put(wr_swarm_addrbook(p->swarm), wr_maddr_bytes(&ma), WR_ADDR_MAPPED,
                         wr_env_now(p->env)))
         wr_swarm_addrs_changed(p->swarm);
