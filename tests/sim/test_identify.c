@@ -246,6 +246,18 @@ static const char *own_observed(struct node *n)
     return text;
 }
 
+static bool candidate(const struct node *n, const char *text)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(n->swarm);
+    struct wr_maddr want;
+    bool found = false;
+    assert_int_equal(wr_maddr_parse(text, &want), 0);
+    for (size_t i = 0; i < book->count; i++)
+        found |= book->of[i].source == WR_ADDR_CANDIDATE &&
+                 wr_bytes_equal(wr_maddr_bytes(&book->of[i].addr), wr_maddr_bytes(&want));
+    return found;
+}
+
 static void test_observers_agree_and_liars_lose(void **state)
 {
     (void)state;
@@ -276,6 +288,7 @@ static void test_observers_agree_and_liars_lose(void **state)
         sim_run(sim, 3 * WR_SEC);
         assert_true(wr_identify_candidates(id, seen, 4) >= 1);    /* shown from the first on */
         assert_string_equal(own_observed(&home), i < 3 ? "" : "/ip4/93.184.216.34/tcp/4001");
+        assert_int_equal(candidate(&home, "/ip4/93.184.216.34/tcp/4001"), i == 1 || i == 2);    /* one will do to punch */
     }
     assert_int_equal(wr_identify_candidates(id, seen, 4), 2);
     assert_true(seen[0].active && seen[0].networks == 8 && seen[0].all == 10 && !seen[1].active);

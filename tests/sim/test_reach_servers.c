@@ -1,6 +1,8 @@
 /* A node finds out whether it can be reached from servers and observers that lie, cost, or know version 1 only. */
 #include "tests/sim/reach_world.h"
 
+#include "autonat/ask.h"
+
 /* ---- servers of all kinds --------------------------------------------------------------------------- */
 
 /* A server that answers as it likes. */
@@ -131,6 +133,38 @@ static void test_a_hungry_server(void **state)
         sim_run(w.sim, 12 * WR_HOUR);
         assert_int_equal(reach(&w), WR_REACH_PRIVATE);
         assert_int_equal(hungry.asked > begun, alone);
+        stop(&w);
+    }
+}
+
+/* Wants more dial data than any server may. */
+static void want_all(struct wr_msg *m, struct wr_bytes body)
+{
+    struct stranger *x = wr_list_entry(m, struct stranger, msg);
+    struct wr_autonat_msg in;
+    assert_int_equal(wr_autonat_msg_decode(body, &in), 0);
+    if (in.type == WR_AUTONAT_DIAL_REQUEST)
+        say(x, &(struct wr_autonat_msg){.type = WR_AUTONAT_DATA_REQUEST, .bytes = x->left});
+    else
+        x->taken += in.data.len;
+}
+
+static void test_dial_data_has_an_end(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = want_all, .on_close = lie_over};
+    static const uint64_t wants[] = {WR_ASK_DATA_MAX, WR_ASK_DATA_MAX + 1, UINT64_MAX};
+    (void)state;
+    for (size_t i = 0; i < sizeof(wants) / sizeof(wants[0]); i++) {
+        struct world w;
+        struct stranger hungry;
+        start(&w, 1, 0, NULL);
+        make_stranger(&w.s[0], &hungry, &ops);
+        hungry.left = wants[i];
+        meet_all(&w, true);
+        sim_run(w.sim, 5 * WR_SEC);
+        assert_true(hungry.asked > 0);
+        assert_int_equal(hungry.taken > 0, wants[i] <= WR_ASK_DATA_MAX);
+        assert_true(hungry.taken <= hungry.asked * WR_ASK_DATA_MAX);
         stop(&w);
     }
 }
@@ -334,6 +368,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_observer_who_costs),
         cmocka_unit_test(test_a_hungry_server),
+        cmocka_unit_test(test_dial_data_has_an_end),
         cmocka_unit_test(test_servers_that_refuse),
         cmocka_unit_test(test_homes_have_no_say),
         cmocka_unit_test(test_a_pool_costs_nothing),

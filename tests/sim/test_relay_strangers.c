@@ -391,6 +391,69 @@ static void test_silent_guests_keep_nobody_out(void **state)
     world_down(&w);
 }
 
+struct deaf {
+    struct wr_stream *stream;
+};
+
+/* Takes the circuit, and reads no more. */
+static void deaf_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    static const uint8_t yes[] = {4, 8, 1, 0x20, 0x64};    /* STATUS OK */
+    struct deaf *d = arg;
+    (void)data;
+    if (!d->stream)
+        assert_int_equal(wr_stream_write(s, yes, sizeof(yes)), (int)sizeof(yes));
+    d->stream = s;
+    wr_stream_pause(s, true);
+}
+
+static void on_deaf(struct wr_stream *s, void *arg)
+{
+    static const struct wr_stream_ops ops = {.on_data = deaf_data};
+    wr_stream_set_ops(s, &ops, arg);
+}
+
+/* A caller sends all it can to a guest that does not read, and neither keeps to what is usual within a circuit: the relay
+ * stops reading the one, and holds a few pieces for the other. */
+static void test_a_deaf_guest(void **state)
+{
+    static uint8_t junk[65536];
+    static const struct wr_relay_server_options free_of = {.mode = WR_RELAY_ON, .ttl = 3600};
+    static const char *const offer[] = {WR_RELAY_HOP_NAME, NULL};
+    (void)state;
+    struct world w;
+    struct deaf deaf = {0};
+    struct raw answer = {0};
+    uint8_t connect[512];
+    uint64_t taken = 0;
+    int err;
+    world_up(&w, &(struct sim_options){.seed = 25}, &free_of);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    wr_swarm_unhandle(w.b.n.swarm, WR_RELAY_STOP_NAME);
+    node_handle(&w.b.n, WR_RELAY_STOP_NAME, on_deaf, &deaf);
+    assert_int_equal(node_connect(w.sim, &w.a.n, &w.relay.n), 0);
+    struct wr_relay_msg m = {.type = WR_RELAY_CONNECT, .peer = wr_peerid_bytes(id_of(&w.b))};
+    struct wr_stream *s = wr_conn_open_stream(node_conn(&w.a.n, &w.relay.n), offer, &raw_ops, &answer, &err);
+    assert_non_null(s);
+    size_t len = framed(&m, connect);
+    assert_int_equal(wr_stream_write(s, connect, len), (int)len);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(status_of(&answer), WR_RELAY_OK);
+    for (unsigned i = 0; i < 3000; i++) {
+        int n = wr_stream_write(s, junk, sizeof(junk));
+        taken += n > 0 ? (uint64_t)n : 0;
+        sim_run(w.sim, 20 * WR_MSEC);
+        assert_true(stats_of(&w.relay).buffered <= WR_MSG_READ_AHEAD);
+    }
+    assert_int_equal(stats_of(&w.relay).circuits, 1);
+    assert_in_range(taken, 1, 8u << 20);
+    assert_in_range(stats_of(&w.relay).buffered, 1, WR_MSG_READ_AHEAD);
+    wr_stream_reset(s, WR_STREAM_OK);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(stats_of(&w.relay).buffered, 0);
+    world_down(&w);
+}
+
 /* Who opens the protocol and says nothing has so many streams of it, and not for long. */
 static void test_silent_callers_go(void **state)
 {
@@ -597,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_raw_callers),
         cmocka_unit_test(test_reservations_without_end),
         cmocka_unit_test(test_silent_guests_keep_nobody_out),
+        cmocka_unit_test(test_a_deaf_guest),
         cmocka_unit_test(test_silent_callers_go),
         cmocka_unit_test(test_a_silent_guest),
         cmocka_unit_test(test_a_caller_has_so_many),
