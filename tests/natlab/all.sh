@@ -29,5 +29,6 @@ counted python3 "$here/verdicts.py" "$build"
 counted python3 "$here/matrix.py" "$build" --with control,warren "$@"
 counted python3 "$here/portmap.py" "$build"
 counted python3 "$here/faults.py" "$build"
+counted python3 "$here/manners.py" "$build" --minutes 1
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -5,7 +5,7 @@ usage: manners.py BUILD_DIR [--minutes N] [--logs DIR]
 
 While it bootstraps, looks up and punches, its open sessions at the router (those that a FIN or RST ended apart) are
 counted each second: never more than 48. A neighbour's ten TCP connections go on working, and no packet of the node goes
-to a private address off its own link.
+to a private address off its own link, though peers name such.
 """
 import argparse
 import ipaddress
@@ -79,7 +79,9 @@ class Scene:
         self.start("relay", "--relay", "on", *both, *self.boot)
         for name in net.hosts:
             if name not in ("boot", "relay", "home", "home-2"):
-                self.start(name, *both, *self.boot)
+                # Those at home tell everybody of their private addresses, too.
+                lan = ["--public", net.hosts[name].router.lan] if name.startswith("peer") else []
+                self.start(name, *both, *self.boot, *lan)
         self.start("home", *both, *self.boot, "--nat-sessions", str(SESSIONS))
 
     def start(self, name, *flags):
