@@ -6,7 +6,7 @@
 
 Every place (describe.py) is a router in a network namespace of its own, and so is every host. Places hang on `core`,
 or on their carrier, by a cable, or by a link process where there is delay, loss, a rate, or a NAT that the kernel does
-not have. Addresses: place N of the description has 11.N.0.2 outside (100.64.M.2 behind a carrier) and 3ffe:b17:N::/48;
+not have. Addresses: place N of the description has 11.N.0.2 outside (100.64.M.2 behind a carrier) and 3ffe:N:b17::/48;
 these ranges count as public in every implementation. Hosts are .10, .11, ... of the LAN; in a site without NAT of
 11.N.1.0/24.
 """
@@ -155,7 +155,7 @@ class Router(Space):
         return "%s.%d" % (self.lan.split("/")[0].rsplit(".", 1)[0], last)
 
     def prefix6(self):
-        return "3ffe:b17:%d" % self.number
+        return "3ffe:%d:b17" % self.number
 
     def outer(self):
         """The router whose outside address the core sees."""

@@ -84,7 +84,7 @@ static inline void start(struct world *w, unsigned servers, unsigned others, con
         if (site->mapping == SIMNAT_NONE)
             inner = *simnat_ip4(w->nat);
         w->c.n.host = sim_host_add(
-            w->sim, &(struct sim_host_options){.gateway = simnat_gateway(w->nat), .ip4 = inner});
+            w->sim, &(struct sim_host_options){.gateway = simnat_gateway(w->nat), .ip4 = inner, .ip6 = site->ip6});
     }
     member_start(w, &w->c, 1);
     member_ask(&w->c);

@@ -260,6 +260,8 @@ static const struct wr_addr *door(const struct simnat *nat, const struct sim_hea
     const struct session *s = lets_in(nat, head, datagram);
     if (nat->forward.port && head->to.port == nat->forward.port && is_ours(nat, &head->to.ip))
         return &nat->forward;
+    if (nat->o.open6 && head->to.ip.family == 6)
+        return &head->to;
     return s ? &s->inner : NULL;
 }
 

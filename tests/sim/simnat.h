@@ -55,6 +55,7 @@ struct simnat_options {
     wr_time udp_unreplied, udp_stream, tcp_opening, tcp_open;    /* 0: 30 s, 120 s, 120 s, 7440 s; Linux */
     struct wr_ip ip4, ip6;            /* outer addresses; of ip6 the machines inside have the same, it is only
                                          filtered; family 0 for both: a public IPv4 address of its own */
+    bool open6;                       /* and ip6 not even that */
     struct simnat *outer;             /* borrowed: a carrier's; NULL: the internet */
 };
 

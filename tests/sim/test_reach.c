@@ -265,6 +265,36 @@ static void test_friends_only(void **state)
     }
 }
 
+/* A home with IPv6 beside a translated IPv4: what its router lets in by one family is not what it lets in by the other. Who
+ * gets in by IPv6 from a fresh port proves it, though he is known; not behind a filter that lets in all whom we know. */
+static void test_another_wall_of_ip6(void **state)
+{
+    static const struct {
+        enum simnat_filtering filtering;
+        bool open;
+        enum wr_reachability is;
+    } homes[] = {{SIMNAT_APDF, true, WR_REACH_PUBLIC}, {SIMNAT_APDF, false, WR_REACH_PRIVATE},
+                 {SIMNAT_ADF, false, WR_REACH_PRIVATE}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(homes) / sizeof(homes[0]); i++) {
+        struct world w;
+        struct simnat_options home = {.filtering = homes[i].filtering, .open6 = homes[i].open,
+                                      .ip4 = {4, {140, 1, 0, 9}}, .ip6 = {6, {0x2a, 0x0e, 1, [15] = 9}}};
+        struct wr_addr at = {.ip = home.ip6, .port = PORT};
+        struct wr_maddr addr;
+        start(&w, SERVERS, 0, &home);
+        for (int quic = 0; quic <= 1; quic++) {
+            assert_int_equal(wr_maddr_from_addr(&at, quic, &addr), 0);
+            assert_int_equal(wr_swarm_listen(w.c.n.swarm, wr_maddr_bytes(&addr)), 0);
+        }
+        meet_all(&w, true);
+        sim_run(w.sim, 2 * WR_MIN);
+        assert_int_equal(wr_swarm_reachability(w.c.n.swarm, 4), WR_REACH_PRIVATE);
+        assert_int_equal(wr_swarm_reachability(w.c.n.swarm, 6), homes[i].is);
+        stop(&w);
+    }
+}
+
 static void on_known(void *arg, int err, struct wr_conn *conn)
 {
     assert_true(err == 0 && conn);
@@ -660,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_three_nodes_are_a_swarm),
         cmocka_unit_test(test_one_server_and_a_firewall),
         cmocka_unit_test(test_friends_only),
+        cmocka_unit_test(test_another_wall_of_ip6),
         cmocka_unit_test(test_an_opened_port_without_strangers),
         cmocka_unit_test(test_an_opened_port_among_friends),
         cmocka_unit_test(test_a_router_opened_later),
