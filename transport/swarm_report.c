@@ -22,6 +22,8 @@ void wr_swarm_report_keep(struct wr_swarm_dial *d, int err, const struct wr_conn
             entry.accepted = d->accepted & 1u << i;
         } else if (a->state == WR_DIAL_RUNNING && (!winner || d->conns[i] != winner)) {
             entry.err = err ? err : WR_ECANCELLED;    /* broken off, or another was faster */
+        } else if (winner && d->conns[i] == winner && winner->circuit) {
+            wr_conn_remote(winner, &entry.addr);    /* over the connection that we had with the relay, wherever that is */
         }
         wr_swarm_report_note(d, &entry);
     }

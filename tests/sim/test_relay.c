@@ -426,9 +426,21 @@ static void test_two_addresses_of_one_relay(void **state)
         assert_int_equal(tried[0].err, result);
         assert_true(tried[0].took >= 200 * WR_MSEC);
         assert_true(wr_bytes_equal(wr_maddr_bytes(&tried[0].addr), wr_maddr_bytes(&both[0])));
+        wr_swarm_disconnect(w.a.n.swarm, id_of(&w.b), WR_CONN_OK);
         wr_swarm_disconnect(w.a.n.swarm, id_of(&w.relay), WR_CONN_OK);
         sim_run(w.sim, WR_SEC);
     }
+    /* Where we are connected with the relay already that is the way, whatever other address of it was named. */
+    int result = 1;
+    assert_int_equal(node_connect(w.sim, &w.a.n, &w.relay.n), 0);
+    assert_int_equal(reserve(w.sim, &w.a, &w.relay), 0);
+    assert_int_equal(wr_swarm_connect(w.b.n.swarm, id_of(&w.a), &both[1], 1, WR_ORIGIN_OWNER, 0, node_on_connect, &result,
+                                      NULL),
+                     0);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(result, 0);
+    assert_int_equal(wr_swarm_dial_report(w.b.n.swarm, id_of(&w.a), tried, 4), 1);
+    assert_true(wr_bytes_equal(wr_maddr_bytes(&tried[0].addr), wr_maddr_bytes(&both[0])));
     world_down(&w);
 }
 
