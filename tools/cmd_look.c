@@ -111,15 +111,14 @@ static void status_peers(const msgpack_object *status)
 
 static void status_dht(const msgpack_object *status)
 {
-    char mode[PRINT_TEXT];
+    char mode[PRINT_TEXT], peers[48];
     const msgpack_object *dht = wr_rpc_find(status, "dht");
     (void)print_text(dht, "mode", mode);
     if (strcmp(mode, "off") == 0)
         (void)puts("dht         off");
     else
-        (void)printf("dht         %s, %llu peers in the table, %llu queries running\n", mode,
-                     (unsigned long long)print_u64(dht, "table"),
-                     (unsigned long long)print_u64(dht, "queries"));
+        (void)printf("dht         %s, %s in the table, queries running: %" PRIu64 "\n", mode,
+                     print_count(print_u64(dht, "table"), "peer", peers), print_u64(dht, "queries"));
 }
 
 static void status_budgets(const msgpack_object *status)
