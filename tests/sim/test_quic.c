@@ -186,6 +186,35 @@ static void test_an_idle_connection_stays_and_is_quiet(void **state)
     sim_destroy(sim);
 }
 
+/* A NAT that forgets after ten seconds, as is found out in the middle of it: an idle connection is heard of every six. */
+static void test_a_forgetful_nat_is_reminded(void **state)
+{
+    (void)state;
+    struct sim *sim = world(16);
+    struct node a = {0}, b = {0};
+    struct result r;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, WR_MIN);
+    wr_swarm_set_lifetime(a.swarm, 10 * WR_SEC, false);
+    wr_time longest = 0, last = sim_now(sim);
+    uint64_t sent = sim_host_traffic(a.host)->datagrams;
+    for (int i = 0; i < 600; i++) {
+        sim_run(sim, 100 * WR_MSEC);
+        if (sim_host_traffic(a.host)->datagrams == sent)
+            continue;
+        longest = sim_now(sim) - last > longest ? sim_now(sim) - last : longest;
+        last = sim_now(sim);
+        sent = sim_host_traffic(a.host)->datagrams;
+    }
+    assert_in_range(longest, 4 * WR_SEC, 6300 * WR_MSEC);
+    assert_int_equal(a.closed + b.closed, 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 static void test_a_dead_peer_is_noticed(void **state)
 {
     (void)state;
@@ -737,6 +766,7 @@ int main(void)
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_both_dial_at_once),
         cmocka_unit_test(test_an_idle_connection_stays_and_is_quiet),
+        cmocka_unit_test(test_a_forgetful_nat_is_reminded),
         cmocka_unit_test(test_a_dead_peer_is_noticed),
         cmocka_unit_test(test_a_restart_resets_old_connections),
         cmocka_unit_test(test_a_close_reaches_the_peer_though_packets_are_lost),

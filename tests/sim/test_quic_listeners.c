@@ -370,6 +370,30 @@ static void test_a_short_idle_time_out_is_no_hurry(void **state)
     visit_end(&visit);
 }
 
+static void params_ten_seconds(struct wr_buf *p)
+{
+    put_param(p, 1, "\x67\x10", 2); /* an idle time-out of 10,000 ms: rust, js */
+}
+
+/* It keeps nothing alive by itself: that is for us to do, and in time. */
+static void test_a_peer_that_forgets_after_ten_seconds(void **state)
+{
+    static const struct villain_plan plan = {.params = params_ten_seconds};
+    static struct villain v;
+    struct visit visit;
+    (void)state;
+    visit_begin(&visit, &v, &plan, 0);
+    for (unsigned i = 0; i < 3100; i++) {
+        visit_go(&visit);
+        if (i == 100)
+            v.heard = 0;
+    }
+    assert_true(visit.r.done && visit.r.err == 0);
+    assert_int_equal(wr_swarm_conn_count(visit.a.swarm), 1);
+    assert_in_range(v.heard, 17, 45); /* in a minute; one in 3.3 s, and what acknowledges */
+    visit_end(&visit);
+}
+
 /* ---- packets made by hand ------------------------------------------------------------------- */
 
 static void tell_versions(struct villain *v, const uint32_t *versions, size_t count,
@@ -666,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_a_listener_asks_for_another_group),
         cmocka_unit_test(test_transport_parameters),
         cmocka_unit_test(test_a_short_idle_time_out_is_no_hurry),
+        cmocka_unit_test(test_a_peer_that_forgets_after_ten_seconds),
         cmocka_unit_test(test_packets),
         cmocka_unit_test(test_no_damaged_flight_is_believed),
     };
