@@ -394,6 +394,36 @@ static void test_a_peer_that_forgets_after_ten_seconds(void **state)
     visit_end(&visit);
 }
 
+static void params_stay(struct wr_buf *p)
+{
+    put_param(p, 12, "", 0); /* disable_active_migration; RFC 9000 section 18.2 */
+}
+
+/* We move to another address. Who takes no packets from there, as quinn, is not sent any: the connection ends. */
+static void test_a_peer_that_forbids_moves(void **state)
+{
+    static const struct villain_plan plans[] = {{.params = NULL}, {.params = params_stay}};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        static struct villain v;
+        struct sim *sim = sim_create(&(struct sim_options){.seed = 32, .rtt = 40 * WR_MSEC});
+        struct node a = {.host = sim_host_add(sim, &(struct sim_host_options){.name = "mobile"})};
+        struct result r = {0};
+        node_start_at(&a, sim, 1, &(struct wr_addr){.ip.family = 4, .port = 4002});
+        villain_start(&v, sim, &plans[i]);
+        assert_int_equal(wr_swarm_connect(a.swarm, &v.id, &v.addr, 1, WR_ORIGIN_OWNER, 0, on_connect, &r, NULL), 0);
+        sim_run(sim, WR_SEC);
+        assert_true(r.done && r.err == 0);
+        sim_move(a.host, (struct wr_ip){4, {45, 1, 2, 3}}, (struct wr_ip){0}, 0);
+        sim_run(sim, 300 * WR_MSEC);
+        assert_int_equal(wr_swarm_conn_count(a.swarm), plans[i].params ? 0 : 1);
+        node_stop(&a);
+        sim_run(sim, 20 * WR_SEC);
+        villain_stop(&v);
+        sim_destroy(sim);
+    }
+}
+
 /* ---- packets made by hand ------------------------------------------------------------------- */
 
 static void tell_versions(struct villain *v, const uint32_t *versions, size_t count,
@@ -691,6 +721,7 @@ int main(void)
         cmocka_unit_test(test_transport_parameters),
         cmocka_unit_test(test_a_short_idle_time_out_is_no_hurry),
         cmocka_unit_test(test_a_peer_that_forgets_after_ten_seconds),
+        cmocka_unit_test(test_a_peer_that_forbids_moves),
         cmocka_unit_test(test_packets),
         cmocka_unit_test(test_no_damaged_flight_is_believed),
     };
