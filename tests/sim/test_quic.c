@@ -600,6 +600,34 @@ static void test_a_full_socket_holds_everything_up_and_lets_it_go(void **state)
     sim_destroy(sim);
 }
 
+/* What the system does not take is neither thrown away nor sent blindly: it waits, and no loss slows the sender down. */
+static void test_a_full_socket_loses_nothing(void **state)
+{
+    (void)state;
+    struct sim *sim = world(15);
+    struct node a = {0}, b = {0};
+    struct client c;
+    struct wr_conn_stats stats;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    talk(&a, &b, &c, 8 << 20);
+    sim_run(sim, 300 * WR_MSEC);
+    for (int i = 0; i < 10; i++) {
+        sim_jam(a.host, true);
+        sim_run(sim, 20 * WR_MSEC);
+        sim_jam(a.host, false);
+        sim_run(sim, 20 * WR_MSEC);
+    }
+    assert_false(c.closed);
+    wr_conn_stats(wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm)), &stats);
+    assert_in_range(stats.loss_events, 0, 1);    /* a packet that does not fit behind what is kept */
+    sim_run(sim, 20 * WR_SEC);
+    assert_whole(&c);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* ---- replay ------------------------------------------------------------------------------------- */
 
 static uint64_t lossy_story(uint64_t seed)
@@ -779,6 +807,7 @@ int main(void)
         cmocka_unit_test(test_a_network_without_udp_costs_nothing_after_a_while),
         cmocka_unit_test(test_the_path_gets_narrower),
         cmocka_unit_test(test_a_full_socket_holds_everything_up_and_lets_it_go),
+        cmocka_unit_test(test_a_full_socket_loses_nothing),
         cmocka_unit_test(test_one_seed_one_run),
         cmocka_unit_test(test_memory_runs_out),
     };
