@@ -48,6 +48,7 @@ bool contract_jam(struct contract *c, bool on);
 /* It refuses segmentation and large buffers; false when there is no such thing here. */
 bool contract_refuse_offload(struct contract *c, bool on);
 unsigned contract_sends(void);    /* system calls that sent datagrams */
+unsigned contract_buffers(void);  /* ... that asked for larger buffers, within what anybody may have */
 
 struct uv_loop_s *contract_uv_loop(struct contract *c);    /* contract_uv.c only */
 

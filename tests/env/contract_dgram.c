@@ -180,8 +180,10 @@ static void without_offload(void **state)
     struct post a = {0}, b = {0};
     if (!contract_refuse_offload(c, true))
         skip();
+    unsigned asked = contract_buffers();
     post_open(&a, c->a, c->a_addr);
     post_open(&b, c->b, c->b_addr);
+    assert_int_equal(contract_buffers() - asked, 4);    /* what root gets was refused: as much as there is, both ways */
     unsigned before = contract_sends();
     assert_int_equal(send_row(&a, &b.addr, 0, 40, 1200, 50), 0);
     assert_int_equal(contract_sends() - before, 42);    /* one refusal, then one each */

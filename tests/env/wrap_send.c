@@ -12,7 +12,7 @@ int __real_setsockopt(int fd, int level, int name, const void *value, socklen_t 
 int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 
 static bool jammed, refuses;
-static unsigned sends;
+static unsigned sends, buffers;
 
 bool contract_jam(struct contract *c, bool on)
 {
@@ -31,6 +31,11 @@ bool contract_refuse_offload(struct contract *c, bool on)
 unsigned contract_sends(void)
 {
     return sends;
+}
+
+unsigned contract_buffers(void)
+{
+    return buffers;
 }
 
 static bool is_segmented(const struct msghdr *msg)
@@ -61,5 +66,6 @@ int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t 
         errno = offload ? ENOPROTOOPT : EPERM;
         return -1;
     }
+    buffers += level == SOL_SOCKET && (name == SO_RCVBUF || name == SO_SNDBUF);
     return __real_setsockopt(fd, level, name, value, len);
 }
