@@ -55,6 +55,30 @@ static void test_200_streams_at_once(void **state)
     sim_destroy(sim);
 }
 
+/* Far more streams in a connection's life than may be open at once: what ended gives its place back, at both ends. */
+static void test_streams_without_end(void **state)
+{
+    (void)state;
+    struct sim *sim = world(17);
+    struct node a = {0}, b = {0};
+    static struct client c[100];
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    for (int round = 0; round < 12; round++) {
+        for (size_t i = 0; i < 100; i++)
+            talk(round % 2 ? &b : &a, round % 2 ? &a : &b, &c[i], 10);
+        sim_run(sim, WR_SEC);
+        for (size_t i = 0; i < 100; i++)
+            assert_whole(&c[i]);
+    }
+    assert_int_equal(a.opened, 1);
+    assert_int_equal(a.limits.of[WR_LIMIT_STREAMS].used, 0);
+    assert_int_equal(b.limits.of[WR_LIMIT_STREAMS].used, 0);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 static void test_loss_and_reordering_cost_time_only(void **state)
 {
     (void)state;
@@ -788,6 +812,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_was_held_up_has_one_connection),
         cmocka_unit_test(test_a_byte_is_answered_in_two_round_trips),
         cmocka_unit_test(test_200_streams_at_once),
+        cmocka_unit_test(test_streams_without_end),
         cmocka_unit_test(test_loss_and_reordering_cost_time_only),
         cmocka_unit_test(test_a_long_fat_path_is_filled),
         cmocka_unit_test(test_wrong_peer_id_is_refused),
