@@ -70,6 +70,62 @@ static void test_noise_from_strangers_does_nothing(void **state)
     sim_destroy(sim);
 }
 
+struct mail {
+    size_t len;
+    uint8_t data[256];
+};
+
+static void keep_mail(void *arg, const struct wr_dgram_in *in)
+{
+    struct mail *m = arg;
+    assert_true(in->len <= sizeof(m->data));
+    m->len = in->len;
+    memcpy(m->data, in->data, in->len);
+}
+
+/* Sends a long packet of this version and length; what comes back. */
+static struct mail ask_in_version(struct sim *sim, const struct node *b, uint32_t version, size_t len)
+{
+    static const struct wr_dgram_ops ops = {.on_receive = keep_mail, .on_writable = ready};
+    struct mail m = {0};
+    struct wr_dgram *dgram;
+    struct sim_host *stranger = sim_host_add(sim, &(struct sim_host_options){.name = "stranger"});
+    struct wr_addr at = {.ip = *sim_host_ip4(stranger)}, to = {.ip = *sim_host_ip4(b->host), .port = 4001};
+    uint8_t packet[1200] = {0xc0, 0, 0, 0, 0, 8, 'l', 'i', 's', 't', 'e', 'n', 'e', 'r', 4, 'd', 'i', 'a', 'l'};
+    for (int i = 0; i < 4; i++)
+        packet[1 + i] = (uint8_t)(version >> (24 - 8 * i));
+    assert_int_equal(wr_env_dgram(sim_host_env(stranger), &at, &ops, &m, &dgram), 0);
+    assert_int_equal(wr_dgram_send(dgram, &(struct wr_dgram_out){.to = to, .data = packet, .len = len, .segment = len}), 0);
+    sim_run(sim, WR_SEC);
+    wr_dgram_close(dgram);
+    return m;
+}
+
+/* A version that nobody speaks, a draft, the second version: who asks in a packet of full size is told the one that we
+ * speak, and one to be ignored (RFC 9000 sections 6 and 15); a shorter packet is not worth an answer. */
+static void test_other_versions_are_told_of_ours(void **state)
+{
+    static const uint32_t versions[] = {0x1a2a3a4a, 0xff00001d, 0x6b3343cf};
+    static const uint8_t head[] = {0, 0, 0, 0, 4, 'd', 'i', 'a', 'l', 8, 'l', 'i', 's', 't', 'e', 'n', 'e', 'r', 0, 0, 0, 1};
+    (void)state;
+    struct sim *sim = world(18);
+    struct node b = {0};
+    node_start(&b, sim, 2);
+    for (size_t i = 0; i < 3; i++) {
+        struct mail m = ask_in_version(sim, &b, versions[i], 1200);
+        assert_int_equal(m.len, 1 + sizeof(head) + 4);
+        assert_true(m.data[0] & 0x80);
+        assert_memory_equal(m.data + 1, head, sizeof(head));
+        for (size_t k = 1 + sizeof(head); k < m.len; k++)
+            assert_int_equal(m.data[k] & 0x0f, 0x0a);
+        assert_int_equal(ask_in_version(sim, &b, versions[i], 1199).len, 0);
+    }
+    assert_int_equal(ask_in_version(sim, &b, 0, 1200).len, 0);    /* an answer is not answered */
+    assert_int_equal(b.limits.of[WR_LIMIT_CONNS_HALF_OPEN].used, 0);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* A whole ClientHello, as a stranger's first packet: what comes back, if he says no more. */
 static uint64_t answered_to(const struct quic_initial_packet *first)
 {
@@ -186,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_damaged_first_packet_leaves_nothing),
         cmocka_unit_test(test_noise_from_strangers_does_nothing),
+        cmocka_unit_test(test_other_versions_are_told_of_ours),
         cmocka_unit_test(test_answers_stay_below_three_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
