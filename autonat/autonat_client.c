@@ -331,7 +331,8 @@ static void end_probe(struct probe *p)
     if (s && s->busy)
         s->busy--;
     wr_list_remove(&p->node);
-    c->probe_count--;
+    if (--c->probe_count == 0)
+        wr_pulse_stop(&c->pulse);
     wr_env_dispose(c->env, &p->task, dispose_probe);
 }
 
@@ -368,6 +369,7 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     struct server *s = find_server(c, &p->server);
     wr_time now = wr_env_now(c->env);
     enum wr_verdict_outcome outcome = outcome_of(p, result);
+    bool missed = outcome == WR_VERDICT_FAILED && wr_pulse_late(&c->pulse, p->begun_at);
     c->stats.data_bytes += ask->data_bytes;
     if (s && !p->costs && ask->data_bytes)
         s->greedy = true;
@@ -377,7 +379,7 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     static const char *const results[] = {"reached", "back-error", "failed", "refused", "broken"};
     wr_log(wr_env_log(c->env), WR_LOG_DEBUG, "autonat", "answer peer=%s addr=%s is=%s nonce=%d stranger=%d",
            wr_peerid_print(&p->server, id), wr_maddr_print(wr_maddr_bytes(&p->addr), text, sizeof(text)),
-           results[result], p->arrived, ask->stranger || p->stranger);
+           missed ? "missed" : results[result], p->arrived, ask->stranger || p->stranger);
     struct wr_verdict_evidence e = {
         .from = p->ip, .stranger_wanted = p->stranger_wanted, .stranger = p->stranger};
     /* A dial that failed came from a stranger when the server says so, or is one itself on this transport.
@@ -388,6 +390,9 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
         s->unwilling[p->udp][p->ip6] = result == WR_ASK_REFUSED && ask->unwilling;
     if (outcome == WR_VERDICT_NOTHING && s)
         s->quiet_until[p->udp] = now + (few(c) ? WR_AUTONAT_CLIENT_QUIET_FEW : WR_AUTONAT_CLIENT_QUIET);
+    /* It may well have called, and we were not there. That is not his fault, and says nothing. */
+    if (missed)
+        outcome = WR_VERDICT_NOTHING;
     int i = wr_verdict_find(&c->verdict, wr_maddr_bytes(&p->addr));
     end_probe(p);
     if (i >= 0) {
@@ -524,6 +529,8 @@ static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr
            p->stranger_wanted, v1 ? 1 : 2);
     if (p->costs)
         spend_data(c, DATA_USUAL);
+    p->begun_at = wr_env_now(c->env);
+    wr_pulse_start(&c->pulse, c->env);
     wr_list_append(&c->probes, &p->node);
     c->probe_count++;
     s->busy++;

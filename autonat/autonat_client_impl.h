@@ -12,6 +12,7 @@
 #include "autonat/lifetest.h"
 #include "autonat/lifetime.h"
 #include "autonat/natkind.h"
+#include "autonat/pulse.h"
 #include "autonat/survey.h"
 
 struct server {
@@ -41,6 +42,7 @@ struct probe {
     bool stranger; /* from where nothing had come before */
     bool stranger_wanted;
     bool costs; /* dial data is expected, and taken from the allowance */
+    wr_time begun_at;
     struct wr_task task; /* disposal */
 };
 
@@ -138,6 +140,7 @@ struct wr_autonat_client {
     struct wr_list probes, backs;
     size_t probe_count, back_count;
     struct wr_timer timer;
+    struct wr_pulse pulse; /* while questions are under way */
     wr_time news_at;    /* a server in a new network turned up */
     wr_time born_at;    /* the first server since the last reset; 0: none yet */
     wr_time data_whole_at; /* when all of the allowance for dial data is back */
