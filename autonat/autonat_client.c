@@ -390,6 +390,8 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
         s->unwilling[p->udp][p->ip6] = result == WR_ASK_REFUSED && ask->unwilling;
     if (outcome == WR_VERDICT_NOTHING && s)
         s->quiet_until[p->udp] = now + (few(c) ? WR_AUTONAT_CLIENT_QUIET_FEW : WR_AUTONAT_CLIENT_QUIET);
+    if (outcome == WR_VERDICT_REACHED && e.stranger)
+        wr_swarm_nat(c->sw)->strangers = true;
     /* It may well have called, and we were not there. That is not his fault, and says nothing. */
     if (missed)
         outcome = WR_VERDICT_NOTHING;

@@ -655,4 +655,5 @@ void wr_autonat_client_nat_reset(struct wr_autonat_client *c)
     nat->udp = (struct wr_nat_kind){.mapping = WR_NAT_MAP_UNKNOWN};
     nat->tcp = nat->udp;
     nat->external.family = 0;
+    nat->strangers = false;
 }

@@ -72,7 +72,8 @@ static bool wanted(const struct wr_relay_auto *ra)
         return true;
     wr_time now = wr_env_now(ra->env);
     bool patient = now - ra->unknown_since < WR_RELAY_AUTO_PATIENCE;
-    if (ra->natted_since && now - ra->natted_since >= WR_RELAY_AUTO_NATTED && !mapped(ra))
+    if (ra->natted_since && now - ra->natted_since >= WR_RELAY_AUTO_NATTED && !wr_swarm_nat(ra->swarm)->strangers &&
+        !mapped(ra))
         patient = false;
     return !patient && !listens_in_public(ra);
 }

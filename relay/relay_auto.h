@@ -2,7 +2,7 @@
  *
  *   wanted      strangers do not reach us (over IPv4), or nobody has said so for WR_RELAY_AUTO_PATIENCE and none of our
  *               listening addresses is public. Behind a NAT that has opened no port for us it seldom ends otherwise, and
- *               until then nobody finds us: there for WR_RELAY_AUTO_NATTED, in which who is reached all the same knows it
+ *               until then nobody finds us: there for WR_RELAY_AUTO_NATTED, unless a stranger got through meanwhile
  *   found       the owner's first; peers that we are connected with and that relay; known ones that we are not
  *               connected with; whoever the node finds when asked to (discover)
  *   chosen      two on different networks (/16, IPv6 /32), the nearer ones; every ten minutes a much nearer one replaces
@@ -21,7 +21,8 @@
 #define WR_RELAY_AUTO_WANT      2                  /* go */
 #define WR_RELAY_AUTO_OWNED_MAX 4                  /* the owner's; ours: with ours and one in exchange within HOLDS_MAX */
 #define WR_RELAY_AUTO_PATIENCE  (15 * WR_SEC)      /* before UNKNOWN counts as PRIVATE; nat sheet 6 */
-#define WR_RELAY_AUTO_NATTED    (3 * WR_SEC)       /* the same once a NAT is seen; go: at once. Ours: a verdict takes two */
+#define WR_RELAY_AUTO_NATTED    (3 * WR_SEC)       /* the same once a NAT is seen; go: at once. Ours: whom one
+                                                      can reach, he has by then */
 #define WR_RELAY_AUTO_TICK      (1 * WR_SEC)       /* between looks while some are missing; ours */
 #define WR_RELAY_AUTO_DISCOVER  (30 * WR_SEC)      /* between searches; go */
 #define WR_RELAY_AUTO_HURRY     (3 * WR_SEC)       /* ... while none is held at all, doubled each time up to that; ours */

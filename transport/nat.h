@@ -59,6 +59,7 @@ struct wr_nat_kind {
 struct wr_nat {
     struct wr_nat_kind udp, tcp;
     struct wr_ip external;    /* the outside address most peers see; family 0: none yet */
+    bool strangers;           /* one got through to us: no verdict, but it may well become one */
 };
 
 #endif

@@ -463,7 +463,8 @@ static void test_only_when_wanted(void **state)
     world_down(&w);
 }
 
-/* Nobody says whether we are reachable, and there is a NAT. A port that the router has opened may settle it. */
+/* Nobody says whether we are reachable, and there is a NAT. A port that the router has opened may settle it, or a stranger
+ * who gets through. */
 static void test_early_behind_a_nat(void **state)
 {
     struct world w;
@@ -489,6 +490,15 @@ static void test_early_behind_a_nat(void **state)
         assert_int_equal(held_count(&w), 0);
         world_down(&w);
     }
+    world_up(&w, &(struct sim_options){.seed = 17});
+    meet(&w, 0, 3);
+    wr_swarm_nat(w.home.swarm)->udp.mapping = WR_NAT_MAP_EIM;
+    wr_swarm_nat(w.home.swarm)->strangers = true;
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(held_count(&w), 0);
+    sim_run(w.sim, 8 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    world_down(&w);
 }
 
 static void test_the_owners_relay(void **state)
