@@ -253,17 +253,31 @@ static bool is_knocked(const struct wr_relay_auto *ra, const struct wr_peerid *r
     return false;
 }
 
-/* Somebody known to relay with whom we are not connected, met last. */
+/* Did a dial of ours get through to it, not over another relay? */
+static bool was_reached(const struct wr_peer *peer)
+{
+    for (size_t i = 0; i < peer->addr_count; i++)
+        if (peer->addrs[i].dialled_ok_at && !wr_maddr_is_circuit(wr_peer_addr_bytes(&peer->addrs[i])))
+            return true;
+    return false;
+}
+
+/* Somebody known to relay with whom we are not connected: of those that we have reached, or else of the others, who was
+ * met last. Whoever came over a relay may say what he likes of himself, and a crowd of such would come first. */
 static const struct wr_peer *whom_to_call(const struct wr_relay_auto *ra)
 {
     struct wr_peerstore *ps = wr_swarm_peerstore(ra->swarm);
+    const struct wr_peer *other = NULL;
     for (struct wr_list *it = ps->recent.prev; it != &ps->recent; it = it->prev) {
         const struct wr_peer *peer = wr_list_entry(it, struct wr_peer, node);
-        if (!peer->connections && peer->addr_count && !avoided(ra, &peer->id) && !is_knocked(ra, &peer->id) &&
-            wr_peerstore_speaks(ps, &peer->id, WR_RELAY_HOP_NAME) == 1)
+        if (peer->connections || !peer->addr_count || avoided(ra, &peer->id) || is_knocked(ra, &peer->id) ||
+            wr_peerstore_speaks(ps, &peer->id, WR_RELAY_HOP_NAME) != 1)
+            continue;
+        if (was_reached(peer))
             return peer;
+        other = other ? other : peer;
     }
-    return NULL;
+    return other;
 }
 
 /* Calls known relays, at most so many at once. True: some are being called. */

@@ -4,7 +4,7 @@
  *               listening addresses is public. Behind a NAT that has opened no port for us it seldom ends otherwise, and
  *               until then nobody finds us: there for WR_RELAY_AUTO_NATTED, unless a stranger got through meanwhile
  *   found       the owner's first; peers that we are connected with and that relay; known ones that we are not
- *               connected with; whoever the node finds when asked to (discover)
+ *               connected with, those that we have reached before others; whoever the node finds when asked to (discover)
  *   chosen      two on different networks (/16, IPv6 /32), the nearer ones; every ten minutes a much nearer one replaces
  *               the farthest
  *   watched     a ping each 5 s, and when our network changed: four seconds without an answer, and the connection is

@@ -274,6 +274,40 @@ static void test_both_lost(void **state)
     world_down(&w);
 }
 
+/* A crowd came, said of itself that it relays, and went: those that we have reached ourselves are called before it. */
+static void test_both_lost_among_liars(void **state)
+{
+    static const struct wr_bytes names[] = {{(const uint8_t *)WR_RELAY_HOP_NAME, sizeof(WR_RELAY_HOP_NAME) - 1}};
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 4});
+    meet(&w, 1, RELAYS);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    sim_run(w.sim, 2 * WR_SEC);
+    for (unsigned i = 1; i < RELAYS; i++)
+        if (!held(&w, i))
+            wr_swarm_disconnect(w.home.swarm, wr_swarm_self(w.relays[i].n.swarm), WR_CONN_OK);
+    sim_run(w.sim, 5 * WR_SEC);
+    struct wr_peerstore *ps = wr_swarm_peerstore(w.home.swarm);
+    for (unsigned i = 0; i < 60; i++) {
+        struct wr_addr at = {.ip = {4, {71, (uint8_t)i, 1, 1}}, .port = 4001};
+        struct wr_peerid id = *wr_swarm_self(w.relays[0].n.swarm);
+        struct wr_maddr addr;
+        id.bytes[id.len - 1] ^= (uint8_t)(1 + i);
+        assert_int_equal(wr_maddr_from_addr(&at, false, &addr), 0);
+        wr_peerstore_get(ps, &id)->seen_at = sim_now(w.sim);
+        assert_int_equal(wr_peerstore_add_addr(ps, &id, wr_maddr_bytes(&addr), WR_TTL_RECENT, false), 0);
+        assert_int_equal(wr_peerstore_set_protocols(ps, &id, names, 1), 0);
+        wr_peerstore_get(ps, &id);
+    }
+    for (unsigned i = 1; i < RELAYS; i++)
+        if (held(&w, i))
+            far_down(&w.relays[i]);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    world_down(&w);
+}
+
 /* Both are switched off at once and say nothing. Ten seconds later there are two others. */
 static void test_both_are_switched_off(void **state)
 {
@@ -557,6 +591,7 @@ int main(void)
         cmocka_unit_test(test_kept_while_nothing_is_known),
         cmocka_unit_test(test_replaced_within_seconds),
         cmocka_unit_test(test_both_lost),
+        cmocka_unit_test(test_both_lost_among_liars),
         cmocka_unit_test(test_both_are_switched_off),
         cmocka_unit_test(test_a_search_in_need),
         cmocka_unit_test(test_another_network),
