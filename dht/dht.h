@@ -126,7 +126,8 @@ struct wr_dht_request *wr_dht_put_value(struct wr_dht *d, struct wr_bytes key,
 /* Announces us as a provider of a multihash now and every WR_DHT_REANNOUNCE, also after a restart,
  * until unprovide. on_done(0) when most of the nearest peers have been told (one that says no does
  * not count; most say nothing either way), or an error of the first try, which is repeated sooner:
- * WR_ENOADDR, nobody could reach us; WR_EREFUSED, all said no; those of every question. ops may be NULL; then NULL with *err 0 is success. */
+ * WR_ENOADDR, nobody could reach us; WR_EREFUSED, all said no; those of every question. ops may be NULL; then NULL
+ * with *err 0 is success. */
 struct wr_dht_request *wr_dht_provide(struct wr_dht *d, struct wr_bytes key,
                                       const struct wr_dht_ops *ops, void *arg, int *err);
 bool wr_dht_unprovide(struct wr_dht *d, struct wr_bytes key); /* false: was none of ours */

@@ -126,8 +126,9 @@ static void on_open_close(struct wr_stream *s, void *arg, int err)
     (void)s;
     if (wr_methods_unspoken(op->m, &op->peer, err))
         wr_call_fail(op->call, err, "%s does not speak %s%s", wr_peerid_print(&op->peer, peer), op->protocol,
-                     is_limited(op->m, &op->peer) ? ", or not through a relay with limits: who accepts it has to say limited, too"
-                                                  : "");
+                     is_limited(op->m, &op->peer)
+                         ? ", or not through a relay with limits: who accepts it has to say limited, too"
+                         : "");
     else if (err == WR_ELIMITED)
         wr_call_fail(op->call, err,
                      "%s is reached through a relay with limits only, and no direct connection came about: `warren why` "

@@ -9,8 +9,8 @@
  *               the farthest
  *   watched     a ping each 5 s, and when our network changed: four seconds without an answer, and the connection is
  *               closed. So ten seconds after both were switched off, without a word, others hold a place
- *   replaced    at once, and as soon as a relay will not prolong the place (it is kept until it runs out). Who refused is left alone for an hour, who was lost a while longer each time, unless
- *               it was our own network that changed
+ *   replaced    at once, and as soon as a relay will not prolong the place (it is kept until it runs out). Who refused is
+ *               left alone for an hour, who was lost a while longer each time, unless it was our own network that changed
  *
  * The owner's relays are held whether wanted or not. It makes the relay client, and owns it. */
 #ifndef WR_RELAY_AUTO_H

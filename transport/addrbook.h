@@ -36,7 +36,8 @@ struct wr_addrbook {
 };
 
 void wr_addrbook_init(struct wr_addrbook *b);
-/* One address may stand there from several sources; they share a verdict. Adds or refreshes. Returns true when the set changed (generation grew). Full: false. */
+/* One address may stand there from several sources; they share a verdict. Adds or refreshes. Returns true when the set
+ * changed (generation grew). Full: false. */
 bool wr_addrbook_put(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_source source,
                      wr_time now);
 bool wr_addrbook_del(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr_source source);
@@ -49,10 +50,9 @@ bool wr_addrbook_judge(struct wr_addrbook *b, struct wr_bytes addr, enum wr_addr
 /* family: 4 or 6. Returns true when that changed what is announced. */
 bool wr_addrbook_set_private(struct wr_addrbook *b, unsigned family, bool private);
 /* The addresses to announce to a peer that is connected from `to` (NULL: to anybody, as in the DHT:
- * public ones only): loopback only to loopback, private only to private or local peers, link-local only
- * to link-local ones, unreachable ones never, candidates and mappings (and in a private family what peers see) only once they are known
- * to be reachable;
- * sorted best first. Returns how many of at most max. */
+ * public ones only): loopback only to loopback, private only to private or local peers, link-local only to
+ * link-local ones, unreachable ones never, candidates and mappings (and in a private family what peers see) only
+ * once they are known to be reachable; sorted best first. Returns how many of at most max. */
 size_t wr_addrbook_announce(const struct wr_addrbook *b, const struct wr_ip *to, struct wr_maddr *out,
                             size_t max);
 /* Peers of one scope are told the same: a number below WR_ADDRBOOK_SCOPES. */

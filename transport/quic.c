@@ -212,7 +212,8 @@ static bool has_memory(const struct wr_quic *q)
     return wr_account_room(&newcomer) >= WR_QUIC_CONN_MEMORY;
 }
 
-/* Many handshakes are under way or begin, or somebody would have to go for one more: spoofed ones must take neither the places of others nor our time. */
+/* Many handshakes are under way or begin, or somebody would have to go for one more: spoofed ones must take neither the
+ * places of others nor our time. */
 static bool under_load(struct wr_quic *q)
 {
     uint64_t used = q->ctx->limits->of[WR_LIMIT_CONNS_HALF_OPEN].used;

@@ -80,7 +80,8 @@ void wr_yamux_destroy(struct wr_yamux *y);
  * WR_YAMUX_CONTROL_MAX, or out of memory). */
 int wr_yamux_input(struct wr_yamux *y, struct wr_bytes *in, wr_time now, struct wr_yamux_event *event);
 /* Puts whole frames into buf: control first, then data of the streams in turn, those that had nothing
- * queued before the others. Returns bytes written, 0 when there is nothing to send. A frame is never cut. room >= WR_YAMUX_HEADER + 1. */
+ * queued before the others. Returns bytes written, 0 when there is nothing to send. A frame is never cut.
+ * room >= WR_YAMUX_HEADER + 1. */
 size_t wr_yamux_output(struct wr_yamux *y, uint8_t *buf, size_t room, wr_time now);
 /* The same, but the end of the last frame may stay where it was lent: *apart (else empty) is counted by the result,
  * is not in buf, and belongs behind what is. It begins at a multiple of 64 bytes from buf: see wr_aead_seal_two. */

@@ -1,7 +1,8 @@
 /* What a stranger sends to a node's QUIC socket, in virtual time beside a connection of a good peer: datagrams of any
  * bytes, first packets that are properly sealed around any frames, packets for the good connection's ids, and any frames
- * under the keys of a handshake that he has made. So it goes through telling datagrams apart, too. Whatever comes, the answers stay below three times what was sent, the good connection stays, and once the handshakes have
- * timed out nothing is left of it.
+ * under the keys of a handshake that he has made. So it goes through telling datagrams apart, too. Whatever comes, the
+ * answers stay below three times what was sent, the good connection stays, and once the handshakes have timed out nothing is
+ * left of it.
  *
  * An input is a list of steps: a byte that says what, with its arguments.
  *     0  length (2)  bytes                                a datagram

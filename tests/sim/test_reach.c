@@ -383,7 +383,8 @@ static void test_an_opened_port_without_strangers(void **state)
     }
 }
 
-/* Where friends get in from any port a stranger has to be found. Each of the servers knows one, among four whom we know, too. */
+/* Where friends get in from any port a stranger has to be found. Each of the servers knows one, among four whom we know,
+ * too. */
 static void test_an_opened_port_among_friends(void **state)
 {
     (void)state;
