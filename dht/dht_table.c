@@ -78,6 +78,7 @@ static void forget(struct wr_dht *d, const struct wr_peerid *id,
 {
     if (!wr_kbucket_remove(&d->table, key))
         return;
+    wr_limits_give(d->limits, WR_LIMIT_TABLE, 1);
     char text[WR_PEERID_TEXT];
     wr_log(wr_env_log(d->env), WR_LOG_DEBUG, "dht", "table lost peer=%s why=%s peers=%zu",
            wr_peerid_print(id, text), why, d->table.count);
@@ -115,7 +116,9 @@ static void admit(struct wr_dht *d, const struct wr_peerid *id)
         return;
     wr_log(wr_env_log(d->env), WR_LOG_DEBUG, "dht", "table gained peer=%s peers=%zu",
            wr_peerid_print(id, text), d->table.count);
-    if (evicted.len > 0) {
+    if (evicted.len == 0) {
+        wr_limits_charge(d->limits, WR_LIMIT_TABLE, 1);
+    } else {
         wr_peerstore_protect(wr_swarm_peerstore(d->swarm), &evicted, false);
         wr_swarm_untag(d->swarm, &evicted, d->protocol);
     }
@@ -592,6 +595,7 @@ void wr_dht_table_clear(struct wr_dht *d)
         wr_peerstore_protect(wr_swarm_peerstore(d->swarm), &e->id, false);
         wr_swarm_untag(d->swarm, &e->id, d->protocol);
     }
+    wr_limits_give(d->limits, WR_LIMIT_TABLE, d->table.count);
     wr_kbucket_clear(&d->table);
     wr_free(d->bootstrap);
 }

@@ -25,8 +25,10 @@ static void pack_limits(const struct wr_methods *m, struct wr_pack *p)
         wr_pack_map(p, NULL);
         wr_pack_text(p, "name", wr_limit_name((enum wr_limit)i));
         wr_pack_text(p, "unit", wr_limit_unit((enum wr_limit)i));
-        wr_pack_u64(p, "used", limits->of[i].used);
-        wr_pack_u64(p, "peak", limits->of[i].peak);
+        if (wr_limit_counted((enum wr_limit)i)) {
+            wr_pack_u64(p, "used", limits->of[i].used);
+            wr_pack_u64(p, "peak", limits->of[i].peak);
+        }
         wr_pack_u64(p, "max", limits->of[i].max);
         wr_pack_u64(p, "refused", limits->of[i].refused);
         wr_pack_end(p);

@@ -11,9 +11,11 @@ static void limits(const struct wr_methods *m, struct wr_buf *out)
     const struct wr_limits *l = wr_swarm_limits(m->o.swarm);
     struct wr_prom_series used[WR_LIMIT_COUNT + 1] = {{0}}, max[WR_LIMIT_COUNT + 1] = {{0}},
                           refused[WR_LIMIT_COUNT + 1] = {{0}};
+    size_t counted = 0;
     for (unsigned i = 0; i < WR_LIMIT_COUNT; i++) {
         const char *name = wr_limit_name((enum wr_limit)i);
-        used[i] = (struct wr_prom_series){name, l->of[i].used};
+        if (wr_limit_counted((enum wr_limit)i))
+            used[counted++] = (struct wr_prom_series){name, l->of[i].used};
         max[i] = (struct wr_prom_series){name, l->of[i].max};
         refused[i] = (struct wr_prom_series){name, l->of[i].refused};
     }

@@ -131,9 +131,10 @@ static void status_budgets(const msgpack_object *status)
         uint64_t refused = print_u64(&rows[i], "refused");
         if (used * 4 < max && !refused)
             continue;
-        (void)printf("%-11s %s %llu of %llu, %llu refused\n", shown++ ? "" : "budgets",
-                     print_text(&rows[i], "name", name), (unsigned long long)used,
-                     (unsigned long long)max, (unsigned long long)refused);
+        (void)printf("%-11s %s ", shown++ ? "" : "budgets", print_text(&rows[i], "name", name));
+        if (wr_rpc_find(&rows[i], "used"))
+            (void)printf("%" PRIu64 " of ", used);
+        (void)printf("%" PRIu64 ", %" PRIu64 " refused\n", max, refused);
     }
     if (!shown)
         (void)puts("budgets     all below a quarter; `warren limits` lists them");
@@ -415,7 +416,9 @@ static int run_limits(struct cli *cli)
         (void)print_text(&rows[i], "unit", unit);
         for (int f = 0; f < 3; f++) {
             uint64_t v = print_u64(&rows[i], fields[f]);
-            if (strcmp(unit, "bytes") == 0)
+            if (!wr_rpc_find(&rows[i], fields[f]))
+                (void)snprintf(text[f], sizeof(text[f]), "-");    /* it holds for each one of many */
+            else if (strcmp(unit, "bytes") == 0)
                 (void)print_size(v, text[f]);
             else
                 (void)snprintf(text[f], sizeof(text[f]), "%llu", (unsigned long long)v);

@@ -216,3 +216,18 @@ const char *wr_limit_unit(enum wr_limit limit)
 {
     return COLUMNS[limit].unit;
 }
+
+bool wr_limit_counted(enum wr_limit limit)
+{
+    switch (limit) {
+    case WR_LIMIT_CONNS_PER_PEER:
+    case WR_LIMIT_CONNS_PER_NET:
+    case WR_LIMIT_NEW_FLOWS:
+    case WR_LIMIT_SILENT_TRIES:
+    case WR_LIMIT_STREAMS_PER_CONN:
+    case WR_LIMIT_STREAMS_PER_PROTOCOL:
+        return false;
+    default:
+        return true;
+    }
+}

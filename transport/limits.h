@@ -89,5 +89,8 @@ uint64_t wr_account_room(const struct wr_account *a);      /* what take would gi
 
 const char *wr_limit_name(enum wr_limit limit);
 const char *wr_limit_unit(enum wr_limit limit);
+/* False: the ceiling holds for each one of many (a peer, a network, a connection), or for each second: `used` and `peak` of
+ * it say nothing. */
+bool wr_limit_counted(enum wr_limit limit);
 
 #endif

@@ -585,6 +585,10 @@ class Run(Case):
         self.fails(self.warren("stop"), NO_NODE, "no node is running")
 
 
+def rows_of(node):
+    return {row["name"]: row for row in node.json("limits")}
+
+
 class Look(Case):
     def test_status(self):
         a, b = self.pair()
@@ -700,9 +704,20 @@ class Look(Case):
         self.has(rows[0], "metric", "value")
 
     def test_limits(self):
-        rows = self.node("a").json("limits")
-        self.assertIn("connections", [row["name"] for row in rows])
-        self.has(rows[0], "name", "unit", "used", "peak", "max", "refused")
+        a, b = self.pair()
+        rows = rows_of(a)
+        self.has(rows["connections"], "name", "unit", "used", "peak", "max", "refused")
+        self.assertEqual([name for name in rows if "used" not in rows[name]],
+                         ["connections-per-peer", "connections-per-network", "new-flows", "tries-of-a-silent-address",
+                          "streams-per-connection", "streams-per-protocol"])
+        self.assertRegex(a("limits").out, r"(?m)^connections-per-peer +- +- +8 +0$")
+        self.assertNotIn('limit_used{limit="connections-per-peer"}', a("metrics").out)
+        # What was said of the table is so.
+        end = time.monotonic() + PATIENCE
+        while not a.json("status")[0]["dht"]["table"]:
+            self.assertLess(time.monotonic(), end)
+        self.assertEqual(rows_of(a)["routing-table"]["used"], a.json("status")[0]["dht"]["table"])
+        b.stop()
 
     def test_wait(self):
         a = self.node("a")

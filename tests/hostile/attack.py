@@ -276,7 +276,7 @@ def leftovers(node, seconds=20):
     """What is in use although nobody is there any more but the good peer, or "" once nothing is."""
     end = time.monotonic() + seconds
     while True:
-        used = {name: row["used"] for name, row in limits_of(node).items()}
+        used = {name: row["used"] for name, row in limits_of(node).items() if "used" in row}
         left = [name for name, most in GOOD_PEERS.items() if used.get(name, most + 1) > most]
         if not left or time.monotonic() > end:
             return ", ".join("%s %s" % (name, used.get(name, "not told")) for name in left)
