@@ -92,7 +92,9 @@ async function dial (plan, node, redis) {
   const signal = AbortSignal.timeout(plan.timeout)
   const begun = performance.now()
   const connection = await node.dial(addr, { signal })
-  const rtt = await node.services.ping.ping(connection.remotePeer, { signal })
+  const asked = performance.now()
+  await node.services.ping.ping(connection.remotePeer, { signal }) // which counts whole milliseconds, so none at times
+  const rtt = performance.now() - asked
   const all = (performance.now() - begun).toFixed(3)
   process.stdout.write(plan.lines
     ? `latency:\n  handshake_plus_one_rtt: ${all}\n  ping_rtt: ${rtt.toFixed(3)}\n  unit: ms\n`
