@@ -173,12 +173,25 @@ static bool listens(const struct wr_plan_input *in, enum wr_maddr_kind kind)
     return false;
 }
 
+/* Whether a peer can be told anything of it: where UDP is blocked, say, nobody ever saw us over it. */
+static bool offers(const struct wr_plan_input *in, enum wr_maddr_kind kind)
+{
+    for (size_t i = 0; i < in->count; i++) {
+        struct wr_bytes ma = wr_maddr_bytes(&in->own[i].addr);
+        struct wr_addr addr;
+        if (wr_maddr_kind(ma) == kind && wr_maddr_addr(ma, &addr) && rank_of(in, &in->own[i], &addr) != RANKS)
+            return true;
+    }
+    return next_known(in, kind == WR_MADDR_QUIC);
+}
+
 void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *p)
 {
     memset(p, 0, sizeof(*p));
     p->tcp = p->quic = true;
-    bool tcp = listens(in, WR_MADDR_TCP), quic = listens(in, WR_MADDR_QUIC);
-    bool both = tcp && quic, first = in->attempt != 1;    /* QUIC's turn, where only one may count */
+    bool tcp = listens(in, WR_MADDR_TCP), quic = listens(in, WR_MADDR_QUIC), both = tcp && quic;
+    /* QUIC's turn, where only one may count: TCP has the second attempt, or all when there is nothing else. */
+    bool first = offers(in, WR_MADDR_QUIC) && (in->attempt != 1 || !offers(in, WR_MADDR_TCP));
     p->counts_udp = quic && (first || !both) && counts(in, true);
     p->counts = p->counts_udp || (tcp && (!first || !both) && counts(in, false));
     if (both && (next_known(in, true) || next_known(in, false))) {

@@ -11,7 +11,8 @@
  *
  *   attempt   ours
  *   1st       public addresses, IPv6, predicted ports of QUIC
- *   2nd       and private ones, if the peer has our external address; predicted ports of TCP
+ *   2nd       and private ones, if the peer has our external address; predicted ports of TCP (in every attempt, if
+ *             nobody sees us over UDP)
  *   3rd       as the first, with predicted ports further on */
 #ifndef WR_PLAN_H
 #define WR_PLAN_H

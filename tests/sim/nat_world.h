@@ -41,6 +41,7 @@ static const char *const kind_names[KINDS] = {"public", "firewall", "full-cone",
 
 struct site {
     enum kind kind;
+    bool no_udp;                     /* its NAT lets none through */
     struct simnat *nat, *carrier;    /* owned; or NULL */
     struct sim_host *host;
     struct wr_env *env;
@@ -69,16 +70,17 @@ static inline const struct simnat_options *kind_options(enum kind kind)
 }
 
 /* A machine of that kind, with the network before it; `seed` tells its key and makes its addresses its own. */
-static inline void site_host(struct site *s, struct sim *sim, enum kind kind, unsigned seed)
+static inline void site_host_with(struct site *s, struct sim *sim, enum kind kind, bool no_udp, unsigned seed)
 {
     struct sim_host_options host = {.name = kind_names[kind]};
-    *s = (struct site){.kind = kind};
+    *s = (struct site){.kind = kind, .no_udp = no_udp};
     if (kind == CARRIER)
         s->carrier =
             simnat_add(sim, &(struct simnat_options){.filtering = SIMNAT_APDF, .alloc = SIMNAT_RANDOM});
     if (kind != PUBLIC) {
         struct simnat_options o = *kind_options(kind);
         o.outer = s->carrier;
+        o.no_udp = no_udp;
         host.ip4 = (struct wr_ip){4, {192, 168, 1, 2}};    /* the same in every home */
         if (kind == FIREWALL) {
             o.ip4.bytes[1] = (uint8_t)(seed >> 8);
@@ -91,6 +93,11 @@ static inline void site_host(struct site *s, struct sim *sim, enum kind kind, un
         host.gateway = simnat_gateway(s->nat);
     }
     s->host = sim_host_add(sim, &host);
+}
+
+static inline void site_host(struct site *s, struct sim *sim, enum kind kind, unsigned seed)
+{
+    site_host_with(s, sim, kind, false, seed);
 }
 
 /* One more machine behind a NAT that is somebody's. */

@@ -30,6 +30,13 @@ static const struct own home[] = {
      WR_ADDR_RELAYED, WR_ADDR_REACHABLE},
 };
 
+/* The same where UDP is blocked. */
+static const struct own no_udp[] = {
+    {"/ip4/192.168.1.2/tcp/4001", WR_ADDR_LISTEN, WR_ADDR_UNKNOWN},
+    {"/ip4/192.168.1.2/udp/4001/quic-v1", WR_ADDR_LISTEN, WR_ADDR_UNKNOWN},
+    {"/ip4/93.0.0.9/tcp/5001", WR_ADDR_CANDIDATE, WR_ADDR_UNKNOWN},
+};
+
 static const struct own mapped[] = {
     {"/ip4/93.0.0.9/udp/5001/quic-v1", WR_ADDR_CANDIDATE, WR_ADDR_UNKNOWN},
     {"/ip4/93.0.0.9/udp/6001/quic-v1", WR_ADDR_MAPPED, WR_ADDR_UNKNOWN},
@@ -70,6 +77,10 @@ static const struct plan_case {
      WR_PLAN_PREDICT, "t5003 t5005 t5007 t5009"},
     {"counting both, further on", home, 6, COUNTING(5001, 1), COUNTING(5001, 1), 2, false, false, true,
      WR_PLAN_PREDICT, "q5006 q5007 q5008 q5009 q5010 q5011 q5012 q5013"},
+    {"counting, and no UDP", no_udp, 3, {0}, COUNTING(5001, 1), 0, false, true, false, WR_PLAN_PREDICT,
+     "t5002 t5003 t5004 t5005"},
+    {"counting, and no UDP, further on", no_udp, 3, {0}, COUNTING(5001, 1), 2, false, true, false, WR_PLAN_PREDICT,
+     "t5004 t5005 t5006 t5007"},
     {"counting down", home, 6, COUNTING(1026, -1), {0}, 0, false, false, true, WR_PLAN_PREDICT, "q1025 q1024"},
     {"a mapping beside", mapped, 5, COUNTING(5001, 1), {0}, 0, false, true, true, WR_PLAN_PREDICT,
      "t6001 q6001 q[4001] q5002 q5003 q5004 q5005 q5006 q5007"},
