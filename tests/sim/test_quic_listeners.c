@@ -257,7 +257,7 @@ static void test_a_listener_asks_for_another_group(void **state)
     (void)state;
     asked_again = 0;
     tell(stories, sizeof(stories) / sizeof(stories[0]));
-    assert_int_equal(asked_again, 2);
+    assert_in_range(asked_again, 1, 2);    /* a newer GnuTLS may send a share of the second at once */
 }
 
 /* ---- transport parameters ------------------------------------------------------------------- */
