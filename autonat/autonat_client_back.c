@@ -1,9 +1,12 @@
 #include "autonat/autonat_client_impl.h"
 
+#include "transport/crowds.h"
+
 #include <string.h>
 
 #define BACKS_PER_CONN 2            /* dial-back streams on one connection at once; ours */
 #define BACK_TIMEOUT   (5 * WR_SEC) /* for the nonce; go */
+#define BACK_PATIENCE  (1 * WR_SEC) /* the same while others wait: it comes with the stream; ours */
 
 /* One dial-back stream. */
 struct back {
@@ -11,6 +14,7 @@ struct back {
     struct wr_autonat_client *client;
     struct wr_msg msg;
     struct wr_conn *conn; /* as long as msg is open */
+    wr_time since;
     struct wr_task task;
 };
 
@@ -93,17 +97,42 @@ static void on_close(struct wr_msg *m, int err)
     end(wr_list_entry(m, struct back, msg));
 }
 
+/* All places are taken: whoever says nothing for longest makes room, if that is long, or if he is of a larger crowd than the
+ * newcomer. Silent streams could keep away all that would tell us that we are reached. */
+static bool take_place(struct wr_autonat_client *c, const struct wr_ip *newcomer)
+{
+    struct wr_crowds all;
+    wr_time now = wr_env_now(c->env);
+    if (c->back_count < WR_AUTONAT_CLIENT_BACKS)
+        return true;
+    wr_crowds_init(&all, wr_env_hash_seed(c->env));
+    wr_list_each(it, &c->backs)
+        wr_crowds_add(&all, &wr_list_entry(it, struct back, node)->conn->remote.ip);
+    int larger = wr_crowds_larger(&all, newcomer);
+    wr_list_each(it, &c->backs)
+    {
+        struct back *b = wr_list_entry(it, struct back, node);
+        if ((int)wr_crowds_of(&all, &b->conn->remote.ip) != larger && now - b->since < BACK_PATIENCE)
+            continue;
+        wr_msg_reset(&b->msg, WR_STREAM_LIMIT);
+        end(b);
+        return true;
+    }
+    return false;
+}
+
 static void on_stream(struct wr_stream *s, void *arg)
 {
     static const struct wr_msg_ops ops = {.on_message = on_message, .on_close = on_close};
     struct wr_autonat_client *c = arg;
-    struct back *b = c->back_count < WR_AUTONAT_CLIENT_BACKS ? wr_alloc(sizeof(*b)) : NULL;
+    struct back *b = take_place(c, &wr_stream_conn(s)->remote.ip) ? wr_alloc(sizeof(*b)) : NULL;
     if (!b) {
         wr_stream_reset(s, WR_STREAM_LIMIT);
         return;
     }
     b->client = c;
     b->conn = wr_stream_conn(s);
+    b->since = wr_env_now(c->env);
     wr_list_append(&c->backs, &b->node);
     c->back_count++;
     wr_msg_start(&b->msg, c->env, s, WR_AUTONAT_BACK_MAX, &ops);

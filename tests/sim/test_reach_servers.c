@@ -342,6 +342,40 @@ static void test_one_that_gets_through_proves_no_wall(void **state)
     stop(&w);
 }
 
+static void open_again(struct node *from, struct node *to)
+{
+    static const char *const offer[] = {WR_AUTONAT_BACK, NULL};
+    static const struct wr_stream_ops none;
+    static int connected;    /* does not matter, and comes late */
+    int err;
+    (void)wr_swarm_connect(from->swarm, wr_swarm_self(to->swarm), &to->addr, 1, WR_ORIGIN_OWNER, WR_CONNECT_FRESH,
+                           node_on_connect, &connected, NULL);
+    struct wr_conn *c = node_conn(from, to);
+    for (unsigned i = 0; c && i < 2; i++)
+        (void)wr_conn_open_stream(c, offer, &none, NULL, &err);
+}
+
+/* Strangers open dial-backs without end, and bring nothing. Those that bring something are heard all the same. */
+static void test_dial_backs_that_bring_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w, SERVERS, OTHERS, NULL);
+    w.c.n.limits.of[WR_LIMIT_CONNS_PER_PEER].max = 64;
+    for (unsigned i = 0; i < 16; i++) {
+        open_again(&w.x[i % OTHERS].n, &w.c.n);
+        sim_run(w.sim, 200 * WR_MSEC);
+    }
+    meet_all(&w, true);
+    for (unsigned i = 0; i < 150; i++) {
+        open_again(&w.x[i % OTHERS].n, &w.c.n);
+        sim_run(w.sim, 200 * WR_MSEC);
+    }
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    assert_int_equal(stats(&w).unproved, 0);
+    stop(&w);
+}
+
 /* ---- version 1 ------------------------------------------------------------------------------------- */
 
 static void test_version_1_will_do(void **state)
@@ -376,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_a_conspiracy),
         cmocka_unit_test(test_a_server_that_hangs_up),
         cmocka_unit_test(test_one_that_gets_through_proves_no_wall),
+        cmocka_unit_test(test_dial_backs_that_bring_nothing),
         cmocka_unit_test(test_version_1_will_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
