@@ -160,9 +160,9 @@ static const char *next_step(const struct wr_methods *m, const struct wr_peerid 
     case WR_EBACKOFF:
         return "it failed a moment ago; try again in a few seconds";
     case WR_EPEERID:
-        return "another peer answers at that address; ask its owner for the id";
+        return "ask its owner for the right peer id";
     case WR_EREFUSED:
-        return "nothing listens there; is the other node running?";
+        return "is the other node running, and on that port?";
     case WR_EAUTH:
     case WR_EPROTO:
     case WR_ECLOSED:
@@ -236,8 +236,8 @@ bool wr_methods_hung_up(const struct wr_methods *m, struct wr_call *call, const 
     return true;
 }
 
-/* In the words of `why`: what the error means depends on the address. */
-static void print_tried(const struct wr_methods *m, const struct wr_dial_report *tried, size_t count,
+/* In the words of `why`: what the error means depends on the address. What was said of all together is not repeated. */
+static void print_tried(const struct wr_methods *m, const struct wr_dial_report *tried, size_t count, enum wr_reason said,
                         char *text, size_t room)
 {
     char addr[WR_MADDR_TEXT];
@@ -247,8 +247,9 @@ static void print_tried(const struct wr_methods *m, const struct wr_dial_report 
         if (!tried[i].err)
             continue;
         (void)wr_maddr_print(wr_maddr_bytes(&tried[i].addr), addr, sizeof(addr));
-        int wrote = snprintf(text + len, room - len, "%s%s: %s", len ? ", " : " (", addr,
-                             wr_reason_text(wr_methods_dial_reason(m, &tried[i])));
+        enum wr_reason reason = wr_methods_dial_reason(m, &tried[i]);
+        int wrote = snprintf(text + len, room - len, "%s%s%s%s", len ? ", " : " (", addr, reason == said ? "" : ": ",
+                             reason == said ? "" : wr_reason_text(reason));
         len += wrote > 0 ? (size_t)wrote : 0;
     }
     if (len && len + 1 < room)
@@ -258,7 +259,7 @@ static void print_tried(const struct wr_methods *m, const struct wr_dial_report 
 void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
                             const struct wr_peerid *peer, int err)
 {
-    struct wr_dial_report reports[REPORTS_SHOWN];
+    struct wr_dial_report reports[REPORTS_SHOWN] = {{.err = 0}};
     char name[WR_PEERID_TEXT] = "that address", text[640] = "";
     size_t count = 0;
     if (err == WR_ESELF) {
@@ -282,8 +283,9 @@ void wr_methods_dial_failed(const struct wr_methods *m, struct wr_call *call,
         if (err == WR_EUNSUPPORTED && telling && telling->took)
             err = telling->err;
     }
-    print_tried(m, reports, count, text, sizeof(text));
-    const char *why = text[0] ? wr_reason_text(wr_methods_sum_up(m, err, reports, count)) : wr_err_text(err);
+    enum wr_reason reason = wr_methods_sum_up(m, err, reports, count);
+    print_tried(m, reports, count, reason, text, sizeof(text));
+    const char *why = text[0] ? wr_reason_text(reason) : wr_err_text(err);
     wr_call_fail(call, err, "cannot reach %s: %s%s; %s", name, why, text, next_step(m, peer, err));
 }
 

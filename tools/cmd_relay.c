@@ -71,6 +71,22 @@ static void print_lent(const msgpack_object *lent)
                      print_size(print_u64(&rows[i], "bytes_from") + print_u64(&rows[i], "bytes_to"), size));
 }
 
+/* Relays that were named and hold no place, not even asked for one now: looked for, refused, or gone. */
+static void print_named(const msgpack_object *status, const msgpack_object *relays, uint32_t count)
+{
+    char addr[PRINT_TEXT], peer[PRINT_TEXT];
+    uint32_t named;
+    const msgpack_object *use = print_array(status, "use", &named);
+    for (uint32_t i = 0; i < named; i++) {
+        bool listed = false;
+        (void)print_element(&use[i], addr);
+        for (uint32_t k = 0; k < count && !listed; k++)
+            listed = strstr(addr, print_text(&relays[k], "peer", peer)) != NULL;
+        if (!listed)
+            (void)printf("relay       %s  holds no place for us, named by you\n", addr);
+    }
+}
+
 static void print_status(const msgpack_object *status)
 {
     static const struct {
@@ -88,6 +104,7 @@ static void print_status(const msgpack_object *status)
     const msgpack_object *rows = print_array(status, "relays", &count);
     for (uint32_t i = 0; i < count; i++)
         print_relay(&rows[i]);
+    print_named(status, rows, count);
     const msgpack_object *refusal = wr_rpc_find(status, "last_refusal");
     if (refusal) {
         char peer[PRINT_TEXT], text[PRINT_TEXT];

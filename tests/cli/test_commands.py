@@ -754,12 +754,12 @@ class Connect(Case):
             taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
             port = taken.getsockname()[1]
             self.fails(b("connect", "/ip4/127.0.0.1/tcp/%d/p2p/%s" % (port, STRANGER)), NO,
-                       "is the other node running?")
+                       "is the other node running, and on that port?")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
             gone.bind(("127.0.0.1", 0))
             port = gone.getsockname()[1]
         self.fails(b("connect", "/ip4/127.0.0.1/udp/%d/quic-v1/p2p/%s" % (port, STRANGER)), NO,
-                   "is the other node running?")
+                   "is the other node running, and on that port?")
         self.fails(b("connect", a.listen[0] + "/p2p/" + STRANGER), NO, "another peer answers")
         self.fails(b("connect", STRANGER), NO, "connect by address")
         # A listener that never answers.
@@ -893,6 +893,8 @@ class Relay(Case):
         self.assertEqual(b("relay", "use", r.peer, "--remove").code, YES)
         self.assertEqual(b.json("relay", "status")[0]["relays"], [])
         self.assertEqual(a.json("relay", "use", r.addr)[0]["peer"], r.peer)
+        self.assertEqual(a("relay", "use", STRANGER).code, YES)
+        self.assertIn("\nrelay       /p2p/%s  holds no place for us, named by you\n" % STRANGER, a("relay", "status").out)
 
     def test_streams_over_a_circuit_with_limits(self):
         """Only for who says that little will do, on both sides."""
