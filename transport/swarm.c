@@ -333,6 +333,12 @@ static void on_conn_open(void *arg, struct wr_conn *c)
     wr_swarm_raise(sw, WR_SWARM_OPENED, &peer, c, 0);
     if (first)
         wr_swarm_raise(sw, WR_SWARM_CONNECTED, &peer, c, 0);
+    /* What they said over it at once has found it broken, and p may be gone. */
+    if (c->state == WR_CONN_CLOSED) {
+        wr_swarm_dial_conn_failed(c, WR_ECLOSED);
+        wr_swarm_punch_conn_failed(sw, c, WR_ECLOSED);
+        return;
+    }
     wr_swarm_retire(sw, p, c);
     wr_swarm_dial_conn_opened(sw, c, p);
     wr_swarm_punch_conn_opened(sw, c);

@@ -14,6 +14,11 @@ void wr_connect_answer(struct wr_connect *r, int err, struct wr_conn *c)
     wr_list_remove(&r->node);
     wr_task_cancel(&r->task);
     wr_env_dispose(r->swarm->env, &r->task, dispose_request);
+    /* Whoever was answered first may have found it broken: its end was told already, and is not told again. */
+    if (c && c->state == WR_CONN_CLOSED) {
+        err = WR_ECLOSED;
+        c = NULL;
+    }
     r->fn(r->arg, err, c);
 }
 

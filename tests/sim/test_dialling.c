@@ -1,6 +1,9 @@
 /* Two to a few nodes in virtual time: whom a dial leads to, how it ends, and how many there are at once. */
 #include "tests/sim/swarm_world.h"
 
+#include "transport/conn_impl.h"
+#include "transport/err.h"
+
 static wr_time time_to_answer(struct sim *sim, struct node *a, struct node *b)
 {
     struct client c;
@@ -276,6 +279,44 @@ static void test_connections_per_peer_are_bounded(void **state)
     sim_destroy(sim);
 }
 
+static void break_it(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
+{
+    (void)watch;
+    if (event->type != WR_SWARM_OPENED)
+        return;
+    event->conn->mux->close(event->conn, WR_CONN_OK);
+    wr_conn_ended(event->conn, WR_ERESET);
+}
+
+/* Who speaks over a connection as soon as it is open may find it broken before the dial has told of it: nobody is handed
+ * what is gone, and the next dial begins anew. */
+static void test_broken_by_the_first_word(void **state)
+{
+    (void)state;
+    struct sim *sim = world(14);
+    struct node a = {0}, b = {0};
+    struct wr_swarm_watch watch = {.on_event = break_it};
+    struct result r, next;
+    node_start(&a, sim, 1, "home", NULL);
+    node_start(&b, sim, 2, "home", NULL);
+    wr_swarm_watch(a.swarm, &watch);
+    dial(&a, &b, &r);
+    sim_run(sim, 5 * WR_SEC);
+    assert_true(r.done);
+    assert_int_equal(r.err, WR_ECLOSED);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 0);
+    wr_swarm_unwatch(&watch);
+    sim_run(sim, WR_MIN);
+    dial(&a, &b, &next);
+    sim_run(sim, 5 * WR_SEC);
+    assert_true(next.done);
+    assert_int_equal(next.err, 0);
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_an_address_that_failed_is_left_alone),
         cmocka_unit_test(test_two_dials_share_one_connection),
         cmocka_unit_test(test_connections_per_peer_are_bounded),
+        cmocka_unit_test(test_broken_by_the_first_word),
     };
     int failed = 0;
     for (size_t i = 0; i < WR_SECURE_COUNT; i++)
