@@ -115,6 +115,7 @@ struct wr_conn {
     bool identified;                   /* identify finished (set by wr_swarm_identified) */
     bool spent;                        /* has no ids left for streams of ours: the next ones need another */
     bool early_end;                    /* the peer takes a stream's end in the flight that proposes its protocol */
+    bool stays_put;                    /* QUIC: the peer takes nothing from another address of ours than before */
     bool mute;                         /* gets no answers just now ... */
     uint64_t mute_in;                  /* ... since it had received so many bytes */
     bool asked, doubted;               /* asked: we opened a stream, doubted: the peer moved on another connection ... */

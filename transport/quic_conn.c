@@ -738,6 +738,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
         count_stray(qc, path);
     qc->heard_at = wr_env_now(qc->q->env);
     qc->probes = 0;
+    qc->mute_at = 0;
     wr_conn_mute(&qc->conn, false);
     note_path(qc, sock);
     after_work(qc);

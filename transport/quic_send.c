@@ -267,6 +267,8 @@ static void set_timer(struct wr_quic_conn *qc)
 {
     struct wr_env *env = qc->q->env;
     ngtcp2_tstamp expiry = ngtcp2_conn_get_expiry(qc->ng);
+    if (qc->mute_at && (ngtcp2_tstamp)qc->mute_at < expiry)
+        expiry = (ngtcp2_tstamp)qc->mute_at;
     if (expiry == UINT64_MAX) {
         qc->held_until = 0;
         wr_timer_stop(env, &qc->timer);
@@ -352,7 +354,9 @@ void wr_quic_send_task(struct wr_task *task)
 /* What is sent goes unanswered. Perhaps the path has become too narrow for packets that used to fit: ngtcp2 only
  * ever finds out that larger ones do (RFC 8899 section 4.4 has the black hole that it leaves out). Perhaps the peer
  * does not know us any more at this address. If it was the former, the small packet that goes out now is answered
- * before a new connection has opened. */
+ * before a new connection has opened.
+ * One that follows us may take two probes to do so: a listener on ngtcp2 0.12 hears nothing from a third path while it
+ * settles on the second. One that stays put either answers the first within its time or never. */
 static void watch_silence(struct wr_quic_conn *qc)
 {
     wr_time now = wr_env_now(qc->q->env);
@@ -363,6 +367,10 @@ static void watch_silence(struct wr_quic_conn *qc)
     /* ngtcp2 does not tell, but has just sent a probe: it waits twice as long for each as for the one before. */
     qc->probes++;
     qc->asked_at = now;
+    if (qc->probes == 1 && qc->conn.stays_put && qc->rtt) {
+        wr_time least = qc->heard_at + MUTE_MIN;
+        qc->mute_at = now + 2 * qc->rtt > least ? now + 2 * qc->rtt : least;
+    }
     if (qc->probes < PROBES_MAX)
         return;
     qc->narrow_until = now + NARROW_TIME;
@@ -374,6 +382,10 @@ static void on_timer(struct wr_timer *timer)
 {
     struct wr_quic_conn *qc = wr_list_entry(timer, struct wr_quic_conn, timer);
     ngtcp2_tstamp now = wr_quic_now(qc);
+    if (qc->mute_at && (ngtcp2_tstamp)qc->mute_at <= now) {
+        qc->mute_at = 0;
+        wr_conn_mute(&qc->conn, true);
+    }
     if (ngtcp2_conn_get_expiry(qc->ng) <= now) {
         qc->inside = true;
         int rc = ngtcp2_conn_handle_expiry(qc->ng, now);

@@ -805,9 +805,51 @@ static void a_peer_that_was_held_up_has_one_connection(void **state)
     sim_destroy(sim);
 }
 
+/* From the next word to a peer that is gone until it is dialled anew. */
+static wr_time noticed_after(const char *agent)
+{
+    struct sim *sim = world(22);
+    struct node a = {0}, b = {0}, *ends[] = {&a, &b};
+    struct result r;
+    struct client c = {0};
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    dial(&a, &b, &r);
+    sim_run(sim, 3 * WR_SEC);
+    assert_true(r.done && r.err == 0);
+    struct wr_peerstore *ps = wr_swarm_peerstore(a.swarm);
+    assert_int_equal(wr_peerstore_set_agent(ps, wr_swarm_self(b.swarm), WR_BYTES(agent, strlen(agent)), WR_BYTES_NONE), 0);
+    wr_swarm_identified(a.swarm, r.conn);
+    sim_pause(b.host, true);
+    talk(&a, &b, &c, 1000);
+    wr_time began = wr_env_now(a.env);
+    assert_true(sim_run_while(sim, nobody_dials, ends, 5 * WR_SEC));
+    wr_time took = wr_env_now(a.env) - began;
+    sim_pause(b.host, false);
+    sim_run(sim, 10 * WR_SEC);
+    assert_whole(&c);
+    assert_true(nobody_dials(ends));
+    assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+    return took;
+}
+
+/* Who may be following us to another address gets a second probe, which takes three probe time-outs; who never follows is
+ * dialled after one and two round trips. */
+static void who_stays_put_is_given_up_sooner(void **state)
+{
+    (void)state;
+    wr_time others = noticed_after("go-libp2p/0.51"), quinn = noticed_after("rust-libp2p/0.57");
+    assert_true(quinn <= others / 3 + 2 * 60 * WR_MSEC + 2 * WR_MSEC);
+    assert_int_equal(noticed_after("js-libp2p/3.3"), quinn);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_stays_put_is_given_up_sooner),
         cmocka_unit_test(a_near_peer_is_not_mute),
         cmocka_unit_test(a_peer_that_was_held_up_has_one_connection),
         cmocka_unit_test(test_a_byte_is_answered_in_two_round_trips),
