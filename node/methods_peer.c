@@ -64,15 +64,20 @@ static void connect_ended(struct connect *op, int err)
     connect_free(op);
 }
 
+static struct connect *waits_for(const struct wr_methods *m, const struct wr_conn *conn)
+{
+    for (struct wr_list *it = m->connects.next; it != &m->connects; it = it->next)
+        if (wr_list_entry(it, struct connect, node)->conn == conn)
+            return wr_list_entry(it, struct connect, node);
+    return NULL;
+}
+
 void wr_methods_peer_event(struct wr_methods *m, const struct wr_swarm_event *event)
 {
     if (event->type != WR_SWARM_IDENTIFIED && event->type != WR_SWARM_CLOSED)
         return;
-    wr_list_each(it, &m->connects)
-    {
-        struct connect *op = wr_list_entry(it, struct connect, node);
-        if (op->conn != event->conn)
-            continue;
+    /* An answer that finds its client gone takes the client's other calls with it. */
+    for (struct connect *op; (op = waits_for(m, event->conn));) {
         /* Of two that were dialled at once one goes. */
         struct wr_conn *left = event->type == WR_SWARM_CLOSED ? wr_swarm_conn(m->o.swarm, &op->peer) : op->conn;
         op->conn = left;
