@@ -502,7 +502,7 @@ static void on_network(struct wr_relay_auto *ra)
         if (!a->refused)
             forget(ra, a);
     }
-    wr_relay_auto_probe_all(ra);
+    wr_relay_auto_probe_now(ra, NULL);
     look_soon(ra);
 }
 
@@ -511,6 +511,9 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     struct wr_relay_auto *ra = wr_list_entry(watch, struct wr_relay_auto, watch);
     if (event->type == WR_SWARM_NETWORK_CHANGED)
         on_network(ra);
+    /* One that is left may be one whose end did not arrive. */
+    if (event->type == WR_SWARM_CLOSED)
+        wr_relay_auto_probe_now(ra, event->peer);
     struct avoid *a = event->type == WR_SWARM_IDENTIFIED ? avoid_of(ra, event->peer) : NULL;
     if (a && a->unreached)
         forget(ra, a);

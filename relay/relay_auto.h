@@ -7,8 +7,9 @@
  *               connected with, those that we have reached before others; whoever the node finds when asked to (discover)
  *   chosen      two on different networks (/16, IPv6 /32), the nearer ones; every ten minutes a much nearer one replaces
  *               the farthest
- *   watched     a ping each 5 s, and when our network changed: four seconds without an answer, and the connection is
- *               closed. So ten seconds after both were switched off, without a word, others hold a place
+ *   watched     a ping each 5 s, and when our network changed or one of two connections ended: four seconds without an
+ *               answer, and the connection is closed. So ten seconds after both were switched off, without a word, others
+ *               hold a place
  *   replaced    at once, and as soon as a relay will not prolong the place (it is kept until it runs out). Who refused is
  *               left alone for an hour, who was lost a while longer each time, unless it was our own network that changed
  *

@@ -66,8 +66,8 @@ struct wr_relay_auto {
 
 /* relay_auto_probe.c */
 void wr_relay_auto_probe_start(struct wr_relay_auto *ra, const struct wr_peerid *relay);
-/* Asks every relay at once that is not being asked already. */
-void wr_relay_auto_probe_all(struct wr_relay_auto *ra);
+/* Asks this relay (NULL: every one) at once, unless it is being asked already. */
+void wr_relay_auto_probe_now(struct wr_relay_auto *ra, const struct wr_peerid *relay);
 void wr_relay_auto_probe_stop(struct wr_relay_auto *ra, const struct wr_peerid *relay);
 struct probe *wr_relay_auto_probe(const struct wr_relay_auto *ra, const struct wr_peerid *relay);
 

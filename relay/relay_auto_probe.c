@@ -97,12 +97,12 @@ void wr_relay_auto_probe_start(struct wr_relay_auto *ra, const struct wr_peerid 
     wr_timer_start(ra->env, &p->timer, wr_env_now(ra->env), on_next);
 }
 
-void wr_relay_auto_probe_all(struct wr_relay_auto *ra)
+void wr_relay_auto_probe_now(struct wr_relay_auto *ra, const struct wr_peerid *relay)
 {
     wr_list_each(it, &ra->probes)
     {
         struct probe *p = wr_list_entry(it, struct probe, node);
-        if (!p->stream)
+        if (!p->stream && (!relay || wr_peerid_equal(relay, &p->relay)))
             wr_timer_start(ra->env, &p->timer, wr_env_now(ra->env), on_next);
     }
 }

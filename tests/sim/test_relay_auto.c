@@ -497,6 +497,31 @@ static void test_only_when_wanted(void **state)
     world_down(&w);
 }
 
+/* The relay ends, and one of two connections does not hear of it. That is not found out when a ping is due anyway, but as
+ * the other one ends. */
+static void test_half_an_end(void **state)
+{
+    struct world w;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        int again = 1;
+        world_up(&w, &(struct sim_options){.seed = 40 + seed, .rtt = 50 * WR_MSEC});
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        meet(&w, 2, 3);
+        struct wr_bytes at = wr_maddr_bytes(&w.relays[2].n.addr);
+        assert_int_equal(wr_swarm_connect_addr(w.home.swarm, at, node_on_connect, &again, NULL), 0);
+        sim_run(w.sim, 3 * WR_SEC + (wr_time)seed * 400 * WR_MSEC);
+        assert_true(again == 0 && held(&w, 2));
+        wr_conn_close(node_conn(&w.relays[2].n, &w.home), WR_CONN_SHUTDOWN);
+        sim_run(w.sim, 10 * WR_MSEC);
+        sim_kill(w.relays[2].n.host);
+        sim_run(w.sim, WR_RELAY_AUTO_PONG + WR_SEC / 2);
+        assert_int_equal(w.lost, 1);
+        far_down(&w.relays[2]);
+        world_down(&w);
+    }
+}
+
 /* Nobody says whether we are reachable, and there is a NAT. A port that the router has opened may settle it, or a stranger
  * who gets through. */
 static void test_early_behind_a_nat(void **state)
@@ -600,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_refusals_are_respected),
         cmocka_unit_test(test_a_full_relay_has_a_successor),
         cmocka_unit_test(test_only_when_wanted),
+        cmocka_unit_test(test_half_an_end),
         cmocka_unit_test(test_early_behind_a_nat),
         cmocka_unit_test(test_the_owners_relay),
         cmocka_unit_test(test_each_allocation_may_fail),
