@@ -195,7 +195,8 @@ static void a_way_that_comes_about(void **state)
         sim_run(w.sim, WR_SEC);
         wr_swarm_set_router(w.other.site.swarm, &router);
         /* A router there says nothing at all. */
-        assert_int_equal(wr_maddr_from_addr(&(struct wr_addr){.ip = *simnat_ip4(w.home.site.nat), .port = PORT}, true, &dead), 0);
+        struct wr_addr nowhere = {.ip = *simnat_ip4(w.home.site.nat), .port = PORT};
+        assert_int_equal(wr_maddr_from_addr(&nowhere, true, &dead), 0);
         assert_int_equal(wr_swarm_connect(w.other.site.swarm, site_id(&w.home.site), &dead, 1, WR_ORIGIN_OWNER,
                                           WR_CONNECT_ROUTE, site_on_dialled, &first, NULL),
                          0);
