@@ -21,6 +21,7 @@
 #define WR_RELAY_STOPS_MAX    64                  /* circuits of one relay to us at once; ours, go and rust far fewer */
 #define WR_RELAY_ASK_TIMEOUT  (10 * WR_SEC)       /* for RESERVE; go's AutoRelay */
 #define WR_RELAY_DIAL_TIMEOUT (30 * WR_SEC)       /* for CONNECT: the relay itself waits as long; go */
+#define WR_RELAY_DIAL_FAIR    (3 * WR_SEC)        /* then one that waits makes room for another; ours */
 #define WR_RELAY_STOP_TIMEOUT (30 * WR_SEC)       /* for the message of a stop stream; js */
 #define WR_RELAY_LIFE_MIN     (2 * WR_MIN)        /* a reservation's time is read as at least this ... */
 #define WR_RELAY_LIFE_MAX     (24 * WR_HOUR)      /* ... and as WR_RELAY_LIFE_GUESS above this, or when it is past */

@@ -40,6 +40,7 @@ struct attempt {
     struct wr_msg msg;             /* then */
     wr_circuit_done done;
     void *arg;
+    wr_time since;
     int err;                       /* told at the end of the turn */
     struct wr_task task;           /* that; disposal */
 };
@@ -144,6 +145,8 @@ static void on_relay(void *arg, int err, struct wr_conn *conn)
     struct attempt *a = arg;
     (void)conn;
     a->connect = NULL;
+    if (a->err != 0)    /* it makes room, in this turn */
+        return;
     if (err == 0)
         ask(a);
     else
@@ -159,6 +162,25 @@ static struct attempt *twin_of(const struct wr_relay_client *rc, const struct wr
             return a;
     }
     return NULL;
+}
+
+/* As many as may be are being dialled: the oldest fails, if it had its time. Relays that never answer, named by whoever likes,
+ * could keep us from all others. */
+static bool make_room(struct wr_relay_client *rc)
+{
+    wr_time now = wr_env_now(rc->env);
+    wr_list_each(it, &rc->attempts)
+    {
+        struct attempt *a = wr_list_entry(it, struct attempt, node);
+        if (a->err != 0)    /* it goes anyway */
+            continue;
+        if (now - a->since < WR_RELAY_DIAL_FAIR)
+            return false;
+        a->err = WR_ETIMEOUT;
+        wr_env_defer(rc->env, &a->task, report_failure);
+        return true;
+    }
+    return false;
 }
 
 static void on_other_address(void *arg, int err, struct wr_conn *conn)
@@ -200,11 +222,12 @@ static void *dial(void *arg, const struct wr_peerid *peer, struct wr_bytes addr,
             (void)wr_swarm_connect(rc->swarm, &relay, &at, 1, origin, WR_CONNECT_DIRECT, on_other_address, NULL, NULL);
         return NULL;
     }
-    struct attempt *a = rc->attempt_count < WR_RELAY_DIALS_MAX ? wr_alloc(sizeof(*a)) : NULL;
+    struct attempt *a = rc->attempt_count < WR_RELAY_DIALS_MAX || make_room(rc) ? wr_alloc(sizeof(*a)) : NULL;
     *err = WR_ELIMIT;
     if (!a)
         return NULL;
-    *a = (struct attempt){.client = rc, .peer = *peer, .relay = relay, .done = done, .arg = done_arg};
+    *a = (struct attempt){
+        .client = rc, .peer = *peer, .relay = relay, .done = done, .arg = done_arg, .since = wr_env_now(rc->env)};
     wr_list_append(&rc->attempts, &a->node);
     rc->attempt_count++;
     *err = reach_relay(a, &at, origin);

@@ -649,6 +649,44 @@ static void test_what_a_reservation_lists(void **state)
     world_down(&w);
 }
 
+static void hold_on(struct wr_stream *s, void *arg)
+{
+    static const struct wr_stream_ops none;
+    unsigned *held = arg;
+    ++*held;
+    wr_stream_set_ops(s, &none, NULL);
+}
+
+/* As many peers as can be dialled through relays at once are said to be at one that never answers. Others are reached
+ * through theirs. */
+static void test_silent_relays_keep_nobody_out(void **state)
+{
+    struct world w;
+    struct member silent = {.n.host = NULL};
+    unsigned held = 0;
+    static int ignored;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 12, .rtt = 60 * WR_MSEC}, &lent);
+    member_up(&silent, w.sim, 9);
+    node_handle(&silent.n, WR_RELAY_HOP_NAME, hold_on, &held);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(node_connect(w.sim, &w.a.n, &silent.n), 0);
+    w.a.n.limits.of[WR_LIMIT_DIALS].max = 2 * WR_RELAY_DIALS_MAX;
+    struct wr_maddr way = circuit_of(&silent);
+    for (unsigned i = 0; i < WR_RELAY_DIALS_MAX; i++) {
+        struct wr_peerid id = *id_of(&w.b);
+        id.bytes[id.len - 1] ^= (uint8_t)(1 + i);
+        assert_int_equal(wr_swarm_connect(w.a.n.swarm, &id, &way, 1, WR_ORIGIN_STRANGER, 0, node_on_connect, &ignored, NULL),
+                         0);
+    }
+    sim_run(w.sim, WR_RELAY_DIAL_FAIR);
+    assert_int_equal(held, WR_RELAY_DIALS_MAX);
+    assert_int_equal(reach(&w, &w.a, &w.b), 0);
+    sim_run(w.sim, WR_RELAY_DIAL_TIMEOUT);
+    member_down(&silent);
+    world_down(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -660,6 +698,7 @@ int main(void)
         cmocka_unit_test(test_raw_callers),
         cmocka_unit_test(test_reservations_without_end),
         cmocka_unit_test(test_silent_guests_keep_nobody_out),
+        cmocka_unit_test(test_silent_relays_keep_nobody_out),
         cmocka_unit_test(test_a_deaf_guest),
         cmocka_unit_test(test_silent_callers_go),
         cmocka_unit_test(test_a_silent_guest),
