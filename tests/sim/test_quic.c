@@ -205,6 +205,18 @@ static void test_an_idle_connection_stays_and_is_quiet(void **state)
     assert_int_equal(wr_swarm_conn_count(b.swarm), 1);
     /* A keepalive each ten seconds, from both sides at most, and what acknowledges it. */
     assert_in_range(sim_host_traffic(a.host)->datagrams - before, 300, 800);
+    /* Behind a NAT that is known to forget sooner: so often that it does not, on connections that are open, too. */
+    wr_swarm_set_lifetime(a.swarm, 5 * WR_SEC, false);
+    sim_run(sim, WR_MIN);
+    before = sim_host_traffic(a.host)->datagrams;
+    sim_run(sim, WR_HOUR);
+    assert_in_range(sim_host_traffic(a.host)->datagrams - before, 1150, 2400);    /* each three seconds */
+    /* One that remembers for long costs no more. */
+    wr_swarm_set_lifetime(a.swarm, 5 * WR_MIN, false);
+    sim_run(sim, WR_MIN);
+    before = sim_host_traffic(a.host)->datagrams;
+    sim_run(sim, WR_HOUR);
+    assert_in_range(sim_host_traffic(a.host)->datagrams - before, 300, 800);
     node_stop(&a);
     node_stop(&b);
     sim_destroy(sim);
