@@ -160,11 +160,11 @@ static void push_later(struct wr_identify *id, wr_time at)
         wr_timer_start(id->env, &id->push_timer, at, push_round);
 }
 
-static wr_time push_next(const struct link *link)
+static wr_time push_next(const struct wr_identify *id, const struct link *link)
 {
-    if (link->push_tries)
-        return link->pushed_at + (WR_IDENTIFY_PUSH_EVERY << link->push_tries);
-    return link->push_paid_at - (WR_IDENTIFY_PUSH_AT_ONCE - 1) * WR_IDENTIFY_PUSH_EVERY;
+    if (!link->push_tries && id->reached_at > link->pushed_at)
+        return link->push_paid_at - (WR_IDENTIFY_PROMPT_MAX - 1) * WR_IDENTIFY_PUSH_EVERY;
+    return link->pushed_at ? link->pushed_at + (WR_IDENTIFY_PUSH_EVERY << link->push_tries) : 0;
 }
 
 /* Is there news for the peer of this connection, and may it be told now? */
@@ -181,7 +181,7 @@ static bool push_due(struct wr_identify *id, struct link *link)
         push_later(id, wr_env_now(id->env) + WR_IDENTIFY_PUSH_EVERY);
     if (!snap || snap->hash == link->told)
         return false;
-    wr_time next = push_next(link);
+    wr_time next = push_next(id, link);
     if (next > wr_env_now(id->env)) {
         push_later(id, next);
         return false;
@@ -218,7 +218,7 @@ void wr_identify_push_over(struct wr_identify *id, struct link *link)
 {
     const struct snapshot *snap = link->conn->closing ? NULL : wr_identify_snapshot(id, link->conn);
     if (!link->conn->closing && (!snap || snap->hash != link->told))
-        push_later(id, push_next(link));
+        push_later(id, push_next(id, link));
 }
 
 /* ---- observed addresses --------------------------------------------------------------------------------- */
@@ -358,6 +358,21 @@ static void on_moved(struct wr_timer *timer)
     wr_swarm_each(round.id->swarm, ask_where, &round);
 }
 
+/* Is it news where we can be reached? */
+static bool reached_anew(struct wr_identify *id)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(id->swarm);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < book->count; i++)
+        if (book->of[i].verdict == WR_ADDR_REACHABLE)
+            sum += hash_one(wr_maddr_bytes(&book->of[i].addr), 3);
+    bool news = sum != id->reached;
+    id->reached = sum;
+    if (news)
+        id->reached_at = wr_env_now(id->env);
+    return news;
+}
+
 /* ---- life ----------------------------------------------------------------------------------------------- */
 
 static void on_open(struct wr_identify *id, struct wr_conn *conn)
@@ -385,7 +400,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         break;
     case WR_SWARM_ADDRS:
         drop_old_sockets(id);
-        push_later(id, wr_env_now(id->env) + WR_IDENTIFY_DEBOUNCE);
+        push_later(id, wr_env_now(id->env) + (reached_anew(id) ? WR_IDENTIFY_PROMPT : WR_IDENTIFY_DEBOUNCE));
         break;
     case WR_SWARM_PROTOCOLS:
         push_later(id, wr_env_now(id->env) + WR_IDENTIFY_DEBOUNCE);

@@ -19,10 +19,11 @@
 
 #define WR_IDENTIFY_TIMEOUT     (10 * WR_SEC)    /* one exchange; go waits 5 s, rust 60 s */
 #define WR_IDENTIFY_RETRY       (5 * WR_SEC)     /* after one that broke off; once per connection; ours */
-#define WR_IDENTIFY_DEBOUNCE    (250 * WR_MSEC)  /* changes gather before a push; js 1 s. Ours: a verdict on an address is
-                                                    known to all peers within a second */
-#define WR_IDENTIFY_PUSH_EVERY  (5 * WR_SEC)     /* pushes per peer: one per ...; transport sheet 10.4 */
-#define WR_IDENTIFY_PUSH_AT_ONCE 3               /* ... after these: verdicts on our addresses come one by one; ours, go takes
+#define WR_IDENTIFY_DEBOUNCE    (1 * WR_SEC)     /* changes gather before a push; js */
+#define WR_IDENTIFY_PUSH_EVERY  (5 * WR_SEC)     /* per peer, at most; transport sheet 10.4. But where we can be reached from
+                                                    now on, or no longer, all peers know within a second of the verdict: */
+#define WR_IDENTIFY_PROMPT      (250 * WR_MSEC)  /* such changes gather for no longer; ours */
+#define WR_IDENTIFY_PROMPT_MAX  3                /* ... and are pushed at once so often, then one per PUSH_EVERY; ours, go takes
                                                     10 of a network at once */
 #define WR_IDENTIFY_PUSH_TRIES  5                /* of news that the peer refuses, each after twice the time; ours */
 #define WR_IDENTIFY_PUSHES_MAX  32               /* under way at once; go, js */

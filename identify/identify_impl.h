@@ -19,7 +19,7 @@ struct link {
     struct wr_vote vote;
     uint64_t told;                /* hash of what the peer heard from us; 0: nothing yet */
     wr_time pushed_at;            /* by us, last */
-    wr_time push_paid_at;         /* when WR_IDENTIFY_PUSH_AT_ONCE may be pushed in a row again */
+    wr_time push_paid_at;         /* when WR_IDENTIFY_PROMPT_MAX may be pushed in a row again */
     wr_time tokens_at;            /* push_tokens is right for this moment */
     uint8_t push_tokens;          /* pushes that the peer may send at once */
     uint8_t push_tries;           /* that the peer refused or that broke off, in a row */
@@ -48,6 +48,8 @@ struct wr_identify {
     unsigned others;              /* inbound conversations that wait for the peer */
     bool push_waiting;            /* more to push once one of them is done */
     struct wr_timer push_timer, judge_timer, moved_timer;
+    uint64_t reached;             /* hash of the addresses at which somebody got through to us */
+    wr_time reached_at;           /* when that changed */
     struct wr_observed observed;
     struct snapshot snapshots[WR_ADDRBOOK_SCOPES];
     struct wr_buf pubkey;

@@ -531,6 +531,7 @@ static void test_private_rests_within_a_second(void **state)
     wr_swarm_set_reachability(n->swarm, 4, WR_REACH_PRIVATE);
     sim_run(sim, WR_SEC);
     assert_false(wr_dht_serving(n->dht));
+    sim_run(sim, 3 * WR_SEC);
     assert_false(in_table(&nodes[0], n)); /* identify's push told them */
     judge(n, WR_ADDR_REACHABLE);
     wr_swarm_set_reachability(n->swarm, 4, WR_REACH_PUBLIC);

@@ -139,7 +139,7 @@ static void test_changes_are_pushed_once_and_not_too_often(void **state)
     sim_run(w->sim, 10 * WR_SEC);
     assert_int_equal(stats(w->id_a).pushed, 0);
     node_handle(&w->a, "/story/1", refuse, NULL);
-    sim_run(w->sim, WR_IDENTIFY_DEBOUNCE / 2);
+    sim_run(w->sim, 500 * WR_MSEC);
     node_handle(&w->a, "/story/2", refuse, NULL);
     assert_int_equal(w->b.changed, 0);
     sim_run(w->sim, WR_SEC);
@@ -147,36 +147,50 @@ static void test_changes_are_pushed_once_and_not_too_often(void **state)
     assert_int_equal(node_knows(&w->b, &w->a, "/story/1"), 1);
     assert_int_equal(node_knows(&w->b, &w->a, "/story/2"), 1);
     assert_true(knows_addr(&w->b, &w->a));
-    /* A few more go out at once, each within a second; then there is one each five seconds. */
-    for (unsigned i = 1; i < WR_IDENTIFY_PUSH_AT_ONCE; i++) {
-        wr_swarm_unhandle(w->a.swarm, i % 2 ? "/story/1" : "/story/2");
-        sim_run(w->sim, WR_SEC);
-        assert_int_equal(w->b.changed, 1 + i);
-        assert_int_equal(node_knows(&w->b, &w->a, i % 2 ? "/story/1" : "/story/2"), 0);
-    }
-    unsigned all = WR_IDENTIFY_PUSH_AT_ONCE;
-    node_handle(&w->a, "/story/3", refuse, NULL);
-    sim_run(w->sim, WR_SEC);
-    assert_int_equal(w->b.changed, all);
-    sim_run(w->sim, WR_IDENTIFY_PUSH_EVERY - all * WR_SEC);
-    assert_int_equal(w->b.changed, ++all);
-    wr_time begun = sim_now(w->sim);
-    for (unsigned i = 0; sim_now(w->sim) - begun < WR_MIN; i++) {
-        if (i % 2)
-            node_handle(&w->a, "/story/4", refuse, NULL);
-        else
-            wr_swarm_unhandle(w->a.swarm, "/story/4");
-        sim_run(w->sim, 700 * WR_MSEC);
-    }
-    assert_in_range(w->b.changed, all + 3, all + WR_MIN / WR_IDENTIFY_PUSH_EVERY);
+    /* The next one waits for its five seconds. */
+    wr_swarm_unhandle(w->a.swarm, "/story/1");
+    sim_run(w->sim, 3 * WR_SEC);
+    assert_int_equal(w->b.changed, 1);
+    sim_run(w->sim, 2 * WR_SEC);
+    assert_int_equal(w->b.changed, 2);
+    assert_int_equal(node_knows(&w->b, &w->a, "/story/1"), 0);
     /* What changes and changes back is no news. */
     sim_run(w->sim, 10 * WR_SEC);
-    all = w->b.changed;
     node_handle(&w->a, "/story/1", refuse, NULL);
     wr_swarm_unhandle(w->a.swarm, "/story/1");
     sim_run(w->sim, 10 * WR_SEC);
-    assert_int_equal(w->b.changed, all);
-    assert_true(stats(w->id_a).pushed == all && stats(w->id_b).taken == all && stats(w->id_a).failed == 0);
+    assert_int_equal(w->b.changed, 2);
+    assert_true(stats(w->id_a).pushed == 2 && stats(w->id_b).taken == 2 && stats(w->id_a).failed == 0);
+}
+
+/* Where we can be reached all hear within a second, also when one thing is found out after the other; without end they do
+ * not hear it. */
+static void test_ways_in_are_pushed_at_once(void **state)
+{
+    enum { WAYS = WR_IDENTIFY_PROMPT_MAX };
+    struct world *w = *state;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, 10 * WR_SEC);
+    node_handle(&w->a, "/story/1", refuse, NULL);
+    sim_run(w->sim, 2 * WR_SEC);    /* a push of just now is not in the way */
+    unsigned before = w->b.changed;
+    struct wr_addrbook *book = wr_swarm_addrbook(w->a.swarm);
+    for (unsigned i = 0; i < WAYS; i++) {
+        struct wr_addr at = {.ip = {4, {93, 184, 216, (uint8_t)i}}, .port = 4001};
+        struct wr_maddr way;
+        assert_int_equal(wr_maddr_from_addr(&at, false, &way), 0);
+        assert_true(wr_addrbook_put(book, wr_maddr_bytes(&way), WR_ADDR_CONFIGURED, sim_now(w->sim)));
+        assert_true(wr_addrbook_judge(book, wr_maddr_bytes(&way), WR_ADDR_REACHABLE, sim_now(w->sim)));
+        wr_swarm_addrs_changed(w->a.swarm);
+        sim_run(w->sim, WR_SEC);
+        assert_int_equal(w->b.changed - before, i < WR_IDENTIFY_PROMPT_MAX - 1 ? i + 1 : WR_IDENTIFY_PROMPT_MAX - 1);
+    }
+    sim_run(w->sim, WR_IDENTIFY_PUSH_EVERY);
+    assert_int_equal(w->b.changed - before, WR_IDENTIFY_PROMPT_MAX);
+    assert_int_equal(node_peer(&w->b, &w->a)->addr_count, 1 + WAYS);
+    assert_int_equal(stats(w->id_a).failed, 0);
 }
 
 static uint64_t count_records(void *arg)
@@ -490,6 +504,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_addresses_outlive_the_connection_for_a_while, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_changes_are_pushed_once_and_not_too_often, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ways_in_are_pushed_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_address_change_is_pushed, setup, teardown),
         cmocka_unit_test(test_observers_agree_and_liars_lose),
         cmocka_unit_test_setup_teardown(test_other_ports_are_no_evidence, setup, teardown),
