@@ -228,6 +228,26 @@ static enum wr_punch_role role_of(const struct wr_dcutr_peer *p, bool initiator,
     return initiator == legacy ? WR_PUNCH_CLIENT : WR_PUNCH_SERVER;
 }
 
+static bool met_any(struct wr_swarm *sw, const struct wr_maddr *addrs, size_t count, enum wr_maddr_kind kind)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct wr_bytes ma = wr_maddr_bytes(&addrs[i]);
+        struct wr_addr at;
+        if (wr_maddr_kind(ma) == kind && wr_maddr_addr(ma, &at) && wr_swarm_flow_known(sw, &at, kind == WR_MADDR_QUIC))
+            return true;
+    }
+    return false;
+}
+
+/* Whether something was sent to where the peer says that it is, or said before. */
+static bool met(const struct wr_dcutr_peer *p, enum wr_maddr_kind kind)
+{
+    struct wr_swarm *sw = p->d->swarm;
+    struct wr_maddr known[WR_PEER_ADDRS_MAX];
+    size_t count = wr_peerstore_addrs(wr_swarm_peerstore(sw), &p->id, known, WR_PEER_ADDRS_MAX);
+    return met_any(sw, p->now->theirs.addrs, p->now->theirs.count, kind) || met_any(sw, known, count, kind);
+}
+
 static void make_plan(struct wr_dcutr_peer *p)
 {
     struct wr_dcutr_attempt *a = p->now;
@@ -239,6 +259,8 @@ static void make_plan(struct wr_dcutr_peer *p)
                                .nat = wr_swarm_nat(sw),
                                .attempt = a->report.attempt - 1,
                                .same_external = p->same_external,
+                               .met_tcp = met(p, WR_MADDR_TCP),
+                               .met_udp = met(p, WR_MADDR_QUIC),
                                .now = now_of(p)};
     wr_plan_make(&in, &a->plan);
     a->report.trick = a->plan.trick;

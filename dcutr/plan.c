@@ -72,12 +72,17 @@ static bool is_public(const struct wr_plan_input *in, const struct wr_ip *ip)
     return in->policy ? wr_policy_is_public(in->policy, ip) : wr_ip_classify(ip) == WR_IP_PUBLIC;
 }
 
-/* The port after `n` new mappings of ours, others' reckoned in; 0: beyond the end. */
-static uint16_t port_after(const struct wr_nat_kind *k, wr_time now, unsigned n)
+/* The one so many mappings after the newest port, or before it; 0: beyond the end. */
+static uint16_t port_at(const struct wr_nat_kind *k, long long n)
 {
-    wr_time others = (wr_time)k->rate_milli * ((now - k->last_port_at) / WR_MSEC) / 1000000;
-    long long port = (long long)k->last_port + k->step * ((long long)others + n);
+    long long port = (long long)k->last_port + k->step * n;
     return port >= 1024 && port <= 65535 ? (uint16_t)port : 0;
+}
+
+/* Mappings of others since the newest port was seen. */
+static wr_time others_since(const struct wr_nat_kind *k, wr_time now)
+{
+    return (wr_time)k->rate_milli * ((now - k->last_port_at) / WR_MSEC) / 1000000;
 }
 
 static void predict(const struct wr_plan_input *in, bool quic, struct wr_plan *p)
@@ -85,8 +90,12 @@ static void predict(const struct wr_plan_input *in, bool quic, struct wr_plan *p
     const struct wr_nat_kind *k = kind_of(in->nat, quic);
     unsigned most = quic ? WR_PLAN_PREDICTED : WR_PLAN_PREDICT_TCP;
     unsigned first = in->attempt < 2 ? 1 : 1 + most / 2;
-    for (unsigned i = 0; i < most; i++) {
-        uint16_t port = port_after(k, in->now, first + i);
+    bool met = in->attempt < 2 && (quic ? in->met_udp : in->met_tcp);
+    unsigned ahead = met && quic ? most - WR_PLAN_BEHIND : most;
+    wr_time others = others_since(k, in->now);
+    for (unsigned i = 0; i < ahead + (met ? WR_PLAN_BEHIND : 0); i++) {
+        long long n = i < ahead ? (long long)others + first + i : (long long)ahead - 1 - i;
+        uint16_t port = port_at(k, n);
         if (port && put_addr(p, &in->nat->external, port, quic))
             p->trick = WR_PLAN_PREDICT;
     }

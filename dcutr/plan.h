@@ -6,7 +6,8 @@
  * Behind a mapping that depends on the remote endpoint (RFC 4787: ADM, APDM) the port that somebody saw is
  * worth nothing to anybody else. If the NAT keeps our port it is that one; if it counts, the next ones are
  * named in the order in which our own packets will use them up: nothing else may be sent on the way, or the
- * count is off. So such a node spends one transport in an attempt. If the ports are random, what was seen is
+ * count is off. So such a node spends one transport in an attempt. Where something was sent to the peer not long ago, a
+ * plain dial say, its NAT uses that mapping on: the ports before the newest are named, too. If the ports are random, what was seen is
  * named all the same: the peer's NAT may let us in from any port.
  *
  *   attempt   ours
@@ -24,6 +25,8 @@
 #define WR_PLAN_ATTEMPTS    3       /* DCUtR.md: "up to three" */
 #define WR_PLAN_PREDICTED   8       /* ports named at most; lab notes 5: 8 of UDP, fewer of TCP */
 #define WR_PLAN_PREDICT_TCP 4
+#define WR_PLAN_BEHIND      2       /* ports behind the newest, when there may be a mapping already: of QUIC's eight,
+                                       of TCP beside its four; ours */
 #define WR_PLAN_PRIVATE_MAX 4       /* private addresses named, and tried; nat sheet 12.5 */
 #define WR_PLAN_STALE       (10 * WR_MIN)    /* an older port tells nothing of the next; ours */
 
@@ -40,6 +43,7 @@ struct wr_plan_input {
     const struct wr_nat *nat;
     unsigned attempt;                 /* from 0 */
     bool same_external;               /* the peer is behind our external address */
+    bool met_tcp, met_udp;            /* our NAT may have a mapping towards an address of the peer's */
     wr_time now;
 };
 

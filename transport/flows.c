@@ -343,6 +343,14 @@ static size_t idle_list(const struct wr_flow *flow)
     return flow->answered || flow->came ? CLOSED : SYN;
 }
 
+bool wr_flows_known(struct wr_flows *f, const struct wr_addr *to, bool udp, wr_time now)
+{
+    uint8_t key[KEY];
+    make_key(key, to, udp);
+    wr_flows_expire(f, now);
+    return find(f, key) != NULL;
+}
+
 void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now)
 {
     if (!flow)

@@ -83,6 +83,8 @@ void wr_flows_forgive(struct wr_flows *f);
 void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now);
 /* What the router still holds of `gone`, whose sockets are closed, is remembered here. Both have the same limits. */
 void wr_flows_inherit(struct wr_flows *f, struct wr_flows *gone, wr_time now);
+/* Whether a router may remember something that was sent there. */
+bool wr_flows_known(struct wr_flows *f, const struct wr_addr *to, bool udp, wr_time now);
 /* Forgets what routers have forgotten. begin does it too. */
 void wr_flows_expire(struct wr_flows *f, wr_time now);
 

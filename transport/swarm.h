@@ -212,6 +212,8 @@ void wr_swarm_set_ports(struct wr_swarm *sw, const struct wr_ports *ports);
 /* NULL: nobody looks. Else to be ended with wr_swarm_look_cancel, unless done was called. */
 void *wr_swarm_look(struct wr_swarm *sw, bool udp, wr_ports_done done, void *arg);
 void wr_swarm_look_cancel(struct wr_swarm *sw, void *look);
+/* Whether the NAT before us may have a mapping towards that address, from something that was sent there. */
+bool wr_swarm_flow_known(struct wr_swarm *sw, const struct wr_addr *to, bool udp);
 /* TCP overtook QUIC several times in a row: UDP seems to get nowhere (dial.h). */
 bool wr_swarm_udp_blocked(const struct wr_swarm *sw);
 

@@ -36,6 +36,11 @@ bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to)
     return true;
 }
 
+bool wr_swarm_flow_known(struct wr_swarm *sw, const struct wr_addr *to, bool udp)
+{
+    return wr_flows_known(&sw->flows, to, udp, wr_env_now(sw->env));
+}
+
 wr_time wr_swarm_flow_wait(struct wr_swarm *sw)
 {
     return wr_flows_wait(&sw->flows, wr_env_now(sw->env));

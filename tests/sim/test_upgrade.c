@@ -116,6 +116,40 @@ static void hours_later(void **state)
     }
 }
 
+/* The home that counts has dialled the other one's endpoint just before, in vain: its NAT goes on with that mapping, and
+ * what comes next is not where it is. */
+static void a_dial_before(void **state)
+{
+    (void)state;
+    for (unsigned quic = 0; quic < 2; quic++) {
+        struct world w;
+        struct dialled d = {0};
+        world_start(&w, SEQUENTIAL, PORT_RESTRICTED, 51 + quic);
+        meet_all(&w, &w.a);
+        meet_all(&w, &w.b);
+        assert_int_equal(wr_relay_client_hold(w.b.client, site_id(&w.server[0].site)), 0);
+        assert_true(sim_run_while(w.sim, hold_waits, &w.b, 5 * WR_SEC));
+        sim_run(w.sim, SETTLE);
+        struct wr_addr at = {.ip = *simnat_ip4(w.b.site.nat), .port = PORT};
+        struct wr_maddr outside;
+        assert_int_equal(wr_maddr_from_addr(&at, quic, &outside), 0);
+        assert_int_equal(wr_swarm_connect(w.a.site.swarm, site_id(&w.b.site), &outside, 1, WR_ORIGIN_OWNER, 0,
+                                          site_on_dialled, &d, NULL),
+                         0);
+        assert_true(sim_run_while(w.sim, dial_waits, &d, 20 * WR_SEC));
+        assert_int_not_equal(d.err, 0);
+        dial_through(&w.a, &w.server[0], &w.b, &d);
+        assert_true(sim_run_while(w.sim, dial_waits, &d, 10 * WR_SEC));
+        assert_int_equal(d.err, 0);
+        struct pair p = {&w.a, &w.b};
+        assert_true(sim_run_while(w.sim, pair_waits, &p, 25 * WR_SEC));
+        sim_run(w.sim, WR_MSEC);
+        assert_int_equal(w.b.last.outcome, WR_DCUTR_PUNCHED);
+        assert_int_equal(w.b.last.attempt, 1);
+        world_stop(&w);
+    }
+}
+
 /* Nothing came of it, until the router of the other home opens a port: identify tells over the relay, and it is tried
  * again, no sooner than half a minute after the last time. */
 static void an_opened_port_ends_the_relaying(void **state)
@@ -142,6 +176,7 @@ int main(void)
         cmocka_unit_test(each_kind),
         cmocka_unit_test(by_chance),
         cmocka_unit_test(hours_later),
+        cmocka_unit_test(a_dial_before),
         cmocka_unit_test(an_opened_port_ends_the_relaying),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -105,6 +105,10 @@ static void another_port_is_another_session(void **state)
     assert_int_equal(used(), 4);
     /* One that lingers is taken up again, at no cost. */
     wr_flows_end(&flows, f, true, T0);
+    struct wr_addr known = at(2, 4001), unknown = at(2, 4002);
+    assert_true(wr_flows_known(&flows, &known, true, T0));
+    assert_false(wr_flows_known(&flows, &known, false, T0));
+    assert_false(wr_flows_known(&flows, &unknown, true, T0));
     assert_int_equal(begin(2, 4001, true, T0 + WR_SEC, &f), 0);
     wr_flows_expire(&flows, T0 + WR_HOUR);
     assert_int_equal(used(), 4);

@@ -157,6 +157,26 @@ static void others_are_reckoned_in(void **state)
     assert_int_equal(a.port, 5001 + 2 * 61);
 }
 
+/* Something was sent to the peer before the newest port was taken: its NAT goes on with that mapping. */
+static void a_mapping_may_be_there(void **state)
+{
+    (void)state;
+    static const char *const wanted[] = {"q5003 q5005 q5007 q5009 q5011 q5013 q4999 q4997", "t5002 t5003 t5004 t5005 t5000 t4999"};
+    struct plan_case c = {.own = home, .count = 6, .udp = COUNTING(5001, 2), .tcp = COUNTING(5001, 1)};
+    for (c.attempt = 0; c.attempt < 2; c.attempt++) {
+        struct wr_own_addr book[8];
+        struct wr_nat nat;
+        struct wr_plan p;
+        struct wr_plan_input in = input(&c, book, &nat);
+        char got[512];
+        in.met_udp = c.attempt == 0;
+        in.met_tcp = c.attempt == 1;
+        wr_plan_make(&in, &p);
+        print(&p, got, sizeof(got));
+        assert_string_equal(got, wanted[c.attempt]);
+    }
+}
+
 /* A port that is too old to reckon with asks for a new one, and so does none. */
 static void a_new_port_is_asked_for(void **state)
 {
@@ -231,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table),
         cmocka_unit_test(others_are_reckoned_in),
+        cmocka_unit_test(a_mapping_may_be_there),
         cmocka_unit_test(a_new_port_is_asked_for),
         cmocka_unit_test(full_lists),
         cmocka_unit_test(the_peers_list),
