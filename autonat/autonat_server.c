@@ -395,8 +395,7 @@ static void ask_data(struct talk *t)
         reject(t);
         return;
     }
-    t->data_left = WR_AUTONAT_SERVER_DATA_MIN +
-                   wr_env_random_below(s->env, WR_AUTONAT_SERVER_DATA_MAX - WR_AUTONAT_SERVER_DATA_MIN + 1);
+    t->data_left = WR_AUTONAT_SERVER_DATA;
     t->state = STATE_DATA;
     struct wr_autonat_msg m = {.type = WR_AUTONAT_DATA_REQUEST, .index = t->index, .bytes = t->data_left};
     reply(t, &m);

@@ -33,8 +33,8 @@
 #define WR_AUTONAT_SERVER_READ      (15 * WR_SEC) /* for the request and the dial data; go */
 #define WR_AUTONAT_SERVER_WHOLE     (30 * WR_SEC) /* a conversation, then; ours: two dials and a wait */
 #define WR_AUTONAT_SERVER_WAIT      (3 * WR_SEC)  /* before the dial of a third party, at most; go */
-#define WR_AUTONAT_SERVER_DATA_MIN  30000         /* bytes of dial data asked for; spec */
-#define WR_AUTONAT_SERVER_DATA_MAX  100000        /* spec */
+#define WR_AUTONAT_SERVER_DATA      30000         /* bytes of dial data asked for; the least that the spec allows: with its
+                                                     100,000 they are more packets than all the rest of a question */
 #define WR_AUTONAT_SERVER_CHUNK_MIN 100           /* bytes in each message but the last; go */
 #define WR_AUTONAT_SERVER_NETS      4096          /* networks remembered for the rates; ours */
 /* Requests a minute: from everybody, from one network (IPv4 /32, IPv6 /56), with dial data; go autonatv2.

@@ -7,9 +7,9 @@
  *               connected with, those that we have reached before others; whoever the node finds when asked to (discover)
  *   chosen      two on different networks (/16, IPv6 /32), the nearer ones; every ten minutes a much nearer one replaces
  *               the farthest
- *   watched     a ping each 5 s, and when our network changed or one of two connections ended: four seconds without an
- *               answer, and the connection is closed. So ten seconds after both were switched off, without a word, others
- *               hold a place
+ *   watched     a ping each 5 s (each 15 while nothing is known of our reachability), and when our network changed or one
+ *               of two connections ended: four seconds without an answer, and the connection is closed. So ten seconds
+ *               after both were switched off, without a word, others hold a place
  *   replaced    at once, and as soon as a relay will not prolong the place (it is kept until it runs out). Who refused is
  *               left alone for an hour, who was lost a while longer each time, unless it was our own network that changed
  *
@@ -36,6 +36,7 @@
 #define WR_RELAY_AUTO_LOST      (10 * WR_SEC)      /* after a loss, doubled each time up to REFUSED; ours */
 #define WR_RELAY_AUTO_AVOID_MAX 256                /* relays remembered so; ours, the oldest goes */
 #define WR_RELAY_AUTO_PING      (5 * WR_SEC)       /* ours; the nat sheet has 15 s, which with the wait is too long */
+#define WR_RELAY_AUTO_PING_SLOW (15 * WR_SEC)      /* while nothing is known of our reachability; nat sheet */
 #define WR_RELAY_AUTO_PONG      (4 * WR_SEC)       /* for the answer: three repeats of a lost packet; ours */
 
 enum wr_relay_auto_phase {

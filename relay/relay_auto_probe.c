@@ -17,9 +17,12 @@ struct probe *wr_relay_auto_probe(const struct wr_relay_auto *ra, const struct w
     return NULL;
 }
 
+/* Until it is known that nobody reaches us otherwise, a place is a precaution. */
 static void rest(struct probe *p)
 {
-    wr_timer_start(p->of->env, &p->timer, wr_env_now(p->of->env) + WR_RELAY_AUTO_PING, on_next);
+    bool needed = wr_swarm_reachability(p->of->swarm, 0) == WR_REACH_PRIVATE;
+    wr_timer_start(p->of->env, &p->timer,
+                   wr_env_now(p->of->env) + (needed ? WR_RELAY_AUTO_PING : WR_RELAY_AUTO_PING_SLOW), on_next);
 }
 
 static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)

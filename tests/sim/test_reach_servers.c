@@ -68,7 +68,7 @@ static void feed(struct wr_msg *m, struct wr_bytes body)
     struct wr_autonat_msg in;
     assert_int_equal(wr_autonat_msg_decode(body, &in), 0);
     if (in.type == WR_AUTONAT_DIAL_REQUEST) {
-        x->left = WR_AUTONAT_SERVER_DATA_MIN;
+        x->left = WR_AUTONAT_SERVER_DATA;
         say(x, &(struct wr_autonat_msg){.type = WR_AUTONAT_DATA_REQUEST, .bytes = x->left});
         return;
     }
@@ -109,7 +109,7 @@ static void test_an_observer_who_costs(void **state)
     }
     assert_true(taken > 0);
     assert_in_range(stats(&w).data_bytes, 1, WR_AUTONAT_CLIENT_DATA + 20 * 60 * WR_AUTONAT_CLIENT_DATA_RATE +
-                                                 WR_AUTONAT_CLIENT_PROBES * WR_AUTONAT_SERVER_DATA_MAX);
+                                                 WR_AUTONAT_CLIENT_PROBES * WR_AUTONAT_SERVER_DATA);
     assert_int_equal(reach(&w), WR_REACH_PUBLIC);
     stop(&w);
 }
