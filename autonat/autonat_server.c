@@ -340,10 +340,13 @@ static void find_udp(struct wr_conn *c, void *arg)
 }
 
 /* Behind a NAT a dial for others takes a mapping: ports that peers of ours count on where the NAT counts, and an
- * early packet where a router answers for itself. While it is not known we serve, or nobody would find out. */
+ * early packet where a router answers for itself. While nothing is known we serve, or nobody would find out. */
 static bool private_in(const struct wr_autonat_server *s, unsigned family)
 {
-    return wr_swarm_reachability(s->sw, family) == WR_REACH_PRIVATE;
+    const struct wr_nat *nat = wr_swarm_nat(s->sw);
+    enum wr_reachability is = wr_swarm_reachability(s->sw, family);
+    bool natted = family == 4 && (nat->udp.mapping > WR_NAT_MAP_NONE || nat->tcp.mapping > WR_NAT_MAP_NONE);
+    return is == WR_REACH_PRIVATE || (is != WR_REACH_PUBLIC && natted);
 }
 
 static bool may_dial(struct talk *t, struct wr_bytes addr)

@@ -37,11 +37,11 @@
                                                      100,000 they are more packets than all the rest of a question */
 #define WR_AUTONAT_SERVER_CHUNK_MIN 100           /* bytes in each message but the last; go */
 #define WR_AUTONAT_SERVER_NETS      4096          /* networks remembered for the rates; ours */
-/* Requests a minute: from everybody, from one network (IPv4 /32, IPv6 /56), with dial data; go autonatv2.
- */
+/* Requests a minute: from everybody, from one network (IPv4 /32, IPv6 /56); go autonatv2. With dial data: as go in bytes,
+ * which asks for twice as much each time. */
 #define WR_AUTONAT_SERVER_RATE      60
 #define WR_AUTONAT_SERVER_RATE_NET  12
-#define WR_AUTONAT_SERVER_RATE_DATA 12
+#define WR_AUTONAT_SERVER_RATE_DATA 24
 /* The same for version 1; go autonat. */
 #define WR_AUTONAT_SERVER_V1_RATE         30
 #define WR_AUTONAT_SERVER_V1_RATE_NET     3

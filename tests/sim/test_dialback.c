@@ -263,8 +263,24 @@ static void test_version_1_without_an_address(void **state)
     }
 }
 
-/* Who is not reached by strangers dials for nobody: each dial takes a mapping of its NAT. As long as it does not know,
- * it serves. */
+/* As long as nothing is known, a node serves: or nobody would find out. */
+static void test_who_knows_nothing_dials(void **state)
+{
+    (void)state;
+    struct world w;
+    struct attack a = {0};
+    start(&w, SERVERS, OTHERS, NULL);
+    meet_all(&w, true);
+    assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
+    attack(&w.s[0], &w.c, &a, &w.s[0].n.addr, WR_AUTONAT_REQUEST);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(served(&w.c).dialled, 1);
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 0);
+    stop(&w);
+}
+
+/* Who is behind a NAT and not reached by strangers, as far as is known, dials for nobody: each dial takes a mapping of
+ * its NAT. */
 static void test_a_home_dials_for_nobody(void **state)
 {
     (void)state;
@@ -278,8 +294,7 @@ static void test_a_home_dials_for_nobody(void **state)
     assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
     attack(&w.s[0], &w.c, &a, &w.s[0].n.addr, WR_AUTONAT_REQUEST);
     sim_run(w.sim, WR_SEC);
-    assert_int_equal(served(&w.c).dialled, 1);
-    assert_int_equal(a.answers[WR_ASK_REFUSED], 0);
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 1);
     assert_true(seconds_to_know(&w) >= 0);
     assert_int_equal(reach(&w), WR_REACH_PRIVATE);
     sim_run(w.sim, WR_MIN);
@@ -288,8 +303,8 @@ static void test_a_home_dials_for_nobody(void **state)
         attack(&w.s[0], &w.c, &a, i < 2 ? &w.s[0].n.addr : &w.x[0].n.addr, protocols[i]);
         sim_run(w.sim, 5 * WR_SEC);
     }
-    assert_int_equal(a.answers[WR_ASK_REFUSED], 3);
-    assert_int_equal(served(&w.c).dialled, 1);
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 4);
+    assert_int_equal(served(&w.c).dialled, 0);
     assert_int_equal(served(&w.c).data_bytes, 0);
     assert_int_equal(sim_host_traffic(w.c.n.host)->connects, connects);
     stop(&w);
@@ -700,6 +715,7 @@ int main(void)
         cmocka_unit_test(test_what_is_never_dialled),
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
         cmocka_unit_test(test_version_1_without_an_address),
+        cmocka_unit_test(test_who_knows_nothing_dials),
         cmocka_unit_test(test_a_home_dials_for_nobody),
         cmocka_unit_test(test_questions_have_a_rate),
         cmocka_unit_test(test_everybody_together_has_a_rate),
