@@ -35,7 +35,7 @@ WORDS = {"none": "none", "eim": "endpoint-independent", "adm": "address-dependen
 SECTION = {"quic": "udp", "tcp": "tcp"}
 LEAST_RIGHT = 14
 PACKETS = 400              # from the node, until all of it is known ...
-PACKETS_SITES = 1          # ... but at so many sites: servers draw how much dial data they want, 20 to 70 packets each time,
+PACKETS_SITES = 1          # ... but at so many sites: chance says which servers want dial data, 20 packets and more each time,
                            # and a slow machine makes QUIC send some of it again
 # A conflict towards one peer alone could be a lie of his: of that nothing may be said. And a pool.
 SITES = [(name, words.replace("busy=pub", "busy=boot,second"), wanted, "no") for name, words, wanted, _ in kinds_test.SITES]
