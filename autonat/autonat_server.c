@@ -343,10 +343,9 @@ static void find_udp(struct wr_conn *c, void *arg)
  * early packet where a router answers for itself. While nothing is known we serve, or nobody would find out. */
 static bool private_in(const struct wr_autonat_server *s, unsigned family)
 {
-    const struct wr_nat *nat = wr_swarm_nat(s->sw);
     enum wr_reachability is = wr_swarm_reachability(s->sw, family);
-    bool natted = family == 4 && (nat->udp.mapping > WR_NAT_MAP_NONE || nat->tcp.mapping > WR_NAT_MAP_NONE);
-    return is == WR_REACH_PRIVATE || (is != WR_REACH_PUBLIC && natted);
+    bool natted = family == 4 && wr_nat_translates(wr_swarm_nat(s->sw));
+    return is == WR_REACH_PRIVATE || (is == WR_REACH_UNKNOWN && natted);
 }
 
 static bool may_dial(struct talk *t, struct wr_bytes addr)

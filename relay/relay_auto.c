@@ -53,9 +53,7 @@ static bool mapped(const struct wr_relay_auto *ra)
 
 static void look_for_nat(struct wr_relay_auto *ra)
 {
-    const struct wr_nat *nat = wr_swarm_nat(ra->swarm);
-    bool natted = nat->udp.mapping > WR_NAT_MAP_NONE || nat->tcp.mapping > WR_NAT_MAP_NONE;
-    if (!natted)
+    if (!wr_nat_translates(wr_swarm_nat(ra->swarm)))
         ra->natted_since = 0;
     else if (!ra->natted_since)
         ra->natted_since = wr_env_now(ra->env);

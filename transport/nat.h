@@ -61,5 +61,7 @@ struct wr_nat {
     struct wr_ip external;    /* the outside address most peers see; family 0: none yet */
     bool strangers;           /* one got through to us: no verdict, but it may well become one */
 };
+/* Something translates our addresses, as far as is known. */
+bool wr_nat_translates(const struct wr_nat *nat);
 
 #endif
