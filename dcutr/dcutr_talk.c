@@ -212,13 +212,8 @@ static void punch(struct wr_dcutr_peer *p, wr_time at)
 /* Those that are B's server in every attempt, and A's client. */
 static bool keeps_roles(const struct wr_dcutr_peer *p)
 {
-    static const char *const agents[] = {"rust-libp2p", "js-libp2p", "nim-libp2p"};
-    const struct wr_peer *known = wr_peerstore_find(wr_swarm_peerstore(p->d->swarm), &p->id);
-    const char *agent = known ? wr_peer_agent(known) : "";
-    for (size_t i = 0; i < sizeof(agents) / sizeof(agents[0]); i++)
-        if (strncmp(agent, agents[i], strlen(agents[i])) == 0)
-            return true;
-    return false;
+    static const char *const agents[] = {"rust-libp2p", "js-libp2p", "nim-libp2p", NULL};
+    return wr_peer_is_one_of(wr_peerstore_find(wr_swarm_peerstore(p->d->swarm), &p->id), agents);
 }
 
 /* B serves, but in the last attempt, which is for go-libp2p before 0.41. */

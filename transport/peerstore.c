@@ -484,6 +484,15 @@ const char *wr_peer_agent(const struct wr_peer *peer)
     return peer->agent ? (const char *)peer->agent->bytes : "";
 }
 
+bool wr_peer_is_one_of(const struct wr_peer *peer, const char *const *agents)
+{
+    const char *agent = peer ? wr_peer_agent(peer) : "";
+    for (; *agents; agents++)
+        if (strncmp(agent, *agents, strlen(*agents)) == 0)
+            return true;
+    return false;
+}
+
 int wr_peerstore_speaks(const struct wr_peerstore *ps, const struct wr_peerid *id, const char *protocol)
 {
     const struct wr_peer *p = wr_peerstore_find(ps, id);

@@ -104,5 +104,7 @@ struct wr_bytes wr_peer_addr_bytes(const struct wr_peer_addr *addr);
 /* The next protocol name, or NULL at the end; start with *cursor = 0. In byte order. */
 const char *wr_peer_protocol(const struct wr_peer *peer, size_t *cursor);
 const char *wr_peer_agent(const struct wr_peer *peer);    /* "" when unknown */
+/* Does its agent begin with one of these, of which the last is NULL? peer may be NULL. */
+bool wr_peer_is_one_of(const struct wr_peer *peer, const char *const *agents);
 
 #endif

@@ -45,16 +45,6 @@ void wr_swarm_unwatch(struct wr_swarm_watch *watch)
     wr_list_remove(&watch->node);
 }
 
-/* Does its agent begin with one of these, of which the last is NULL? */
-static bool is_one_of(const struct wr_peer *peer, const char *const *agents)
-{
-    const char *agent = peer ? wr_peer_agent(peer) : "";
-    for (; *agents; agents++)
-        if (strncmp(agent, *agents, strlen(*agents)) == 0)
-            return true;
-    return false;
-}
-
 /* Implementations that were seen to take the end of a stream before its protocol is agreed; see stream.c. */
 static const char *const take_early_end[] = {"warren/", "kubo/", "go-libp2p/", "rust-libp2p/", NULL};
 /* And those on quinn, which throws away what comes from another address than before. */
@@ -64,8 +54,8 @@ void wr_swarm_identified(struct wr_swarm *sw, struct wr_conn *conn)
 {
     conn->identified = true;
     const struct wr_peer *peer = wr_peerstore_find(&sw->peerstore, &conn->peer);
-    conn->early_end = is_one_of(peer, take_early_end);
-    conn->stays_put = is_one_of(peer, stay_put);
+    conn->early_end = wr_peer_is_one_of(peer, take_early_end);
+    conn->stays_put = wr_peer_is_one_of(peer, stay_put);
     wr_swarm_raise(sw, WR_SWARM_IDENTIFIED, &conn->peer, conn, 0);
 }
 
