@@ -13,12 +13,9 @@
 #define RETRY_ABOVE  64        /* handshakes under way; or half of what may be, if that is less */
 #define UNPROVED_MAX 100       /* first packets a second that are looked into without a proof of their address: up
                                   to 1 ms of work each; ours */
-#define OPENING_MAX  (224 * 1024)   /* bytes that ngtcp2 may hold of a handshake; it needs 96 KiB; ours */
 #define ERRORS_MAX   200       /* messages of ICMP a second that are looked at; ours */
 #define INVALIDS_MAX 100       /* answers to bad tokens a second; ours */
 #define TOKEN_LIFE   (10 * WR_SEC)    /* of a Retry token; ours */
-#define SPARSE_MIN   (6 * 1024)    /* bytes of an allocation of ngtcp2's: a smaller one has pages in the heap as well */
-#define SPARSE_MAX   (WR_SPARSE_BLOCK - sizeof(struct mem_head))
 
 /* ---- addresses ---------------------------------------------------------------------------------- */
 
@@ -510,82 +507,6 @@ void wr_quic_retry_always(struct wr_quic *q, bool always)
     q->retry_always = always;
 }
 
-/* ---- memory: what ngtcp2 allocates counts in the connection's account ------------------------------ */
-
-/* What stands before each allocation. */
-struct mem_head {
-    size_t whole;    /* bytes, this head included */
-    bool sparse;
-};
-static_assert(sizeof(struct mem_head) == 16, "what follows is aligned");
-
-static void mem_free(void *memory, void *user_data)
-{
-    struct wr_quic_mem *m = user_data;
-    if (!memory)
-        return;
-    struct mem_head *head = (struct mem_head *)memory - 1;
-    wr_account_give(&m->conn->memory, head->whole);
-    if (head->sparse)
-        wr_sparse_give(m->sparse, head);
-    else
-        wr_free(head);
-}
-
-/* Until its handshake is over, somebody whom nobody knows yet writes the list of what is missing of it. */
-static bool may_hold(struct wr_conn *conn, size_t more)
-{
-    if (conn->state == WR_CONN_OPENING && conn->memory.held + more > OPENING_MAX)
-        return false;
-    return wr_account_take(&conn->memory, more);
-}
-
-static void *mem_make(struct wr_quic_mem *m, size_t size, bool sparse)
-{
-    size_t whole = size + sizeof(struct mem_head);
-    if (whole < size || !may_hold(m->conn, whole))
-        return NULL;
-    struct mem_head *head = sparse ? wr_sparse_take(m->sparse) : wr_realloc(NULL, whole);
-    if (!head) {
-        wr_account_give(&m->conn->memory, whole);
-        return NULL;
-    }
-    *head = (struct mem_head){whole, sparse};
-    return head + 1;
-}
-
-static void *mem_malloc(size_t size, void *user_data)
-{
-    return mem_make(user_data, size, size >= SPARSE_MIN && size <= SPARSE_MAX);
-}
-
-static void *mem_calloc(size_t count, size_t size, void *user_data)
-{
-    if (size && count > SIZE_MAX / size)
-        return NULL;
-    void *made = mem_make(user_data, count * size, false);
-    if (made)
-        memset(made, 0, count * size);
-    return made;
-}
-
-/* Seldom, and of what is small. */
-static void *mem_realloc(void *memory, size_t size, void *user_data)
-{
-    void *made = mem_make(user_data, size, false);
-    if (made && memory) {
-        size_t had = ((struct mem_head *)memory - 1)->whole - sizeof(struct mem_head);
-        memcpy(made, memory, had < size ? had : size);
-        mem_free(memory, user_data);
-    }
-    return made;
-}
-
-void wr_quic_mem_init(struct wr_quic_mem *m, struct wr_conn *conn, struct wr_sparse *sparse)
-{
-    *m = (struct wr_quic_mem){{m, mem_malloc, mem_free, mem_calloc, mem_realloc}, conn, sparse};
-}
-
 /* ---- life ---------------------------------------------------------------------------------------- */
 
 /* The same after a restart: peers that still think they are connected must learn that they are not. */
@@ -598,14 +519,15 @@ struct wr_quic *wr_quic_create(struct wr_conn_ctx *ctx, const struct wr_quic_ops
 {
     static_assert(WR_ED25519_SECRET >= crypto_auth_hmacsha256_KEYBYTES, "the key is its first half");
     struct wr_quic *q = wr_alloc(sizeof(*q));
-    if (!q)
+    if (!q || wr_quic_pool_init(&q->pool) != 0) {
+        wr_free(q);
         return NULL;
+    }
     q->ctx = ctx;
     q->env = ctx->env;
     q->ops = ops;
     q->arg = arg;
     wr_map_init(&q->ids, IDS_MAX, wr_env_hash_seed(ctx->env));
-    wr_sparse_init(&q->sparse);
     wr_list_init(&q->conns);
     wr_list_init(&q->lingers);
     wr_list_init(&q->jammed);
@@ -619,7 +541,7 @@ static void dispose(struct wr_task *task)
 {
     struct wr_quic *q = wr_list_entry(task, struct wr_quic, task);
     wr_map_clear(&q->ids);
-    wr_sparse_clear(&q->sparse);
+    wr_quic_pool_clear(&q->pool);
     sodium_memzero(q, sizeof(*q));
     wr_free(q);
 }

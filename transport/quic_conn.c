@@ -488,7 +488,7 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     if (!qc)
         return NULL;
     wr_conn_init(&qc->conn, q->ctx, &wr_quic_mux_ops);
-    wr_quic_mem_init(&qc->mem, &qc->conn, &q->sparse);
+    wr_quic_mem_init(&qc->mem, &qc->conn, &q->pool);
     qc->conn.outbound = outbound;
     qc->conn.udp = true;
     qc->conn.port_reused = sock->listening;
@@ -730,6 +730,8 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
     }
     if (qc->over)
         return;
+    if (rc == 0 && qc->mem.lent)
+        rc = NGTCP2_ERR_NOMEM;
     if (rc != 0) {
         wr_quic_conn_fail(qc, rc);
         return;

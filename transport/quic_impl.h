@@ -1,6 +1,6 @@
 /* quic_impl.h - the inside of QUIC, shared by quic.c (sockets, routing, strangers), quic_conn.c (one
- * connection), quic_send.c (its packets and its timer), quic_linger.c (farewells) and quic_stream.c. Service,
- * private. */
+ * connection), quic_send.c (its packets and its timer), quic_mem.c (its memory), quic_linger.c (farewells) and
+ * quic_stream.c. Service, private. */
 #ifndef WR_QUIC_IMPL_H
 #define WR_QUIC_IMPL_H
 
@@ -18,6 +18,7 @@
 #define WR_QUIC_DATAGRAM      1452   /* bytes sent at most; IPv6 over Ethernet; go */
 #define WR_QUIC_SECRET        32     /* bytes */
 #define WR_QUIC_LINGERS_MAX   1024   /* ours; the oldest goes */
+#define WR_QUIC_SPARES        4      /* blocks put by: one call of ngtcp2's needs two or three; ours */
 #define WR_QUIC_STREAM_WINDOW (512 * 1024)          /* bytes at first; go */
 #define WR_QUIC_STREAM_MAX    (10 * 1024 * 1024)    /* bytes it may grow to; go */
 #define WR_QUIC_CONN_WINDOW   (768 * 1024)          /* bytes at first, all streams together; go */
@@ -52,6 +53,13 @@ struct wr_quic_rate {
     unsigned done;
 };
 
+/* Blocks for all connections. */
+struct wr_quic_pool {
+    struct wr_sparse sparse;
+    void *spares[WR_QUIC_SPARES];        /* owned: for when the system has none */
+    size_t spare_count;                  /* less those that are lent */
+};
+
 struct wr_quic {
     struct wr_conn_ctx *ctx;
     struct wr_env *env;
@@ -61,7 +69,7 @@ struct wr_quic {
     size_t sock_count;
     struct wr_map ids;                   /* struct wr_quic_id */
     struct wr_quic_id *last_id;          /* the one found last, or NULL: packets come in rows */
-    struct wr_sparse sparse;
+    struct wr_quic_pool pool;
     struct wr_list conns;                /* struct wr_quic_conn.all */
     struct wr_list lingers;              /* oldest first */
     size_t linger_count;
@@ -82,12 +90,16 @@ struct wr_quic_path {
     struct sockaddr_storage local, remote;
 };
 
-/* ngtcp2's allocator. Its pools for packets, frames, streams and sets are made for bursts, and most connections are
- * idle: their blocks are sparse. */
+/* What ngtcp2 allocates for one connection. Its pools for packets, frames, streams and sets are made for bursts, and
+ * most connections are idle: their blocks are sparse. 0.12.1 ends the process where it has nowhere to note a packet
+ * down that it has made (an assertion in conn_write_pkt looks at the wrong variable). So in the middle of its work it
+ * is not refused what the account has no room for, or the system: that is lent, and the connection ends when the work
+ * is over. */
 struct wr_quic_mem {
     ngtcp2_mem mem;
     struct wr_conn *conn;                /* its account pays for all of a block */
-    struct wr_sparse *sparse;
+    struct wr_quic_pool *pool;
+    uint64_t lent;                       /* bytes given beyond the account; what has any is to end */
 };
 
 struct wr_quic_conn {
@@ -167,7 +179,11 @@ int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn
                  size_t len, size_t segment);
 bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max);
 /* conn and sparse are borrowed, as mem is by what is made with it. */
-void wr_quic_mem_init(struct wr_quic_mem *mem, struct wr_conn *conn, struct wr_sparse *sparse);
+/* 0, WR_ELIMIT. */
+int wr_quic_pool_init(struct wr_quic_pool *pool);
+/* After all blocks were given back. */
+void wr_quic_pool_clear(struct wr_quic_pool *pool);
+void wr_quic_mem_init(struct wr_quic_mem *mem, struct wr_conn *conn, struct wr_quic_pool *pool);
 
 /* ---- quic_conn.c */
 struct wr_quic_conn *wr_quic_conn_dial(struct wr_quic *q, struct wr_quic_sock *sock,

@@ -52,6 +52,8 @@ static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngt
             flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
         ngtcp2_ssize n = ngtcp2_conn_writev_stream(qc->ng, path, pi, dest, room, &taken, flags,
                                                    qs ? qs->id : -1, vec, count, wr_quic_now(qc));
+        if (qc->mem.lent)
+            return NGTCP2_ERR_NOMEM;
         if (qs && taken >= 0) {
             size_t offered = 0;
             for (size_t i = 0; i < count; i++)
@@ -390,6 +392,8 @@ static void on_timer(struct wr_timer *timer)
         qc->inside = true;
         int rc = ngtcp2_conn_handle_expiry(qc->ng, now);
         qc->inside = false;
+        if (rc == 0 && qc->mem.lent)
+            rc = NGTCP2_ERR_NOMEM;
         if (rc != 0) {
             wr_quic_conn_fail(qc, rc);
             return;

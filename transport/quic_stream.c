@@ -11,7 +11,7 @@
  * it is lost and part of it goes out with what was lost before it. */
 #define CHUNK_NEXT    (sizeof(struct wr_quic_chunk) + WR_QUIC_DATAGRAM)
 #define OUTBOUND_SHARE 2             /* streams of ours at once: half of what we take, as over yamux */
-#define SEND_RESERVE  (8 * 1024 * 1024)    /* bytes of memory that long queues leave; ours */
+#define RESERVE_SHARE 4    /* of what a connection holds: ngtcp2 keeps a fifth of what is under way; ours */
 #define WRITE_ROOM    (16 * 1024)    /* bytes acknowledged that are worth telling a writer of */
 
 struct wr_quic_chunk {
@@ -208,9 +208,11 @@ static size_t mux_space(const struct wr_stream *s)
     uint64_t held = qs->end - qs->acked, cap = qs->qc->send_cap;
     if (qs->dead)
         return WRITE_ROOM;
-    /* What ngtcp2 needs for itself must stay: it gives the connection up otherwise. */
-    if (cap > WR_QUIC_SEND_MAX && wr_account_room(&qs->qc->conn.memory) < SEND_RESERVE)
-        cap = WR_QUIC_SEND_MAX;
+    /* What ngtcp2 needs for itself must stay: without it the connection ends. */
+    const struct wr_account *memory = &qs->qc->conn.memory;
+    uint64_t room = wr_account_room(memory);
+    if (room < memory->held / RESERVE_SHARE && cap > room / 2)
+        cap = room / 2;
     return held < cap ? (size_t)(cap - held) : 0;
 }
 
@@ -223,6 +225,7 @@ static int mux_write(struct wr_stream *s, const uint8_t *data, size_t len)
     /* The peer reads no more. Over yamux it would go on throwing away what we send; here we do so. */
     if (qs->dead)
         return (int)len;
+    bool wanted = len > 0;
     if (len > room)
         len = room;
     while (put < len) {
@@ -238,7 +241,7 @@ static int mux_write(struct wr_stream *s, const uint8_t *data, size_t len)
         put += take;
     }
     /* With nothing under way no acknowledgement would ever tell of room. */
-    if (put == 0 && len > 0 && qs->end == qs->acked)
+    if (put == 0 && wanted && qs->end == qs->acked)
         return WR_ELIMIT;
     if (put)
         want_send(qs);

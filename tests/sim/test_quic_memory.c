@@ -115,12 +115,12 @@ static void test_pools_are_sparse(void **state)
     assert_whole(&c);
     struct wr_quic *q = quic_of(&p.b, &p.a)->q;
 #if NGTCP2_VERSION_NUM < 0x010000    /* the pools of later ones are small */
-    assert_true(q->sparse.used > 0);
+    assert_true(q->pool.sparse.used > 0);
 #endif
     wr_conn_close(&quic_of(&p.a, &p.b)->conn, WR_CONN_OK);
     sim_run(p.sim, 2 * WR_SEC);
     assert_int_equal(p.b.closed, 1);
-    assert_int_equal(q->sparse.used, 0);
+    assert_int_equal(q->pool.sparse.used, 0);
     pair_stop(&p);
 }
 
@@ -142,6 +142,71 @@ static void test_a_part_is_enough(void **state)
     assert_true(there->memory.held <= p.b.limits.of[WR_LIMIT_MEMORY].max / 2 / p.b.limits.of[WR_LIMIT_CONNS].max);
     wr_limits_give(&p.b.limits, WR_LIMIT_MEMORY, others);
     pair_stop(&p);
+}
+
+/* The same for who sends much: no more is queued than leaves room for what ngtcp2 keeps of what is under way. */
+static void test_a_part_is_enough_to_send_much(void **state)
+{
+    (void)state;
+    struct pair p;
+    struct client c;
+    pair_start(&p, 7);
+    talk(&p.a, &p.b, &c, 1);
+    sim_run(p.sim, WR_SEC);
+    assert_whole(&c);
+    uint64_t others = p.a.limits.of[WR_LIMIT_MEMORY].max / 2;
+    wr_limits_charge(&p.a.limits, WR_LIMIT_MEMORY, others);
+    talk(&p.a, &p.b, &c, 1000000);
+    sim_run(p.sim, 20 * WR_SEC);
+    assert_whole(&c);
+    wr_limits_give(&p.a.limits, WR_LIMIT_MEMORY, others);
+    assert_int_equal(p.a.opened, 1);
+    assert_int_equal(p.a.closed, 0);
+    pair_stop(&p);
+}
+
+/* A packet that was made and cannot be noted down, as there is no memory left, ends its connection and nothing else. */
+static void test_memory_runs_out_while_sending(void **state)
+{
+    (void)state;
+    for (wr_time when = 150; when < 600; when += 30) {
+        struct pair p;
+        struct client cut, c;
+        pair_start(&p, 8);
+        uint64_t max = p.a.limits.of[WR_LIMIT_MEMORY].max;
+        talk(&p.a, &p.b, &cut, 4000000);
+        sim_run(p.sim, when * WR_MSEC);
+        p.a.limits.of[WR_LIMIT_MEMORY].max = 0;
+        sim_run(p.sim, WR_SEC);
+        p.a.limits.of[WR_LIMIT_MEMORY].max = max;
+        sim_run(p.sim, 9 * WR_SEC);
+        talk(&p.a, &p.b, &c, 1000);
+        sim_run(p.sim, 10 * WR_SEC);
+        assert_whole(&c);
+        pair_stop(&p);
+    }
+}
+
+/* Nor does the system's refusal of any single allocation end more than a connection. */
+static void test_any_allocation_may_fail_while_sending(void **state)
+{
+    (void)state;
+    bool all = false;
+    for (uint64_t skip = 0; !all; skip++) {
+        struct pair p;
+        struct client c;
+        pair_start(&p, 9);
+        talk(&p.a, &p.b, &c, 1);
+        sim_run(p.sim, WR_SEC);
+        assert_whole(&c);
+        talk(&p.a, &p.b, &c, 200000);
+        sim_alloc_fail(skip, 1);
+        sim_run(p.sim, WR_SEC);
+        all = sim_alloc_count() <= skip;
+        sim_alloc_fail(0, 0);
+        sim_run(p.sim, 10 * WR_SEC);
+        pair_stop(&p);
+    }
 }
 
 /* All memory is used up by peers that stay: a newcomer gets in all the same, and one of those that came late goes. */
@@ -186,6 +251,9 @@ int main(void)
         cmocka_unit_test(test_keys_change_without_tls),
         cmocka_unit_test(test_pools_are_sparse),
         cmocka_unit_test(test_a_part_is_enough),
+        cmocka_unit_test(test_a_part_is_enough_to_send_much),
+        cmocka_unit_test(test_memory_runs_out_while_sending),
+        cmocka_unit_test(test_any_allocation_may_fail_while_sending),
         cmocka_unit_test(test_newcomers_get_in_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
