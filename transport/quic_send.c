@@ -8,7 +8,7 @@
 #define PROBES_MAX   2               /* in a row without an answer, before something is done about it; ours */
 #define NARROW_TIME  (10 * WR_MIN)   /* then they are tried again; RFC 8899 section 5.1.1 */
 #define MUTE_MIN     (200 * WR_MSEC) /* and at least so long: a peer that is near may just be busy; ours */
-#define SEND_MAX_STEP 8              /* beyond WR_QUIC_SEND_MAX a stream gets an eighth more in a round trip; ours */
+#define SEND_STEP    (1024 * 1024)   /* bytes: what a stream gets in a round trip beyond WR_QUIC_SEND_MAX; ours */
 #define QUEUE_SHARE  16              /* of the least round trip: a wait longer than this is a queue; ours */
 #define LATE_SHARE   8               /* of the round trip: lateness up to this is made up for, in one burst; ours */
 #define LATE_MIN     (2 * WR_MSEC)   /* or this, twice a timer's coarseness; ours */
@@ -288,8 +288,8 @@ static void set_timer(struct wr_quic_conn *qc)
 }
 
 /* On a long fat path a stream may hold more and more while no queue builds up there, but not at the pace of slow start:
- * a peer on ngtcp2 0.12 gives a connection up when a stream has 1000 gaps at once. Should what the last eighth made too
- * much of 12 MiB be lost, in packets of 1444 bytes, there are fewer. */
+ * a peer on ngtcp2 0.12 gives a connection up when a stream has 1000 gaps at once. Should all that the last step made
+ * too much be lost, in packets of 1444 bytes, there are fewer. */
 static void raise_send_max(struct wr_quic_conn *qc, const ngtcp2_conn_info *info)
 {
     wr_time now = wr_env_now(qc->q->env);
@@ -297,15 +297,14 @@ static void raise_send_max(struct wr_quic_conn *qc, const ngtcp2_conn_info *info
         qc->send_max = info->cwnd > WR_QUIC_SEND_MAX ? info->cwnd : WR_QUIC_SEND_MAX;
         qc->send_max_at = now;
     }
-    if (info->cwnd <= qc->send_max || info->bytes_in_flight < qc->send_max - qc->send_max / SEND_MAX_STEP) {
+    if (info->cwnd <= qc->send_max || info->bytes_in_flight < qc->send_max - SEND_STEP) {
         qc->send_max_at = now;    /* it does not hold anything back */
         return;
     }
     wr_time queue = (wr_time)(info->min_rtt / QUEUE_SHARE), rtt = (wr_time)info->smoothed_rtt;
-    if (now - qc->send_max_at < rtt + rtt / 4 || rtt > (wr_time)info->min_rtt + queue)
+    if (now - qc->send_max_at < rtt + rtt / 8 || rtt > (wr_time)info->min_rtt + queue)
         return;
-    uint64_t more = qc->send_max / SEND_MAX_STEP;
-    qc->send_max = qc->send_max + more < WR_QUIC_SEND_MOST ? qc->send_max + more : WR_QUIC_SEND_MOST;
+    qc->send_max = qc->send_max + SEND_STEP < WR_QUIC_SEND_MOST ? qc->send_max + SEND_STEP : WR_QUIC_SEND_MOST;
     qc->send_max_at = now;
 }
 

@@ -12,6 +12,7 @@
 #define CHUNK_NEXT    (sizeof(struct wr_quic_chunk) + WR_QUIC_DATAGRAM)
 #define OUTBOUND_SHARE 2             /* streams of ours at once: half of what we take, as over yamux */
 #define RESERVE_SHARE 4    /* of what a connection holds: ngtcp2 keeps a fifth of what is under way; ours */
+#define WINDOW_STEP   (512 * 1024)    /* bytes: a long window grows so much twice in a round trip; ours */
 #define WRITE_ROOM    (16 * 1024)    /* bytes acknowledged that are worth telling a writer of */
 
 struct wr_quic_chunk {
@@ -105,7 +106,9 @@ static wr_time rtt_of(const struct wr_quic_conn *qc)
 }
 
 /* A window of which half was read within two round trips is what holds the peer back, or will in the next one: it
- * doubles, under the node's budget. Returns by how much it grew. */
+ * doubles, under the node's budget; a long one takes small steps. A sender in slow start overshoots the line by as
+ * much as we let it, each second packet of that is lost, and ngtcp2 0.12 gives a connection up when a stream has 1000
+ * gaps: a megabyte in a round trip leaves fewer. Returns by how much it grew. */
 static uint64_t grow(struct wr_quic_conn *qc, uint64_t *window, uint64_t *used, wr_time *since, uint64_t max,
                      size_t len)
 {
@@ -116,7 +119,8 @@ static uint64_t grow(struct wr_quic_conn *qc, uint64_t *window, uint64_t *used, 
         return 0;
     *used = 0;
     *since = now;
-    uint64_t more = *window < max - *window ? *window : max - *window;
+    uint64_t step = *window < WR_QUIC_STREAM_FAST ? *window : WINDOW_STEP;
+    uint64_t more = step < max - *window ? step : max - *window;
     if (!fast || more == 0 || !wr_limits_take(qc->q->ctx->limits, WR_LIMIT_WINDOW_EXTRA, more))
         return 0;
     *window += more;
