@@ -89,12 +89,13 @@ static void predict(const struct wr_plan_input *in, bool quic, struct wr_plan *p
 {
     const struct wr_nat_kind *k = kind_of(in->nat, quic);
     unsigned most = quic ? WR_PLAN_PREDICTED : WR_PLAN_PREDICT_TCP;
-    unsigned first = in->attempt < 2 ? 1 : 1 + most / 2;
-    bool met = in->attempt < 2 && (quic ? in->met_udp : in->met_tcp);
-    unsigned ahead = met && quic ? most - WR_PLAN_BEHIND : most;
+    bool last = in->attempt >= 2, met = quic ? in->met_udp : in->met_tcp;
+    unsigned behind = !met ? 0 : last ? WR_PLAN_BEHIND_LAST : WR_PLAN_BEHIND;
+    unsigned ahead = quic ? most - behind : most;
     wr_time others = others_since(k, in->now);
-    for (unsigned i = 0; i < ahead + (met ? WR_PLAN_BEHIND : 0); i++) {
-        long long n = i < ahead ? (long long)others + first + i : (long long)ahead - 1 - i;
+    for (unsigned i = 0; i < ahead + behind; i++) {
+        unsigned skip = last && !met && i >= most / 2 ? most / 2 : 0;
+        long long n = i < ahead ? (long long)others + 1 + i + skip : (long long)ahead - 1 - i;
         uint16_t port = port_at(k, n);
         if (port && put_addr(p, &in->nat->external, port, quic))
             p->trick = WR_PLAN_PREDICT;

@@ -14,7 +14,8 @@
  *   1st       public addresses, IPv6, predicted ports of QUIC
  *   2nd       and private ones, if the peer has our external address; predicted ports of TCP (in every attempt, if
  *             nobody sees us over UDP)
- *   3rd       as the first, with predicted ports further on */
+ *   3rd       as the first; half of the predicted ports are further on, or, where something was sent to the peer,
+ *             further back */
 #ifndef WR_PLAN_H
 #define WR_PLAN_H
 
@@ -26,7 +27,9 @@
 #define WR_PLAN_PREDICTED   8       /* ports named at most; lab notes 5: 8 of UDP, fewer of TCP */
 #define WR_PLAN_PREDICT_TCP 4
 #define WR_PLAN_BEHIND      2       /* ports behind the newest, when there may be a mapping already: of QUIC's eight,
-                                       of TCP beside its four; ours */
+                                       of TCP beside its four; ours ... */
+#define WR_PLAN_BEHIND_LAST 4       /* ... and in the third attempt: the first two moved the newest on, each by a look
+                                       and by what it sent to; ours */
 #define WR_PLAN_PRIVATE_MAX 4       /* private addresses named, and tried; nat sheet 12.5 */
 #define WR_PLAN_STALE       (10 * WR_MIN)    /* an older port tells nothing of the next; ours */
 

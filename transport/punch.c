@@ -11,6 +11,10 @@
 #define JUNK_MIN (10 * WR_MSEC) /* between random datagrams, and a random part that grows; go transport.go */
 #define JUNK_GROWTH (10 * WR_MSEC)    /* times the square of their number ... */
 #define JUNK_MAX    (200 * WR_MSEC)   /* ... up to this; go */
+#define JUNK_ALL    64                /* random datagrams to all ports of one address: with those of two more attempts
+                                         they stay below WR_PUNCH_QUIET_MAX; ours */
+#define FEW_PORTS   2                 /* of one address; more are guesses, of which one is right; ours */
+#define RTT_GUESSES (150 * WR_MSEC)   /* at least, of dials to those: fewer repeats leave some for later attempts; ours */
 #define RTT_MIN     (20 * WR_MSEC)    /* whatever the peer makes us believe; ours */
 #define RTT_MAX     (333 * WR_MSEC)   /* what QUIC starts with; RFC 9002 */
 #define MUTE        (200 * WR_MSEC)   /* and two round trips: then a connection is mute; ours */
@@ -92,7 +96,7 @@ static bool may_send(struct wr_swarm *sw, const struct wr_ip *ip, unsigned n)
     return true;
 }
 
-/* A connect was answered, if by a refusal: the system did not repeat its SYN. */
+/* A connect was answered by a refusal: the system did not repeat its SYN. */
 static void give_repeats(struct wr_swarm *sw, const struct wr_ip *ip)
 {
     struct wr_punch_quiet *q = quiet_of(sw, ip);
@@ -158,14 +162,44 @@ static wr_time random_below(struct wr_punch *p, wr_time below)
     return (wr_time)wr_env_random_below(p->swarm->env, (uint64_t)below);
 }
 
+/* How many ports of its address are aimed at over QUIC. */
+static unsigned ports_beside(const struct wr_punch *p, const struct target *t)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < p->count; i++)
+        n += p->of[i].quic && wr_ip_equal(&p->of[i].to.ip, &t->to.ip);
+    return n;
+}
+
+/* All ports of an address together get no more than a few would: what it gets in one attempt is gone for the next. */
 static void junk(struct wr_punch *p, struct target *t)
 {
     wr_time n = (wr_time)t->packets, most = n * n * JUNK_GROWTH;
+    unsigned ports = ports_beside(p, t);
+    wr_time wait = SLOW;
     t->err = wr_swarm_flow_packet(p->swarm, &t->to) ? wr_quic_junk(p->swarm->quic, &t->to) : WR_ELIMIT;
-    if (t->packets > FAST_TRIES)
-        put_off(p, t, SLOW);
-    else
-        put_off(p, t, JUNK_MIN + random_below(p, most < JUNK_MAX ? most : JUNK_MAX));
+    if (t->packets <= FAST_TRIES)
+        wait = JUNK_MIN + random_below(p, most < JUNK_MAX ? most : JUNK_MAX);
+    put_off(p, t, wait * ports);
+    if ((t->packets + 1) * ports > JUNK_ALL)
+        t->due_at = 0;
+}
+
+static wr_time rtt_for(const struct wr_punch *p, const struct target *t)
+{
+    return ports_beside(p, t) > FEW_PORTS && p->rtt < RTT_GUESSES ? RTT_GUESSES : p->rtt;
+}
+
+/* Packets that a dial takes until the window is over: its first and its last one, and two at each probe time-out. */
+static unsigned dial_cost(const struct wr_punch *p, const struct target *t)
+{
+    wr_time wait = 3 * rtt_for(p, t), left = p->give_up_at - wr_env_now(p->swarm->env);
+    unsigned n = 2;
+    for (wr_time at = wait; at < left; at += wait) {
+        n += 2;
+        wait *= 2;
+    }
+    return n;
 }
 
 static void opening(struct wr_punch *p, struct target *t, struct wr_conn *c, struct wr_flow *flow, int err)
@@ -188,7 +222,7 @@ static void dial_quic(struct wr_punch *p, struct target *t)
     struct wr_conn *c = NULL;
     err = wr_swarm_flow_begin(p->swarm, (struct wr_flow_ask){.to = &t->to, .udp = true, .insist = true}, &flow);
     if (err == 0)
-        c = wr_quic_dial_rtt(p->swarm->quic, &t->to, &p->peer, p->rtt, NULL, &err);
+        c = wr_quic_dial_rtt(p->swarm->quic, &t->to, &p->peer, rtt_for(p, t), NULL, &err);
     opening(p, t, c, flow, err);
 }
 
@@ -283,7 +317,7 @@ static void act(struct wr_punch *p, struct target *t)
     }
     if (!t->quic && !way_is_free(p, t))
         return;
-    unsigned cost = dial ? WR_PUNCH_DIAL_COST : t->quic ? 1 : 1 + WR_PUNCH_SYN_REPEATS;
+    unsigned cost = dial ? dial_cost(p, t) : t->quic ? 1 : 1 + WR_PUNCH_SYN_REPEATS;
     if (!may_send(p->swarm, &t->to.ip, cost)) {
         t->due_at = 0;
         t->err = WR_ELIMIT;
@@ -523,7 +557,7 @@ static void again(struct wr_punch *p, struct target *t, const struct wr_conn *c,
     t->security += err == WR_EUNSUPPORTED;
     if (!t->quic && c->local.ip.family != 0)
         quiet_of(p->swarm, &t->to.ip)->packets += WR_PUNCH_HELLO_COST;
-    else if (!t->quic)
+    else if (!t->quic && err == WR_EREFUSED)
         give_repeats(p->swarm, &t->to.ip);
     if ((t->quic && t->refused > 2) || err == WR_EPEERID)
         return;

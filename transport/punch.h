@@ -27,13 +27,12 @@
 
 /* What one IP address (of IPv6: one /64) gets from us that never answered, all peers that name it taken together.
  * A SYN or a random datagram counts one, the system's repeats of a SYN come on top unless it is refused, a QUIC
- * dial counts WR_PUNCH_DIAL_COST (its first flight may be repeated that often). */
-#define WR_PUNCH_QUIET_MAX  200              /* packets; ours: three tries at an unpredictable peer take 160 */
+ * dial counts as often as its first flight may be repeated within the window. */
+#define WR_PUNCH_QUIET_MAX  200              /* packets; ours: three tries at a peer that names eight ports take 192 */
 #define WR_PUNCH_QUIET_TIME (10 * WR_MIN)
 #define WR_PUNCH_QUIET_IPS  512              /* such addresses remembered; beyond, the one that got least goes ... */
 #define WR_PUNCH_QUIET_GONE 4096             /* ... and of those that went only this many counts, shared by whoever hashes
                                                 alike */
-#define WR_PUNCH_DIAL_COST  14               /* packets: the first and two at each of six probe time-outs */
 #define WR_PUNCH_HELLO_COST 8                /* packets more, when the connect succeeds and nothing comes of it; ours */
 #define WR_PUNCH_SYN_REPEATS 2               /* within the window: after 1 s and 3 s; RFC 6298 */
 

@@ -56,10 +56,17 @@ static inline void home_services(struct home *h)
     assert_true(h->identify && h->pong && h->server && h->autonat && h->client && h->dcutr);
 }
 
+/* with: what it listens on, as site_swarm_with has it. */
+static inline void home_start_with(struct home *h, struct sim *sim, enum kind kind, unsigned seed, unsigned with)
+{
+    site_host(&h->site, sim, kind, seed);
+    site_swarm_with(&h->site, seed, with);
+    home_services(h);
+}
+
 static inline void home_start(struct home *h, struct sim *sim, enum kind kind, unsigned seed)
 {
-    site_start(&h->site, sim, kind, seed);
-    home_services(h);
+    home_start_with(h, sim, kind, seed, 3);
 }
 
 static inline void relay_start(struct home *h)

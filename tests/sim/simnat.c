@@ -27,6 +27,7 @@ struct simnat {
     size_t count, room;
     uint16_t last_port[2];    /* sequential; of streams, of datagrams */
     struct wr_addr forward;   /* port 0: none */
+    struct wr_ip deaf;        /* family 0: to nobody */
     struct simnat_count counted;
 };
 
@@ -288,7 +289,7 @@ static bool inbound(struct sim_gateway *gateway, struct sim_head *head, wr_time 
     struct simnat *nat = gateway->state;
     bool datagram = head->kind == SIM_DATAGRAM;
     sweep(nat, now);
-    if (datagram && nat->o.no_udp)
+    if (datagram && (nat->o.no_udp || wr_ip_equal(&nat->deaf, &head->from.ip)))
         return false;
     struct session *s = find_in(nat, head, datagram);
     if (!s || s->router) {
@@ -365,6 +366,11 @@ void simnat_free(struct simnat *nat)
 void simnat_forward(struct simnat *nat, const struct wr_ip *inner, uint16_t port)
 {
     nat->forward = (struct wr_addr){.ip = *inner, .port = port};
+}
+
+void simnat_deaf(struct simnat *nat, const struct wr_ip *to)
+{
+    nat->deaf = to ? *to : (struct wr_ip){0};
 }
 
 struct sim_gateway *simnat_gateway(struct simnat *nat)

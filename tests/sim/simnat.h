@@ -71,6 +71,8 @@ void simnat_restart(struct simnat *nat);    /* forgets every session */
 /* Whoever calls this port outside, by streams or by datagrams, gets to the same port of a machine inside, as the owner of
  * the router or a protocol has asked it. One machine for each NAT. */
 void simnat_forward(struct simnat *nat, const struct wr_ip *inner, uint16_t port);
+/* Datagrams that come from this address are lost from now on; NULL: none are. */
+void simnat_deaf(struct simnat *nat, const struct wr_ip *to);
 unsigned simnat_sessions(struct simnat *nat);    /* alive now */
 
 struct simnat_count {

@@ -13,15 +13,21 @@ struct world {
     struct home server[SERVERS], a, b;
 };
 
-static void world_start(struct world *w, enum kind a, enum kind b, uint64_t seed)
+/* with: what the homes listen on, as site_swarm_with has it. */
+static void world_start_with(struct world *w, enum kind a, enum kind b, uint64_t seed, unsigned with)
 {
     memset(w, 0, sizeof(*w));
     w->sim = sim_create(&(struct sim_options){.seed = seed, .rtt = RTT});
     for (unsigned i = 0; i < SERVERS; i++)
         home_start(&w->server[i], w->sim, PUBLIC, FIRST_SERVER + i);
     relay_start(&w->server[0]);
-    home_start(&w->a, w->sim, a, 2);
-    home_start(&w->b, w->sim, b, 3);
+    home_start_with(&w->a, w->sim, a, 2, with);
+    home_start_with(&w->b, w->sim, b, 3, with);
+}
+
+static void world_start(struct world *w, enum kind a, enum kind b, uint64_t seed)
+{
+    world_start_with(w, a, b, seed, 3);
 }
 
 static void world_stop(struct world *w)
@@ -42,15 +48,20 @@ static void meet_all(struct world *w, struct home *h)
             site_dial(w->sim, &h->site, &w->server[i].site, quic);
 }
 
-/* Settles, dials through the relay, and says whether it became direct. */
-static bool upgrade(struct world *w, wr_time settle)
+static void settle(struct world *w, wr_time time)
 {
-    struct dialled d;
     meet_all(w, &w->a);
     meet_all(w, &w->b);
     assert_int_equal(wr_relay_client_hold(w->b.client, site_id(&w->server[0].site)), 0);
     assert_true(sim_run_while(w->sim, hold_waits, &w->b, 5 * WR_SEC));
-    sim_run(w->sim, settle);
+    sim_run(w->sim, time);
+}
+
+/* Settles, dials through the relay, and says whether it became direct. */
+static bool upgrade(struct world *w, wr_time time)
+{
+    struct dialled d;
+    settle(w, time);
     dial_through(&w->a, &w->server[0], &w->b, &d);
     assert_true(sim_run_while(w->sim, dial_waits, &d, 10 * WR_SEC));
     assert_int_equal(d.err, 0);
@@ -125,11 +136,7 @@ static void a_dial_before(void **state)
         struct world w;
         struct dialled d = {0};
         world_start(&w, SEQUENTIAL, PORT_RESTRICTED, 51 + quic);
-        meet_all(&w, &w.a);
-        meet_all(&w, &w.b);
-        assert_int_equal(wr_relay_client_hold(w.b.client, site_id(&w.server[0].site)), 0);
-        assert_true(sim_run_while(w.sim, hold_waits, &w.b, 5 * WR_SEC));
-        sim_run(w.sim, SETTLE);
+        settle(&w, SETTLE);
         struct wr_addr at = {.ip = *simnat_ip4(w.b.site.nat), .port = PORT};
         struct wr_maddr outside;
         assert_int_equal(wr_maddr_from_addr(&at, quic, &outside), 0);
@@ -147,6 +154,71 @@ static void a_dial_before(void **state)
         assert_int_equal(w.b.last.outcome, WR_DCUTR_PUNCHED);
         assert_int_equal(w.b.last.attempt, 1);
         world_stop(&w);
+    }
+}
+
+struct round {
+    struct home *b;
+    const struct wr_peerid *a;
+};
+
+static bool sending_waits(void *arg)
+{
+    struct round *r = arg;
+    struct wr_dcutr_now now;
+    return !wr_dcutr_now(r->b->dcutr, r->a, &now) || !now.sending;
+}
+
+static bool attempt_waits(void *arg)
+{
+    return !sending_waits(arg);
+}
+
+static struct simnat *outermost(const struct site *s)
+{
+    return s->carrier ? s->carrier : s->nat;
+}
+
+/* What the two send each other over UDP gets lost, or does not any more. */
+static void lose(struct world *w, bool lost)
+{
+    struct simnat *a = outermost(&w->a.site), *b = outermost(&w->b.site);
+    simnat_deaf(a, lost ? simnat_ip4(b) : NULL);
+    simnat_deaf(b, lost ? simnat_ip4(a) : NULL);
+}
+
+/* Whatever is sent in the first attempts is lost. What they took of the allowance of an address, and of a
+ * counting NAT's ports, keeps the next one from nothing. */
+static void attempts_that_are_lost(void **state)
+{
+    static const enum kind pairs[][2] = {{SEQUENTIAL, PORT_RESTRICTED},
+                                         {PORT_RESTRICTED, SEQUENTIAL},
+                                         {CARRIER, SEQUENTIAL},
+                                         {SEQUENTIAL, SEQUENTIAL}};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        for (unsigned lost = 1; lost < WR_PLAN_ATTEMPTS; lost++) {
+            struct world w;
+            struct dialled d;
+            world_start_with(&w, pairs[i][0], pairs[i][1], 61 + i, 2);
+            struct round r = {&w.b, site_id(&w.a.site)};
+            settle(&w, SETTLE);
+            dial_through(&w.a, &w.server[0], &w.b, &d);
+            for (unsigned k = 0; k < lost; k++) {
+                assert_true(sim_run_while(w.sim, sending_waits, &r, 20 * WR_SEC));
+                lose(&w, true);
+                assert_true(sim_run_while(w.sim, attempt_waits, &r, 20 * WR_SEC));
+                lose(&w, false);
+                assert_int_equal(w.b.last.attempt, k + 1);
+            }
+            struct pair p = {&w.a, &w.b};
+            if (!sim_run_while(w.sim, pair_waits, &p, 10 * WR_SEC))
+                fail_msg("%s (a) and %s (b), %u lost: %s", kind_names[pairs[i][0]], kind_names[pairs[i][1]], lost,
+                         wr_dcutr_outcome_name(w.b.last.outcome));
+            sim_run(w.sim, WR_MSEC);
+            assert_int_equal(w.b.last.attempt, lost + 1);
+            world_stop(&w);
+        }
     }
 }
 
@@ -177,6 +249,7 @@ int main(void)
         cmocka_unit_test(by_chance),
         cmocka_unit_test(hours_later),
         cmocka_unit_test(a_dial_before),
+        cmocka_unit_test(attempts_that_are_lost),
         cmocka_unit_test(an_opened_port_ends_the_relaying),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,11 +76,11 @@ static const struct plan_case {
     {"counting both, then TCP", home, 6, COUNTING(5001, 1), COUNTING(5001, 2), 1, false, true, false,
      WR_PLAN_PREDICT, "t5003 t5005 t5007 t5009"},
     {"counting both, further on", home, 6, COUNTING(5001, 1), COUNTING(5001, 1), 2, false, false, true,
-     WR_PLAN_PREDICT, "q5006 q5007 q5008 q5009 q5010 q5011 q5012 q5013"},
+     WR_PLAN_PREDICT, "q5002 q5003 q5004 q5005 q5010 q5011 q5012 q5013"},
     {"counting, and no UDP", no_udp, 3, {0}, COUNTING(5001, 1), 0, false, true, false, WR_PLAN_PREDICT,
      "t5002 t5003 t5004 t5005"},
     {"counting, and no UDP, further on", no_udp, 3, {0}, COUNTING(5001, 1), 2, false, true, false, WR_PLAN_PREDICT,
-     "t5004 t5005 t5006 t5007"},
+     "t5002 t5003 t5006 t5007"},
     {"counting down", home, 6, COUNTING(1026, -1), {0}, 0, false, false, true, WR_PLAN_PREDICT, "q1025 q1024"},
     {"a mapping beside", mapped, 5, COUNTING(5001, 1), {0}, 0, false, true, true, WR_PLAN_PREDICT,
      "t6001 q6001 q[4001] q5002 q5003 q5004 q5005 q5006 q5007"},
@@ -161,15 +161,17 @@ static void others_are_reckoned_in(void **state)
 static void a_mapping_may_be_there(void **state)
 {
     (void)state;
-    static const char *const wanted[] = {"q5003 q5005 q5007 q5009 q5011 q5013 q4999 q4997", "t5002 t5003 t5004 t5005 t5000 t4999"};
+    static const char *const wanted[] = {"q5003 q5005 q5007 q5009 q5011 q5013 q4999 q4997",
+                                         "t5002 t5003 t5004 t5005 t5000 t4999",
+                                         "q5003 q5005 q5007 q5009 q4999 q4997 q4995 q4993"};
     struct plan_case c = {.own = home, .count = 6, .udp = COUNTING(5001, 2), .tcp = COUNTING(5001, 1)};
-    for (c.attempt = 0; c.attempt < 2; c.attempt++) {
+    for (c.attempt = 0; c.attempt < 3; c.attempt++) {
         struct wr_own_addr book[8];
         struct wr_nat nat;
         struct wr_plan p;
         struct wr_plan_input in = input(&c, book, &nat);
         char got[512];
-        in.met_udp = c.attempt == 0;
+        in.met_udp = c.attempt != 1;
         in.met_tcp = c.attempt == 1;
         wr_plan_make(&in, &p);
         print(&p, got, sizeof(got));
