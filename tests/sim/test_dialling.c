@@ -8,7 +8,7 @@ static wr_time time_to_answer(struct sim *sim, struct node *a, struct node *b)
 {
     struct client c;
     wr_time begun = sim_now(sim);
-    talk(a, b, echo_offer, &c, 1);
+    talk_over(a, b, echo_offer, &c, 1);
     sim_run(sim, 2 * WR_SEC);
     assert_true(c.closed);
     assert_int_equal(c.err, 0);
@@ -199,7 +199,7 @@ static void test_an_address_that_failed_is_left_alone(void **state)
     const wr_time waits[] = {5 * WR_SEC, 6 * WR_SEC, 9 * WR_SEC};    /* 5 s + tries^2 x 1 s; go swarm backoff */
     struct wr_maddr right = b.addr;
     b.addr = other.addr;
-    talk(&a, &b, echo_offer, &c, 1);
+    talk_over(&a, &b, echo_offer, &c, 1);
     sim_run(sim, 2 * WR_SEC);
     wr_time failed = sim_now(sim) - 2 * WR_SEC;
     for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
@@ -207,18 +207,18 @@ static void test_an_address_that_failed_is_left_alone(void **state)
         assert_int_equal(c.err, WR_EPEERID);
         uint64_t before = sim_host_traffic(a.host)->connects;
         sim_run_until(sim, failed + waits[i] - 500 * WR_MSEC);
-        talk(&a, &b, echo_offer, &c, 1);
+        talk_over(&a, &b, echo_offer, &c, 1);
         sim_run(sim, 400 * WR_MSEC);
         assert_true(c.closed);
         assert_int_equal(c.err, WR_EBACKOFF);
         assert_int_equal(sim_host_traffic(a.host)->connects, before);
         sim_run_until(sim, failed + waits[i] + 500 * WR_MSEC);
         failed = sim_now(sim);
-        talk(&a, &b, echo_offer, &c, 1);
+        talk_over(&a, &b, echo_offer, &c, 1);
         sim_run(sim, 2 * WR_SEC);
         assert_true(sim_host_traffic(a.host)->connects > before);
     }
-    talk(&a, &other, echo_offer, &c, 1);
+    talk_over(&a, &other, echo_offer, &c, 1);
     sim_run(sim, 2 * WR_SEC);
     assert_true(c.closed && c.err == 0);
     /* What the owner says is tried at once. */

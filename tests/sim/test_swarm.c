@@ -17,7 +17,7 @@ static void test_a_byte_is_answered_in_three_round_trips(void **state)
     node_start(&a, sim, 1, "home", NULL);
     node_start(&b, sim, 2, "home", NULL);
     wr_time begun = sim_now(sim);
-    talk(&a, &b, echo_offer, &c, 1);
+    talk_over(&a, &b, echo_offer, &c, 1);
     sim_run(sim, 2 * WR_SEC);
     assert_true(c.closed);
     assert_int_equal(c.err, 0);
@@ -39,7 +39,7 @@ static void test_the_handshake_ends_with_the_first_frames(void **state)
         struct client c;
         start_speaking(&a, sim, 1, wr_secure_all[i]);
         start_speaking(&b, sim, 2, wr_secure_all[i]);
-        talk(&a, &b, echo_offer, &c, 1);
+        talk_over(&a, &b, echo_offer, &c, 1);
         sim_run(sim, 150 * WR_MSEC);
         assert_int_equal(sim_host_traffic(a.host)->stream_writes, 2);
         sim_run(sim, 2 * WR_SEC);
@@ -60,7 +60,7 @@ static void test_bulk_both_ways_arrives_whole(void **state)
     node_start(&a, sim, 1, "home", NULL);
     node_start(&b, sim, 2, "home", NULL);
     for (int i = 0; i < 3; i++)
-        talk(i == 1 ? &b : &a, i == 1 ? &a : &b, echo_offer, &c[i], 3000000 + (size_t)i);
+        talk_over(i == 1 ? &b : &a, i == 1 ? &a : &b, echo_offer, &c[i], 3000000 + (size_t)i);
     sim_run(sim, 60 * WR_SEC);
     for (int i = 0; i < 3; i++) {
         assert_true(c[i].closed && c[i].eof);
@@ -87,12 +87,12 @@ static void test_large_writes_keep_their_order(void **state)
     struct client c[4];
     node_start(&a, sim, 1, "home", NULL);
     node_start(&b, sim, 2, "home", NULL);
-    talk(&a, &b, echo_offer, &c[0], 1);
+    talk_over(&a, &b, echo_offer, &c[0], 1);
     sim_run(sim, 20 * WR_SEC);
     assert_int_equal(c[0].got, 1);
     uint64_t before = a.limits.of[WR_LIMIT_MEMORY].used + b.limits.of[WR_LIMIT_MEMORY].used;
     for (size_t i = 0; i < 4; i++) {
-        talk(&a, &b, echo_offer, &c[i], i < 3 ? 3000000 + i : 40000);
+        talk_over(&a, &b, echo_offer, &c[i], i < 3 ? 3000000 + i : 40000);
         c[i].block = blocks[i];
     }
     sim_run(sim, 60 * WR_SEC);
@@ -119,7 +119,7 @@ static void test_private_networks_keep_strangers_out(void **state)
     node_start(&b, sim, 2, "home", key);
     node_start(&stranger, sim, 3, "home", other_key);
     node_start(&open, sim, 4, "home", NULL);
-    talk(&a, &b, echo_offer, &c, 100000);
+    talk_over(&a, &b, echo_offer, &c, 100000);
     dial(&stranger, &b, &r1);
     dial(&open, &b, &r2);
     sim_run(sim, 70 * WR_SEC);
@@ -141,8 +141,8 @@ static void test_unknown_protocol_fails_and_a_choice_succeeds(void **state)
     struct client unknown, choice;
     node_start(&a, sim, 1, "home", NULL);
     node_start(&b, sim, 2, "home", NULL);
-    talk(&a, &b, unknown_offer, &unknown, 100);
-    talk(&a, &b, choice_offer, &choice, 100);
+    talk_over(&a, &b, unknown_offer, &unknown, 100);
+    talk_over(&a, &b, choice_offer, &choice, 100);
     sim_run(sim, 5 * WR_SEC);
     assert_true(unknown.closed);
     assert_int_equal(unknown.err, WR_EUNSUPPORTED);
@@ -164,7 +164,7 @@ static void test_more_streams_than_the_cap_wait_their_turn(void **state)
     node_start(&a, sim, 1, "home", NULL);
     node_start(&b, sim, 2, "home", NULL);
     for (int i = 0; i < 400; i++)
-        talk(&a, &b, echo_offer, &c[i], 5000);
+        talk_over(&a, &b, echo_offer, &c[i], 5000);
     sim_run(sim, 60 * WR_SEC);
     for (int i = 0; i < 400; i++) {
         assert_true(c[i].closed);
@@ -196,17 +196,17 @@ static void test_stream_ids_run_out(void **state)
         struct client first, last[2], next;
         node_start(&a, sim, 1, "home", NULL);
         node_start(&b, sim, 2, "home", NULL);
-        talk(&a, &b, echo_offer, &first, 100);
+        talk_over(&a, &b, echo_offer, &first, 100);
         sim_run(sim, 5 * WR_SEC);
         assert_true(first.closed && first.err == 0);
         struct node *from = turn ? &b : &a, *to = turn ? &a : &b;
         use_up_ids(from, to);
         struct wr_conn *old = wr_swarm_conn(from->swarm, wr_swarm_self(to->swarm));
         for (int i = 0; i < 2; i++) {
-            talk(from, to, choice_offer, &last[i], 100);    /* nothing is sent before it is agreed */
+            talk_over(from, to, choice_offer, &last[i], 100);    /* nothing is sent before it is agreed */
             assert_ptr_equal(wr_stream_conn(last[i].stream), old);
         }
-        talk(from, to, echo_offer, &next, 100);
+        talk_over(from, to, echo_offer, &next, 100);
         assert_ptr_not_equal(wr_stream_conn(next.stream), old);
         sim_run(sim, 5 * WR_SEC);
         for (int i = 0; i < 2; i++)
@@ -216,7 +216,7 @@ static void test_stream_ids_run_out(void **state)
         sim_run(sim, WR_MIN);
         assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
         assert_int_equal(wr_swarm_conn_count(b.swarm), 1);
-        talk(from, to, echo_offer, &next, 100);
+        talk_over(from, to, echo_offer, &next, 100);
         sim_run(sim, 5 * WR_SEC);
         assert_true(next.closed && next.err == 0);
         assert_int_equal(from->opened, 2);
@@ -295,7 +295,7 @@ static void test_streams_are_refused_for_what_they_are(void **state)
     b.limits.of[WR_LIMIT_STREAMS_PER_CONN].max = 7;
     assert_int_equal(wr_swarm_handle(b.swarm, &few), 0);
     for (int i = 0; i < 5; i++)
-        talk(&a, &b, few_offer, &of_few[i], 10);
+        talk_over(&a, &b, few_offer, &of_few[i], 10);
     sim_run(sim, 2 * WR_SEC);
     assert_int_equal(held, 3);
     assert_int_equal(b.limits.of[WR_LIMIT_STREAMS_PER_PROTOCOL].refused, 2);
@@ -357,7 +357,7 @@ static void test_destroy_in_full_flight(void **state)
         node_start(&a, sim, 1, "home", NULL);
         node_start(&b, sim, 2, "home", NULL);
         for (int i = 0; i < 4; i++)
-            talk(&a, &b, i % 2 ? choice_offer : echo_offer, &c[i], 2000000);
+            talk_over(&a, &b, i % 2 ? choice_offer : echo_offer, &c[i], 2000000);
         sim_run(sim, stop);
         node_stop(&a);
         for (int i = 0; i < 4; i++)
@@ -376,7 +376,7 @@ static uint64_t trace_of_a_run(uint64_t seed)
     struct client c;
     node_start(&a, sim, 1, "home", NULL);
     node_start(&b, sim, 2, "home", NULL);
-    talk(&a, &b, echo_offer, &c, 500000);
+    talk_over(&a, &b, echo_offer, &c, 500000);
     sim_run(sim, 20 * WR_SEC);
     assert_int_equal(c.got, 500000);
     node_stop(&a);
