@@ -41,6 +41,8 @@ static void pack_hold(const struct wr_methods *m, struct wr_pack *p, const struc
         wr_pack_bool(p, "limited", h->limited);
         pack_limit(p, &h->limit);
         wr_pack_u64(p, "circuits", h->circuits);
+        if (h->proven_at)
+            wr_pack_u64(p, "proven_ms", ms(now - h->proven_at));
     }
     wr_methods_pack_maddrs(p, "addrs", h->addrs, h->addr_count);
     wr_pack_end(p);
@@ -268,7 +270,7 @@ void wr_methods_relay_metrics(const struct wr_methods *m, struct wr_buf *out)
                                       {"accepted", c.accepted},
                                       {"rejected", c.rejected}, {NULL, 0}};
     const struct wr_prom_series lent[] = {{"reserved", s.reserved},   {"refreshed", s.refreshed}, {"connected", s.connected},
-                                  {"full", s.refused_full},   {"network", s.refused_net}, {"peer", s.refused_peer},
+                                  {"checked", s.checked},     {"full", s.refused_full},   {"network", s.refused_net}, {"peer", s.refused_peer},
                                   {"rule", s.refused_rule},   {"absent", s.refused_absent}, {"off", s.refused_off},
                                   {"failed", s.failed},       {"malformed", s.malformed}, {"cut_time", s.cut_time},
                                   {"cut_bytes", s.cut_data},  {"cut_off", s.cut_off}, {NULL, 0}};

@@ -122,6 +122,15 @@ static void avoid(struct wr_relay_auto *ra, const struct wr_peerid *relay, wr_ti
     a->until = wr_env_now(ra->env) + (time < WR_RELAY_AUTO_REFUSED ? time : WR_RELAY_AUTO_REFUSED);
 }
 
+/* It answers, and is no use: not asked again for a while even by who has no other. */
+static void avoid_useless(struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    avoid(ra, relay, WR_RELAY_AUTO_SILENT, false);
+    struct avoid *a = avoid_of(ra, relay);
+    if (a)
+        a->refused = true;
+}
+
 static void avoid_unreached(struct wr_relay_auto *ra, const struct wr_peerid *relay)
 {
     avoid(ra, relay, WR_RELAY_AUTO_SILENT, false);
@@ -414,11 +423,14 @@ static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned 
         wr_relay_auto_probe_start(ra, relay);
     } else {
         bool held = wr_relay_auto_probe(ra, relay) != NULL;
+        const struct wr_conn *c = wr_swarm_conn(ra->swarm, relay);
         wr_relay_auto_probe_stop(ra, relay);
         if (status || err == WR_EUNSUPPORTED || err == WR_EPROTO || err == WR_EPEERID || err == WR_EAUTH)
             avoid(ra, relay, WR_RELAY_AUTO_REFUSED, false);
         else if (ra->changed_at && wr_env_now(ra->env) - ra->changed_at < WR_RELAY_AUTO_UPHEAVAL)
             avoid(ra, relay, WR_RELAY_AUTO_TICK, false);
+        else if (held && c && !c->circuit)
+            avoid_useless(ra, relay);
         else
             avoid(ra, relay, held ? WR_RELAY_AUTO_LOST : WR_RELAY_AUTO_SILENT, held);
         wr_swarm_untag(ra->swarm, relay, TAG);

@@ -17,6 +17,7 @@ struct probe {
     uint8_t sent[PING_LEN];
     size_t got;
     wr_time sent_at, rtt;
+    wr_time checked_at;             /* whether circuits reach us was last asked */
     struct wr_timer timer;          /* the next ping, or the end of patience */
     struct wr_task task;            /* disposal */
 };
@@ -26,7 +27,7 @@ struct avoid {
     struct wr_peerid relay;         /* the key */
     wr_time at, until;
     unsigned losses;
-    bool refused;                   /* it said no, or does not speak it */
+    bool refused;                   /* it said no, does not speak it, or brought nobody */
     bool unreached;                 /* no connection came about: void once there is one */
 };
 

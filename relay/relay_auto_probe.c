@@ -1,4 +1,5 @@
-/* Is a relay still there? A machine that is switched off says nothing, and TCP notices after a minute or more. */
+/* Is a relay still there, and does it bring us those who ask for us? A machine that is switched off says nothing, and TCP
+ * notices after a minute or more. */
 #include "relay/relay_auto_impl.h"
 
 #include <string.h>
@@ -18,11 +19,31 @@ struct probe *wr_relay_auto_probe(const struct wr_relay_auto *ra, const struct w
 }
 
 /* Until it is known that nobody reaches us otherwise, a place is a precaution. */
+static bool needed(const struct probe *p)
+{
+    return wr_swarm_reachability(p->of->swarm, 0) == WR_REACH_PRIVATE;
+}
+
 static void rest(struct probe *p)
 {
-    bool needed = wr_swarm_reachability(p->of->swarm, 0) == WR_REACH_PRIVATE;
     wr_timer_start(p->of->env, &p->timer,
-                   wr_env_now(p->of->env) + (needed ? WR_RELAY_AUTO_PING : WR_RELAY_AUTO_PING_SLOW), on_next);
+                   wr_env_now(p->of->env) + (needed(p) ? WR_RELAY_AUTO_PING : WR_RELAY_AUTO_PING_SLOW), on_next);
+}
+
+/* Whether circuits reach us is asked when nobody has shown it for a while, and of a new relay at once. */
+static void check(struct probe *p)
+{
+    const struct wr_relay_hold *h = wr_relay_client_held(p->of->client, &p->relay);
+    wr_time now = wr_env_now(p->of->env), known_at = p->checked_at;
+    wr_time every = needed(p) ? WR_RELAY_AUTO_CHECK : WR_RELAY_AUTO_CHECK_SLOW;
+    if (!h)
+        return;
+    if (h->proven_at && h->proven_at > known_at)
+        known_at = h->proven_at;
+    if (now - known_at + WR_RELAY_AUTO_PONG < every)    /* what was asked then was known a moment later */
+        return;
+    p->checked_at = now;
+    wr_relay_client_check(p->of->client, &p->relay);
 }
 
 static void on_data(struct wr_stream *s, void *arg, struct wr_bytes data)
@@ -75,6 +96,7 @@ static void on_next(struct wr_timer *timer)
     rest(p);
     if (!c || c->circuit)
         return;
+    check(p);
     struct wr_stream *s = wr_conn_open_stream(c, ping_offer, &ops, p, &err);
     if (!s)
         return;
@@ -96,6 +118,7 @@ void wr_relay_auto_probe_start(struct wr_relay_auto *ra, const struct wr_peerid 
         return;    /* out of memory: the loss is noticed later */
     p->of = ra;
     p->relay = *relay;
+    p->checked_at = wr_env_now(ra->env) - WR_RELAY_AUTO_CHECK;    /* it is due, if it is needed */
     wr_list_append(&ra->probes, &p->node);
     wr_timer_start(ra->env, &p->timer, wr_env_now(ra->env), on_next);
 }

@@ -11,6 +11,9 @@ struct hold {
     struct wr_msg msg;          /* while asking */
     struct wr_timer timer;      /* the next refresh */
     struct wr_task task;        /* a failure told later; disposal */
+    struct wr_relay_check check;
+    struct wr_timer again;      /* the next check, after one that failed */
+    unsigned failed, fulls;     /* checks in a row: that failed, that had no room */
     uint64_t over;              /* the connection that it was last asked over */
     bool listed;                /* the relay named the protocol among those it speaks */
     int err;                    /* of that failure ... */
@@ -151,6 +154,8 @@ static void end_hold(struct hold *h)
     struct wr_relay_client *rc = h->client;
     withdraw(h);
     wr_timer_stop(rc->env, &h->timer);
+    wr_timer_stop(rc->env, &h->again);
+    wr_relay_client_check_stop(&h->check);
     wr_msg_reset(&h->msg, WR_STREAM_OK);
     wr_list_remove(&h->of.node);
     wr_task_cancel(&h->task);
@@ -258,25 +263,31 @@ static void on_run_out(struct wr_timer *timer)
     lose(wr_list_entry(timer, struct hold, timer), WR_EFULL, WR_RELAY_FULL);
 }
 
+/* The relay has no room: for the place any longer, or for circuits to us. */
+static void begin_to_end(struct hold *h, const char *what)
+{
+    struct wr_relay_client *rc = h->client;
+    char text[WR_PEERID_TEXT];
+    wr_relay_client_refused(rc, &h->of.relay, WR_RELAY_FULL);
+    if (h->of.ending)
+        return;
+    h->of.ending = true;
+    wr_log(wr_env_log(rc->env), WR_LOG_INFO, "relay", "%s relay=%s seconds=%lld", what,
+           wr_peerid_print(&h->of.relay, text), (long long)((h->of.expires_at - wr_env_now(rc->env)) / WR_SEC));
+    if (rc->options.on_ending)
+        rc->options.on_ending(rc->options.arg, &h->of.relay);
+}
+
 /* It asks again when half of what is left has passed: somebody else may have gone meanwhile. */
 static void not_prolonged(struct hold *h)
 {
     struct wr_relay_client *rc = h->client;
     wr_time now = wr_env_now(rc->env), left = h->of.expires_at - now;
-    bool first = !h->of.ending;
-    char text[WR_PEERID_TEXT];
-    h->of.ending = true;
-    wr_relay_client_refused(rc, &h->of.relay, WR_RELAY_FULL);
     if (left / 2 >= WR_RELAY_RETRY)
         wr_timer_start(rc->env, &h->timer, now + left / 2, on_refresh);
     else
         wr_timer_start(rc->env, &h->timer, h->of.expires_at, on_run_out);
-    if (!first)
-        return;
-    wr_log(wr_env_log(rc->env), WR_LOG_INFO, "relay", "reservation not prolonged relay=%s seconds=%lld",
-           wr_peerid_print(&h->of.relay, text), (long long)(left / WR_SEC));
-    if (rc->options.on_ending)
-        rc->options.on_ending(rc->options.arg, &h->of.relay);
+    begin_to_end(h, "reservation not prolonged");
 }
 
 static void on_message(struct wr_msg *m, struct wr_bytes body)
@@ -335,7 +346,7 @@ int wr_relay_client_hold(struct wr_relay_client *rc, const struct wr_peerid *rel
     struct hold *h = rc->hold_count < WR_RELAY_HOLDS_MAX ? wr_alloc(sizeof(*h)) : NULL;
     if (!h)
         return WR_ELIMIT;
-    h->client = rc;
+    h->client = h->check.client = rc;
     h->of.relay = *relay;
     wr_list_append(&rc->holds, &h->of.node);
     rc->hold_count++;
@@ -366,6 +377,60 @@ void wr_relay_client_stats(const struct wr_relay_client *rc, struct wr_relay_cli
     *out = rc->stats;
 }
 
+/* ---- do circuits reach us? ------------------------------------------------------------------------------------ */
+
+struct wr_relay_check *wr_relay_client_check_of(const struct wr_relay_client *rc, const struct wr_peerid *relay)
+{
+    struct hold *h = find(rc, relay);
+    return h ? &h->check : NULL;
+}
+
+void wr_relay_client_check(struct wr_relay_client *rc, const struct wr_peerid *relay)
+{
+    struct hold *h = find(rc, relay);
+    if (h && h->of.state == WR_RELAY_HELD && !h->check.running && !wr_timer_running(&h->again))
+        wr_relay_client_check_start(&h->check, &h->of.relay);
+}
+
+static void on_again(struct wr_timer *timer)
+{
+    struct hold *h = wr_list_entry(timer, struct hold, again);
+    wr_relay_client_check_start(&h->check, &h->of.relay);
+}
+
+static void proven(struct hold *h)
+{
+    h->of.proven_at = wr_env_now(h->client->env);
+    h->failed = h->fulls = 0;
+}
+
+void wr_relay_client_checked(struct wr_relay_check *k, int err, unsigned status)
+{
+    struct hold *h = wr_list_entry(k, struct hold, check);
+    struct wr_relay_client *rc = h->client;
+    wr_time now = wr_env_now(rc->env);
+    char text[WR_PEERID_TEXT];
+    if (err == 0)
+        proven(h);
+    if (err == 0 || err == WR_ELIMIT)    /* out of memory says nothing of the relay */
+        return;
+    if (status == WR_RELAY_FULL) {
+        if (++h->fulls >= WR_RELAY_CHECK_FULLS)
+            begin_to_end(h, "no room for circuits to us");
+        return;
+    }
+    wr_log(wr_env_log(rc->env), WR_LOG_INFO, "relay", "no circuit to us relay=%s err=%s status=%u",
+           wr_peerid_print(&h->of.relay, text), wr_err_name(err), status);
+    if (++h->failed == 2) {
+        lose(h, err, status);
+        return;
+    }
+    /* It holds no place for us, and had not said so. */
+    if (status == WR_RELAY_NOT_THERE && !wr_msg_open(&h->msg))
+        wr_timer_start(rc->env, &h->timer, now, on_refresh);
+    wr_timer_start(rc->env, &h->again, now + WR_RELAY_CHECK_AGAIN, on_again);
+}
+
 /* ---- life --------------------------------------------------------------------------------------------------- */
 
 static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *event)
@@ -376,6 +441,11 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     if (event->type == WR_SWARM_PEER_CHANGED && h && h->listed && h->of.state == WR_RELAY_HELD &&
         wr_peerstore_speaks(wr_swarm_peerstore(rc->swarm), event->peer, WR_RELAY_HOP_NAME) == 0)
         lose(h, WR_EUNSUPPORTED, 0);
+    struct hold *by = event->type == WR_SWARM_OPENED && event->conn->circuit && !event->conn->outbound
+                          ? find(rc, &event->conn->circuit->relay)
+                          : NULL;
+    if (by)
+        proven(by);
     if (event->type != WR_SWARM_CLOSED)
         return;
     /* The place is gone with the last connection (go drops it; js does not, and will be asked again). */
@@ -411,6 +481,11 @@ void wr_relay_client_destroy(struct wr_relay_client *rc)
     if (!rc)
         return;
     wr_swarm_unwatch(&rc->watch);
+    wr_list_each(it, &rc->holds)
+    {
+        struct hold *h = wr_list_entry(it, struct hold, of.node);
+        wr_relay_client_check_stop(&h->check);
+    }
     wr_relay_client_circuits_end(rc);
     while (!wr_list_empty(&rc->holds))
         end_hold(wr_list_entry(rc->holds.next, struct hold, of.node));

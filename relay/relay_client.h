@@ -6,6 +6,7 @@
  *          A relay that says it is full may mean refreshes, too (rust): what is held then stands until it runs out
  *   dial   us -- CONNECT peer --> relay        us <-- STATUS, limit -- relay      then both streams are one
  *   stop   relay -- CONNECT peer, limit --> us       us -- STATUS --> relay       then the same
+ *   check  a circuit to ourselves: a relay may answer everything and bring nobody
  *
  * The addresses of a held reservation stand in the address book (WR_ADDR_RELAYED). Which relays to hold, relay_auto
  * decides. */
@@ -27,6 +28,11 @@
 #define WR_RELAY_LIFE_MAX     (24 * WR_HOUR)      /* ... and as WR_RELAY_LIFE_GUESS above this, or when it is past */
 #define WR_RELAY_LIFE_GUESS   (1 * WR_HOUR)       /* go, rust; one of the two clocks is wrong then */
 #define WR_RELAY_RETRY        (30 * WR_SEC)       /* after a refresh that got no answer; ours */
+#define WR_RELAY_CHECK_TIMEOUT (4 * WR_SEC)       /* for a circuit to ourselves, there and back; ours */
+#define WR_RELAY_CHECK_AGAIN  (2 * WR_SEC)        /* after one that failed: the next, which decides. When the relay is gone
+                                                     for good, pings have shown that by then; ours */
+#define WR_RELAY_CHECK_FULLS  4                   /* ... but so many in a row that had no room: that may pass, and
+                                                     strangers could bring it about for a while; ours */
 
 struct wr_relay_client;
 
@@ -37,7 +43,7 @@ struct wr_relay_hold {
     struct wr_list node;
     struct wr_peerid relay;
     enum wr_relay_hold_state state;
-    bool ending;                  /* the relay is too full to prolong it */
+    bool ending;                  /* the relay is too full to prolong it, or to bring anybody */
     bool vouched;                 /* the relay signed a voucher, and it is right */
     bool limited;                 /* circuits to us have limits: */
     struct wr_relay_limit limit;
@@ -47,6 +53,7 @@ struct wr_relay_hold {
     struct wr_maddr addrs[WR_RELAY_HOLD_ADDRS];    /* as announced: /p2p/RELAY/p2p-circuit at the end */
     size_t addr_count;
     uint64_t circuits;            /* that others brought to us */
+    wr_time proven_at;            /* when one was last seen to work, a stranger's or our own; 0: never */
 };
 
 struct wr_relay_client_options {
@@ -66,6 +73,10 @@ void wr_relay_client_destroy(struct wr_relay_client *rc);    /* before the swarm
 /* Asks a relay, to which there must be a direct connection, for a place, and keeps it. 0; WR_EEXIST (done already),
  * WR_ECLOSED (no direct connection), WR_ELIMIT. */
 int wr_relay_client_hold(struct wr_relay_client *rc, const struct wr_peerid *relay);
+/* Do circuits through this relay reach us? Asks it for one to ourselves. When two in a row fail, be it that it refuses them
+ * or that nothing passes, the place is lost: on_hold with what went wrong; when it had no room for so many, it begins to
+ * end. Nothing is done when no place is held there, or one is under way. */
+void wr_relay_client_check(struct wr_relay_client *rc, const struct wr_peerid *relay);
 /* Lets it go; on_hold is not called. (Relay v2 has no word for it: the place runs out.) */
 void wr_relay_client_drop(struct wr_relay_client *rc, const struct wr_peerid *relay);
 /* struct wr_relay_hold, oldest first. */

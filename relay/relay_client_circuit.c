@@ -302,6 +302,25 @@ static void accept_circuit(struct stop *st, const struct wr_relay_msg *connect, 
     end_stop(st);
 }
 
+/* The circuit to ourselves that we asked this relay for; nobody else may come as us. */
+static void come_back(struct stop *st)
+{
+    struct wr_relay_msg answer = {.type = WR_RELAY_STATUS, .status = WR_RELAY_OK};
+    const struct wr_peerid relay = wr_stream_conn(st->msg.stream)->peer;
+    struct wr_relay_check *k = wr_relay_client_check_of(st->client, &relay);
+    struct wr_stream *s;
+    struct wr_buf early;
+    if (!k || !wr_msg_open(&k->hop) || k->back) {
+        refuse(st, WR_RELAY_DENIED);
+        return;
+    }
+    wr_buf_init(&early, WR_MSG_READ_AHEAD);
+    if (wr_relay_client_send(&st->msg, WR_RELAY_STOP, &answer) == 0 && (s = wr_msg_release(&st->msg, &early)))
+        wr_relay_client_check_back(k, s, wr_buf_bytes(&early));
+    wr_buf_clear(&early);
+    end_stop(st);
+}
+
 static void on_stop_message(struct wr_msg *m, struct wr_bytes body)
 {
     struct stop *st = wr_list_entry(m, struct stop, msg);
@@ -312,6 +331,8 @@ static void on_stop_message(struct wr_msg *m, struct wr_bytes body)
         refuse(st, WR_RELAY_UNEXPECTED);
     else if (rc != 0 || wr_peerid_decode(connect.peer, &peer) != 0)
         refuse(st, WR_RELAY_MALFORMED);
+    else if (wr_peerid_equal(&peer, wr_swarm_self(st->client->swarm)))
+        come_back(st);
     else
         accept_circuit(st, &connect, &peer);
 }

@@ -298,7 +298,7 @@ static enum wr_relay_status may_connect(struct wr_relay_server *rs, const struct
         rs->stats.refused_off++;
         return WR_RELAY_NOT_THERE;    /* whatever they held of us: there is no way through here now */
     }
-    if (!g || over(rs, g) || wr_peerid_equal(to, &conn->peer)) {
+    if (!g || over(rs, g)) {
         rs->stats.refused_absent++;
         return WR_RELAY_NOT_THERE;
     }

@@ -80,6 +80,7 @@ uint64_t wr_relay_server_rate_total(const struct wr_relay_server *rs);
 struct wr_relay_server_stats {
     size_t guests, circuits;                    /* now */
     uint64_t reserved, refreshed, connected;    /* granted so far */
+    uint64_t checked;                           /* circuits of guests to themselves: whether they would be reached */
     uint64_t refused_full, refused_net, refused_peer, refused_rule, refused_absent, refused_off, failed, malformed;
     uint64_t bytes;                             /* passed on */
     uint64_t cut_time, cut_data;                /* circuits that reached a limit */

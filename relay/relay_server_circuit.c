@@ -300,7 +300,7 @@ void wr_relay_server_join(struct circuit *c)
     }
     c->open = true;
     c->since = now;
-    rs->stats.connected++;
+    *(wr_peerid_equal(&c->caller, &c->guest) ? &rs->stats.checked : &rs->stats.connected) += 1;
     fill_buckets(c);
     if (rs->options.limit.duration)
         wr_timer_start(rs->env, &c->until, now + (wr_time)rs->options.limit.duration * WR_SEC, on_time_over);

@@ -1,0 +1,406 @@
+/* Relays that answer pings and keep the place, and bring nobody: a guest finds out by a circuit to itself. */
+#include "tests/sim/relay_choice_world.h"
+#include "tests/sim/toy_relay.h"
+#include "transport/msg.h"
+
+/* What a relay makes of CONNECT. */
+enum manner {
+    DENIES,           /* 202 */
+    HAS_NO_ROOM,      /* 201 */
+    FORGETS,          /* 204 until it is asked for a place again */
+    SAYS_NOTHING,
+    RESETS,
+    BRINGS_NOBODY,    /* 100, and what comes goes nowhere */
+    ECHOES,           /* the guest is asked, but what comes is sent back without having been there */
+    JOINS,            /* as it should, and then as struct toy says */
+};
+
+/* Takes a relay's hop protocol over: places are granted to all. */
+struct other_hop {
+    struct far *far;
+    struct toy toy;
+    enum manner manner;
+    unsigned places, asked;
+    bool forgot;
+};
+
+struct talk {
+    struct other_hop *of;
+    struct wr_msg hop, stop;
+    struct wr_task task;
+};
+
+static void free_talk(struct wr_task *task)
+{
+    wr_free(wr_list_entry(task, struct talk, task));
+}
+
+static void end_talk(struct talk *t)
+{
+    wr_msg_reset(&t->hop, WR_STREAM_OK);
+    wr_msg_reset(&t->stop, WR_STREAM_OK);
+    wr_env_dispose(t->of->far->n.env, &t->task, free_talk);
+}
+
+static void say(struct wr_msg *m, enum wr_relay_side side, const struct wr_relay_msg *body)
+{
+    struct wr_buf out;
+    wr_buf_init(&out, WR_RELAY_MSG_MAX);
+    wr_relay_msg_encode(side, body, &out);
+    assert_int_equal(wr_msg_send(m, wr_buf_bytes(&out)), 0);
+    wr_buf_clear(&out);
+}
+
+static void answer(struct talk *t, enum wr_relay_status status)
+{
+    struct wr_relay_msg m = {.type = WR_RELAY_STATUS, .status = status};
+    say(&t->hop, WR_RELAY_HOP, &m);
+}
+
+static void echo_data(struct wr_stream *s, void *arg, struct wr_bytes data)
+{
+    (void)arg;
+    assert_int_equal(wr_stream_write(s, data.ptr, data.len), (int)data.len);
+}
+
+static const struct wr_stream_ops echo_ops = {.on_data = echo_data};
+static const struct wr_stream_ops deaf_ops = {0};
+
+/* The stream stays, the conversation is over. */
+static struct wr_stream *leave(struct wr_msg *m, const struct wr_stream_ops *ops, void *arg)
+{
+    struct wr_buf early;
+    wr_buf_init(&early, WR_MSG_READ_AHEAD);
+    struct wr_stream *s = wr_msg_release(m, &early);
+    assert_true(s && early.len == 0);
+    wr_buf_clear(&early);
+    wr_stream_set_ops(s, ops, arg);
+    return s;
+}
+
+static void stop_message(struct wr_msg *m, struct wr_bytes body)
+{
+    struct talk *t = wr_list_entry(m, struct talk, stop);
+    struct other_hop *o = t->of;
+    struct wr_relay_msg in;
+    assert_int_equal(wr_relay_msg_decode(WR_RELAY_STOP, body, &in), 0);
+    assert_true(in.type == WR_RELAY_STATUS && in.status == WR_RELAY_OK);
+    answer(t, WR_RELAY_OK);
+    if (o->manner == ECHOES) {
+        (void)leave(&t->hop, &echo_ops, NULL);
+        (void)leave(m, &deaf_ops, NULL);
+        end_talk(t);
+        return;
+    }
+    struct toy_joint *j = wr_alloc(sizeof(*j));
+    assert_non_null(j);
+    *j = (struct toy_joint){.toy = &o->toy, .env = o->far->n.env, .harm = o->toy.harm, .after = o->toy.after,
+                            .delay = o->toy.harm == TOY_DELAYS ? o->toy.delay : 0};
+    for (int i = 0; i < 2; i++) {
+        wr_buf_init(&j->kept[i], 4 << 20);
+        j->of[i] = leave(i ? m : &t->hop, &toy_joint_ops, j);
+    }
+    end_talk(t);
+}
+
+static void stop_close(struct wr_msg *m, int err)
+{
+    (void)err;
+    end_talk(wr_list_entry(m, struct talk, stop));
+}
+
+static const struct wr_msg_ops stop_ops = {.on_message = stop_message, .on_close = stop_close};
+
+static void bring(struct talk *t, struct wr_conn *c)
+{
+    static const char *const offer[] = {WR_RELAY_STOP_NAME, NULL};
+    struct wr_relay_msg connect = {.type = WR_RELAY_CONNECT, .peer = wr_peerid_bytes(&c->peer)};
+    int err;
+    struct wr_stream *s = wr_conn_open_stream(c, offer, NULL, NULL, &err);
+    assert_non_null(s);
+    wr_msg_start(&t->stop, t->of->far->n.env, s, WR_RELAY_MSG_MAX, &stop_ops);
+    say(&t->stop, WR_RELAY_STOP, &connect);
+}
+
+static void on_connect(struct talk *t)
+{
+    struct other_hop *o = t->of;
+    o->asked++;
+    switch (o->manner) {
+    case DENIES:
+        answer(t, WR_RELAY_DENIED);
+        break;
+    case HAS_NO_ROOM:
+        answer(t, WR_RELAY_FULL);
+        break;
+    case FORGETS:
+        if (o->forgot)
+            answer(t, WR_RELAY_NOT_THERE);
+        else
+            bring(t, wr_stream_conn(t->hop.stream));
+        break;
+    case SAYS_NOTHING:
+        break;
+    case RESETS:
+        end_talk(t);
+        break;
+    case BRINGS_NOBODY:
+        answer(t, WR_RELAY_OK);
+        (void)leave(&t->hop, &deaf_ops, NULL);
+        end_talk(t);
+        break;
+    case ECHOES:
+    case JOINS:
+        bring(t, wr_stream_conn(t->hop.stream));
+        break;
+    }
+}
+
+static void hop_message(struct wr_msg *m, struct wr_bytes body)
+{
+    struct talk *t = wr_list_entry(m, struct talk, hop);
+    struct wr_relay_msg in, out = {.type = WR_RELAY_STATUS, .status = WR_RELAY_OK, .has_reservation = true};
+    assert_int_equal(wr_relay_msg_decode(WR_RELAY_HOP, body, &in), 0);
+    if (in.type == WR_RELAY_CONNECT) {
+        on_connect(t);
+        return;
+    }
+    assert_int_equal(in.type, WR_RELAY_RESERVE);
+    t->of->places++;
+    t->of->forgot = false;
+    out.expire = (uint64_t)(wr_env_unix(t->of->far->n.env) / WR_SEC) + 3600;
+    say(m, WR_RELAY_HOP, &out);
+}
+
+static void hop_close(struct wr_msg *m, int err)
+{
+    (void)err;
+    end_talk(wr_list_entry(m, struct talk, hop));
+}
+
+static const struct wr_msg_ops hop_ops = {.on_message = hop_message, .on_close = hop_close};
+
+static void on_hop(struct wr_stream *s, void *arg)
+{
+    struct talk *t = wr_alloc(sizeof(*t));
+    assert_non_null(t);
+    t->of = arg;
+    wr_msg_start(&t->hop, t->of->far->n.env, s, WR_RELAY_MSG_MAX, &hop_ops);
+}
+
+static void turn(struct far *far, struct other_hop *o, enum manner manner, enum toy_harm harm)
+{
+    *o = (struct other_hop){
+        .far = far, .manner = manner, .toy = {.harm = harm, .delay = 6 * WR_SEC}, .forgot = manner == FORGETS};
+    wr_swarm_unhandle(far->n.swarm, WR_RELAY_HOP_NAME);
+    node_handle(&far->n, WR_RELAY_HOP_NAME, on_hop, o);
+}
+
+/* ---- stories */
+
+struct evil {
+    const char *name;
+    enum manner manner;
+    enum toy_harm harm;
+};
+
+static const struct evil evils[] = {
+    {"denies", DENIES, TOY_HONEST},          {"says nothing", SAYS_NOTHING, TOY_HONEST},
+    {"resets", RESETS, TOY_HONEST},          {"brings nobody", BRINGS_NOBODY, TOY_HONEST},
+    {"echoes", ECHOES, TOY_HONEST},          {"drops", JOINS, TOY_DROPS},
+    {"corrupts", JOINS, TOY_CORRUPTS},       {"cuts", JOINS, TOY_CUTS},
+    {"delays", JOINS, TOY_DELAYS},
+};
+#define EVILS (sizeof(evils) / sizeof(evils[0]))
+
+static void no_streams_are_left(struct world *w, unsigned relay)
+{
+    sim_run(w->sim, WR_RELAY_AUTO_PONG + WR_SEC);
+    assert_in_range(node_conn(&w->home, &w->relays[relay].n)->stream_count, 0, 1);    /* a ping */
+}
+
+/* It was so from the beginning: ten seconds after the place was made, there is another one at another relay. */
+static void test_useless_from_the_beginning(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < EVILS; i++) {
+        struct world w;
+        struct other_hop hop;
+        world_up(&w, &(struct sim_options){.seed = 1 + i});
+        turn(&w.relays[2], &hop, evils[i].manner, evils[i].harm);
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        meet(&w, 2, 4);
+        sim_run(w.sim, WR_SEC);
+        meet(&w, 4, 5);
+        wr_time since = sim_now(w.sim);
+        sim_run(w.sim, 10 * WR_SEC);
+        print_message("%s: left %lld ms later, asked %u times\n", evils[i].name,
+                      (long long)((w.lost_at - since) / WR_MSEC), hop.asked);
+        assert_true(hop.places == 1 && w.lost == 1);
+        assert_true(!held(&w, 2) && held(&w, 3) && held(&w, 4));
+        assert_true(w.made_at - w.lost_at <= 5 * WR_SEC);
+        assert_int_equal(announced(&w), 2);
+        no_streams_are_left(&w, 2);
+        /* It is left alone now, also when there is no other. */
+        far_down(&w.relays[3]);
+        far_down(&w.relays[4]);
+        sim_run(w.sim, WR_MIN);
+        assert_int_equal(hop.places, 1);
+        world_down(&w);
+    }
+}
+
+/* It did its work for a while. */
+static void test_useless_later(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < EVILS; i++) {
+        struct world w;
+        struct other_hop hop;
+        world_up(&w, &(struct sim_options){.seed = 20 + i});
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        meet(&w, 2, 5);
+        sim_run(w.sim, WR_MIN + (wr_time)sim_random(w.sim, 15000) * WR_MSEC);
+        assert_true(held_count(&w) == 2 && w.lost == 0);
+        unsigned bad = held(&w, 2) ? 2 : 3;
+        turn(&w.relays[bad], &hop, evils[i].manner, evils[i].harm);
+        wr_time since = sim_now(w.sim);
+        sim_run(w.sim, WR_RELAY_AUTO_CHECK + WR_RELAY_AUTO_PING + 10 * WR_SEC);
+        print_message("%s: left after %lld ms\n", evils[i].name, (long long)((w.lost_at - since) / WR_MSEC));
+        assert_int_equal(w.lost, 1);
+        assert_true(!held(&w, bad) && held_count(&w) == 2);
+        assert_true(w.made_at - w.lost_at <= 5 * WR_SEC);
+        no_streams_are_left(&w, bad);
+        world_down(&w);
+    }
+}
+
+/* No room for circuits may be a matter of a moment, and of strangers: the place is kept, with another one beside it when
+ * it stays so. */
+static void test_no_room_for_circuits(void **state)
+{
+    struct world w;
+    struct other_hop hop;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 40});
+    turn(&w.relays[2], &hop, HAS_NO_ROOM, TOY_HONEST);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 2, 4);
+    sim_run(w.sim, 5 * WR_SEC);
+    meet(&w, 4, 5);
+    sim_run(w.sim, 30 * WR_SEC);
+    assert_true(held(&w, 2) && held(&w, 3) && !held(&w, 4));
+    sim_run(w.sim, 30 * WR_SEC);
+    assert_true(held(&w, 2) && held(&w, 3) && held(&w, 4));
+    sim_run(w.sim, 10 * WR_MIN);
+    assert_true(w.lost == 0 && held_count(&w) == 3);
+    world_down(&w);
+}
+
+/* A relay that has lost the place and not said so is asked for it again. */
+static void test_a_forgotten_place(void **state)
+{
+    struct world w;
+    struct other_hop hop;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 41});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 2, 4);
+    sim_run(w.sim, WR_MIN);
+    turn(&w.relays[2], &hop, FORGETS, TOY_HONEST);
+    sim_run(w.sim, WR_MIN);
+    assert_int_equal(hop.places, 1);
+    assert_true(w.lost == 0 && held_count(&w) == 2);
+    assert_in_range(hop.asked, 3, 6);
+    world_down(&w);
+}
+
+/* An hour on a bad line: nobody is blamed for it. And what it costs the relay. */
+static void test_nobody_is_blamed(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 50; seed < 55; seed++) {
+        struct world w;
+        struct wr_relay_server_stats s;
+        world_up(&w, &(struct sim_options){.seed = seed, .rtt = 500 * WR_MSEC, .loss = 0.05, .reorder = 0.05});
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        meet(&w, 2, 4);
+        sim_run(w.sim, WR_HOUR);
+        assert_int_equal(held_count(&w), 2);
+        wr_relay_server_stats(w.relays[2].server, &s);
+        print_message("seed %d: %u lost, %llu checks\n", (int)seed, w.lost, (unsigned long long)s.checked);
+        assert_true(w.lost == 0 && s.connected == 0 && s.circuits <= 1);
+        assert_in_range(s.checked, 60 * 3, 60 * 4 + 1);
+        world_down(&w);
+    }
+}
+
+/* While nothing is known of our reachability a place is a precaution, and hardly looked after. */
+static void test_a_precaution_costs_less(void **state)
+{
+    struct world w;
+    struct wr_relay_server_stats s;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 60});
+    meet(&w, 2, 4);
+    sim_run(w.sim, WR_RELAY_AUTO_PATIENCE + 5 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    sim_run(w.sim, 10 * WR_MIN);
+    wr_relay_server_stats(w.relays[2].server, &s);
+    assert_in_range(s.checked, 7, 11);
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    sim_run(w.sim, 10 * WR_MIN);
+    uint64_t before = s.checked;
+    wr_relay_server_stats(w.relays[2].server, &s);
+    assert_in_range(s.checked - before, 30, 41);
+    world_down(&w);
+}
+
+static void unasked_answer(struct wr_msg *m, struct wr_bytes body)
+{
+    struct talk *t = wr_list_entry(m, struct talk, stop);
+    struct wr_relay_msg in;
+    assert_int_equal(wr_relay_msg_decode(WR_RELAY_STOP, body, &in), 0);
+    assert_int_equal(in.type, WR_RELAY_STATUS);
+    assert_int_equal(in.status, WR_RELAY_DENIED);
+    t->of->asked++;
+    end_talk(t);
+}
+
+/* A relay says that we come to ourselves, and we had not asked. */
+static void test_nobody_comes_as_us(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = unasked_answer, .on_close = stop_close};
+    struct world w;
+    struct other_hop hop;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 61});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 2, 3);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_true(held(&w, 2));
+    hop = (struct other_hop){.far = &w.relays[2]};
+    struct talk *t = wr_alloc(sizeof(*t));
+    assert_non_null(t);
+    t->of = &hop;
+    bring(t, node_conn(&w.relays[2].n, &w.home));
+    t->stop.ops = &ops;
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(hop.asked, 1);
+    assert_true(held(&w, 2));
+    world_down(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_useless_from_the_beginning),
+        cmocka_unit_test(test_useless_later),
+        cmocka_unit_test(test_no_room_for_circuits),
+        cmocka_unit_test(test_a_forgotten_place),
+        cmocka_unit_test(test_nobody_is_blamed),
+        cmocka_unit_test(test_a_precaution_costs_less),
+        cmocka_unit_test(test_nobody_comes_as_us),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
