@@ -753,13 +753,16 @@ bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const
     if (qc->over || !remote || remote->disable_active_migration)
         return false;
     wr_quic_make_path(&path, local, &qc->conn.remote);
+    wr_time now = wr_env_now(qc->q->env);
     if (ngtcp2_conn_initiate_immediate_migration(qc->ng, &path.path, wr_quic_now(qc)) != 0)
         return false;
     qc->sock = sock;
     qc->cwnd_seen = 0;
     count_move(qc, local, &qc->conn.remote);
     qc->conn.local = *local;
-    qc->conn.begun_at = wr_env_now(qc->q->env);
+    qc->conn.begun_at = now;
+    qc->moved_until = now + 2 * qc->rtt;
+    qc->follow_by = qc->moved_until + (wr_time)ngtcp2_conn_get_pto(qc->ng);
     wr_quic_conn_want_flush(qc);
     return true;
 }

@@ -271,6 +271,8 @@ static void set_timer(struct wr_quic_conn *qc)
     ngtcp2_tstamp expiry = ngtcp2_conn_get_expiry(qc->ng);
     if (qc->mute_at && (ngtcp2_tstamp)qc->mute_at < expiry)
         expiry = (ngtcp2_tstamp)qc->mute_at;
+    if (qc->follow_by && (ngtcp2_tstamp)qc->follow_by < expiry)
+        expiry = (ngtcp2_tstamp)qc->follow_by;
     if (expiry == UINT64_MAX) {
         qc->held_until = 0;
         wr_timer_stop(env, &qc->timer);
@@ -379,6 +381,18 @@ static void watch_silence(struct wr_quic_conn *qc)
         wr_conn_mute(&qc->conn, true);
 }
 
+/* A peer follows us only so many times, and does not say that it will not once more: quic-go three times, ngtcp2 0.12 here
+ * WR_QUIC_STRAYS_MAX times. The first probe on a new path, of which no round trip is known, takes a second, the second one
+ * two more: who let the first one pass is dialled anew. */
+static void watch_move(struct wr_quic_conn *qc, wr_time now)
+{
+    if (!qc->follow_by || now < qc->follow_by)
+        return;
+    qc->follow_by = 0;
+    if (qc->in_flight_seen && qc->heard_at <= qc->moved_until)
+        wr_conn_mute(&qc->conn, true);
+}
+
 static void on_timer(struct wr_timer *timer)
 {
     struct wr_quic_conn *qc = wr_list_entry(timer, struct wr_quic_conn, timer);
@@ -387,6 +401,7 @@ static void on_timer(struct wr_timer *timer)
         qc->mute_at = 0;
         wr_conn_mute(&qc->conn, true);
     }
+    watch_move(qc, (wr_time)now);
     if (ngtcp2_conn_get_expiry(qc->ng) <= now) {
         qc->inside = true;
         int rc = ngtcp2_conn_handle_expiry(qc->ng, now);

@@ -145,6 +145,57 @@ static void test_a_close_reaches_the_peer_though_packets_are_lost(void **state)
     sim_destroy(sim);
 }
 
+/* From a move of a's to the answer to what it says next, be it over another connection. */
+static wr_time answered_after(struct sim *sim, struct node *a, struct node *b, const struct wr_ip *there)
+{
+    struct client c;
+    wr_time moved = sim_now(sim);
+    sim_move(a->host, *there, (struct wr_ip){0}, 0);
+    do {
+        talk(a, b, &c, 1);
+        while (!c.closed && sim_now(sim) - moved < 30 * WR_SEC)
+            sim_run(sim, WR_MSEC);
+    } while (c.err != 0 && sim_now(sim) - moved < 30 * WR_SEC);
+    return sim_now(sim) - moved;
+}
+
+/* A peer follows us only so many times, and does not say that it will not once more. */
+static void a_peer_that_follows_no_more_is_dialled_again(void **state)
+{
+    (void)state;
+    struct sim *sim = world(25);
+    struct node a = {0}, b = {0};
+    struct client c;
+    a.host = sim_host_add(sim, &(struct sim_host_options){.name = "mobile"});
+    node_start_at(&a, sim, 1, &(struct wr_addr){.ip.family = 4, .port = 4002});
+    node_start(&b, sim, 2);
+    talk(&a, &b, &c, 1);
+    sim_run(sim, WR_SEC);
+    const struct wr_ip places[] = {*sim_host_ip4(a.host), {4, {45, 1, 2, 3}}};
+    for (unsigned i = 1; i <= 2 * WR_QUIC_STRAYS_MAX; i++) {
+        /* The first probe on the new path takes a second. */
+        assert_true(answered_after(sim, &a, &b, &places[i % 2]) <= 1500 * WR_MSEC);
+        sim_run(sim, WR_SEC);
+        assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
+    }
+    assert_true(a.opened <= 3);
+    /* That the first words from a new place are lost is no reason. */
+    for (unsigned i = 1; i <= 4; i++) {
+        int before = a.opened;
+        sim_set_side(b.host, 1);
+        sim_move(a.host, places[i % 2], (struct wr_ip){0}, 0);
+        talk(&a, &b, &c, 1);
+        sim_run(sim, 900 * WR_MSEC);
+        sim_heal(sim);
+        sim_run(sim, 2 * WR_SEC);
+        assert_whole(&c);
+        assert_int_equal(a.opened, before);
+    }
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* A network that is gone for a while costs no connection. */
 static void test_a_pause_of_the_network_is_outlived(void **state)
 {
@@ -318,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_a_restart_resets_old_connections),
         cmocka_unit_test(test_a_close_reaches_the_peer_though_packets_are_lost),
         cmocka_unit_test(test_a_peer_that_answers_no_more_is_dialled_again),
+        cmocka_unit_test(a_peer_that_follows_no_more_is_dialled_again),
         cmocka_unit_test(test_a_pause_of_the_network_is_outlived),
         cmocka_unit_test(a_near_peer_is_not_mute),
         cmocka_unit_test(a_peer_that_was_held_up_has_one_connection),
