@@ -351,10 +351,16 @@ static void on_stop_message(struct wr_msg *m, struct wr_bytes body)
     wr_relay_server_join(c);
 }
 
+static void ask_elsewhere(struct circuit *c);
+
 static void on_stop_close(struct wr_msg *m, int err)
 {
+    struct circuit *c = wr_list_entry(m, struct circuit, stop);
     (void)err;
-    guest_failed(wr_list_entry(m, struct circuit, stop));
+    if (wr_env_now(c->server->env) - c->since < WR_RELAY_STOP_WAIT)
+        ask_elsewhere(c);
+    if (c->counted && !c->stop.stream)
+        guest_failed(c);
 }
 
 static const struct wr_msg_ops stop_ops = {.on_message = on_stop_message, .on_close = on_stop_close};
@@ -373,6 +379,7 @@ static void ask_guest(struct circuit *c, struct wr_conn *there)
         guest_failed(c);
         return;
     }
+    c->over = there->id;
     wr_msg_start(&c->stop, rs->env, s, WR_RELAY_MSG_MAX, &stop_ops);
     if (say(&c->stop, WR_RELAY_STOP, &bring))
         wr_msg_deadline(&c->stop, c->since + WR_RELAY_STOP_WAIT);
@@ -387,14 +394,33 @@ static struct wr_conn *guest_conn(const struct circuit *c)
     return there && !there->circuit ? there : NULL;
 }
 
-static void on_no_answer(struct wr_timer *timer)
+/* The guest may have another connection than the one over which it was asked, which leads nowhere any more. */
+static void ask_elsewhere(struct circuit *c)
 {
-    struct circuit *c = wr_list_entry(timer, struct circuit, until);
     struct wr_conn *there = guest_conn(c);
-    if (!c->stop.stream || !there || wr_stream_conn(c->stop.stream) == there)
+    if (!there || there->id == c->over)
         return;
     wr_msg_reset(&c->stop, WR_STREAM_OK);
     ask_guest(c, there);
+}
+
+static void on_no_answer(struct wr_timer *timer)
+{
+    struct circuit *c = wr_list_entry(timer, struct circuit, until);
+    ask_elsewhere(c);
+    if (c->counted)
+        wr_timer_start(c->server->env, timer, wr_env_now(c->server->env) + WR_RELAY_STOP_AGAIN, on_no_answer);
+}
+
+/* A guest has come back. Whoever waits for its answer over a connection that has gone silent is asked for over this one. */
+static void on_return(struct wr_relay_server *rs, const struct wr_peerid *guest)
+{
+    wr_list_each(it, &rs->circuits)
+    {
+        struct circuit *c = wr_list_entry(it, struct circuit, held);
+        if (c->stop.stream && wr_peerid_equal(&c->guest, guest) && wr_conn_silent(wr_stream_conn(c->stop.stream)))
+            ask_elsewhere(c);
+    }
 }
 
 static void on_connect(struct circuit *c, const struct wr_relay_msg *m)
@@ -498,6 +524,8 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
     struct wr_relay_server *rs = wr_list_entry(watch, struct wr_relay_server, watch);
     if (event->type == WR_SWARM_REACHABILITY)
         decide(rs);
+    if (event->type == WR_SWARM_OPENED && wr_relay_server_guest(rs, event->peer))
+        on_return(rs, event->peer);
     struct guest *g = event->type == WR_SWARM_CLOSED ? wr_relay_server_guest(rs, event->peer) : NULL;
     const struct wr_conn *left = g ? wr_swarm_conn(rs->swarm, event->peer) : NULL;
     if (g && (!left || left->circuit))

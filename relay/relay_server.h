@@ -42,8 +42,10 @@
 #define WR_RELAY_STOP_WAIT         (30 * WR_SEC)         /* for the guest's answer; go */
 #define WR_RELAY_STOP_PATIENCE     (3 * WR_SEC)          /* the same while others want a circuit and there is none left:
                                                             a guest that is there answers at once; ours */
-#define WR_RELAY_STOP_AGAIN        (2500 * WR_MSEC)      /* then the guest is asked on another connection, if it has one:
-                                                            the first may lead nowhere any more; ours */
+#define WR_RELAY_STOP_AGAIN        (2500 * WR_MSEC)      /* then, and each time it has passed again, the guest is asked
+                                                            on another connection, if it has one: the first may lead
+                                                            nowhere any more. At once where that has ended, or is silent
+                                                            when another one opens; ours */
 #define WR_RELAY_LINGER            (5 * WR_SEC)          /* after a direction has had its bytes; ours */
 #define WR_RELAY_LISTED_ADDRS      16                    /* of ours, in a reservation; ours */
 

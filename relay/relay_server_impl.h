@@ -33,6 +33,7 @@ struct circuit {
     struct wr_buf early;      /* what the guest sent behind its answer */
     struct half side[2];
     bool counted;             /* under limit RELAY_CIRCUITS */
+    uint64_t over;            /* the connection over which the guest was asked last */
     bool open;
     wr_time since;            /* it waits for the guest; open: it is so */
     struct wr_bucket bucket;

@@ -3,6 +3,7 @@
 #include "tests/sim/home_world.h"
 
 #include "transport/conn_impl.h"
+#include "transport/quic_impl.h"
 
 #include <stdlib.h>
 
@@ -70,6 +71,24 @@ static void a_home_that_moved(void **state)
         assert_true(wr_addrbook_has(wr_swarm_addrbook(w.home.site.swarm), wr_maddr_bytes(&outside)));
         world_stop(&w);
     }
+}
+
+/* The relay follows the home only so many times (WR_QUIC_STRAYS_MAX). Who wants to reach it just then is asked for over the
+ * connection that the home makes instead, as soon as it is there. */
+static void a_home_that_moves_on_and_on(void **state)
+{
+    (void)state;
+    struct world w;
+    world_start(&w, 41);
+    for (unsigned i = 1; i <= 2 * WR_QUIC_STRAYS_MAX; i++) {
+        sim_move(w.home.site.host, (struct wr_ip){4, {192, 168, 1, i % 2 ? 77 : 10}}, (struct wr_ip){0}, 0);
+        /* The first time it was there over TCP, too, and had not noticed yet. */
+        reached_within(&w, i == 1 ? WR_RELAY_STOP_AGAIN + WR_SEC : 2 * WR_SEC);
+        sim_run(w.sim, WR_SEC);
+        wr_swarm_disconnect(w.other.site.swarm, site_id(&w.home.site), WR_CONN_OK);
+        sim_run(w.sim, WR_SEC);
+    }
+    world_stop(&w);
 }
 
 /* What is suspected is not given up: when it is heard again, it is as good as before. */
@@ -217,6 +236,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_home_that_moved),
+        cmocka_unit_test(a_home_that_moves_on_and_on),
         cmocka_unit_test(a_suspicion_ends),
         cmocka_unit_test(a_router_that_forgot),
         cmocka_unit_test(a_way_that_comes_about),

@@ -161,6 +161,46 @@ static void test_asked_again_over_the_next_connection(void **state)
     world_down(&w);
 }
 
+/* The guest has two connections, and the one over which it is asked ends before it has answered. */
+static void test_a_guest_is_asked_over_what_it_has_left(void **state)
+{
+    struct world w;
+    int result = 1;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 9, .rtt = 60 * WR_MSEC}, &lent);
+    assert_int_equal(reserve(w.sim, &w.b, &w.relay), 0);
+    assert_int_equal(wr_swarm_connect(w.b.n.swarm, id_of(&w.relay), &w.relay.n.addr, 1, WR_ORIGIN_OWNER,
+                                      WR_CONNECT_FRESH, node_on_connect, &result, NULL),
+                     0);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(result, 0);
+    struct wr_maddr at = circuit_of(&w.relay);
+    result = 1;
+    assert_int_equal(wr_swarm_connect(w.a.n.swarm, id_of(&w.b), &at, 1, WR_ORIGIN_OWNER, 0, node_on_connect, &result,
+                                      NULL),
+                     0);
+    for (int i = 0; i < 5000 && stats_of(&w.relay).circuits == 0; i++)
+        sim_run(w.sim, WR_MSEC);
+    wr_conn_close(node_conn(&w.relay.n, &w.b.n), WR_CONN_OK);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(result, 0);
+    assert_int_equal(stats_of(&w.relay).failed, 0);
+    /* With the last one it is lost. */
+    wr_swarm_disconnect(w.a.n.swarm, id_of(&w.b), WR_CONN_OK);
+    sim_run(w.sim, 10 * WR_SEC);    /* and its way through the relay may be tried again */
+    result = 1;
+    assert_int_equal(wr_swarm_connect(w.a.n.swarm, id_of(&w.b), &at, 1, WR_ORIGIN_OWNER, 0, node_on_connect, &result,
+                                      NULL),
+                     0);
+    for (int i = 0; i < 5000 && stats_of(&w.relay).circuits == 0; i++)
+        sim_run(w.sim, WR_MSEC);
+    wr_conn_close(node_conn(&w.relay.n, &w.b.n), WR_CONN_OK);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_true(result < 0);
+    assert_int_equal(stats_of(&w.relay).failed, 1);
+    world_down(&w);
+}
+
 /* To the byte, and to the second. */
 static void test_limits_of_a_circuit(void **state)
 {
@@ -727,6 +767,7 @@ int main(void)
         cmocka_unit_test(test_wrong_clock),
         cmocka_unit_test(test_lost_with_the_connection),
         cmocka_unit_test(test_asked_again_over_the_next_connection),
+        cmocka_unit_test(test_a_guest_is_asked_over_what_it_has_left),
         cmocka_unit_test(test_limits_of_a_circuit),
         cmocka_unit_test(test_no_limits),
         cmocka_unit_test(test_rates_are_kept),
