@@ -362,6 +362,15 @@ static enum wr_verdict_outcome outcome_of(struct probe *p, enum wr_ask_result re
     return WR_VERDICT_NOTHING;
 }
 
+void wr_autonat_client_in_vain(struct wr_autonat_client *c, struct server *s, bool udp, bool passes)
+{
+    wr_time pause = few(c) ? WR_AUTONAT_CLIENT_QUIET_FEW : WR_AUTONAT_CLIENT_QUIET;
+    if (few(c) && passes && s->vain[udp] < 3)
+        pause = WR_AUTONAT_CLIENT_BUSY_FEW << s->vain[udp];
+    s->vain[udp]++;
+    s->quiet_until[udp] = wr_env_now(c->env) + pause;
+}
+
 static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
 {
     struct probe *p = wr_list_entry(ask, struct probe, ask);
@@ -389,7 +398,10 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     if (s && (outcome != WR_VERDICT_NOTHING || result == WR_ASK_REFUSED))
         s->unwilling[p->udp][p->ip6] = result == WR_ASK_REFUSED && ask->unwilling;
     if (outcome == WR_VERDICT_NOTHING && s)
-        s->quiet_until[p->udp] = now + (few(c) ? WR_AUTONAT_CLIENT_QUIET_FEW : WR_AUTONAT_CLIENT_QUIET);
+        wr_autonat_client_in_vain(c, s, p->udp,
+                                  !p->v1 && ((result == WR_ASK_REFUSED && !ask->unwilling) || result == WR_ASK_BROKEN));
+    else if (s)
+        s->vain[p->udp] = 0;
     if (outcome == WR_VERDICT_REACHED && e.stranger)
         wr_swarm_nat(c->sw)->strangers = true;
     /* It may well have called, and we were not there. That is not his fault, and says nothing. */
@@ -431,6 +443,12 @@ static bool costs_data(const struct wr_autonat_client *c, const struct server *s
     return conn && !use_v1(c) && !wr_autonat_client_nat_sees(c, conn, ip);
 }
 
+static void look_again(wr_time at, wr_time *later)
+{
+    if (at && at < *later)
+        *later = at;
+}
+
 /* Whether such a question may be asked now. Where every peer sees another port no address leads to us, and only he for
  * whom a mapping was made can tell more: for an answer of the others nothing is paid. */
 static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_time *later)
@@ -438,8 +456,8 @@ static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_t
     wr_time at = data_at(c);
     if (!hard && at <= now)
         return true;
-    if (!hard && at < *later)
-        *later = at;
+    if (!hard)
+        look_again(at, later);
     return false;
 }
 
@@ -469,13 +487,21 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
     (void)wr_maddr_addr(wr_maddr_bytes(&a->addr), &at);
     bool hard = wr_autonat_client_nat_hard(c, a->udp);
     *later = now + NOBODY_LEFT;
+    /* Among equals it is not always the same: everybody has met the bootstrap peers first. */
+    size_t from = c->server_count ? (size_t)wr_env_random_below(c->env, c->server_count) : 0;
     for (size_t k = 0; k < c->server_count; k++) {
-        struct server *s = &c->servers[k];
-        if (!usable(c, s) || s->quiet_until[a->udp] > now || wr_ip_equal(&s->ip, &at.ip) ||
-            being_asked(c, &s->peer, &a->addr))
+        struct server *s = &c->servers[(from + k) % c->server_count];
+        if (!usable(c, s) || wr_ip_equal(&s->ip, &at.ip) || being_asked(c, &s->peer, &a->addr))
             continue;
         enum wr_verdict_wish w =
             wr_verdict_wants(&c->verdict, i, &s->ip, s->delegates && s->v2 && !hard, now);
+        /* Where strangers are known to be kept out none is waited for, unless the router says otherwise. */
+        if (w == WR_VERDICT_NOT && (a->opened || !wr_autonat_client_nat_closed(c, a->udp)))
+            look_again(wr_verdict_again(&c->verdict, i, &s->ip, now), later);
+        if (w != WR_VERDICT_NOT && s->quiet_until[a->udp] > now) {
+            look_again(s->quiet_until[a->udp], later);
+            continue;
+        }
         if (w == WR_VERDICT_NOT || (costs_data(c, s, &at.ip) && !pays(c, hard, now, later)))
             continue;
         if (s->busy >= WR_AUTONAT_CLIENT_BUSY || !rested(c, s, doubtful, now)) {

@@ -35,7 +35,8 @@
 #define WR_AUTONAT_CLIENT_FEW       8               /* servers: fewer are asked more often ... */
 #define WR_AUTONAT_CLIENT_AGAIN_FEW (2 * WR_SEC)    /* ... than that; ours: their rates allow 12 a minute */
 #define WR_AUTONAT_CLIENT_QUIET     (10 * WR_MIN)   /* a server that refused is left alone for; go ... */
-#define WR_AUTONAT_CLIENT_QUIET_FEW (30 * WR_SEC)   /* ... or, where there are few; ours */
+#define WR_AUTONAT_CLIENT_QUIET_FEW (30 * WR_SEC)   /* ... or, where there are few; ours ... */
+#define WR_AUTONAT_CLIENT_BUSY_FEW  (4 * WR_SEC)    /* ... who only had too much to do for this, doubling up to that; ours */
 #define WR_AUTONAT_CLIENT_SETTLED                                                                          \
     (5 * WR_SEC) /* without a new server: those known are taken for all; ours */
 #define WR_AUTONAT_CLIENT_HARD                                                                             \

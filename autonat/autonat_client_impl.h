@@ -25,6 +25,7 @@ struct server {
     wr_time asked_at; /* 0: never */
     wr_time
         quiet_until[2]; /* it refused, or makes no sense: about TCP, UDP (go without UDP refuses QUIC) */
+    unsigned vain[2]; /* answers in a row that said nothing */
 };
 
 /* One question under way. */
@@ -80,6 +81,7 @@ struct filter {
     enum wr_nat_filtering found;
     bool udp;
     unsigned tried;
+    wr_time again_at; /* after one that said nothing */
 };
 
 /* Connections made for what their peers see of us. */
@@ -150,6 +152,9 @@ struct wr_autonat_client {
 
 /* autonat_client.c: looks at everything anew, now. */
 void wr_autonat_client_again(struct wr_autonat_client *c);
+/* A server was asked about TCP or UDP and did not dial: it is left alone for a while. passes: it may have had too much to
+ * do, and is asked again sooner where there are few. */
+void wr_autonat_client_in_vain(struct wr_autonat_client *c, struct server *s, bool udp, bool passes);
 
 /* autonat_client_back.c */
 int wr_autonat_client_back_start(struct wr_autonat_client *c); /* 0, WR_ELIMIT */

@@ -3,8 +3,10 @@
 
 #define FILTER_AFTER    (1 * WR_SEC)  /* after the first server; ours ... */
 #define FILTER_PATIENCE (6 * WR_SEC)  /* ... or, with two servers only, after this */
-#define FILTER_AGAIN    (60 * WR_SEC) /* after a test that said nothing; ours */
-#define FILTER_TRIES    3             /* tests that may say nothing, for each network; ours */
+#define FILTER_SOON     (3 * WR_SEC)  /* after a test that said nothing: whom it asked had too much to do; ours ... */
+#define FILTER_AGAIN    (60 * WR_SEC) /* ... and after others */
+#define FILTER_SOONER   2             /* so many times the one, then the other; ours */
+#define FILTER_TRIES    4             /* tests that may say nothing, for each network; ours */
 #define FILTER_PEERS    WR_FILTERTEST_PEERS
 #define LOOKS_MAX       4             /* for the newest port, at once; ours */
 #define EXTRAS_AFTER    (4 * WR_SEC) /* after the first server: by then it is clear what is missing; ours */
@@ -197,14 +199,34 @@ static bool target_of(const struct wr_autonat_client *c, const struct server *s,
     return false;
 }
 
-/* Those that cost little first. */
+/* Would it dial, as far as is known? */
+static bool dials(const struct wr_autonat_client *c, const struct server *s, bool udp)
+{
+    return !s->unwilling[udp][0] && s->quiet_until[udp] <= wr_env_now(c->env);
+}
+
+/* Whom we reached ourselves before who came to us and may be at home, then those that cost little. */
+static unsigned rank_of(const struct wr_autonat_client *c, const struct server *s)
+{
+    const struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
+    return (conn && conn->outbound ? 0u : 2u) + s->greedy;
+}
+
+/* The best first, and of them not always the same: everybody has met the bootstrap peers first. */
+static size_t gather(const struct wr_autonat_client *c, bool udp, bool dialling, struct wr_maddr *out)
+{
+    size_t n = 0, from = c->server_count ? (size_t)wr_env_random_below(c->env, c->server_count) : 0;
+    for (unsigned rank = 0; rank <= 3; rank++)
+        for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++) {
+            const struct server *s = &c->servers[(from + i) % c->server_count];
+            n += rank_of(c, s) == rank && (!dialling || dials(c, s, udp)) && target_of(c, s, udp, &out[n]);
+        }
+    return n;
+}
+
 static size_t targets(const struct wr_autonat_client *c, bool udp, struct wr_maddr *out)
 {
-    size_t n = 0;
-    for (int greedy = 0; greedy <= 1; greedy++)
-        for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++)
-            n += c->servers[i].greedy == greedy && target_of(c, &c->servers[i], udp, &out[n]);
-    return n;
+    return gather(c, udp, false, out);
 }
 
 /* Do we listen on this transport at all? */
@@ -238,24 +260,42 @@ bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp)
     return c->filters[udp].found == WR_NAT_FILTER_ADF || c->filters[udp].found == WR_NAT_FILTER_APDF;
 }
 
+/* Who did not dial is asked again later, for anything. */
+static void leave_alone(struct wr_autonat_client *c, const struct wr_filtertest *t, bool udp)
+{
+    for (size_t i = 0; i < t->peer_count; i++) {
+        enum wr_ask_result result = t->asks[i].result;
+        struct wr_addr at;
+        if (!t->asks[i].over || (result != WR_ASK_REFUSED && result != WR_ASK_BROKEN) ||
+            !wr_maddr_addr(wr_maddr_bytes(&t->peers[i]), &at))
+            continue;
+        for (size_t k = 0; k < c->server_count; k++)
+            if (wr_ip_equal(&c->servers[k].ip, &at.ip))
+                wr_autonat_client_in_vain(c, &c->servers[k], udp, true);
+    }
+}
+
 static void on_tested(struct wr_filtertest *t, enum wr_nat_filtering filtering)
 {
     struct filter *f = wr_list_entry(t, struct filter, test);
+    struct wr_autonat_client *c = f->client;
     f->found = filtering;
-    wr_autonat_client_again(f->client);
+    f->again_at = wr_env_now(c->env) + (f->tried <= FILTER_SOONER ? FILTER_SOON : FILTER_AGAIN);
+    leave_alone(c, t, f->udp);
+    wr_autonat_client_again(c);
 }
 
 static void filter(struct wr_autonat_client *c)
 {
     struct wr_maddr to[WR_SURVEY_SAMPLES];
-    wr_time age = c->born_at ? wr_env_now(c->env) - c->born_at : 0;
+    wr_time now = wr_env_now(c->env), age = c->born_at ? now - c->born_at : 0;
     for (int udp = 0; udp <= 1; udp++) {
         struct filter *f = &c->filters[udp];
         size_t most = FILTER_PEERS, count = 0;
         if (f->test.home || f->found != WR_NAT_FILTER_UNKNOWN || f->tried >= FILTER_TRIES ||
-            age < FILTER_AFTER + f->tried * FILTER_AGAIN || !listening(c, udp))
+            age < FILTER_AFTER || now < f->again_at || !listening(c, udp))
             continue;
-        count = targets(c, udp, to);
+        count = gather(c, udp, true, to);
         /* Two will do when no third turns up. */
         if (count < 2 || (count < most && age < FILTER_PATIENCE))
             continue;

@@ -8,6 +8,9 @@
 
 #define TALKS_PER_CONN 2 /* at once; go */
 #define UDP_LOST_MAX   8 /* dials over QUIC in a row without success before we doubt our own UDP; ours */
+#define ASKED_MAX      4   /* strangers asked for one dial, one after the other; ours */
+#define UNWILLING_MAX  256 /* peers remembered that dial for nobody; ours, the oldest goes */
+#define UNWILLING      (10 * WR_MIN) /* for so long; ours: what is known of their NATs changes */
 
 enum kind { KIND_V1, KIND_V2, KIND_STRANGER, KIND_WAKE };
 
@@ -40,7 +43,17 @@ struct talk {
     struct wr_dialback_try back;
     struct wr_connect *wake; /* a dial from our own port */
     struct wr_ask ask;
+    struct wr_peerid asked[ASKED_MAX]; /* for a dial by a stranger, the last one now */
+    size_t asked_count;
     struct wr_task task; /* disposal */
+};
+
+/* Somebody who dials nobody over one family and transport, as who is behind a NAT. */
+struct unwilling {
+    struct wr_peerid peer;
+    uint8_t family;
+    bool udp;
+    wr_time until;
 };
 
 struct wr_autonat_server {
@@ -50,6 +63,8 @@ struct wr_autonat_server {
     struct wr_list talks;
     size_t talk_count;
     struct wr_rates all, net, data, v1_all, v1_net, targets;
+    struct unwilling unwilling[UNWILLING_MAX];
+    size_t unwilling_next;
     unsigned udp_lost;
     struct wr_autonat_server_stats stats;
 };
@@ -165,6 +180,11 @@ static struct wr_ip target_of(const struct talk *t)
     return wr_policy_network(&to.ip);
 }
 
+static bool over_udp(const struct talk *t)
+{
+    return wr_maddr_kind(wr_maddr_bytes(&t->addrs[0])) == WR_MADDR_QUIC;
+}
+
 static void dialled(struct talk *t, bool connected)
 {
     struct wr_autonat_server *s = t->server;
@@ -172,7 +192,7 @@ static void dialled(struct talk *t, bool connected)
     s->stats.reached += connected;
     if (connected)
         wr_rates_forget(&s->targets, &target); /* somebody answers there and wanted to be dialled */
-    if (wr_maddr_kind(wr_maddr_bytes(&t->addrs[0])) == WR_MADDR_QUIC)
+    if (over_udp(t))
         s->udp_lost = connected ? 0 : s->udp_lost + 1;
 }
 
@@ -255,6 +275,34 @@ static bool is_busy(const struct wr_autonat_server *s, const struct wr_conn *c)
     return asked >= TALKS_PER_CONN;
 }
 
+/* He who was asked last. */
+static void note_unwilling(const struct talk *t)
+{
+    struct wr_autonat_server *s = t->server;
+    s->unwilling[s->unwilling_next] = (struct unwilling){.peer = t->asked[t->asked_count - 1],
+                                                         .family = target_of(t).family,
+                                                         .udp = over_udp(t),
+                                                         .until = wr_env_now(s->env) + UNWILLING};
+    s->unwilling_next = (s->unwilling_next + 1) % UNWILLING_MAX;
+}
+
+/* Was he asked for this dial already, or does he dial nobody? Most of a network stand behind NATs: with any of them as
+ * likely as those who do dial, hardly ever one of these would be found. */
+static bool asked_in_vain(const struct talk *t, const struct wr_peerid *peer)
+{
+    const struct wr_autonat_server *s = t->server;
+    struct wr_ip target = target_of(t);
+    wr_time now = wr_env_now(s->env);
+    for (size_t i = 0; i < t->asked_count; i++)
+        if (wr_peerid_equal(&t->asked[i], peer))
+            return true;
+    for (size_t i = 0; i < UNWILLING_MAX; i++)
+        if (s->unwilling[i].until > now && s->unwilling[i].family == target.family &&
+            s->unwilling[i].udp == over_udp(t) && wr_peerid_equal(&s->unwilling[i].peer, peer))
+            return true;
+    return false;
+}
+
 /* A warren peer of ours that is neither in this business himself nor at any of its addresses. */
 static void consider(struct wr_conn *c, void *arg)
 {
@@ -266,22 +314,30 @@ static void consider(struct wr_conn *c, void *arg)
     if (c->circuit || c->closing || wr_peerid_equal(&c->peer, &t->asker) ||
         wr_peerid_equal(&c->peer, &t->peer) || wr_ip_equal(&net, &target) || wr_ip_equal(&net, &seen) ||
         wr_peerstore_speaks(wr_swarm_peerstore(sw), &c->peer, WR_AUTONAT_STRANGER) != 1 ||
-        !wr_policy_is_public(wr_swarm_policy(sw), &c->remote.ip) || is_busy(t->server, c))
+        !wr_policy_is_public(wr_swarm_policy(sw), &c->remote.ip) || is_busy(t->server, c) ||
+        asked_in_vain(t, &c->peer))
         return;
     /* Each one is as likely as any other. */
     if (wr_env_random_below(t->server->env, ++search->seen) == 0)
         search->found = c;
 }
 
+static bool delegate(struct talk *t);
+
 static void on_asked(struct wr_ask *ask, enum wr_ask_result result)
 {
     struct talk *t = wr_list_entry(ask, struct talk, ask);
+    struct wr_ip target = target_of(t);
     t->asking = false;
+    if (result == WR_ASK_REFUSED && ask->unwilling)
+        note_unwilling(t);
+    /* Whoever had dial data of us may have dialled: then it is enough. */
+    if (result == WR_ASK_REFUSED && !ask->data_bytes && delegate(t))
+        return;
     if (result == WR_ASK_REFUSED || result == WR_ASK_BROKEN) {
         dial(t);
         return;
     }
-    struct wr_ip target = target_of(t);
     t->server->stats.delegated++;
     t->server->stats.reached += result != WR_ASK_FAILED;
     /* Nothing of ours went there. It is only his word that somebody answers, so the bucket is no fuller than before. */
@@ -297,11 +353,12 @@ static bool delegate(struct talk *t)
 {
     struct wr_autonat_server *s = t->server;
     struct search search = {.t = t};
-    if (!t->stranger || t->kind != KIND_V2)
+    if (!t->stranger || t->kind != KIND_V2 || t->asked_count == ASKED_MAX)
         return false;
     wr_swarm_each(s->sw, consider, &search);
     if (!search.found)
         return false;
+    t->asked[t->asked_count++] = search.found->peer;
     struct wr_ask_question q = {.addr = &t->addrs[0], .nonce = t->nonce, .peer = &t->peer};
     if (wr_ask_start(&t->ask, s->env, search.found, WR_AUTONAT_STRANGER, &q, on_asked) != 0)
         return false;
@@ -339,12 +396,26 @@ static void find_udp(struct wr_conn *c, void *arg)
     *found = *found || (c->udp && wr_ip_classify(&c->remote.ip) != WR_IP_LOOPBACK);
 }
 
+/* Do most see us at an address that we do not listen on? That tells of a NAT before its kind is known. */
+static bool seen_elsewhere(const struct wr_autonat_server *s)
+{
+    const struct wr_ip *external = &wr_swarm_nat(s->sw)->external;
+    const struct wr_addrbook *book = wr_swarm_addrbook(s->sw);
+    for (size_t i = 0; i < book->count; i++) {
+        struct wr_addr at;
+        if (book->of[i].source == WR_ADDR_LISTEN && wr_maddr_addr(wr_maddr_bytes(&book->of[i].addr), &at) &&
+            wr_ip_equal(&at.ip, external))
+            return false;
+    }
+    return external->family != 0;
+}
+
 /* Behind a NAT a dial for others takes a mapping: ports that peers of ours count on where the NAT counts, and an
  * early packet where a router answers for itself. While nothing is known we serve, or nobody would find out. */
 static bool private_in(const struct wr_autonat_server *s, unsigned family)
 {
     enum wr_reachability is = wr_swarm_reachability(s->sw, family);
-    bool natted = family == 4 && wr_nat_translates(wr_swarm_nat(s->sw));
+    bool natted = family == 4 && (wr_nat_translates(wr_swarm_nat(s->sw)) || seen_elsewhere(s));
     return is == WR_REACH_PRIVATE || (is == WR_REACH_UNKNOWN && natted);
 }
 

@@ -23,13 +23,14 @@
  *
  * A warren peer may ask for a dial by a stranger: then another warren peer of ours is asked to do it
  * (WR_AUTONAT_STRANGER; it demands dial data of us in turn). Only that tells a client whether its NAT
- * lets in everybody or just those it has talked to. */
+ * lets in everybody or just those it has talked to. Most of a network are behind NATs and dial for nobody: who said that
+ * is left out for ten minutes, and a few others are asked before we dial ourselves. */
 #ifndef WR_AUTONAT_SERVER_H
 #define WR_AUTONAT_SERVER_H
 
 #include "autonat/dialback.h"
 
-#define WR_AUTONAT_SERVER_TALKS     32            /* conversations at once; ours */
+#define WR_AUTONAT_SERVER_TALKS     64            /* conversations at once; ours: as many as the rate lets begin */
 #define WR_AUTONAT_SERVER_READ      (15 * WR_SEC) /* for the request and the dial data; go */
 #define WR_AUTONAT_SERVER_WHOLE     (30 * WR_SEC) /* a conversation, then; ours: two dials and a wait */
 #define WR_AUTONAT_SERVER_WAIT      (3 * WR_SEC)  /* before the dial of a third party, at most; go */

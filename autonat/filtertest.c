@@ -45,10 +45,28 @@ static enum wr_nat_filtering judge(const struct wr_filtertest *t)
     return friend->over && friend->result == WR_ASK_FAILED ? WR_NAT_FILTER_APDF : WR_NAT_FILTER_UNKNOWN;
 }
 
+/* What each peer came to: i got in, o was kept out, r refused, b broke off, ? said nothing. */
+static void say(const struct wr_filtertest *t, enum wr_nat_filtering found)
+{
+    char text[WR_MADDR_TEXT] = "", each[WR_FILTERTEST_PEERS + 1] = "";
+    for (size_t i = 0; i < t->peer_count; i++) {
+        const struct wr_filtertest_ask *a = &t->asks[i];
+        each[i] = a->arrived                  ? 'i'
+                  : !a->over                  ? '?'
+                  : a->result == WR_ASK_FAILED  ? 'o'
+                  : a->result == WR_ASK_REFUSED ? 'r'
+                                                : 'b';
+    }
+    if (t->outside.len)
+        (void)wr_maddr_print(wr_maddr_bytes(&t->outside), text, sizeof(text));
+    wr_log(wr_env_log(t->env), WR_LOG_DEBUG, "autonat", "filter test addr=%s peers=%s is=%d", text, each, (int)found);
+}
+
 static void finish(struct wr_timer *timer)
 {
     struct wr_filtertest *t = wr_list_entry(timer, struct wr_filtertest, timer);
     enum wr_nat_filtering found = judge(t);
+    say(t, found);
     drop(t);
     t->on_done(t, found);
 }

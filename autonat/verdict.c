@@ -347,11 +347,11 @@ static bool strangers_asked(const struct wr_verdict_addr *a, wr_time now)
     return a->running > 0;
 }
 
-/* A server that found no stranger may find one the next time: whom it asks is chance. Everything is known but that. */
+/* A server that found no stranger may find one the next time: whom it asks is chance. Little is missing but that. */
 static wr_time stranger_again(const struct wr_verdict_addr *a, const struct wr_verdict_tally *t, wr_time now)
 {
     wr_time waited = (now - a->since) / 2;
-    if (a->verdict != WR_ADDR_UNKNOWN || t->half == 0 || t->reached || t->failed || waited > WR_VERDICT_STRANGER_AGAIN)
+    if (a->verdict != WR_ADDR_UNKNOWN || t->half == 0 || t->reached || waited > WR_VERDICT_STRANGER_AGAIN)
         return WR_VERDICT_STRANGER_AGAIN;
     return waited > WR_VERDICT_STRANGER_SOON ? waited : WR_VERDICT_STRANGER_SOON;
 }
@@ -383,6 +383,18 @@ enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, cons
     if (friend && friend->stranger_wanted && now - friend->at < stranger_again(&probe, &t, now))
         return WR_VERDICT_NOT;
     return WR_VERDICT_STRANGER;
+}
+
+wr_time wr_verdict_again(const struct wr_verdict *v, size_t i, const struct wr_ip *server, wr_time now)
+{
+    const struct wr_verdict_addr *a = &v->of[i];
+    const struct wr_verdict_evidence *friend = evidence(a, v->bits, server, false, now);
+    struct wr_verdict_tally t;
+    if (a->verdict != WR_ADDR_UNKNOWN || !a->natted || !friend || !friend->stranger_wanted ||
+        evidence(a, v->bits, server, true, now))
+        return 0;
+    tally(a, v->bits, now, 0, &t);
+    return friend->at + stranger_again(a, &t, now);
 }
 
 void wr_verdict_asked(struct wr_verdict *v, size_t i, wr_time now)

@@ -107,6 +107,9 @@ enum wr_verdict_wish { WR_VERDICT_NOT, WR_VERDICT_ANY, WR_VERDICT_STRANGER };
 /* Would an answer of this server say something new? delegates: the server can have a stranger dial. */
 enum wr_verdict_wish wr_verdict_wants(const struct wr_verdict *v, size_t i, const struct wr_ip *server,
                                       bool delegates, wr_time now);
+/* When a server that was asked for a stranger, and found none, is worth asking again, or to be looked at again; 0: that is
+ * not what is missing of it. */
+wr_time wr_verdict_again(const struct wr_verdict *v, size_t i, const struct wr_ip *server, wr_time now);
 void wr_verdict_asked(struct wr_verdict *v, size_t i, wr_time now);
 void wr_verdict_postpone(struct wr_verdict *v, size_t i, wr_time until); /* nobody there to ask */
 /* The outcome of a question about address i. True when its verdict changed. */

@@ -279,6 +279,24 @@ static void test_who_knows_nothing_dials(void **state)
     stop(&w);
 }
 
+/* One peer is enough to tell that there is a NAT, long before its kind is known. */
+static void test_who_is_seen_elsewhere_dials_for_nobody(void **state)
+{
+    (void)state;
+    struct world w;
+    struct attack a = {0};
+    struct simnat_options nat = {.filtering = SIMNAT_APDF};
+    start(&w, SERVERS, OTHERS, &nat);
+    connect_to(&w, &w.c, &w.s[0], true);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(wr_swarm_nat(w.c.n.swarm)->udp.mapping, WR_NAT_MAP_UNKNOWN);
+    attack(&w.s[0], &w.c, &a, &w.s[0].n.addr, WR_AUTONAT_REQUEST);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(a.answers[WR_ASK_REFUSED], 1);
+    assert_int_equal(served(&w.c).dialled, 0);
+    stop(&w);
+}
+
 /* Who is behind a NAT and not reached by strangers, as far as is known, dials for nobody: each dial takes a mapping of
  * its NAT. */
 static void test_a_home_dials_for_nobody(void **state)
@@ -307,6 +325,82 @@ static void test_a_home_dials_for_nobody(void **state)
     assert_int_equal(served(&w.c).dialled, 0);
     assert_int_equal(served(&w.c).data_bytes, 0);
     assert_int_equal(sim_host_traffic(w.c.n.host)->connects, connects);
+    stop(&w);
+}
+
+struct home {
+    struct wr_msg msg;
+    struct wr_env *env;
+    unsigned asked;
+};
+
+static void say_refused(struct wr_msg *m, struct wr_bytes body)
+{
+    struct home *h = wr_list_entry(m, struct home, msg);
+    struct wr_autonat_msg in, out = {.type = WR_AUTONAT_DIAL_RESPONSE, .status = WR_AUTONAT_REFUSED};
+    struct wr_buf answer;
+    assert_int_equal(wr_autonat_msg_decode(body, &in), 0);
+    h->asked++;
+    wr_buf_init(&answer, WR_AUTONAT_MSG_MAX);
+    wr_autonat_msg_encode(&out, &answer);
+    assert_int_equal(wr_msg_send(m, wr_buf_bytes(&answer)), 0);
+    wr_buf_clear(&answer);
+    wr_msg_close(m);
+}
+
+static void on_home(struct wr_stream *s, void *arg)
+{
+    static const struct wr_msg_ops ops = {.on_message = say_refused, .on_close = lie_over};
+    struct home *h = arg;
+    wr_msg_start(&h->msg, h->env, s, WR_AUTONAT_MSG_MAX, &ops);
+}
+
+static void ask_for_strangers(struct world *w, struct attack *a, unsigned questions)
+{
+    for (unsigned i = 0; i < questions; i++) {
+        struct wr_ask_question q = {.addr = &w->x[0].n.addr, .nonce = 1, .stranger = true};
+        a->running = wr_ask_start(&a->ask, w->x[0].n.env, node_conn(&w->x[0].n, &w->c.n), WR_AUTONAT_REQUEST, &q,
+                                  on_attack_over) == 0;
+        sim_run(w->sim, 20 * WR_SEC);
+        assert_false(a->running);
+    }
+}
+
+/* Of five who could dial as strangers four are homes and dial for nobody. Each of them says so once in ten minutes; the
+ * fifth is found all the same. */
+static void test_a_stranger_is_found_among_homes(void **state)
+{
+    enum { QUESTIONS = 8 };
+    (void)state;
+    struct world w;
+    struct home homes[SERVERS] = {0};
+    struct attack a = {0};
+    unsigned asked = 0;
+    start(&w, SERVERS, OTHERS, NULL);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        homes[i].env = w.s[i].n.env;
+        wr_swarm_unhandle(w.s[i].n.swarm, WR_AUTONAT_STRANGER);
+        node_handle(&w.s[i].n, WR_AUTONAT_STRANGER, on_home, &homes[i]);
+        connect_to(&w, &w.s[i], &w.c, true);
+    }
+    for (unsigned i = 0; i < OTHERS; i++)
+        connect_to(&w, &w.x[i], &w.c, true);
+    sim_run(w.sim, WR_MIN);
+    struct wr_autonat_server_stats before = served(&w.c);
+    ask_for_strangers(&w, &a, QUESTIONS);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        assert_in_range(homes[i].asked, 0, 1);
+        asked += homes[i].asked;
+    }
+    assert_true(asked > 0);
+    /* With all of them asked in vain the server dials itself, once. */
+    assert_in_range(served(&w.c).delegated - before.delegated, QUESTIONS - 1, QUESTIONS);
+    sim_run(w.sim, 11 * WR_MIN);
+    ask_for_strangers(&w, &a, QUESTIONS);
+    unsigned again = 0;
+    for (unsigned i = 0; i < SERVERS; i++)
+        again += homes[i].asked;
+    assert_true(again > asked);
     stop(&w);
 }
 
@@ -638,7 +732,7 @@ static void test_nothing_stays_behind(void **state)
 /* Strangers of one network begin all the talks that there can be and say nothing: others are served all the same. */
 static void test_silent_talks_leave_room_for_others(void **state)
 {
-    enum { STRANGERS = 4, TALKS_EACH = WR_AUTONAT_SERVER_TALKS / STRANGERS };
+    enum { STRANGERS = 8, TALKS_EACH = WR_AUTONAT_SERVER_TALKS / STRANGERS };
     static const char *const protocols[] = {WR_AUTONAT_V1, WR_AUTONAT_REQUEST, WR_AUTONAT_STRANGER, WR_AUTONAT_WAKE};
     static const struct wr_stream_ops quiet = {.on_close = NULL};
     struct node crowd[STRANGERS] = {0};
@@ -716,7 +810,9 @@ int main(void)
         cmocka_unit_test(test_version_1_sends_datagrams_to_the_asker_only),
         cmocka_unit_test(test_version_1_without_an_address),
         cmocka_unit_test(test_who_knows_nothing_dials),
+        cmocka_unit_test(test_who_is_seen_elsewhere_dials_for_nobody),
         cmocka_unit_test(test_a_home_dials_for_nobody),
+        cmocka_unit_test(test_a_stranger_is_found_among_homes),
         cmocka_unit_test(test_questions_have_a_rate),
         cmocka_unit_test(test_everybody_together_has_a_rate),
         cmocka_unit_test(test_third_parties_have_a_rate),

@@ -406,6 +406,32 @@ static void test_an_opened_port_among_friends(void **state)
     }
 }
 
+/* The same, and the strangers come only when everybody has been asked in vain: the servers are asked again, and soon. */
+static void test_strangers_who_come_late(void **state)
+{
+    (void)state;
+    struct world w;
+    struct simnat_options nat = {.filtering = SIMNAT_ADF};
+    start(&w, SERVERS, 0, &nat);
+    for (unsigned i = 0; i < SERVERS; i++)
+        for (unsigned k = 0; k < i; k++)
+            connect_to(&w, &w.s[i], &w.s[k], true);
+    open_router(&w, true);
+    meet_all(&w, true);
+    known_over_both(&w);
+    sim_run(w.sim, 8 * WR_SEC);
+    assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
+    for (w.others = 0; w.others < OTHERS; w.others++) {
+        member_start(&w, &w.x[w.others], 20 + w.others);
+        for (unsigned i = 0; i < SERVERS; i++)
+            connect_to(&w, &w.x[w.others], &w.s[i], false);
+    }
+    sim_run(w.sim, 12 * WR_SEC);
+    assert_true(stats(&w).strangers > 0);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    stop(&w);
+}
+
 /* The owner turns port mapping on at a router where the node was found unreachable long ago: that is found out soon. When
  * the router takes it back, that as well. */
 static void test_a_router_opened_later(void **state)
@@ -694,6 +720,7 @@ int main(void)
         cmocka_unit_test(test_another_wall_of_ip6),
         cmocka_unit_test(test_an_opened_port_without_strangers),
         cmocka_unit_test(test_an_opened_port_among_friends),
+        cmocka_unit_test(test_strangers_who_come_late),
         cmocka_unit_test(test_a_router_opened_later),
         cmocka_unit_test(test_nobody_to_ask),
         cmocka_unit_test(test_a_verdict_is_pushed),

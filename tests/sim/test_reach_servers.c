@@ -201,6 +201,64 @@ static void test_servers_that_refuse(void **state)
     stop(&w);
 }
 
+/* Whoever could be asked has too much to do for the first ten seconds, and then not any more. That is no reason to wait
+ * for a minute: not with the questions, nor with the fresh socket that the filter is tried with. */
+static void test_servers_that_have_too_much_to_do(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = decline, .on_close = lie_over};
+    (void)state;
+    for (int quic = 0; quic <= 1; quic++) {
+        struct world w;
+        struct stranger busy[SERVERS];
+        struct simnat_options nat = {.filtering = SIMNAT_ADF};
+        start(&w, SERVERS, 0, &nat);
+        for (unsigned i = 0; i < SERVERS; i++)
+            make_stranger(&w.s[i], &busy[i], &ops);
+        meet_all(&w, quic);
+        sim_run(w.sim, 10 * WR_SEC);
+        assert_true(stats(&w).refused > 0);
+        for (unsigned i = 0; i < SERVERS; i++) {
+            wr_autonat_server_destroy(w.s[i].server);
+            w.s[i].server = wr_autonat_server_create(w.s[i].n.swarm);
+            assert_non_null(w.s[i].server);
+        }
+        sim_run(w.sim, 18 * WR_SEC);
+        const struct wr_nat *found = wr_swarm_nat(w.c.n.swarm);
+        assert_int_equal((quic ? &found->udp : &found->tcp)->filtering, WR_NAT_FILTER_ADF);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        stop(&w);
+    }
+}
+
+/* Everybody has met the same peers in the same order: the questions of many are spread over all of them. */
+static void test_questions_are_spread(void **state)
+{
+    enum { CROWD = 12 };
+    (void)state;
+    struct world w;
+    struct member crowd[CROWD] = {0};
+    start(&w, SERVERS, 0, NULL);
+    for (unsigned i = 0; i < CROWD; i++) {
+        member_start(&w, &crowd[i], 100 + i);
+        member_ask(&crowd[i]);
+        for (unsigned k = 0; k < SERVERS; k++)
+            connect_to(&w, &crowd[i], &w.s[k], true);
+    }
+    sim_run(w.sim, 20 * WR_SEC);
+    uint64_t least = UINT64_MAX, all = 0;
+    for (unsigned k = 0; k < SERVERS; k++) {
+        struct wr_autonat_server_stats s;
+        wr_autonat_server_stats(w.s[k].server, &s);
+        all += s.requests;
+        least = s.requests < least ? s.requests : least;
+    }
+    print_message("%u questions, at least %u to each\n", (unsigned)all, (unsigned)least);
+    assert_true(all >= 3 * CROWD && 5 * least > all);
+    for (unsigned i = 0; i < CROWD; i++)
+        member_stop(&crowd[i]);
+    stop(&w);
+}
+
 /* A small swarm: of those that could be asked the homes dial for nobody. They have no say; who has is enough. One who is
  * only asked too much has not said that. */
 static void test_homes_have_no_say(void **state)
@@ -404,6 +462,8 @@ int main(void)
         cmocka_unit_test(test_a_hungry_server),
         cmocka_unit_test(test_dial_data_has_an_end),
         cmocka_unit_test(test_servers_that_refuse),
+        cmocka_unit_test(test_servers_that_have_too_much_to_do),
+        cmocka_unit_test(test_questions_are_spread),
         cmocka_unit_test(test_homes_have_no_say),
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),

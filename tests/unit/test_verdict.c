@@ -219,8 +219,8 @@ static void test_whom_to_ask(void **state)
     assert_int_equal(wr_verdict_networks(&c.v, same, 2), 1);
 }
 
-/* Friends got in, and whom the servers sent were friends, too. They are asked again soon, less and less often, and no
- * longer so once anything else is known. */
+/* Friends got in, and whom the servers sent were friends, too. They are asked again soon, less and less often, also when
+ * strangers failed and were too few, and no longer so once there is a verdict. */
 static void test_a_stranger_is_all_that_is_missing(void **state)
 {
     (void)state;
@@ -243,12 +243,21 @@ static void test_a_stranger_is_all_that_is_missing(void **state)
         asked++;
     }
     assert_in_range(asked, 6, 10);
-    /* One that did not get in tells more than any friend. */
-    (void)hear(&c, 5, FAILS, true);
-    c.now = last + WR_VERDICT_STRANGER_AGAIN - WR_SEC;
+    assert_int_equal(hear(&c, 5, FAILS, true), WR_ADDR_UNKNOWN);
+    c.now = last + WR_VERDICT_STRANGER_SOON - WR_SEC;
     assert_int_equal(wr_verdict_wants(&c.v, 0, &a, true, c.now), WR_VERDICT_NOT);
-    c.now += 2 * WR_SEC;
+    wr_time again = wr_verdict_again(&c.v, 0, &a, c.now);
+    assert_true(again > c.now && again < last + WR_VERDICT_STRANGER_AGAIN);
+    c.now = last + WR_VERDICT_STRANGER_AGAIN;
     assert_int_equal(wr_verdict_wants(&c.v, 0, &a, true, c.now), WR_VERDICT_STRANGER);
+    /* Who found none is waited for; a server that was not asked, or was asked for anybody, is not. */
+    struct wr_ip b = server(1);
+    assert_int_equal(wr_verdict_again(&c.v, 0, &b, c.now), 0);
+    (void)hear(&c, 1, GETS_IN, false);
+    assert_int_equal(wr_verdict_again(&c.v, 0, &b, c.now), 0);
+    (void)hear(&c, 6, FAILS, true);
+    assert_int_equal(hear(&c, 7, FAILS, true), WR_ADDR_UNREACHABLE);
+    assert_int_equal(wr_verdict_again(&c.v, 0, &a, c.now), 0);
 }
 
 static void test_checks(void **state)
