@@ -11,7 +11,7 @@
 
 #define WR_QUIC_CONN_MEMORY (64 * 1024)    /* bytes that a connection takes by the end of its handshake: 55 to 65 KiB */
 
-/* A peer ends the process that runs 0.12.1 in three ways, against which quic_conn.c stands:
+/* A peer ends the process that runs 0.12.1 in four ways, against which quic_conn.c stands:
  * - it moves from one path to another, answers a challenge there that was short of 1200 bytes (as it must be
  *   when little came from there), and what it says next, or that answer itself, comes by the first. So from a
  *   short challenge on nothing is heard from other paths until the peer has settled, which shows when the path
@@ -19,7 +19,11 @@
  * - it has ids retired and then names one of those again, as it may. Those of go, rust and js never have any
  *   retired: who does is not talked to;
  * - it sees to it that 16 ids are retired and acknowledges none of these retirements. Each takes a packet
- *   from somewhere else: of these few are read, WR_QUIC_STRAYS_MAX. */
+ *   from somewhere else: of these few are read, WR_QUIC_STRAYS_MAX;
+ * - it leaves a number out, and under that number, lower than the last one, it says later that it has our
+ *   acknowledgement of the last one: what is to be acknowledged next is this number alone, which 0.12.1 cannot put
+ *   into a frame. Anybody can, by his second datagram. Whoever counts as he sends knows nothing by a lower number
+ *   that he did not know by a higher one, so acknowledgements that come late are not heard, nor their packets. */
 #define WR_QUIC_ABORTS true
 #define WR_QUIC_OLD_PATH
 

@@ -433,14 +433,39 @@ static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, WR_
     return 0;
 }
 
-/* It knows no connection, and needs none. */
+/* Whose packets are being read: the callback that opens them is told of none. */
+static struct wr_quic_conn *reader;
+
+void wr_quic_conn_reads(struct wr_quic_conn *qc)
+{
+    reader = qc;
+}
+
 static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,
                       const uint8_t *sealed, size_t len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *head, size_t head_len)
 {
     int rc = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, sealed, len, nonce, nonce_len, head, head_len);
-    if (WR_QUIC_ABORTS && rc == 0 && wr_quic_frames_retire(WR_BYTES(dest, len - aead->max_overhead)))
+    if (!WR_QUIC_ABORTS || rc != 0)
+        return rc;
+    unsigned asked = wr_quic_frames_ask(WR_BYTES(dest, len - aead->max_overhead));
+    if (asked & WR_QUIC_FRAMES_RETIRE)
         return NGTCP2_ERR_CALLBACK_FAILURE;
+    int late = wr_quic_order_note(&reader->order, ctx->native_handle, WR_BYTES(nonce, nonce_len),
+                                  WR_BYTES(head, head_len));
+    if (late < 0 || (late && (asked & WR_QUIC_FRAMES_ACK)))
+        return NGTCP2_ERR_DECRYPT;    /* ngtcp2 goes on without it */
+    return 0;
+}
+
+static int on_update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret, ngtcp2_crypto_aead_ctx *rx,
+                         uint8_t *rx_iv, ngtcp2_crypto_aead_ctx *tx, uint8_t *tx_iv, const uint8_t *rx_now,
+                         const uint8_t *tx_now, size_t len, void *user_data)
+{
+    struct wr_quic_conn *qc = user_data;
+    int rc = ngtcp2_crypto_update_key_cb(ng, rx_secret, tx_secret, rx, rx_iv, tx, tx_iv, rx_now, tx_now, len, user_data);
+    if (rc == 0)
+        wr_quic_order_key(&qc->order, rx->native_handle, WR_BYTES(rx_iv, WR_QUIC_IV));
     return rc;
 }
 
@@ -468,7 +493,7 @@ static const ngtcp2_callbacks callbacks = {
     .rand = on_rand,
     .get_new_connection_id = on_new_id,
     .remove_connection_id = on_old_id,
-    .update_key = ngtcp2_crypto_update_key_cb,
+    .update_key = on_update_key,
     .stream_reset = on_stream_reset,
     .extend_max_stream_data = on_more_data,
     .dcid_status = on_peer_id,
@@ -722,6 +747,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
         return;
     qc->renamed = false;
     qc->inside = true;
+    wr_quic_conn_reads(qc);
     int rc = ngtcp2_conn_read_pkt(qc->ng, path, &pi, data, len, wr_quic_now(qc));
     qc->inside = false;
     if (qc->close_wanted && !qc->over) {

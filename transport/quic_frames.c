@@ -124,9 +124,10 @@ static void skip_other(struct wr_reader *r, uint8_t type)
     }
 }
 
-bool wr_quic_frames_retire(struct wr_bytes frames)
+unsigned wr_quic_frames_ask(struct wr_bytes frames)
 {
     struct wr_reader r;
+    unsigned asked = 0;
     wr_reader_init(&r, frames);
     while (r.rest.len && !r.bad) {
         uint8_t type = wr_read_u8(&r);
@@ -138,6 +139,8 @@ bool wr_quic_frames_retire(struct wr_bytes frames)
         case ACK:
         case ACK_ECN:
             skip_ack(&r, type == ACK_ECN);
+            if (!r.bad)
+                asked |= WR_QUIC_FRAMES_ACK;
             break;
         case MAX_DATA:
         case MAX_STREAMS_BIDI:
@@ -162,12 +165,12 @@ bool wr_quic_frames_retire(struct wr_bytes frames)
             break;
         case NEW_CONNECTION_ID:
             if (read_new_id(&r) && !r.bad)
-                return true;
+                asked |= WR_QUIC_FRAMES_RETIRE;
             break;
         default:
             skip_other(&r, type);
             break;
         }
     }
-    return false;
+    return asked;
 }

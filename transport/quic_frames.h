@@ -5,8 +5,11 @@
 
 #include "transport/bytes.h"
 
-/* Whether a NEW_CONNECTION_ID among them has ids retired ("Retire Prior To" above 0). Looks no
- * further than up to the first frame that is damaged or unknown, as ngtcp2 does. */
-bool wr_quic_frames_retire(struct wr_bytes frames);
+#define WR_QUIC_FRAMES_RETIRE 1 /* a NEW_CONNECTION_ID has ids retired ("Retire Prior To" above 0) */
+#define WR_QUIC_FRAMES_ACK    2 /* packets of ours are acknowledged */
+
+/* What is among them, of the above: bits. Looks no further than up to the first frame that is
+ * damaged or unknown, as ngtcp2 does. */
+unsigned wr_quic_frames_ask(struct wr_bytes frames);
 
 #endif

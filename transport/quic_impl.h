@@ -8,6 +8,7 @@
 #include "transport/map.h"
 #include "transport/quic.h"
 #include "transport/quic_compat.h"
+#include "transport/quic_order.h"
 #include "transport/sparse.h"
 #include "transport/tlsctx.h"
 
@@ -17,6 +18,7 @@
 #define WR_QUIC_SOCKS_MAX     16     /* ours, as the swarm's listeners */
 #define WR_QUIC_DATAGRAM      1452   /* bytes sent at most; IPv6 over Ethernet; go */
 #define WR_QUIC_SECRET        32     /* bytes */
+#define WR_QUIC_IV            12     /* bytes, of every cipher; RFC 9001 section 5.3 */
 #define WR_QUIC_LINGERS_MAX   1024   /* ours; the oldest goes */
 #define WR_QUIC_SPARES        4      /* blocks put by: one call of ngtcp2's needs two or three; ours */
 #define WR_QUIC_STREAM_WINDOW (512 * 1024)          /* bytes at first; go */
@@ -144,6 +146,7 @@ struct wr_quic_conn {
     struct wr_addr stray_local, stray_remote;    /* the last one's path */
     wr_time stray_at;
     int verdict;                         /* on the peer's certificate, and on how much it has to say before */
+    struct wr_quic_order order;          /* of the peer's packets */
     bool inside;                         /* ngtcp2 is at work: it must not be called for most things */
     bool over;                           /* said farewell, or forgotten: ng is only to be freed */
     bool room, opens;                    /* to do after ngtcp2's work: tell writers, retry opens */
@@ -209,6 +212,8 @@ void wr_quic_conn_keepalive(struct wr_quic_conn *qc);
 /* Goes on from this address of ours. False: it cannot. */
 bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const struct wr_addr *local);
 
+/* Before whatever has ngtcp2 open packets. */
+void wr_quic_conn_reads(struct wr_quic_conn *qc);
 /* ngtcp2 cannot go on: says so to the peer and to the swarm. */
 void wr_quic_conn_fail(struct wr_quic_conn *qc, int rc);
 /* Over without a word: nobody is there, or it never began. */

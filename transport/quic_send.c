@@ -41,6 +41,7 @@ static void rotate(struct wr_quic_conn *qc, struct wr_quic_stream *qs, uint64_t 
 static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngtcp2_pkt_info *pi,
                                  uint8_t *dest, size_t room)
 {
+    wr_quic_conn_reads(qc);    /* what came too soon in a handshake waits for the next packet to be made */
     for (;;) {
         struct wr_quic_stream *qs = first_ready(qc);
         ngtcp2_vec vec[PIECES_MAX];

@@ -15,8 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (size)
         memcpy(copy + 3, data, size);
-    assert(wr_quic_frames_retire(WR_BYTES(data, size)) ==
-           wr_quic_frames_retire(WR_BYTES(copy, size + 3)));
+    assert(wr_quic_frames_ask(WR_BYTES(data, size)) ==
+           wr_quic_frames_ask(WR_BYTES(copy, size + 3)));
     free(copy);
     return 0;
 }

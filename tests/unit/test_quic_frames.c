@@ -1,4 +1,4 @@
-/* Frames that have connection ids retired, among others of every kind. */
+/* Frames that have connection ids retired, and acknowledgements, among others of every kind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,7 +51,7 @@ static const char *const others[] = {
     KEEPS,
 };
 
-static bool retires(const char *a, const char *b, const char *c)
+static unsigned asked(const char *a, const char *b, const char *c)
 {
     uint8_t room[256];
     struct wr_buf all;
@@ -60,7 +60,22 @@ static bool retires(const char *a, const char *b, const char *c)
     wr_buf_put_bytes(&all, HEX(b));
     wr_buf_put_bytes(&all, HEX(c));
     assert_false(all.full);
-    return wr_quic_frames_retire(wr_buf_bytes(&all));
+    return wr_quic_frames_ask(wr_buf_bytes(&all));
+}
+
+static bool retires(const char *a, const char *b, const char *c)
+{
+    return asked(a, b, c) & WR_QUIC_FRAMES_RETIRE;
+}
+
+static bool acknowledges(const char *a, const char *b, const char *c)
+{
+    return asked(a, b, c) & WR_QUIC_FRAMES_ACK;
+}
+
+static bool is_ack(const char *hex)
+{
+    return strncmp(hex, "02", 2) == 0 || strncmp(hex, "03", 2) == 0;
 }
 
 static void test_behind_every_frame(void **state)
@@ -72,6 +87,21 @@ static void test_behind_every_frame(void **state)
                 fail_msg("behind %s %s", others[i], others[k]);
         }
     }
+}
+
+static void test_acknowledgements(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (acknowledges(others[i], "", "") != is_ack(others[i]) ||
+            acknowledges(others[i], RETIRES, "") != is_ack(others[i]))
+            fail_msg("%s", others[i]);
+        assert_true(acknowledges(others[i], "0205000000", RETIRES));
+        assert_true(acknowledges(others[i], RETIRES, "0305000000010203"));
+    }
+    assert_false(acknowledges("02050004", "", "")); /* ends within a range */
+    assert_false(acknowledges("0804", "0205000000", ""));
+    assert_false(acknowledges("20", "0205000000", ""));
 }
 
 /* Data to the packet's end hides nothing that would be acted upon. */
@@ -90,14 +120,15 @@ static void test_unknown_and_damaged(void **state)
     assert_false(retires("06007fff", RETIRES, ""));
     struct wr_bytes whole = HEX(RETIRES);
     for (size_t len = 0; len < whole.len; len++)
-        assert_false(wr_quic_frames_retire(WR_BYTES(whole.ptr, len)));
-    assert_true(wr_quic_frames_retire(whole));
+        assert_int_equal(wr_quic_frames_ask(WR_BYTES(whole.ptr, len)), 0);
+    assert_int_equal(wr_quic_frames_ask(whole), WR_QUIC_FRAMES_RETIRE);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_behind_every_frame),
+        cmocka_unit_test(test_acknowledgements),
         cmocka_unit_test(test_what_reaches_to_the_end),
         cmocka_unit_test(test_unknown_and_damaged),
     };
