@@ -451,11 +451,9 @@ static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp
     unsigned asked = wr_quic_frames_ask(WR_BYTES(dest, len - aead->max_overhead));
     if (asked & WR_QUIC_FRAMES_RETIRE)
         return NGTCP2_ERR_CALLBACK_FAILURE;
-    int late = wr_quic_order_note(&reader->order, ctx->native_handle, WR_BYTES(nonce, nonce_len),
-                                  WR_BYTES(head, head_len));
-    if (late < 0 || (late && (asked & WR_QUIC_FRAMES_ACK)))
-        return NGTCP2_ERR_DECRYPT;    /* ngtcp2 goes on without it */
-    return 0;
+    bool good = wr_quic_order_note(&reader->order, ctx->native_handle, WR_BYTES(nonce, nonce_len),
+                                   WR_BYTES(head, head_len), asked & WR_QUIC_FRAMES_ACK);
+    return good ? 0 : NGTCP2_ERR_DECRYPT;    /* ngtcp2 goes on without it */
 }
 
 static int on_update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret, ngtcp2_crypto_aead_ctx *rx,

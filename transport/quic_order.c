@@ -1,7 +1,5 @@
 #include "transport/quic_order.h"
 
-#include "transport/err.h"
-
 #define LONG         0x80
 #define TYPE_MASK    0x30
 #define HANDSHAKE    0x20
@@ -47,7 +45,7 @@ void wr_quic_order_key(struct wr_quic_order *o, const void *key, struct wr_bytes
     keep(o, key, tail_of(iv, sizeof(uint64_t)));
 }
 
-int wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce, struct wr_bytes head)
+bool wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce, struct wr_bytes head, bool acks)
 {
     uint64_t tail = tail_of(nonce, sizeof(tail));
     int kind = space_of(head.ptr[0]);
@@ -56,14 +54,16 @@ int wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes
         keep(o, key, tail ^ number);
         o->space[kind].begun = true;
         o->space[kind].top = number;
-        return 0;
+        o->space[kind].acked = acks;
+        return true;
     }
     const uint64_t *iv = find(o, key);
     if (!iv)
-        return WR_EPROTO;
+        return false;
     uint64_t number = tail ^ *iv;
     if (number < o->space[kind].top)
-        return 1;
+        return !acks && !(kind == INITIAL_SPACE && o->space[kind].acked);
     o->space[kind].top = number;
-    return 0;
+    o->space[kind].acked |= acks;
+    return true;
 }

@@ -12,7 +12,7 @@
 /* All zero: nothing was read. */
 struct wr_quic_order {
     struct {
-        bool begun;
+        bool begun, acked;        /* one with an acknowledgement was read */
         uint64_t top;             /* the highest number read */
     } space[WR_QUIC_ORDER_SPACES];
     struct {
@@ -26,8 +26,10 @@ struct wr_quic_order {
  * not be told of. */
 void wr_quic_order_key(struct wr_quic_order *o, const void *key, struct wr_bytes iv);
 
-/* Notes a packet of version 1 that was opened under this key with this nonce; head: its header, no longer masked. 1: it was
- * sent before another one that came. 0: it is the newest of its kind. WR_EPROTO: the key is not known. */
-int wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce, struct wr_bytes head);
+/* Notes a packet of version 1 that was opened under this key with this nonce; head: its header, no longer masked; acks:
+ * whether it acknowledges something. False: it was sent before another one that came and acknowledges something, or its key
+ * is not known. Of Initial packets ngtcp2 may act upon a part and count none, if something is wrong behind that: none that is
+ * late is right once one has acknowledged something. */
+bool wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce, struct wr_bytes head, bool acks);
 
 #endif
