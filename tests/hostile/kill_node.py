@@ -30,17 +30,16 @@ HOSTS = 8            # peers inside the process that loads the DHT
 
 
 class Node:
-    def __init__(self, program, directory):
-        self.program, self.directory = program, directory
+    def __init__(self, program, directory, flags=("--listen", "/ip4/127.0.0.1/tcp/0", "--dht", "server")):
+        self.program, self.directory, self.flags = program, directory, flags
         self.control = os.path.join(directory, "control.sock")
 
     def start(self):
         """The peer id; fails when the node ends or says nothing."""
         self.log = open(os.path.join(self.directory, "log"), "wb")
         self.proc = subprocess.Popen(
-            [self.program, "run", "--data", os.path.join(self.directory, "data"), "--control", self.control, "--listen",
-             "/ip4/127.0.0.1/tcp/0", "--network", "lab", "--bootstrap", "none", "--dht", "server", "--no-mdns",
-             "--no-portmap"], stdout=subprocess.PIPE, stderr=self.log, text=True)
+            [self.program, "run", "--data", os.path.join(self.directory, "data"), "--control", self.control, "--network",
+             "lab", "--bootstrap", "none", "--no-mdns", "--no-portmap", *self.flags], stdout=subprocess.PIPE, stderr=self.log, text=True)
         said = {}
         for line in self.proc.stdout:
             word, value = line.split(None, 1)
