@@ -300,7 +300,8 @@ void wr_relay_server_join(struct circuit *c)
     }
     c->open = true;
     c->since = now;
-    *(wr_peerid_equal(&c->caller, &c->guest) ? &rs->stats.checked : &rs->stats.connected) += 1;
+    bool checks = wr_peerid_equal(&c->caller, &c->guest);
+    *(checks ? &rs->stats.checked : &rs->stats.connected) += 1;
     fill_buckets(c);
     if (rs->options.limit.duration)
         wr_timer_start(rs->env, &c->until, now + (wr_time)rs->options.limit.duration * WR_SEC, on_time_over);
@@ -311,7 +312,7 @@ void wr_relay_server_join(struct circuit *c)
     }
     struct guest *g = wr_relay_server_guest(rs, &c->guest);
     if (g)
-        g->of.circuits++;
+        g->of.circuits += !checks;
     struct wr_buf early = c->early;
     wr_buf_init(&c->early, 0);
     forward(c, &c->side[GUEST], wr_buf_bytes(&early));

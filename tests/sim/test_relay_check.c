@@ -331,6 +331,9 @@ static void test_nobody_is_blamed(void **state)
         print_message("seed %d: %u lost, %llu checks\n", (int)seed, w.lost, (unsigned long long)s.checked);
         assert_true(w.lost == 0 && s.connected == 0 && s.circuits <= 1);
         assert_in_range(s.checked, 60 * 3, 60 * 4 + 1);
+        struct wr_relay_guest guest;
+        assert_int_equal(wr_relay_server_guests(w.relays[2].server, &guest, 1), 1);
+        assert_int_equal(guest.circuits, 0);
         world_down(&w);
     }
 }
