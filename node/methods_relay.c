@@ -156,6 +156,8 @@ static void pack_lent(const struct wr_methods *m, struct wr_pack *p)
                     s.refused_off);
     wr_pack_u64(p, "bytes", s.bytes);
     wr_pack_u64(p, "buffered", s.buffered);
+    wr_pack_u64(p, "guests_now", s.guests);
+    wr_pack_u64(p, "circuits_now", s.circuits);
     pack_guests(m, p);
     pack_circuits(m, p);
     wr_pack_end(p);

@@ -45,6 +45,13 @@ static void print_rates(const msgpack_object *lent)
     (void)fputc('\n', stdout);
 }
 
+/* The node names so many at most. */
+static void print_others(const char *word, uint64_t all, uint32_t named)
+{
+    if (all > named)
+        (void)printf("%-11s and %llu more\n", word, (unsigned long long)(all - named));
+}
+
 static void print_lent(const msgpack_object *lent)
 {
     char mode[PRINT_TEXT], peer[PRINT_TEXT], ip[PRINT_TEXT], to[PRINT_TEXT], age[32], size[32], places[48],
@@ -64,11 +71,13 @@ static void print_lent(const msgpack_object *lent)
                      print_text(&rows[i], "ip", ip), print_duration(print_u64(&rows[i], "since_ms"), age),
                      print_count(print_u64(&rows[i], "circuits"), "circuit", circuits),
                      print_size(print_u64(&rows[i], "bytes"), size));
+    print_others("guest", print_u64(lent, "guests_now"), count);
     rows = print_array(lent, "circuits", &count);
     for (uint32_t i = 0; i < count; i++)
         (void)printf("circuit     %s -> %s, for %s, %s\n", print_text(&rows[i], "from", peer),
                      print_text(&rows[i], "to", to), print_duration(print_u64(&rows[i], "age_ms"), age),
                      print_size(print_u64(&rows[i], "bytes_from") + print_u64(&rows[i], "bytes_to"), size));
+    print_others("circuit", print_u64(lent, "circuits_now"), count);
 }
 
 /* Relays that were named and hold no place, not even asked for one now: looked for, refused, or gone. */

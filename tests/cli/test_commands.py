@@ -887,6 +887,7 @@ class Relay(Case):
         self.assertEqual((row["peer"], row["path"], row["addr"]), (b.peer, "relayed", r.addr + "/p2p-circuit"))
         lent = r.json("relay", "status")[0]["lent"]
         self.assertEqual([(g["peer"], g["circuits"]) for g in lent["guests"]], [(b.peer, 1)])
+        self.assertEqual((lent["guests_now"], lent["circuits_now"]), (1, len(lent["circuits"])))
         self.assertGreater(lent["bytes"], 0)
         self.assertIn("relay_lent_guests 1", r("metrics").out)
         self.fails(a("relay", "use", "x"), USAGE, "ends in /p2p/PEER")
