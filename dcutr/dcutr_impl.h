@@ -27,6 +27,7 @@ struct wr_dcutr_attempt {
     struct wr_dcutr_msg theirs;
     wr_time sent_at;                 /* of our CONNECT */
     wr_time asked_at;                /* A: when the peer's came */
+    uint16_t port;                   /* of wr_punch_port; 0: none */
 };
 
 struct wr_dcutr_peer {

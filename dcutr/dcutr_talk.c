@@ -96,6 +96,13 @@ static void go_on(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome)
         wr_dcutr_talk_rest(p, p->round_at + WR_DCUTR_REST);
 }
 
+static void free_attempt(struct wr_dcutr_peer *p, struct wr_dcutr_attempt *a)
+{
+    if (a)
+        wr_punch_port_give(p->d->swarm, a->port);
+    wr_free(a);
+}
+
 static bool succeeded(enum wr_dcutr_outcome outcome)
 {
     return outcome == WR_DCUTR_PUNCHED || outcome == WR_DCUTR_REVERSED || outcome == WR_DCUTR_MET;
@@ -111,7 +118,7 @@ static void finish(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome, int e
     report.err = err;
     report.own_count = a->plan.count;
     report.took = now_of(p) - report.at;
-    wr_free(a);
+    free_attempt(p, a);
     if (succeeded(outcome) || !report.initiator)
         p->phase = WR_DCUTR_IDLE;
     if (succeeded(outcome))
@@ -146,7 +153,7 @@ void wr_dcutr_talk_stop(struct wr_dcutr_peer *p, const struct wr_conn *direct)
         wr_dcutr_note(p, &report);
     }
     let_go(p);
-    wr_free(p->now);
+    free_attempt(p, p->now);
     p->now = NULL;
     if (direct)
         p->attempt = p->cuts = 0;
@@ -200,7 +207,8 @@ static void punch(struct wr_dcutr_peer *p, wr_time at)
                                  .private_max = p->same_external ? PRIVATE_MAX : 0,
                                  .role = a->report.role,
                                  .at = at,
-                                 .rtt = a->report.rtt};
+                                 .rtt = a->report.rtt,
+                                 .port = a->port};
     p->phase = WR_DCUTR_PUNCHING;
     int rc = wr_punch_start(p->d->swarm, &o, on_punched, p, &p->punch);
     if (rc != 0)
@@ -243,6 +251,16 @@ static bool met(const struct wr_dcutr_peer *p, enum wr_maddr_kind kind)
     return met_any(sw, p->now->theirs.addrs, p->now->theirs.count, kind) || met_any(sw, known, count, kind);
 }
 
+static void take_port(struct wr_dcutr_attempt *a, struct wr_swarm *sw, bool wanted)
+{
+    if (wanted && !a->port)
+        a->port = wr_punch_port(sw);
+    if (!wanted) {
+        wr_punch_port_give(sw, a->port);
+        a->port = 0;
+    }
+}
+
 static void make_plan(struct wr_dcutr_peer *p)
 {
     struct wr_dcutr_attempt *a = p->now;
@@ -257,6 +275,8 @@ static void make_plan(struct wr_dcutr_peer *p)
                                .met_tcp = met(p, WR_MADDR_TCP),
                                .met_udp = met(p, WR_MADDR_QUIC),
                                .now = now_of(p)};
+    take_port(a, sw, wr_plan_wants_port(&in));
+    in.port = a->port;
     wr_plan_make(&in, &a->plan);
     a->report.trick = a->plan.trick;
 }
@@ -364,7 +384,7 @@ void wr_dcutr_talk_start(struct wr_dcutr_peer *p)
         return;
     p->round_on = p->relayed->id;
     if (p->now->plan.count == 0) {
-        wr_free(p->now);
+        free_attempt(p, p->now);
         p->now = NULL;
         p->phase = WR_DCUTR_WANTS_ADDRESS;
         if (!waited)

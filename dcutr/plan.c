@@ -129,6 +129,14 @@ static bool is_useless(const struct wr_plan_input *in, const struct wr_own_addr 
     return seen && addr->ip.family == 4 && own->verdict != WR_ADDR_REACHABLE && next_known(in, quic);
 }
 
+/* And what somebody saw of the socket that this attempt does not use. */
+static bool is_unused(const struct wr_plan_input *in, const struct wr_own_addr *own, const struct wr_addr *addr,
+                      bool quic)
+{
+    bool seen = own->source == WR_ADDR_OBSERVED || own->source == WR_ADDR_CANDIDATE;
+    return in->port && quic && seen && addr->ip.family == 4;
+}
+
 static void put_public(const struct wr_plan_input *in, enum rank rank, struct wr_plan *p)
 {
     for (size_t i = 0; i < in->count; i++) {
@@ -137,7 +145,8 @@ static void put_public(const struct wr_plan_input *in, enum rank rank, struct wr
         bool quic = kind == WR_MADDR_QUIC;
         struct wr_addr addr;
         if ((kind != WR_MADDR_TCP && !quic) || !(quic ? p->quic : p->tcp) || !wr_maddr_addr(ma, &addr) ||
-            rank_of(in, &in->own[i], &addr) != rank || is_useless(in, &in->own[i], &addr, quic))
+            rank_of(in, &in->own[i], &addr) != rank || is_useless(in, &in->own[i], &addr, quic) ||
+            is_unused(in, &in->own[i], &addr, quic))
             continue;
         put(p, ma);
     }
@@ -195,6 +204,14 @@ static bool offers(const struct wr_plan_input *in, enum wr_maddr_kind kind)
     return next_known(in, kind == WR_MADDR_QUIC);
 }
 
+bool wr_plan_wants_port(const struct wr_plan_input *in)
+{
+    const struct wr_nat_kind *k = &in->nat->udp;
+    return in->attempt == 1 && !in->same_external && listens(in, WR_MADDR_QUIC) && offers(in, WR_MADDR_QUIC) &&
+           k->mapping == WR_NAT_MAP_EIM && k->alloc == WR_NAT_ALLOC_PRESERVING && k->pooling != WR_NAT_ANSWER_YES &&
+           in->nat->external.family == 4;
+}
+
 void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *p)
 {
     memset(p, 0, sizeof(*p));
@@ -210,6 +227,8 @@ void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *p)
     }
     put_public(in, CONFIRMED, p);
     put_preserved(in, p);
+    if (in->port)
+        put_addr(p, &in->nat->external, in->port, true);
     put_public(in, OBSERVED, p);
     put_public(in, GUESSED, p);
     if (quic && p->quic && next_known(in, true))

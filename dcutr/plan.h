@@ -10,10 +10,15 @@
  * plain dial say, its NAT uses that mapping on: the ports before the newest are named, too. If the ports are random, what was seen is
  * named all the same: the peer's NAT may let us in from any port.
  *
+ * A NAT that keeps one port for all may have given our socket another one since anybody saw it: routers that answer
+ * themselves do, for what is new, when a packet came too early (lab notes 3), and do not go back while it is in use.
+ * Who opens nothing new does not hear of it. So such a node makes one attempt from a new socket.
+ *
  *   attempt   ours
  *   1st       public addresses, IPv6, predicted ports of QUIC
  *   2nd       and private ones, if the peer has our external address; predicted ports of TCP (in every attempt, if
- *             nobody sees us over UDP)
+ *             nobody sees us over UDP). Behind a NAT that keeps our port for everybody: a new port of ours for the
+ *             one that is seen
  *   3rd       as the first; half of the predicted ports are further on, or, where something was sent to the peer,
  *             further back */
 #ifndef WR_PLAN_H
@@ -47,6 +52,7 @@ struct wr_plan_input {
     unsigned attempt;                 /* from 0 */
     bool same_external;               /* the peer is behind our external address */
     bool met_tcp, met_udp;            /* our NAT may have a mapping towards an address of the peer's */
+    uint16_t port;                    /* of a socket that no router has met; 0: there is none */
     wr_time now;
 };
 
@@ -60,6 +66,8 @@ struct wr_plan {
                                          be made to count for nothing */
 };
 
+/* Whether this attempt goes over QUIC from a port of its own: its outside port is the same, as far as is known. */
+bool wr_plan_wants_port(const struct wr_plan_input *in);
 void wr_plan_make(const struct wr_plan_input *in, struct wr_plan *out);
 
 /* Whether one of the peer's addresses has the external address that ours have: then we are behind one NAT. */

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #define FLOWS_MAX (1024 * 1024)    /* entries; the ceiling of the limit decides */
-#define KEY       24               /* bytes: protocol, family, address, port, which of several */
-#define KEY_WHICH 20               /* where the last of these stands: 0, or a number of its own */
+#define KEY       26               /* bytes: protocol, family, address, port, port of ours, which of several */
+#define KEY_WHICH 22               /* where the last of these stands: 0, or a number of its own */
 
 struct wr_flow {
     struct wr_list node;    /* on an idle list while nobody uses it */
@@ -43,13 +43,15 @@ void wr_flows_init(struct wr_flows *f, struct wr_limits *limits, const uint8_t s
     }
 }
 
-static void make_key(uint8_t key[static KEY], const struct wr_addr *at, bool udp)
+static void make_key(uint8_t key[static KEY], const struct wr_addr *at, bool udp, uint16_t ours)
 {
     key[0] = udp;
     key[1] = at->ip.family;
     memcpy(key + 2, at->ip.bytes, 16);
     key[18] = (uint8_t)(at->port >> 8);
     key[19] = (uint8_t)at->port;
+    key[20] = (uint8_t)(ours >> 8);
+    key[21] = (uint8_t)ours;
     memset(key + KEY_WHICH, 0, KEY - KEY_WHICH);
 }
 
@@ -264,7 +266,7 @@ static struct wr_flow *make(struct wr_flows *f, const uint8_t key[static KEY], b
 static int begin_session(struct wr_flows *f, const struct wr_flow_ask *ask, struct wr_flow **out)
 {
     uint8_t key[KEY];
-    make_key(key, ask->to, ask->udp);
+    make_key(key, ask->to, ask->udp, ask->port);
     if (ask->apart)
         set_apart(f, key);
     *out = find(f, key);
@@ -322,10 +324,10 @@ bool wr_flows_may_come(struct wr_flows *f, wr_time now)
     return false;
 }
 
-struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bool udp)
+struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bool udp, uint16_t port)
 {
     uint8_t key[KEY];
-    make_key(key, from, udp);
+    make_key(key, from, udp, port);
     struct wr_flow *flow = find(f, key);
     if (flow) {
         use(flow);
@@ -346,7 +348,7 @@ static size_t idle_list(const struct wr_flow *flow)
 bool wr_flows_known(struct wr_flows *f, const struct wr_addr *to, bool udp, wr_time now)
 {
     uint8_t key[KEY];
-    make_key(key, to, udp);
+    make_key(key, to, udp, 0);
     wr_flows_expire(f, now);
     return find(f, key) != NULL;
 }

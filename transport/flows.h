@@ -39,7 +39,7 @@ struct wr_flow;
 
 struct wr_flows {
     struct wr_limits *limits;    /* borrowed */
-    struct wr_map of;            /* struct wr_flow by protocol, address, port and which of several to there */
+    struct wr_map of;            /* struct wr_flow by protocol, address, port, port of ours and which of several */
     struct wr_map silent;        /* by IP address */
     struct wr_list silent_order;
     uint64_t silent_gone;        /* tries of the most tried one that is not remembered any more ... */
@@ -57,6 +57,7 @@ void wr_flows_clear(struct wr_flows *f);    /* flows still held are void */
 struct wr_flow_ask {
     const struct wr_addr *to;
     bool udp;
+    uint16_t port;  /* of ours, when it is not the one that most leave from; else 0 */
     bool nat;       /* a router remembers it: sessions are counted */
     bool link;      /* no router is on the way: it does not count for the rate */
     bool apart;     /* from another port than what else leads there: the router has an entry for it alone */
@@ -70,8 +71,8 @@ wr_time wr_flows_wait(struct wr_flows *f, wr_time now);
 /* A flow begins. 0 with *out set, to be ended (NULL: nothing to remember); WR_EBACKOFF (silence), WR_ELIMIT
  * (sessions, memory). The rate is only noted. */
 int wr_flows_begin(struct wr_flows *f, const struct wr_flow_ask *ask, wr_time now, struct wr_flow **out);
-/* One came in, through a NAT. NULL: out of memory. */
-struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bool udp);
+/* One came in, through a NAT; port: as of an ask. NULL: out of memory. */
+struct wr_flow *wr_flows_came(struct wr_flows *f, const struct wr_addr *from, bool udp, uint16_t port);
 /* May one come in? Where those that came have all that is theirs, one that is over makes room, although the router may
  * remember it still. Counts a refusal. */
 bool wr_flows_may_come(struct wr_flows *f, wr_time now);
@@ -83,7 +84,7 @@ void wr_flows_forgive(struct wr_flows *f);
 void wr_flows_end(struct wr_flows *f, struct wr_flow *flow, bool answered, wr_time now);
 /* What the router still holds of `gone`, whose sockets are closed, is remembered here. Both have the same limits. */
 void wr_flows_inherit(struct wr_flows *f, struct wr_flows *gone, wr_time now);
-/* Whether a router may remember something that was sent there. */
+/* Whether a router may remember something that was sent there, from the port that most leave from. */
 bool wr_flows_known(struct wr_flows *f, const struct wr_addr *to, bool udp, wr_time now);
 /* Forgets what routers have forgotten. begin does it too. */
 void wr_flows_expire(struct wr_flows *f, wr_time now);

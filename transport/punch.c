@@ -14,7 +14,7 @@
 #define JUNK_ALL    64                /* random datagrams to all ports of one address: with those of two more attempts
                                          they stay below WR_PUNCH_QUIET_MAX; ours */
 #define FEW_PORTS   2                 /* of one address; more are guesses, of which one is right; ours */
-#define RTT_GUESSES (150 * WR_MSEC)   /* at least, of dials to those: fewer repeats leave some for later attempts; ours */
+#define RTT_GUESSES (150 * WR_MSEC)   /* at least, of dials to those: repeats cost later attempts theirs; ours */
 #define RTT_MIN     (20 * WR_MSEC)    /* whatever the peer makes us believe; ours */
 #define RTT_MAX     (333 * WR_MSEC)   /* what QUIC starts with; RFC 9002 */
 #define MUTE        (200 * WR_MSEC)   /* and two round trips: then a connection is mute; ours */
@@ -35,6 +35,7 @@ struct wr_punch {
     struct wr_peerid peer;
     enum wr_punch_role role;
     wr_time began_at, at, give_up_at, rtt;
+    uint16_t port;
     struct target of[WR_PUNCH_ADDRS_MAX + WR_PUNCH_LEARNT_MAX];
     size_t count, learnt;
     struct wr_timer timer;
@@ -162,6 +163,11 @@ static wr_time random_below(struct wr_punch *p, wr_time below)
     return (wr_time)wr_env_random_below(p->swarm->env, (uint64_t)below);
 }
 
+static uint16_t port_for(const struct wr_punch *p, const struct target *t)
+{
+    return t->to.ip.family == 4 ? p->port : 0;
+}
+
 /* How many ports of its address are aimed at over QUIC. */
 static unsigned ports_beside(const struct wr_punch *p, const struct target *t)
 {
@@ -177,7 +183,8 @@ static void junk(struct wr_punch *p, struct target *t)
     wr_time n = (wr_time)t->packets, most = n * n * JUNK_GROWTH;
     unsigned ports = ports_beside(p, t);
     wr_time wait = SLOW;
-    t->err = wr_swarm_flow_packet(p->swarm, &t->to) ? wr_quic_junk(p->swarm->quic, &t->to) : WR_ELIMIT;
+    uint16_t from = port_for(p, t);
+    t->err = wr_swarm_flow_packet(p->swarm, &t->to, from) ? wr_quic_junk(p->swarm->quic, &t->to, from) : WR_ELIMIT;
     if (t->packets <= FAST_TRIES)
         wait = JUNK_MIN + random_below(p, most < JUNK_MAX ? most : JUNK_MAX);
     put_off(p, t, wait * ports);
@@ -220,9 +227,11 @@ static void dial_quic(struct wr_punch *p, struct target *t)
     int err = 0;
     struct wr_flow *flow = NULL;
     struct wr_conn *c = NULL;
-    err = wr_swarm_flow_begin(p->swarm, (struct wr_flow_ask){.to = &t->to, .udp = true, .insist = true}, &flow);
+    uint16_t from = port_for(p, t);
+    err = wr_swarm_flow_begin(p->swarm, (struct wr_flow_ask){.to = &t->to, .udp = true, .port = from, .insist = true},
+                              &flow);
     if (err == 0)
-        c = wr_quic_dial_rtt(p->swarm->quic, &t->to, &p->peer, rtt_for(p, t), NULL, &err);
+        c = wr_quic_dial_rtt(p->swarm->quic, &t->to, &p->peer, rtt_for(p, t), from, NULL, &err);
     opening(p, t, c, flow, err);
 }
 
@@ -459,6 +468,7 @@ int wr_punch_start(struct wr_swarm *sw, const struct wr_punch_options *o, wr_pun
     p->swarm = sw;
     p->peer = *o->peer;
     p->role = o->role;
+    p->port = o->port;
     p->began_at = now;
     p->at = o->at > now ? o->at : now;
     p->give_up_at = p->at + WR_PUNCH_WINDOW;
@@ -478,6 +488,17 @@ int wr_punch_start(struct wr_swarm *sw, const struct wr_punch_options *o, wr_pun
     wr_timer_start(sw->env, &p->timer, open ? now : p->at, open ? on_open_already : on_timer);
     *out = p;
     return 0;
+}
+
+uint16_t wr_punch_port(struct wr_swarm *sw)
+{
+    return sw->quic ? wr_quic_spare_open(sw->quic) : 0;
+}
+
+void wr_punch_port_give(struct wr_swarm *sw, uint16_t port)
+{
+    if (port)
+        wr_quic_spare_leave(sw->quic, port);
 }
 
 size_t wr_punch_tries(const struct wr_punch *p, struct wr_punch_try *out, size_t max)

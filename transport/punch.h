@@ -1,6 +1,7 @@
 /* punch.h - a direct connection to a peer behind a NAT, which dials us at the same moment. Service.
  * Spec: libp2p relay/DCUtR.md; who agrees with whom on the moment and the addresses is dcutr's affair.
- * Everything leaves from the listening ports, since a NAT's mapping belongs to a socket. The first packet
+ * Everything leaves from the listening ports, since a NAT's mapping belongs to a socket, or from one port more that no
+ * router has met (wr_punch_port). The first packet
  * goes out at the agreed instant, never before: routers that answer themselves take an early one for their
  * own and give our peer another port.
  *
@@ -50,6 +51,7 @@ struct wr_punch_options {
     enum wr_punch_role role;
     wr_time at;                      /* of the first packet; 0 or past: now */
     wr_time rtt;                     /* the round trip to expect; 0: not known */
+    uint16_t port;                   /* of wr_punch_port: QUIC over IPv4 leaves from there; 0: from where we listen */
 };
 
 /* How one address went. */
@@ -71,6 +73,10 @@ typedef void (*wr_punch_fn)(void *arg, int err, struct wr_conn *conn);
 int wr_punch_start(struct wr_swarm *sw, const struct wr_punch_options *options, wr_punch_fn fn, void *arg,
                    struct wr_punch **out);
 void wr_punch_cancel(struct wr_punch *punch);
+/* A port for one punch over QUIC and IPv4: what a router remembers of the one where we listen does not concern it. It
+ * has to be named to the peer, and given back after the punch; a connection that uses it keeps it. 0: none is to be had. */
+uint16_t wr_punch_port(struct wr_swarm *sw);
+void wr_punch_port_give(struct wr_swarm *sw, uint16_t port);    /* after the punch; 0 is allowed */
 /* Within fn too. Returns how many of at most max. */
 size_t wr_punch_tries(const struct wr_punch *punch, struct wr_punch_try *out, size_t max);
 

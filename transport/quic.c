@@ -253,7 +253,8 @@ static void accept_first(struct wr_quic_sock *sock, const struct wr_dgram_in *in
 {
     struct wr_quic *q = sock->q;
     ngtcp2_pkt_hd hd;
-    if (!sock->listening || ngtcp2_accept(&hd, data, len) != 0)
+    bool open = sock->listening || (sock->spare && q->ops->awaits(q->arg, &in->from));
+    if (!open || ngtcp2_accept(&hd, data, len) != 0)
         return;
     struct wr_quic_first first = {.hd = &hd, .original = hd.dcid, .local = in->to, .remote = in->from};
     if (!address_proved(sock, path, &hd, &first))
@@ -348,17 +349,76 @@ static const struct wr_dgram_ops dgram_ops = {
 
 static int open_sock(struct wr_quic *q, const struct wr_addr *at, bool listening, struct wr_quic_sock **out)
 {
-    if (q->sock_count >= WR_QUIC_SOCKS_MAX)
+    size_t place = 0;
+    while (place < q->sock_count && q->socks[place].dgram)
+        place++;
+    if (place >= WR_QUIC_SOCKS_MAX)
         return WR_ELIMIT;
-    struct wr_quic_sock *sock = &q->socks[q->sock_count];
+    struct wr_quic_sock *sock = &q->socks[place];
     *sock = (struct wr_quic_sock){.q = q, .listening = listening};
     int rc = wr_env_dgram(q->env, at, &dgram_ops, sock, &sock->dgram);
     if (rc != 0)
         return rc;
     wr_dgram_addr(sock->dgram, &sock->at);
-    q->sock_count++;
+    q->sock_count += place == q->sock_count;
     *out = sock;
     return 0;
+}
+
+static void close_spare(struct wr_task *task)
+{
+    struct wr_quic_sock *sock = wr_list_entry(task, struct wr_quic_sock, task);
+    if (sock->users)
+        return;
+    wr_dgram_close(sock->dgram);
+    sock->dgram = NULL;
+}
+
+void wr_quic_sock_use(struct wr_quic_sock **at, struct wr_quic_sock *sock)
+{
+    struct wr_quic_sock *old = *at;
+    *at = sock;
+    if (sock)
+        sock->users++;
+    /* In a turn of its own: it may be what calls. */
+    if (old && --old->users == 0 && old->spare && old->dgram)
+        wr_env_defer(old->q->env, &old->task, close_spare);
+}
+
+static struct wr_quic_sock *spare_at(struct wr_quic *q, uint16_t port)
+{
+    for (size_t i = 0; i < q->sock_count && port; i++)
+        if (q->socks[i].spare && q->socks[i].dgram && q->socks[i].at.port == port)
+            return &q->socks[i];
+    return NULL;
+}
+
+uint16_t wr_quic_spare_open(struct wr_quic *q)
+{
+    struct wr_addr any = {.ip.family = 4};
+    struct wr_quic_sock *sock = NULL;
+    unsigned count = 0;
+    for (size_t i = 0; i < q->sock_count; i++) {
+        if (!q->socks[i].spare || !q->socks[i].dgram)
+            continue;
+        count++;
+        if (!sock || q->socks[i].users < sock->users)
+            sock = &q->socks[i];
+    }
+    if (count < WR_QUIC_SPARES_MAX) {
+        if (open_sock(q, &any, false, &sock) != 0)
+            return 0;
+        sock->spare = true;
+    }
+    sock->users++;
+    return sock->at.port;
+}
+
+void wr_quic_spare_leave(struct wr_quic *q, uint16_t port)
+{
+    struct wr_quic_sock *sock = spare_at(q, port);
+    if (sock)
+        wr_quic_sock_use(&sock, NULL);
 }
 
 int wr_quic_listen(struct wr_quic *q, const struct wr_addr *at, struct wr_addr *bound)
@@ -378,7 +438,7 @@ static struct wr_quic_sock *sock_for(struct wr_quic *q, const struct wr_ip *sour
     for (size_t i = 0; i < q->sock_count; i++) {
         struct wr_quic_sock *sock = &q->socks[i];
         bool same = wr_ip_equal(&sock->at.ip, source);
-        if (sock->at.ip.family != source->family ||
+        if (!sock->dgram || sock->spare || sock->at.ip.family != source->family ||
             (!same && wr_ip_classify(&sock->at.ip) != WR_IP_UNSPECIFIED))
             continue;
         int rank = 1 + (same ? 1 : 0) + (sock->listening ? 2 : 0);
@@ -398,7 +458,9 @@ static int leave_from(struct wr_quic *q, const struct wr_addr *to, struct wr_add
     int rc = wr_env_source(q->env, to, &local->ip);
     if (rc != 0)
         return rc;
-    *sock = sock_for(q, &local->ip);
+    *sock = to->ip.family == 4 ? spare_at(q, q->first_port) : NULL;
+    if (!*sock)
+        *sock = sock_for(q, &local->ip);
     if (!*sock) {
         struct wr_addr any = {.ip.family = to->ip.family};
         rc = open_sock(q, &any, false, sock);
@@ -426,20 +488,23 @@ struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const 
 }
 
 struct wr_conn *wr_quic_dial_rtt(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
-                                 wr_time rtt, void *owner, int *err)
+                                 wr_time rtt, uint16_t port, void *owner, int *err)
 {
     q->first_rtt = rtt;
+    q->first_port = port;
     struct wr_conn *c = wr_quic_dial(q, to, expect, owner, err);
-    q->first_rtt = 0;
+    q->first_rtt = q->first_port = 0;
     return c;
 }
 
-int wr_quic_junk(struct wr_quic *q, const struct wr_addr *to)
+int wr_quic_junk(struct wr_quic *q, const struct wr_addr *to, uint16_t port)
 {
     struct wr_addr local;
     struct wr_quic_sock *sock;
     uint8_t junk[WR_QUIC_JUNK];
+    q->first_port = port;
     int rc = leave_from(q, to, &local, &sock);
+    q->first_port = 0;
     if (rc != 0)
         return rc;
     wr_env_random(q->env, junk, sizeof(junk));
@@ -553,7 +618,9 @@ void wr_quic_destroy(struct wr_quic *q)
     while (!wr_list_empty(&q->lingers))
         wr_quic_linger_free((struct wr_quic_linger *)(void *)q->lingers.next);
     for (size_t i = 0; i < q->sock_count; i++) {
-        wr_dgram_close(q->socks[i].dgram);
+        wr_task_cancel(&q->socks[i].task);
+        if (q->socks[i].dgram)
+            wr_dgram_close(q->socks[i].dgram);
         q->socks[i].dgram = NULL;
     }
     /* Behind the disposals of its connections, which still look at the table. */

@@ -44,11 +44,17 @@ struct wr_conn *wr_quic_dial(struct wr_quic *q, const struct wr_addr *to, const 
 /* The same with a guess of the round trip (0: none): a first packet that gets no answer is repeated after three of
  * them, and after twice as long each time, instead of after one second. */
 struct wr_conn *wr_quic_dial_rtt(struct wr_quic *q, const struct wr_addr *to, const struct wr_peerid *expect,
-                                 wr_time rtt, void *owner, int *err);
+                                 wr_time rtt, uint16_t port, void *owner, int *err);
 /* Sends WR_QUIC_JUNK random bytes from the socket that a dial would leave from: whoever gets them drops them, and the
  * NATs on the way let answers in. 0 and the errors of wr_env_source and wr_dgram_send. */
 #define WR_QUIC_JUNK 64    /* go, rust */
-int wr_quic_junk(struct wr_quic *q, const struct wr_addr *to);
+int wr_quic_junk(struct wr_quic *q, const struct wr_addr *to, uint16_t port);
+/* One more socket, on a port that no router has met. What is sent to IPv4 addresses with this `port` leaves from there
+ * (0: as ever), and those whom we await get in. Returns the port, that of one in use when there are several already; 0: none
+ * is to be had. */
+uint16_t wr_quic_spare_open(struct wr_quic *q);
+/* Nothing more begins there; it stays while a connection uses it. 0 is allowed. */
+void wr_quic_spare_leave(struct wr_quic *q, uint16_t port);
 /* Interfaces changed: connections that left from an address that is gone go on from another one; those that
  * cannot (accepted ones, and peers that forbid it) are closed, so that they are dialled again. */
 void wr_quic_moved(struct wr_quic *q);

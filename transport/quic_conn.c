@@ -145,6 +145,7 @@ void wr_quic_conn_release(struct wr_conn *c)
         gnutls_deinit(qc->tls);
     while (!wr_list_empty(&qc->ids))
         wr_quic_id_free(q, wr_list_entry(qc->ids.next, struct wr_quic_id, node));
+    wr_quic_sock_use(&qc->sock, NULL);
     wr_free(qc->expect);
     wr_conn_clear(&qc->conn);
     wr_free(qc);
@@ -516,7 +517,7 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     qc->conn.udp = true;
     qc->conn.port_reused = sock->listening;
     qc->q = q;
-    qc->sock = sock;
+    wr_quic_sock_use(&qc->sock, sock);
     qc->window = WR_QUIC_CONN_WINDOW;
     qc->send_cap = WR_QUIC_SEND_MIN;
     qc->send_max = WR_QUIC_SEND_MAX;
@@ -685,7 +686,8 @@ static void note_path(struct wr_quic_conn *qc, struct wr_quic_sock *sock)
 {
     struct wr_addr remote;
     wr_addr_from_sockaddr(ngtcp2_conn_get_path(qc->ng)->remote.addr, &remote);
-    qc->sock = sock;
+    if (qc->sock != sock)
+        wr_quic_sock_use(&qc->sock, sock);
     if (!wr_addr_equal(&remote, &qc->towards))
         qc->cwnd_seen = 0;
     qc->towards = remote;
@@ -780,7 +782,7 @@ bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const
     wr_time now = wr_env_now(qc->q->env);
     if (ngtcp2_conn_initiate_immediate_migration(qc->ng, &path.path, wr_quic_now(qc)) != 0)
         return false;
-    qc->sock = sock;
+    wr_quic_sock_use(&qc->sock, sock);
     qc->cwnd_seen = 0;
     count_move(qc, local, &qc->conn.remote);
     qc->conn.local = *local;

@@ -15,7 +15,8 @@
 #include <netinet/in.h>
 
 #define WR_QUIC_CID           8      /* bytes of the ids we give out; quinn */
-#define WR_QUIC_SOCKS_MAX     16     /* ours, as the swarm's listeners */
+#define WR_QUIC_SPARES_MAX    4      /* ours */
+#define WR_QUIC_SOCKS_MAX     (16 + WR_QUIC_SPARES_MAX)    /* ours, as the swarm's listeners */
 #define WR_QUIC_DATAGRAM      1452   /* bytes sent at most; IPv6 over Ethernet; go */
 #define WR_QUIC_SECRET        32     /* bytes */
 #define WR_QUIC_IV            12     /* bytes, of every cipher; RFC 9001 section 5.3 */
@@ -39,6 +40,9 @@ struct wr_quic_sock {
     struct wr_dgram *dgram;
     struct wr_addr at;
     bool listening;
+    bool spare;           /* wr_quic_spare_open; its place is free when dgram is NULL */
+    unsigned users;       /* of a spare one: connections, their farewells, whoever opened it */
+    struct wr_task task;  /* of a spare one: nobody uses it any more */
 };
 
 /* An entry of the routing table: one connection id of ours, or one reset token of a peer. */
@@ -84,6 +88,7 @@ struct wr_quic {
     enum wr_quic_cc cc;
     wr_time lifetime;                    /* of an idle mapping of our NAT; 0: not known */
     wr_time first_rtt;                   /* guess for the dial that begins now; 0: none */
+    uint16_t first_port;                 /* of the spare socket that it leaves from; 0: none */
     struct wr_task task;                 /* disposal */
 };
 
@@ -184,6 +189,8 @@ void wr_quic_id_free(struct wr_quic *q, struct wr_quic_id *id);
 int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn, const uint8_t *data,
                  size_t len, size_t segment);
 bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max);
+/* From here on *at is that socket, or (NULL) none: a spare one goes when nobody uses it any more. */
+void wr_quic_sock_use(struct wr_quic_sock **at, struct wr_quic_sock *sock);
 /* conn and sparse are borrowed, as mem is by what is made with it. */
 /* 0, WR_ELIMIT. */
 int wr_quic_pool_init(struct wr_quic_pool *pool);

@@ -23,6 +23,7 @@ void wr_quic_linger_free(struct wr_quic_linger *l)
     l->q->linger_count--;
     while (!wr_list_empty(&l->ids))
         wr_quic_id_free(l->q, wr_list_entry(l->ids.next, struct wr_quic_id, node));
+    wr_quic_sock_use(&l->sock, NULL);
     wr_free(l);
 }
 
@@ -41,7 +42,7 @@ void wr_quic_linger(struct wr_quic_conn *qc, const ngtcp2_path *path, const uint
     if (q->linger_count >= WR_QUIC_LINGERS_MAX)
         wr_quic_linger_free(wr_list_entry(q->lingers.next, struct wr_quic_linger, node));
     l->q = q;
-    l->sock = qc->sock;
+    wr_quic_sock_use(&l->sock, qc->sock);
     l->len = len;
     if (len)
         memcpy(l->farewell, farewell, len);

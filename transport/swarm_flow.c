@@ -27,10 +27,10 @@ int wr_swarm_flow_begin(struct wr_swarm *sw, struct wr_flow_ask ask, struct wr_f
     return wr_flows_begin(&sw->flows, &ask, wr_env_now(sw->env), out);
 }
 
-bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to)
+bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to, uint16_t port)
 {
     struct wr_flow *flow;
-    if (wr_swarm_flow_begin(sw, (struct wr_flow_ask){.to = to, .udp = true, .insist = true}, &flow) != 0)
+    if (wr_swarm_flow_begin(sw, (struct wr_flow_ask){.to = to, .udp = true, .port = port, .insist = true}, &flow) != 0)
         return false;
     wr_flows_end(&sw->flows, flow, false, wr_env_now(sw->env));
     return true;
@@ -55,7 +55,7 @@ bool wr_swarm_flow_may_come(struct wr_swarm *sw, const struct wr_ip *from)
 void wr_swarm_flow_came(struct wr_swarm *sw, struct wr_conn *c)
 {
     if (!c->flow && behind_nat(sw) && !wr_swarm_flow_free(sw, &c->remote.ip))
-        c->flow = wr_flows_came(&sw->flows, &c->remote, c->udp);
+        c->flow = wr_flows_came(&sw->flows, &c->remote, c->udp, c->udp && !c->port_reused ? c->local.port : 0);
 }
 
 void wr_swarm_flow_answered(struct wr_swarm *sw, const struct wr_conn *c)

@@ -172,8 +172,9 @@ void wr_swarm_punches_abort(struct wr_swarm *sw);
 /* A dial begins; which router is on the way is filled in here. 0 with *out to be put into the connection, WR_EBACKOFF,
  * WR_ELIMIT. */
 int wr_swarm_flow_begin(struct wr_swarm *sw, struct wr_flow_ask ask, struct wr_flow **out);
-/* One datagram leaves that begins no connection of ours. False: there is no room for what a router remembers of it. */
-bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to);
+/* One datagram leaves that begins no connection of ours; port: as of an ask. False: there is no room for what a router
+ * remembers of it. */
+bool wr_swarm_flow_packet(struct wr_swarm *sw, const struct wr_addr *to, uint16_t port);
 /* When the next dial may begin; 0: now. */
 wr_time wr_swarm_flow_wait(struct wr_swarm *sw);
 bool wr_swarm_flow_free(const struct wr_swarm *sw, const struct wr_ip *to);    /* no router is on the way */

@@ -555,6 +555,36 @@ static void memory_runs_out(void **state)
     assert_false(reached);
 }
 
+/* Ports for punches: few, shared when there are more punches, and gone with them; who is not awaited finds nobody. */
+static void ports_of_their_own(void **state)
+{
+    (void)state;
+    struct world w;
+    uint16_t ports[9];
+    struct dialled d = {0};
+    start(&w, PUBLIC, PORT_RESTRICTED, 5);
+    unsigned open = sim_descriptors(w.a.host);
+    for (unsigned i = 0; i < 9; i++) {
+        ports[i] = wr_punch_port(w.a.swarm);
+        assert_int_not_equal(ports[i], 0);
+        assert_int_not_equal(ports[i], PORT);
+    }
+    assert_in_range(sim_descriptors(w.a.host) - open, 2, 4);
+    struct wr_addr at = {.ip = *sim_host_ip4(w.a.host), .port = ports[0]};
+    struct wr_maddr to;
+    assert_int_equal(wr_maddr_from_addr(&at, true, &to), 0);
+    assert_int_equal(wr_swarm_connect(w.server.swarm, site_id(&w.a), &to, 1, WR_ORIGIN_OWNER, WR_CONNECT_FRESH,
+                                      site_on_dialled, &d, NULL),
+                     0);
+    assert_true(sim_run_while(w.sim, dial_waits, &d, 20 * WR_SEC));
+    assert_int_not_equal(d.err, 0);
+    for (unsigned i = 0; i < 9; i++)
+        wr_punch_port_give(w.a.swarm, ports[i]);
+    sim_run(w.sim, WR_SEC);
+    assert_int_equal(sim_descriptors(w.a.host), open);
+    stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -578,6 +608,7 @@ int main(void)
         cmocka_unit_test(who_is_connected_is_not_punched),
         cmocka_unit_test(an_end_in_between),
         cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(ports_of_their_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -222,6 +222,43 @@ static void attempts_that_are_lost(void **state)
     }
 }
 
+/* A home is late at the agreed moment, and its router has taken the peer's first packet for itself: it gives our own
+ * another port than anybody has seen, and goes on so. */
+static void a_router_that_took_the_first_packet(void **state)
+{
+    static const enum kind others[] = {SEQUENTIAL, PORT_RESTRICTED, CARRIER, ANSWERING};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        for (unsigned asks = 0; asks < 2; asks++) {
+            struct world w;
+            struct dialled d;
+            world_start_with(&w, asks ? others[i] : ANSWERING, asks ? ANSWERING : others[i], 81 + i, 2);
+            struct home *late = asks ? &w.b : &w.a;
+            struct round r = {&w.b, site_id(&w.a.site)};
+            settle(&w, SETTLE);
+            dial_through(&w.a, &w.server[0], &w.b, &d);
+            assert_true(sim_run_while(w.sim, sending_waits, &r, 20 * WR_SEC));
+            sim_run(w.sim, RTT / 2);
+            sim_pause(late->site.host, true);
+            sim_run(w.sim, 3 * RTT);
+            sim_pause(late->site.host, false);
+            struct pair p = {&w.a, &w.b};
+            if (!sim_run_while(w.sim, pair_waits, &p, 20 * WR_SEC))
+                fail_msg("%s, %s: %s", kind_names[others[i]], asks ? "which was reached" : "which reached the other",
+                         wr_dcutr_outcome_name(w.b.last.outcome));
+            sim_run(w.sim, WR_MSEC);
+            assert_true(simnat_count(late->site.nat)->moved > 0);
+            assert_int_equal(w.b.last.attempt, 2);
+            /* The port is that connection's, and goes with it. */
+            unsigned open = sim_descriptors(late->site.host);
+            wr_swarm_disconnect(w.a.site.swarm, site_id(&w.b.site), WR_CONN_OK);
+            sim_run(w.sim, 10 * WR_SEC);
+            assert_int_equal(sim_descriptors(late->site.host), open - 1);
+            world_stop(&w);
+        }
+    }
+}
+
 /* Nothing came of it, until the router of the other home opens a port: identify tells over the relay, and it is tried
  * again, no sooner than half a minute after the last time. */
 static void an_opened_port_ends_the_relaying(void **state)
@@ -250,6 +287,7 @@ int main(void)
         cmocka_unit_test(hours_later),
         cmocka_unit_test(a_dial_before),
         cmocka_unit_test(attempts_that_are_lost),
+        cmocka_unit_test(a_router_that_took_the_first_packet),
         cmocka_unit_test(an_opened_port_ends_the_relaying),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

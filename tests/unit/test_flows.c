@@ -132,7 +132,7 @@ static void the_ceiling_holds(void **state)
     assert_int_equal(limits.of[WR_LIMIT_SESSIONS].peak, 48);
     /* What comes in is counted and cannot be refused any more. */
     struct wr_addr from = at(99, 1);
-    assert_non_null(wr_flows_came(&flows, &from, false));
+    assert_non_null(wr_flows_came(&flows, &from, false, 0));
     assert_int_equal(used(), 49);
 }
 
@@ -144,7 +144,7 @@ static void who_calls_in_leaves_us_a_part(void **state)
     for (unsigned i = 0; i < 36; i++) {
         struct wr_addr from = at(1000 + i, 4001);
         assert_true(wr_flows_may_come(&flows, T0));
-        came[i] = wr_flows_came(&flows, &from, i % 2);
+        came[i] = wr_flows_came(&flows, &from, i % 2, 0);
         assert_non_null(came[i]);
     }
     assert_false(wr_flows_may_come(&flows, T0));    /* all of them are still there */
@@ -161,7 +161,7 @@ static void who_calls_in_leaves_us_a_part(void **state)
         assert_int_equal(used(), 47);
         assert_int_equal(wr_list_empty(&flows.idle[true][1]), true);    /* that of the handshake */
         assert_int_equal(wr_list_empty(&flows.idle[true][2]), i == 1);
-        assert_non_null(wr_flows_came(&flows, &from, true));
+        assert_non_null(wr_flows_came(&flows, &from, true, 0));
     }
     assert_false(wr_flows_may_come(&flows, T0 + WR_SEC));
     /* What came over TCP and is closed, the router remembers for seconds only, whatever became of it. */
@@ -351,6 +351,24 @@ static void a_port_of_its_own_is_a_session_of_its_own(void **state)
     assert_int_equal(used(), 0);
 }
 
+/* The same remote, from another port of ours: the router has an entry for each, whoever began it. */
+static void another_port_of_ours(void **state)
+{
+    (void)state;
+    struct wr_addr to = at(1, 4001);
+    struct wr_flow_ask ask = {.to = &to, .udp = true, .nat = true, .port = 7777};
+    struct wr_flow *f[3];
+    assert_int_equal(begin(1, 4001, true, T0, &f[0]), 0);
+    for (unsigned i = 1; i < 3; i++)
+        assert_int_equal(wr_flows_begin(&flows, &ask, T0, &f[i]), 0);
+    assert_int_equal(used(), 2);
+    assert_ptr_equal(f[1], f[2]);
+    assert_ptr_equal(wr_flows_came(&flows, &to, true, 7777), f[1]);
+    assert_ptr_equal(wr_flows_came(&flows, &to, true, 0), f[0]);
+    assert_non_null(wr_flows_came(&flows, &to, true, 7778));
+    assert_int_equal(used(), 3);
+}
+
 /* Sockets that are closed are still in the router's table. */
 static void what_is_gone_is_remembered_by_its_heir(void **state)
 {
@@ -392,6 +410,7 @@ int main(void)
         TEST(a_busy_node_is_not_held_back),
         TEST(a_network_of_ipv6_is_one_address),
         TEST(a_port_of_its_own_is_a_session_of_its_own),
+        TEST(another_port_of_ours),
         TEST(what_is_gone_is_remembered_by_its_heir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -179,6 +179,35 @@ static void a_mapping_may_be_there(void **state)
     }
 }
 
+/* A socket that no router has met, in the second attempt; and what was seen of the other one is not named. */
+static void a_port_of_its_own(void **state)
+{
+    (void)state;
+    struct plan_case c = {.own = home, .count = 6,
+                          .udp = {.mapping = WR_NAT_MAP_EIM, .alloc = WR_NAT_ALLOC_PRESERVING}};
+    struct wr_own_addr book[8];
+    struct wr_nat nat;
+    struct wr_plan p;
+    struct wr_plan_input in = input(&c, book, &nat);
+    char got[512];
+    for (in.attempt = 0; in.attempt < 3; in.attempt++)
+        assert_int_equal(wr_plan_wants_port(&in), in.attempt == 1);
+    in.attempt = 1;
+    in.same_external = true;
+    assert_false(wr_plan_wants_port(&in));
+    in.same_external = false;
+    nat.udp.alloc = WR_NAT_ALLOC_RANDOM;
+    assert_false(wr_plan_wants_port(&in));
+    nat.udp.alloc = WR_NAT_ALLOC_PRESERVING;
+    nat.udp.mapping = WR_NAT_MAP_APDM;
+    assert_false(wr_plan_wants_port(&in));
+    nat.udp.mapping = WR_NAT_MAP_EIM;
+    in.port = 7777;
+    wr_plan_make(&in, &p);
+    print(&p, got, sizeof(got));
+    assert_string_equal(got, "q7777 t5001");
+}
+
 /* A port that is too old to reckon with asks for a new one, and so does none. */
 static void a_new_port_is_asked_for(void **state)
 {
@@ -254,6 +283,7 @@ int main(void)
         cmocka_unit_test(the_table),
         cmocka_unit_test(others_are_reckoned_in),
         cmocka_unit_test(a_mapping_may_be_there),
+        cmocka_unit_test(a_port_of_its_own),
         cmocka_unit_test(a_new_port_is_asked_for),
         cmocka_unit_test(full_lists),
         cmocka_unit_test(the_peers_list),
