@@ -103,6 +103,13 @@ static void free_attempt(struct wr_dcutr_peer *p, struct wr_dcutr_attempt *a)
     wr_free(a);
 }
 
+/* There is a direct connection: when it is over, rounds in vain before it say nothing of the next. */
+static void forgive(struct wr_dcutr_peer *p)
+{
+    p->attempt = p->cuts = 0;
+    p->round_at = 0;
+}
+
 static bool succeeded(enum wr_dcutr_outcome outcome)
 {
     return outcome == WR_DCUTR_PUNCHED || outcome == WR_DCUTR_REVERSED || outcome == WR_DCUTR_MET;
@@ -121,10 +128,12 @@ static void finish(struct wr_dcutr_peer *p, enum wr_dcutr_outcome outcome, int e
     free_attempt(p, a);
     if (succeeded(outcome) || !report.initiator)
         p->phase = WR_DCUTR_IDLE;
-    if (succeeded(outcome))
-        p->attempt = p->cuts = p->asked = p->hurried = 0;    /* whoever is reached may ask anew when that connection is over */
-    else if (report.initiator)
+    if (succeeded(outcome)) {
+        forgive(p);
+        p->asked = p->hurried = 0;    /* whoever is reached may ask anew */
+    } else if (report.initiator) {
         go_on(p, outcome);
+    }
     wr_dcutr_note(p, &report);
 }
 
@@ -156,7 +165,7 @@ void wr_dcutr_talk_stop(struct wr_dcutr_peer *p, const struct wr_conn *direct)
     free_attempt(p, p->now);
     p->now = NULL;
     if (direct)
-        p->attempt = p->cuts = 0;
+        forgive(p);
     else if (p->phase == WR_DCUTR_PAUSE && p->attempt && cut_off(p))
         end_round(p);
     p->phase = WR_DCUTR_IDLE;

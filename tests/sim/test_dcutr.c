@@ -494,6 +494,34 @@ static void a_lost_connection_is_made_again(void **state)
     world_stop(&w);
 }
 
+/* What one sends the other over UDP gets lost, or does not any more. */
+static void lose(struct world *w, bool lost)
+{
+    simnat_deaf(w->a.site.nat, lost ? simnat_ip4(w->b.site.nat) : NULL);
+    simnat_deaf(w->b.site.nat, lost ? simnat_ip4(w->a.site.nat) : NULL);
+}
+
+/* A round in vain, and then a hole: what failed before says nothing of the time when that connection is over. */
+static void a_success_ends_the_rest(void **state)
+{
+    struct world w;
+    (void)state;
+    world_start_knowing(&w, PORT_RESTRICTED, PORT_RESTRICTED, QUIC, 5);
+    lose(&w, true);
+    relay_up(&w);
+    sim_run(w.sim, 25 * WR_SEC);
+    assert_int_equal(w.b.reports, WR_PLAN_ATTEMPTS);
+    lose(&w, false);
+    wr_swarm_addrs_changed(w.b.site.swarm);
+    assert_true(sim_run_while(w.sim, not_both_direct, &w, WR_DCUTR_REST_CHANGE));
+    wr_swarm_disconnect(w.a.site.swarm, site_id(&w.b.site), WR_CONN_OK);
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_false(is_direct(&w.b, &w.a));
+    relay_up(&w);
+    assert_true(sim_run_while(w.sim, not_both_direct, &w, 5 * WR_SEC));
+    world_stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +543,7 @@ int main(void)
         cmocka_unit_test(neighbours_meet_inside),
         cmocka_unit_test(homes_of_one_carrier_meet),
         cmocka_unit_test(a_lost_connection_is_made_again),
+        cmocka_unit_test(a_success_ends_the_rest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
