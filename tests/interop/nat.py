@@ -130,7 +130,8 @@ def ready_to_punch(relay, *peers):
 # ---------------------------------------------------------------------------------------------- rows
 
 def circuit(row, r_impl, b_impl, a_impl):
-    """Reservation, voucher, announced limits, a circuit and streams on it; the data limit ends what is too long."""
+    """Reservation, voucher, announced limits, whether warren as the guest sees that it is reached, a circuit and streams on
+    it; the data limit ends what is too long."""
     r, b, a = row.start((r_impl, "relay", ["--relay"]), (b_impl, "home-b", ["--circuit", "--reach", "private"]),
                         (a_impl, "home-a", ["--circuit", "--reach", "private"]))
     got = reserve(b, r)
@@ -143,6 +144,9 @@ def circuit(row, r_impl, b_impl, a_impl):
     check(got["limitBytes"] == DATA_LIMIT, f"data limit {got['limitBytes']}")
     check(got["limitSeconds"] == ANNOUNCED_SECONDS.get(r_impl, TIME_LIMIT), f"time limit {got['limitSeconds']}")
     check(any(PUBLIC["relay"] in addr for addr in got["addrs"]), f"the relay's addresses are {got['addrs']}")
+
+    if b_impl == "warren":    # it asks the relay for a circuit to itself
+        eventually(lambda: b.call("check", peer=r.id())["proven"] is not None)
 
     a.call("connect", addr=circuit_of(r, b))
     for me, other in ((a, b), (b, a)):

@@ -1,4 +1,4 @@
-/* Relays: the flags that lend ours and use others', and the command reserve. */
+/* Relays: the flags that lend ours and use others', and the commands reserve and check. */
 #include "peer.h"
 
 #include "relay/relay_client.h"
@@ -130,6 +130,25 @@ static void cmd_reserve(struct command *c)
     command_fail(c, "reserve: %s", wr_err_text(err));
 }
 
+/* ---- check ----------------------------------------------------------------------------------------- */
+
+static void cmd_check(struct command *c)
+{
+    struct wr_peerid relay;
+    struct wr_relay_client *rc = c->host->relay_client;
+    if (!arg_peer(c, &relay))
+        return;
+    const struct wr_relay_hold *hold = rc ? wr_relay_client_held(rc, &relay) : NULL;
+    if (!hold) {
+        command_fail(c, "check: no place is held there");
+        return;
+    }
+    if (!hold->proven_at)
+        wr_relay_client_check(rc, &relay);
+    double ms = (double)(wr_env_now(c->host->peer->env) - hold->proven_at) / 1e6;
+    command_ok(c, json_pack("{s:o}", "proven", hold->proven_at ? json_real(ms) : json_null()));
+}
+
 bool relay_start(struct host *h, const struct nat_flags *flags)
 {
     struct wr_relay_client_options client = {.swarm = h->swarm, .on_hold = on_hold, .arg = h};
@@ -143,8 +162,11 @@ bool relay_start(struct host *h, const struct nat_flags *flags)
 
 bool command_relay(struct command *c, const char *name)
 {
-    if (strcmp(name, "reserve") != 0)
+    if (strcmp(name, "reserve") == 0)
+        cmd_reserve(c);
+    else if (strcmp(name, "check") == 0)
+        cmd_check(c);
+    else
         return false;
-    cmd_reserve(c);
     return true;
 }
