@@ -225,14 +225,20 @@ static void on_id(void *arg, struct wr_call *call, struct wr_params *params)
 
 /* ---- peers */
 
+/* So that a crowd, or what it says of itself, makes no reply that is too long to be sent. */
+#define NAMES_MAX (WR_RPC_REPLY_MAX / 4)    /* bytes of a reply; the peers behind them come without agent and protocols */
+#define ROWS_MAX  (WR_RPC_REPLY_MAX - 4096) /* bytes; those behind them are only counted */
+
 struct listing {
     const struct wr_methods *m;
     struct wr_pack *p;
+    uint64_t left_out;
 };
 
 static void pack_known(const struct wr_methods *m, struct wr_pack *p, const struct wr_peerid *id)
 {
-    const struct wr_peer *peer = wr_peerstore_find(wr_swarm_peerstore(m->o.swarm), id);
+    const struct wr_peer *peer =
+        p->out->len < NAMES_MAX ? wr_peerstore_find(wr_swarm_peerstore(m->o.swarm), id) : NULL;
     const char *name;
     size_t cursor = 0;
     wr_pack_text(p, "agent", peer ? wr_peer_agent(peer) : "");
@@ -266,10 +272,14 @@ static void pack_path(struct wr_pack *p, const struct wr_conn *c)
 
 static void list_conn(struct wr_conn *c, void *arg)
 {
-    const struct listing *l = arg;
+    struct listing *l = arg;
     struct wr_pack *p = l->p;
     if (wr_swarm_conn(l->m->o.swarm, &c->peer) != c)
         return;
+    if (p->out->len > ROWS_MAX) {
+        l->left_out++;
+        return;
+    }
     wr_pack_map(p, NULL);
     wr_methods_pack_conn(l->m, p, c);
     wr_pack_text(p, "direction", c->outbound ? "out" : "in");
@@ -291,11 +301,12 @@ static void list_conn(struct wr_conn *c, void *arg)
 static void on_peers(void *arg, struct wr_call *call, struct wr_params *params)
 {
     struct wr_methods *m = arg;
-    struct listing l = {m, wr_call_result(call)};
+    struct listing l = {m, wr_call_result(call), 0};
     (void)params;
     wr_pack_array(l.p, "peers");
     wr_swarm_each(m->o.swarm, list_conn, &l);
     wr_pack_end(l.p);
+    wr_pack_u64(l.p, "left_out", l.left_out);
     wr_call_done(call);
 }
 

@@ -240,6 +240,8 @@ static int run_peers(struct cli *cli)
                      print_duration(print_u64(&rows[i], "age_ms"), age),
                      print_text(&rows[i], "agent", agent), print_text(&rows[i], "addr", addr));
     }
+    if (print_u64(reply.result, "left_out"))
+        (void)printf("and %llu more\n", (unsigned long long)print_u64(reply.result, "left_out"));
     if (!count)
         (void)puts("no peers; `warren connect ADDR` connects to one");
     return client_end(&c, &reply, CLI_YES);
