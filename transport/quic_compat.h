@@ -23,7 +23,7 @@
  * - it leaves a number out, and under that number, lower than the last one, it says later that it has our
  *   acknowledgement of the last one: what is to be acknowledged next is this number alone, which 0.12.1 cannot put
  *   into a frame. Anybody can, by his second datagram. Whoever counts as he sends knows nothing by a lower number
- *   that he did not know by a higher one, so acknowledgements that come late are not heard, nor their packets:
+ *   that he did not know by a higher one, so acknowledgements that come late are not heard:
  *   quic_order.h. */
 #define WR_QUIC_ABORTS true
 #define WR_QUIC_OLD_PATH

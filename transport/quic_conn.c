@@ -435,7 +435,7 @@ static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, WR_
 }
 
 /* Whose packets are being read: the callback that opens them is told of none. */
-static struct wr_quic_conn *reader;
+static _Thread_local struct wr_quic_conn *reader;
 
 void wr_quic_conn_reads(struct wr_quic_conn *qc)
 {
@@ -449,12 +449,21 @@ static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp
     int rc = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, sealed, len, nonce, nonce_len, head, head_len);
     if (!WR_QUIC_ABORTS || rc != 0)
         return rc;
-    unsigned asked = wr_quic_frames_ask(WR_BYTES(dest, len - aead->max_overhead));
+    struct wr_bytes frames = WR_BYTES(dest, len - aead->max_overhead);
+    unsigned asked = wr_quic_frames_ask(frames);
     if (asked & WR_QUIC_FRAMES_RETIRE)
         return NGTCP2_ERR_CALLBACK_FAILURE;
-    bool good = wr_quic_order_note(&reader->order, ctx->native_handle, WR_BYTES(nonce, nonce_len),
-                                   WR_BYTES(head, head_len), asked & WR_QUIC_FRAMES_ACK);
-    return good ? 0 : NGTCP2_ERR_DECRYPT;    /* ngtcp2 goes on without it */
+    switch (wr_quic_order_note(&reader->order, ctx->native_handle, WR_BYTES(nonce, nonce_len),
+                               WR_BYTES(head, head_len), asked & WR_QUIC_FRAMES_ACK)) {
+    case WR_QUIC_ORDER_HEAR:
+        break;
+    case WR_QUIC_ORDER_MUTE:
+        wr_quic_frames_mute(dest, frames.len);
+        break;
+    case WR_QUIC_ORDER_DROP:
+        return NGTCP2_ERR_DECRYPT;    /* ngtcp2 goes on without it */
+    }
+    return 0;
 }
 
 static int on_update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret, ngtcp2_crypto_aead_ctx *rx,

@@ -1,5 +1,7 @@
 #include "transport/quic_frames.h"
 
+#include <string.h>
+
 enum {
     PADDING = 0x00,
     PING = 0x01,
@@ -124,12 +126,14 @@ static void skip_other(struct wr_reader *r, uint8_t type)
     }
 }
 
-unsigned wr_quic_frames_ask(struct wr_bytes frames)
+/* muted: NULL, or the same frames, of which acknowledgements become padding. */
+static unsigned look(struct wr_bytes frames, uint8_t *muted)
 {
     struct wr_reader r;
     unsigned asked = 0;
     wr_reader_init(&r, frames);
     while (r.rest.len && !r.bad) {
+        size_t at = frames.len - r.rest.len;
         uint8_t type = wr_read_u8(&r);
         switch (type) {
         case PADDING:
@@ -139,8 +143,11 @@ unsigned wr_quic_frames_ask(struct wr_bytes frames)
         case ACK:
         case ACK_ECN:
             skip_ack(&r, type == ACK_ECN);
-            if (!r.bad)
-                asked |= WR_QUIC_FRAMES_ACK;
+            if (r.bad)
+                break;
+            asked |= WR_QUIC_FRAMES_ACK;
+            if (muted)
+                memset(muted + at, PADDING, frames.len - r.rest.len - at);
             break;
         case MAX_DATA:
         case MAX_STREAMS_BIDI:
@@ -173,4 +180,14 @@ unsigned wr_quic_frames_ask(struct wr_bytes frames)
         }
     }
     return asked;
+}
+
+unsigned wr_quic_frames_ask(struct wr_bytes frames)
+{
+    return look(frames, NULL);
+}
+
+void wr_quic_frames_mute(uint8_t *frames, size_t len)
+{
+    (void)look(WR_BYTES(frames, len), frames);
 }

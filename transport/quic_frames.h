@@ -11,5 +11,7 @@
 /* What is among them, of the above: bits. Looks no further than up to the first frame that is
  * damaged or unknown, as ngtcp2 does. */
 unsigned wr_quic_frames_ask(struct wr_bytes frames);
+/* Makes padding of the acknowledgements, as far as that looks. */
+void wr_quic_frames_mute(uint8_t *frames, size_t len);
 
 #endif

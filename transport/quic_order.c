@@ -45,7 +45,8 @@ void wr_quic_order_key(struct wr_quic_order *o, const void *key, struct wr_bytes
     keep(o, key, tail_of(iv, sizeof(uint64_t)));
 }
 
-bool wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce, struct wr_bytes head, bool acks)
+enum wr_quic_order_verdict wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce,
+                                              struct wr_bytes head, bool acks)
 {
     uint64_t tail = tail_of(nonce, sizeof(tail));
     int kind = space_of(head.ptr[0]);
@@ -55,15 +56,18 @@ bool wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_byte
         o->space[kind].begun = true;
         o->space[kind].top = number;
         o->space[kind].acked = acks;
-        return true;
+        return WR_QUIC_ORDER_HEAR;
     }
     const uint64_t *iv = find(o, key);
     if (!iv)
-        return false;
+        return WR_QUIC_ORDER_DROP;
     uint64_t number = tail ^ *iv;
-    if (number < o->space[kind].top)
-        return !acks && !(kind == INITIAL_SPACE && o->space[kind].acked);
+    if (number < o->space[kind].top) {
+        if (kind == INITIAL_SPACE && o->space[kind].acked)
+            return WR_QUIC_ORDER_DROP;
+        return acks ? WR_QUIC_ORDER_MUTE : WR_QUIC_ORDER_HEAR;
+    }
     o->space[kind].top = number;
     o->space[kind].acked |= acks;
-    return true;
+    return WR_QUIC_ORDER_HEAR;
 }

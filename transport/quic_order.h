@@ -26,10 +26,17 @@ struct wr_quic_order {
  * not be told of. */
 void wr_quic_order_key(struct wr_quic_order *o, const void *key, struct wr_bytes iv);
 
+enum wr_quic_order_verdict {
+    WR_QUIC_ORDER_HEAR,
+    WR_QUIC_ORDER_MUTE,       /* it was sent before another one that came: what it acknowledges is not to be heard */
+    WR_QUIC_ORDER_DROP        /* nor anything else of it */
+};
+
 /* Notes a packet of version 1 that was opened under this key with this nonce; head: its header, no longer masked; acks:
- * whether it acknowledges something. False: it was sent before another one that came and acknowledges something, or its key
- * is not known. Of Initial packets ngtcp2 may act upon a part and count none, if something is wrong behind that: none that is
- * late is right once one has acknowledged something. */
-bool wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce, struct wr_bytes head, bool acks);
+ * whether it acknowledges something. Dropped is what comes under a key that is not known, and of Initial packets what is
+ * late once one has acknowledged something: ngtcp2 may act upon a part of those and count none, if something is wrong
+ * behind that. */
+enum wr_quic_order_verdict wr_quic_order_note(struct wr_quic_order *o, const void *key, struct wr_bytes nonce,
+                                              struct wr_bytes head, bool acks);
 
 #endif

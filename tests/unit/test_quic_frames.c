@@ -124,6 +124,31 @@ static void test_unknown_and_damaged(void **state)
     assert_int_equal(wr_quic_frames_ask(whole), WR_QUIC_FRAMES_RETIRE);
 }
 
+/* Between others of every kind acknowledgements become padding, and the others stay. */
+static void test_muted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        uint8_t room[256];
+        struct wr_buf all;
+        wr_buf_over(&all, room, sizeof(room));
+        wr_buf_put_bytes(&all, HEX(others[i]));
+        size_t at = all.len;
+        wr_buf_put_bytes(&all, HEX("02050401000301"));
+        size_t behind = all.len;
+        wr_buf_put_bytes(&all, HEX("0305000000010203"));
+        wr_buf_put_bytes(&all, HEX(RETIRES));
+        uint8_t was[256], none[15] = {0};
+        memcpy(was, room, sizeof(was));
+        wr_quic_frames_mute(room, all.len);
+        assert_int_equal(wr_quic_frames_ask(WR_BYTES(room, all.len)), WR_QUIC_FRAMES_RETIRE);
+        assert_memory_equal(room + at, none, sizeof(none));
+        assert_memory_equal(room + behind + 8, was + behind + 8, all.len - behind - 8);
+        if (strncmp(others[i], "02", 2) != 0 && strncmp(others[i], "03", 2) != 0)
+            assert_memory_equal(room, was, at);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +156,7 @@ int main(void)
         cmocka_unit_test(test_acknowledgements),
         cmocka_unit_test(test_what_reaches_to_the_end),
         cmocka_unit_test(test_unknown_and_damaged),
+        cmocka_unit_test(test_muted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
