@@ -765,7 +765,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
     }
     if (qc->over)
         return;
-    if (rc == 0 && qc->mem.lent)
+    if (rc == 0 && qc->mem.ends)
         rc = NGTCP2_ERR_NOMEM;
     if (rc != 0) {
         wr_quic_conn_fail(qc, rc);

@@ -107,7 +107,8 @@ struct wr_quic_mem {
     ngtcp2_mem mem;
     struct wr_conn *conn;                /* its account pays for all of a block */
     struct wr_quic_pool *pool;
-    uint64_t lent;                       /* bytes given beyond the account; what has any is to end */
+    uint64_t lent;                       /* bytes given beyond the account */
+    bool ends;                           /* something was lent or refused: ngtcp2 must not be called any more */
 };
 
 struct wr_quic_conn {
@@ -194,6 +195,8 @@ void wr_quic_sock_use(struct wr_quic_sock **at, struct wr_quic_sock *sock);
 /* conn and sparse are borrowed, as mem is by what is made with it. */
 /* 0, WR_ELIMIT. */
 int wr_quic_pool_init(struct wr_quic_pool *pool);
+/* Gets what was lent anew. False: the system has no memory. */
+bool wr_quic_pool_fill(struct wr_quic_pool *pool);
 /* After all blocks were given back. */
 void wr_quic_pool_clear(struct wr_quic_pool *pool);
 void wr_quic_mem_init(struct wr_quic_mem *mem, struct wr_conn *conn, struct wr_quic_pool *pool);

@@ -25,12 +25,22 @@ static_assert(sizeof(struct mem_head) == 16, "what follows is aligned");
 int wr_quic_pool_init(struct wr_quic_pool *pool)
 {
     wr_sparse_init(&pool->sparse);
-    for (pool->spare_count = 0; pool->spare_count < WR_QUIC_SPARES; pool->spare_count++)
-        if (!(pool->spares[pool->spare_count] = wr_realloc(NULL, SPARE_BLOCK))) {
-            wr_quic_pool_clear(pool);
-            return WR_ELIMIT;
-        }
-    return 0;
+    pool->spare_count = 0;
+    if (wr_quic_pool_fill(pool))
+        return 0;
+    wr_quic_pool_clear(pool);
+    return WR_ELIMIT;
+}
+
+bool wr_quic_pool_fill(struct wr_quic_pool *pool)
+{
+    while (pool->spare_count < WR_QUIC_SPARES) {
+        void *spare = wr_realloc(NULL, SPARE_BLOCK);
+        if (!spare)
+            return false;
+        pool->spares[pool->spare_count++] = spare;
+    }
+    return true;
 }
 
 void wr_quic_pool_clear(struct wr_quic_pool *pool)
@@ -49,7 +59,7 @@ static void mem_free(void *memory, void *user_data)
     wr_account_give(&m->conn->memory, head->whole);
     if (head->kind == SPARSE)
         wr_sparse_give(&m->pool->sparse, head);
-    else if (head->kind == SPARE)
+    else if (head->kind == SPARE && m->pool->spare_count < WR_QUIC_SPARES)
         m->pool->spares[m->pool->spare_count++] = head;
     else
         wr_free(head);
@@ -69,6 +79,7 @@ static bool lend(struct wr_quic_mem *m, size_t more)
     if (more > LOAN_MAX - m->lent)
         return false;
     m->lent += more;
+    m->ends = true;
     wr_account_charge(&m->conn->memory, more);
     return true;
 }
@@ -79,15 +90,17 @@ static struct mem_head *take_spare(struct wr_quic_mem *m, size_t whole)
         return NULL;
     struct mem_head *head = m->pool->spares[--m->pool->spare_count];
     head->kind = SPARE;
-    m->lent += whole;
+    m->ends = true;
     return head;
 }
 
 static void *mem_make(struct wr_quic_mem *m, size_t size, enum kind kind)
 {
     size_t whole = size + sizeof(struct mem_head);
-    if (whole < size || (!may_hold(m->conn, whole) && !lend(m, whole)))
+    if (whole < size || (!may_hold(m->conn, whole) && !lend(m, whole))) {
+        m->ends = true;
         return NULL;
+    }
     struct mem_head *head =
         kind == SPARSE ? wr_sparse_take(&m->pool->sparse) : wr_realloc(NULL, whole);
     if (head)
@@ -96,6 +109,7 @@ static void *mem_make(struct wr_quic_mem *m, size_t size, enum kind kind)
         head = take_spare(m, whole);
     if (!head) {
         wr_account_give(&m->conn->memory, whole);
+        m->ends = true;
         return NULL;
     }
     head->whole = whole;
@@ -131,5 +145,5 @@ static void *mem_realloc(void *memory, size_t size, void *user_data)
 
 void wr_quic_mem_init(struct wr_quic_mem *m, struct wr_conn *conn, struct wr_quic_pool *pool)
 {
-    *m = (struct wr_quic_mem){{m, mem_malloc, mem_free, mem_calloc, mem_realloc}, conn, pool, 0};
+    *m = (struct wr_quic_mem){{m, mem_malloc, mem_free, mem_calloc, mem_realloc}, conn, pool, 0, false};
 }

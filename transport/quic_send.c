@@ -47,13 +47,15 @@ static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngt
         ngtcp2_vec vec[PIECES_MAX];
         bool fin = false;
         ngtcp2_ssize taken = -1;
+        if (qc->mem.ends || !wr_quic_pool_fill(&qc->q->pool))
+            return NGTCP2_ERR_NOMEM;
         size_t count = qs ? wr_quic_stream_pieces(qs, vec, PIECES_MAX, &fin) : 0;
         uint32_t flags = qs ? NGTCP2_WRITE_STREAM_FLAG_MORE : NGTCP2_WRITE_STREAM_FLAG_NONE;
         if (fin)
             flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
         ngtcp2_ssize n = ngtcp2_conn_writev_stream(qc->ng, path, pi, dest, room, &taken, flags,
                                                    qs ? qs->id : -1, vec, count, wr_quic_now(qc));
-        if (qc->mem.lent)
+        if (qc->mem.ends)
             return NGTCP2_ERR_NOMEM;
         if (qs && taken >= 0) {
             size_t offered = 0;
@@ -407,7 +409,7 @@ static void on_timer(struct wr_timer *timer)
         qc->inside = true;
         int rc = ngtcp2_conn_handle_expiry(qc->ng, now);
         qc->inside = false;
-        if (rc == 0 && qc->mem.lent)
+        if (rc == 0 && qc->mem.ends)
             rc = NGTCP2_ERR_NOMEM;
         if (rc != 0) {
             wr_quic_conn_fail(qc, rc);

@@ -177,12 +177,11 @@ static void on_wake(struct sim_event *event)
 {
     struct sim_host *host = wr_list_entry(event, struct sim_host, wake);
     sim_note(host->sim, NOTE_WAKE, host, 0);
+    sim_alloc_enter();
     settle(host);
-    if (host->up) {
-        sim_alloc_enter();
+    if (host->up)
         wr_env_turn_timers(&host->env, host->sim->now);
-        sim_alloc_leave();
-    }
+    sim_alloc_leave();
     reap(host);
     rewake(host);
 }

@@ -209,6 +209,83 @@ static void test_any_allocation_may_fail_while_sending(void **state)
     }
 }
 
+/* Nor does a system that has nothing left for anybody, while one node sends to many. */
+static void test_all_allocations_fail_while_sending_to_many(void **state)
+{
+    (void)state;
+    enum { PEERS = 8 };
+    for (uint64_t skip = 0; skip < 60; skip += 20) {
+        struct sim *sim = sim_create(&(struct sim_options){.seed = 10, .rtt = 60 * WR_MSEC});
+        static struct node hub, nodes[PEERS];
+        static struct client c[PEERS];
+        memset(&hub, 0, sizeof(hub));
+        memset(nodes, 0, sizeof(nodes));
+        node_start(&hub, sim, 100);
+        for (uint8_t i = 0; i < PEERS; i++) {
+            node_start(&nodes[i], sim, (uint8_t)(i + 1));
+            talk(&hub, &nodes[i], &c[i], 300000);    /* widens the window */
+        }
+        sim_run(sim, 10 * WR_SEC);
+        for (int i = 0; i < PEERS; i++) {
+            assert_whole(&c[i]);
+            talk(&hub, &nodes[i], &c[i], 300000);
+        }
+        sim_alloc_fail(skip, UINT32_MAX);
+        sim_run(sim, 20 * WR_MSEC);
+        sim_alloc_fail(0, 0);
+        sim_run(sim, 20 * WR_SEC);
+        talk(&hub, &nodes[0], &c[0], 1000);
+        sim_run(sim, 20 * WR_SEC);
+        assert_whole(&c[0]);
+        for (int i = 0; i < PEERS; i++)
+            node_stop(&nodes[i]);
+        node_stop(&hub);
+        sim_run(sim, WR_SEC);
+        assert_int_equal(hub.limits.of[WR_LIMIT_MEMORY].used, 0);
+        sim_destroy(sim);
+    }
+}
+
+/* ngtcp2 does not tell of every refusal: after any it may be wrong about what it has. So is what was lent outside of its
+ * work with packets, and while the system has nothing to lend again, it makes none. */
+static void test_what_is_refused_ends_a_connection(void **state)
+{
+    (void)state;
+    for (int what = 0; what < 3; what++) {
+        struct pair p;
+        struct client c, again;
+        pair_start(&p, 11);
+        talk(&p.a, &p.b, &c, 1);
+        sim_run(p.sim, WR_SEC);
+        assert_whole(&c);
+        struct wr_quic_conn *qc = quic_of(&p.a, &p.b);
+        uint64_t max = p.a.limits.of[WR_LIMIT_MEMORY].max;
+        p.a.limits.of[WR_LIMIT_MEMORY].max = what < 2 ? 0 : max;
+        if (what == 0)
+            assert_null(qc->mem.mem.malloc(4000000, qc->mem.mem.user_data));
+        if (what == 1)
+            qc->mem.mem.free(qc->mem.mem.malloc(200000, qc->mem.mem.user_data), qc->mem.mem.user_data);
+        p.a.limits.of[WR_LIMIT_MEMORY].max = max;
+        void *spare = qc->q->pool.spares[0];
+        if (what == 2) {
+            memmove(qc->q->pool.spares, qc->q->pool.spares + 1, (WR_QUIC_SPARES - 1) * sizeof(spare));
+            qc->q->pool.spare_count--;
+            sim_alloc_fail(0, UINT32_MAX);
+        }
+        talk_if_open(&p.a, &p.b, &c, 1);
+        sim_run(p.sim, 20 * WR_MSEC);
+        sim_alloc_fail(0, 0);
+        if (what == 2)
+            wr_free(spare);
+        if (p.a.closed != 1)
+            fail_msg("case %d", what);
+        talk(&p.a, &p.b, &again, 1000);
+        sim_run(p.sim, 5 * WR_SEC);
+        assert_whole(&again);
+        pair_stop(&p);
+    }
+}
+
 /* All memory is used up by peers that stay: a newcomer gets in all the same, and one of those that came late goes. */
 static void test_newcomers_get_in_without_memory(void **state)
 {
@@ -254,6 +331,8 @@ int main(void)
         cmocka_unit_test(test_a_part_is_enough_to_send_much),
         cmocka_unit_test(test_memory_runs_out_while_sending),
         cmocka_unit_test(test_any_allocation_may_fail_while_sending),
+        cmocka_unit_test(test_all_allocations_fail_while_sending_to_many),
+        cmocka_unit_test(test_what_is_refused_ends_a_connection),
         cmocka_unit_test(test_newcomers_get_in_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
