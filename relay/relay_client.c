@@ -448,6 +448,8 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         proven(by);
     if (event->type != WR_SWARM_CLOSED)
         return;
+    if (h)    /* a check that failed just now may have gone over it */
+        h->failed = 0;
     /* The place is gone with the last connection (go drops it; js does not, and will be asked again). */
     if (h && !wr_relay_client_conn(rc, event->peer))
         lose(h, event->err ? event->err : WR_ECLOSED, 0);

@@ -338,6 +338,39 @@ static void test_nobody_is_blamed(void **state)
     }
 }
 
+/* The connection ends under the check, time and again, and there is another one: that says nothing of the relay. */
+static void test_connections_that_end_are_not_the_relays_fault(void **state)
+{
+    struct world w;
+    struct wr_relay_server_stats s;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 56, .rtt = 80 * WR_MSEC});
+    struct far *relay = &w.relays[2];
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 2, 3);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_true(held(&w, 2));
+    for (unsigned i = 0; i < 5; i++) {
+        int again = 1;
+        assert_int_equal(wr_swarm_connect(w.home.swarm, wr_swarm_self(relay->n.swarm), &relay->n.addr, 1, WR_ORIGIN_OWNER,
+                                          WR_CONNECT_FRESH, node_on_connect, &again, NULL),
+                         0);
+        sim_run(w.sim, WR_SEC);
+        assert_int_equal(again, 0);
+        for (unsigned ms = 0; ms < 30000; ms++) {
+            sim_run(w.sim, WR_MSEC);
+            wr_relay_server_stats(relay->server, &s);
+            if (s.circuits)
+                break;
+        }
+        assert_int_equal(s.circuits, 1);
+        wr_conn_close(node_conn(&relay->n, &w.home), WR_CONN_OK);
+    }
+    sim_run(w.sim, WR_MIN);
+    assert_true(w.lost == 0 && held(&w, 2));
+    world_down(&w);
+}
+
 /* While nothing is known of our reachability a place is a precaution, and hardly looked after. */
 static void test_a_precaution_costs_less(void **state)
 {
@@ -402,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_no_room_for_circuits),
         cmocka_unit_test(test_a_forgotten_place),
         cmocka_unit_test(test_nobody_is_blamed),
+        cmocka_unit_test(test_connections_that_end_are_not_the_relays_fault),
         cmocka_unit_test(test_a_precaution_costs_less),
         cmocka_unit_test(test_nobody_comes_as_us),
     };
