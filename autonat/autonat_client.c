@@ -157,11 +157,13 @@ static void say_verdict(struct wr_autonat_client *c, size_t i);
 static void put(struct wr_autonat_client *c, const struct wr_own_addr *own)
 {
     bool udp = wr_maddr_kind(wr_maddr_bytes(&own->addr)) == WR_MADDR_QUIC;
-    bool closed = wr_swarm_nat(c->sw)->external.family && wr_autonat_client_nat_closed(c, udp);
+    struct wr_addr at;
+    bool ip6 = wr_maddr_addr(wr_maddr_bytes(&own->addr), &at) && at.ip.family == 6;
+    bool closed = (ip6 || wr_swarm_nat(c->sw)->external.family) && wr_autonat_client_nat_closed(c, udp, ip6);
     /* Where friends get in and nobody else, they prove nothing of any address. Where they do not either, unless from the
      * very port that was talked to, and one gets in from a fresh port where the router says that it is open: it is. */
-    bool doubtful = closed && (wr_autonat_client_nat_friends(c, udp) || !wr_autonat_client_nat_opened(c, &own->addr));
-    if (!closed && !wr_autonat_client_nat_open(c, udp))
+    bool doubtful = closed && (wr_autonat_client_nat_friends(c, udp, ip6) || !wr_autonat_client_nat_opened(c, &own->addr));
+    if (!closed && !wr_autonat_client_nat_open(c, udp, ip6))
         doubtful = natted(wr_swarm_addrbook(c->sw), &own->addr);
     if (!wr_verdict_put(&c->verdict, wr_maddr_bytes(&own->addr), doubtful, wr_env_now(c->env)))
         return;
@@ -213,7 +215,7 @@ static size_t candidates_max(const struct wr_autonat_client *c, bool udp)
 {
     if (!wr_autonat_client_nat_hard(c, udp))
         return CANDIDATES_MAX;
-    return wr_autonat_client_nat_closed(c, udp) ? 0 : CANDIDATES_HARD;
+    return wr_autonat_client_nat_closed(c, udp, false) ? 0 : CANDIDATES_HARD;
 }
 
 /* The newest; where every peer sees another one, those first for whose mapping there is a server. */
@@ -275,7 +277,7 @@ static enum wr_reachability reach_of(const struct wr_autonat_client *c, unsigned
     if (all && no == all)
         return WR_REACH_PRIVATE;
     bool closed = wr_autonat_client_nat_hard(c, true) || wr_autonat_client_nat_hard(c, false) ||
-                  wr_autonat_client_nat_closed(c, true) || wr_autonat_client_nat_closed(c, false);
+                  wr_autonat_client_nat_closed(c, true, false) || wr_autonat_client_nat_closed(c, false, false);
     if (family == 4 && age >= WR_AUTONAT_CLIENT_HARD && closed)
         return WR_REACH_PRIVATE;
     return tried && age >= WR_AUTONAT_CLIENT_PRIVATE ? WR_REACH_PRIVATE : WR_REACH_UNKNOWN;
@@ -496,7 +498,7 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
         enum wr_verdict_wish w =
             wr_verdict_wants(&c->verdict, i, &s->ip, s->delegates && s->v2 && !hard, now);
         /* Where strangers are known to be kept out none is waited for, unless the router says otherwise. */
-        if (w == WR_VERDICT_NOT && (a->opened || !wr_autonat_client_nat_closed(c, a->udp)))
+        if (w == WR_VERDICT_NOT && (a->opened || !wr_autonat_client_nat_closed(c, a->udp, a->family == 6)))
             look_again(wr_verdict_again(&c->verdict, i, &s->ip, now), later);
         if (w != WR_VERDICT_NOT && s->quiet_until[a->udp] > now) {
             look_again(s->quiet_until[a->udp], later);

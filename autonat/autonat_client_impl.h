@@ -79,7 +79,7 @@ struct filter {
     struct wr_autonat_client *client;
     struct wr_filtertest test;
     enum wr_nat_filtering found;
-    bool udp;
+    bool udp, ip6;
     unsigned tried;
     wr_time again_at; /* after one that said nothing */
 };
@@ -125,17 +125,19 @@ struct wr_autonat_client {
     struct wr_swarm_watch watch;
     struct wr_verdict verdict;
     struct wr_contacts contacts;
-    struct wr_natkind udp, tcp;
+    struct wr_natkind samples[2][2]; /* IPv4, IPv6; TCP, UDP */
     struct hairpin hairpins[2];
     struct ports ports[2];
     struct wr_list looks;
     size_t look_count;
     uint16_t newest_port[2]; /* that a look showed; 0: none ... */
     wr_time newest_at[2];    /* ... and when its mapping was made */
-    struct filter filters[2];
+    struct filter filters[2][2]; /* IPv4, IPv6; TCP, UDP */
     struct life life;
     struct extra extras[2][WR_NATKIND_FEW];
     bool extras_made[2], pairs_made[2]; /* to other peers; to other ports of peers */
+    unsigned extras_named[2];           /* times that they were made to addresses that peers only name ... */
+    wr_time extras_at[2];               /* ... and when they may be made again */
     struct wr_timer extras_timer;
     struct server servers[WR_AUTONAT_CLIENT_SERVERS];
     size_t server_count;
@@ -180,10 +182,10 @@ void wr_autonat_client_nat_step(struct wr_autonat_client *c);  /* begins what is
 /* Somebody opened the router there for everybody, as far as it says. */
 bool wr_autonat_client_nat_opened(const struct wr_autonat_client *c, const struct wr_maddr *addr);
 /* Do those whom we talk to get in from their other ports, too? False when it is known that they do not. */
-bool wr_autonat_client_nat_friends(const struct wr_autonat_client *c, bool udp);
+bool wr_autonat_client_nat_friends(const struct wr_autonat_client *c, bool udp, bool ip6);
 /* Is it known that whoever we never talked to gets in to every mapping, or that he does not? */
-bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp);
-bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp);
+bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp, bool ip6);
+bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp, bool ip6);
 void wr_autonat_client_nat_start(struct wr_autonat_client *c);
 void wr_autonat_client_nat_stop(struct wr_autonat_client *c);  /* what runs */
 void wr_autonat_client_nat_end(struct wr_autonat_client *c);

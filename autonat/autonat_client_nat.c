@@ -10,6 +10,8 @@
 #define FILTER_PEERS    WR_FILTERTEST_PEERS
 #define LOOKS_MAX       4             /* for the newest port, at once; ours */
 #define EXTRAS_AFTER    (4 * WR_SEC) /* after the first server: by then it is clear what is missing; ours */
+#define EXTRAS_AGAIN    (3 * WR_SEC) /* after those to addresses that were only named, if too little came of them; ours */
+#define EXTRAS_NAMED    2            /* times that such are tried, for each network; ours */
 #define EXTRA_LOOK      (1 * WR_SEC)  /* between two looks whether others use such a connection; ours */
 #define EXTRA_PATIENCE  (30 * WR_SEC) /* what is still used after that is an ordinary one; ours */
 #define PORTS_AFTER     (5 * WR_SEC) /* after the first server: by then the mapping is known; ours */
@@ -17,15 +19,16 @@
 #define PORTS_TRIES     3             /* surveys that may say nothing, for each network; ours */
 #define HAIRPIN_AFTER   (3 * WR_SEC) /* after the first server: the rest first; ours */
 
-static struct wr_natkind *samples_of(struct wr_autonat_client *c, bool udp)
-{
-    return udp ? &c->udp : &c->tcp;
-}
-
 static struct wr_nat_kind *kind_of(const struct wr_autonat_client *c, bool udp)
 {
     struct wr_nat *nat = wr_swarm_nat(c->sw);
     return udp ? &nat->udp : &nat->tcp;
+}
+
+static struct wr_nat_kind *kind6_of(const struct wr_autonat_client *c, bool udp)
+{
+    struct wr_nat *nat = wr_swarm_nat(c->sw);
+    return udp ? &nat->udp6 : &nat->tcp6;
 }
 
 bool wr_autonat_client_nat_hard(const struct wr_autonat_client *c, bool udp)
@@ -62,12 +65,16 @@ void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn 
     extra_done(c, conn);
     /* What came in did not make a mapping, and a neighbour sees none. */
     if (!conn->outbound || conn->circuit || quic != conn->udp ||
-        !wr_maddr_addr(wr_maddr_bytes(seen), &sample.seen) || sample.seen.ip.family != 4 ||
-        conn->remote.ip.family != 4 || !wr_policy_is_public(policy, &conn->remote.ip) ||
-        !wr_policy_is_public(policy, &sample.seen.ip))
+        !wr_maddr_addr(wr_maddr_bytes(seen), &sample.seen) || sample.seen.ip.family != conn->remote.ip.family ||
+        !wr_policy_is_public(policy, &conn->remote.ip) || !wr_policy_is_public(policy, &sample.seen.ip))
         return;
-    struct wr_natkind *samples = samples_of(c, conn->udp);
+    bool ip6 = sample.seen.ip.family == 6;
+    struct wr_natkind *samples = &c->samples[ip6][conn->udp];
     wr_natkind_add(samples, &sample);
+    if (ip6) {
+        (void)wr_natkind_judge(samples, now, kind6_of(c, conn->udp));
+        return;
+    }
     bool news = wr_natkind_judge(samples, now, kind_of(c, conn->udp));
     use_ports(&c->ports[conn->udp], kind_of(c, conn->udp));
     use_look(c, conn->udp);
@@ -79,7 +86,7 @@ void wr_autonat_client_nat_observed(struct wr_autonat_client *c, struct wr_conn 
 bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp,
                                   const struct wr_ip *ip)
 {
-    const struct wr_natkind *k = udp ? &c->udp : &c->tcp;
+    const struct wr_natkind *k = &c->samples[0][udp];
     struct wr_addr at;
     if (!wr_autonat_client_nat_hard(c, udp))
         return wr_contacts_known(&c->contacts, ip, udp, wr_env_now(c->env));
@@ -93,7 +100,7 @@ bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struc
 bool wr_autonat_client_nat_sees(const struct wr_autonat_client *c, const struct wr_conn *conn,
                                 const struct wr_ip *ip)
 {
-    const struct wr_natkind *k = conn->udp ? &c->udp : &c->tcp;
+    const struct wr_natkind *k = &c->samples[conn->remote.ip.family == 6][conn->udp];
     for (size_t i = 0; i < k->count; i++)
         if (wr_addr_equal(&k->of[i].remote, &conn->remote) && wr_addr_equal(&k->of[i].local, &conn->local))
             return wr_ip_equal(&k->of[i].seen.ip, ip);
@@ -127,16 +134,17 @@ bool wr_autonat_client_nat_opened(const struct wr_autonat_client *c, const struc
     return false;
 }
 
-static void count(const struct wr_autonat_client *c, bool udp, struct votes *v)
+/* Whom a server dials from when we know it over the other family is not known. */
+static void count(const struct wr_autonat_client *c, bool udp, uint8_t family, struct votes *v)
 {
     wr_time now = wr_env_now(c->env);
     for (size_t i = 0; i < c->verdict.count; i++) {
         const struct wr_verdict_addr *a = &c->verdict.of[i];
         /* What gets in where the router was opened tells nothing of how it filters. */
-        bool asked = a->udp == udp && a->family == 4 && !wr_autonat_client_nat_opened(c, &a->addr);
+        bool asked = a->udp == udp && a->family == family && !wr_autonat_client_nat_opened(c, &a->addr);
         for (size_t k = 0; asked && k < a->count; k++) {
             const struct wr_verdict_evidence *e = &a->of[k];
-            if (now - e->at >= WR_VERDICT_EXPIRES)
+            if (now - e->at >= WR_VERDICT_EXPIRES || e->from.family != family)
                 continue;
             v->friend_in += !e->stranger && e->reached;
             v->friend_out += !e->stranger && !e->reached;
@@ -146,20 +154,20 @@ static void count(const struct wr_autonat_client *c, bool udp, struct votes *v)
     }
 }
 
-static enum wr_nat_filtering filtering(const struct wr_autonat_client *c, bool udp)
+static enum wr_nat_filtering filtering(const struct wr_autonat_client *c, bool udp, uint8_t family)
 {
     struct votes v = {0};
-    if (c->filters[udp].found != WR_NAT_FILTER_UNKNOWN)
-        return c->filters[udp].found;
+    bool hard = family == 4 && wr_autonat_client_nat_hard(c, udp);
+    if (c->filters[family == 6][udp].found != WR_NAT_FILTER_UNKNOWN)
+        return c->filters[family == 6][udp].found;
     unsigned need = wr_autonat_client_servers(c) > 1 ? 2 : 1;
-    count(c, udp, &v);
+    count(c, udp, family, &v);
     if (v.stranger_in > 0 && v.stranger_in >= v.stranger_out)
         return WR_NAT_FILTER_EIF;
     if (v.friend_in > v.friend_out && v.stranger_out >= need)
         return WR_NAT_FILTER_ADF;
     /* Of a hard mapping only the one peer that it was made for is a friend. */
-    if (v.friend_in == 0 && (v.friend_out >= need || (wr_autonat_client_nat_hard(c, udp) && v.friend_out &&
-                                                      v.stranger_out >= need)))
+    if (v.friend_in == 0 && (v.friend_out >= need || (hard && v.friend_out && v.stranger_out >= need)))
         return WR_NAT_FILTER_APDF;
     return WR_NAT_FILTER_UNKNOWN;
 }
@@ -167,31 +175,45 @@ static enum wr_nat_filtering filtering(const struct wr_autonat_client *c, bool u
 void wr_autonat_client_nat_judge(struct wr_autonat_client *c)
 {
     static const char *const names[] = {"unknown", "eif", "adf", "apdf"};
-    for (int udp = 0; udp <= 1; udp++) {
-        enum wr_nat_filtering f = filtering(c, udp);
-        struct wr_nat_kind *kind = kind_of(c, udp);
+    for (unsigned i = 0; i < 4; i++) {
+        bool udp = i % 2, ip6 = i / 2;
+        enum wr_nat_filtering f = filtering(c, udp, ip6 ? 6 : 4);
+        struct wr_nat_kind *kind = ip6 ? kind6_of(c, udp) : kind_of(c, udp);
         if (f == kind->filtering)
             continue;
         kind->filtering = f;
-        wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "nat transport=%s filtering=%s",
-               udp ? "udp" : "tcp", names[f]);
+        wr_log(wr_env_log(c->env), WR_LOG_INFO, "autonat", "nat transport=%s%s filtering=%s", udp ? "udp" : "tcp",
+               ip6 ? "6" : "", names[f]);
     }
 }
 
 /* ---- addresses of servers for the tests -------------------------------------------------------------- */
 
-/* Of one server, over one transport; false: none. */
-static bool target_of(const struct wr_autonat_client *c, const struct server *s, bool udp, struct wr_maddr *out)
+/* Has a dial to it succeeded? */
+static bool answered(const struct wr_peer *peer, struct wr_bytes addr)
+{
+    for (size_t i = 0; peer && i < peer->addr_count; i++)
+        if (wr_bytes_equal(wr_peer_addr_bytes(&peer->addrs[i]), addr))
+            return peer->addrs[i].dialled_ok_at != 0;
+    return false;
+}
+
+/* Of one server, over one transport and family: where it is, or where it answered us when it is now connected by the other
+ * one. Else it could name anybody. False: none. */
+static bool target_of(const struct wr_autonat_client *c, const struct server *s, bool udp, bool ip6, struct wr_maddr *out)
 {
     struct wr_maddr known[WR_PEER_ADDRS_MAX];
     struct wr_addr at;
     if (!s->connected || !s->v2)
         return false;
-    size_t count = wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &s->peer, known, WR_PEER_ADDRS_MAX);
+    const struct wr_peerstore *ps = wr_swarm_peerstore(c->sw);
+    size_t count = wr_peerstore_addrs(ps, &s->peer, known, WR_PEER_ADDRS_MAX);
     for (size_t k = 0; k < count; k++) {
         struct wr_bytes addr = wr_maddr_bytes(&known[k]);
         if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
-            !wr_ip_equal(&at.ip, &s->ip) || at.ip.family != 4)
+            at.ip.family != (ip6 ? 6 : 4) || !wr_policy_is_public(wr_swarm_policy(c->sw), &at.ip))
+            continue;
+        if (!wr_ip_equal(&at.ip, &s->ip) && !answered(wr_peerstore_find(ps, &s->peer), addr))
             continue;
         *out = known[k];
         return true;
@@ -200,9 +222,9 @@ static bool target_of(const struct wr_autonat_client *c, const struct server *s,
 }
 
 /* Would it dial, as far as is known? */
-static bool dials(const struct wr_autonat_client *c, const struct server *s, bool udp)
+static bool dials(const struct wr_autonat_client *c, const struct server *s, bool udp, bool ip6)
 {
-    return !s->unwilling[udp][0] && s->quiet_until[udp] <= wr_env_now(c->env);
+    return !s->unwilling[udp][ip6] && s->quiet_until[udp] <= wr_env_now(c->env);
 }
 
 /* Whom we reached ourselves before who came to us and may be at home, then those that cost little. */
@@ -212,31 +234,33 @@ static unsigned rank_of(const struct wr_autonat_client *c, const struct server *
     return (conn && conn->outbound ? 0u : 2u) + s->greedy;
 }
 
-/* The best first, and of them not always the same: everybody has met the bootstrap peers first. */
-static size_t gather(const struct wr_autonat_client *c, bool udp, bool dialling, struct wr_maddr *out)
+/* By IPv4, or by IPv6; the best first, and of them not always the same: everybody has met the bootstrap peers first. */
+static size_t gather(const struct wr_autonat_client *c, bool udp, bool ip6, bool dialling, struct wr_maddr *out)
 {
     size_t n = 0, from = c->server_count ? (size_t)wr_env_random_below(c->env, c->server_count) : 0;
     for (unsigned rank = 0; rank <= 3; rank++)
         for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++) {
             const struct server *s = &c->servers[(from + i) % c->server_count];
-            n += rank_of(c, s) == rank && (!dialling || dials(c, s, udp)) && target_of(c, s, udp, &out[n]);
+            n += rank_of(c, s) == rank && (!dialling || dials(c, s, udp, ip6)) &&
+                 target_of(c, s, udp, ip6, &out[n]);
         }
     return n;
 }
 
 static size_t targets(const struct wr_autonat_client *c, bool udp, struct wr_maddr *out)
 {
-    return gather(c, udp, false, out);
+    return gather(c, udp, false, false, out);
 }
 
-/* Do we listen on this transport at all? */
-static bool listening(const struct wr_autonat_client *c, bool udp)
+/* Do we listen on this transport and family at all? */
+static bool listening(const struct wr_autonat_client *c, bool udp, bool ip6)
 {
     const struct wr_addrbook *book = wr_swarm_addrbook(c->sw);
     for (size_t i = 0; i < book->count; i++) {
         struct wr_addr at;
         if (book->of[i].source == WR_ADDR_LISTEN && wr_maddr_addr(wr_maddr_bytes(&book->of[i].addr), &at) &&
-            at.ip.family == 4 && wr_ip_classify(&at.ip) != WR_IP_LOOPBACK &&
+            at.ip.family == (ip6 ? 6 : 4) && wr_ip_classify(&at.ip) != WR_IP_LOOPBACK &&
+            (!ip6 || wr_policy_is_public(wr_swarm_policy(c->sw), &at.ip)) &&
             (wr_maddr_kind(wr_maddr_bytes(&book->of[i].addr)) == WR_MADDR_QUIC) == udp)
             return true;
     }
@@ -245,19 +269,20 @@ static bool listening(const struct wr_autonat_client *c, bool udp)
 
 /* ---- the filter, by a fresh socket ------------------------------------------------------------------- */
 
-bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp)
+bool wr_autonat_client_nat_open(const struct wr_autonat_client *c, bool udp, bool ip6)
 {
-    return c->filters[udp].found == WR_NAT_FILTER_EIF;
+    return c->filters[ip6][udp].found == WR_NAT_FILTER_EIF;
 }
 
-bool wr_autonat_client_nat_friends(const struct wr_autonat_client *c, bool udp)
+bool wr_autonat_client_nat_friends(const struct wr_autonat_client *c, bool udp, bool ip6)
 {
-    return c->filters[udp].found != WR_NAT_FILTER_APDF;
+    return c->filters[ip6][udp].found != WR_NAT_FILTER_APDF;
 }
 
-bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp)
+bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp, bool ip6)
 {
-    return c->filters[udp].found == WR_NAT_FILTER_ADF || c->filters[udp].found == WR_NAT_FILTER_APDF;
+    enum wr_nat_filtering found = c->filters[ip6][udp].found;
+    return found == WR_NAT_FILTER_ADF || found == WR_NAT_FILTER_APDF;
 }
 
 /* Who did not dial is asked again later, for anything. */
@@ -285,25 +310,29 @@ static void on_tested(struct wr_filtertest *t, enum wr_nat_filtering filtering)
     wr_autonat_client_again(c);
 }
 
-static void filter(struct wr_autonat_client *c)
+static void filter_by(struct wr_autonat_client *c, bool udp, bool ip6)
 {
+    struct filter *f = &c->filters[ip6][udp];
     struct wr_maddr to[WR_SURVEY_SAMPLES];
     wr_time now = wr_env_now(c->env), age = c->born_at ? now - c->born_at : 0;
-    for (int udp = 0; udp <= 1; udp++) {
-        struct filter *f = &c->filters[udp];
-        size_t most = FILTER_PEERS, count = 0;
-        if (f->test.home || f->found != WR_NAT_FILTER_UNKNOWN || f->tried >= FILTER_TRIES ||
-            age < FILTER_AFTER || now < f->again_at || !listening(c, udp))
-            continue;
-        count = gather(c, udp, true, to);
-        /* Two will do when no third turns up. */
-        if (count < 2 || (count < most && age < FILTER_PATIENCE))
-            continue;
-        f->client = c;
-        f->udp = udp;
-        f->tried++;
-        wr_filtertest_start(&f->test, c->sw, udp, to, count, on_tested);
-    }
+    if (f->test.home || f->found != WR_NAT_FILTER_UNKNOWN || f->tried >= FILTER_TRIES || age < FILTER_AFTER ||
+        now < f->again_at || !listening(c, udp, ip6))
+        return;
+    size_t most = FILTER_PEERS, count = gather(c, udp, ip6, true, to);
+    /* Two will do when no third turns up. */
+    if (count < 2 || (count < most && age < FILTER_PATIENCE))
+        return;
+    f->client = c;
+    f->udp = udp;
+    f->ip6 = ip6;
+    f->tried++;
+    wr_filtertest_start(&f->test, c->sw, udp, to, count, on_tested);
+}
+
+static void filter(struct wr_autonat_client *c)
+{
+    for (unsigned i = 0; i < 4; i++)
+        filter_by(c, i % 2, i / 2);
 }
 
 /* ---- more samples ------------------------------------------------------------------------------------ */
@@ -323,18 +352,61 @@ static void on_extra(void *arg, int err, struct wr_conn *conn)
     watch_extras(e->client);
 }
 
-/* Most peers are met over one transport; of the other one there are too few samples. */
+/* Whoever is connected by IPv6 and says that he has IPv4 as well is dialled there, if strangers may name that: a few, once
+ * for each network that we are in. */
+static size_t extras_by_name(struct wr_autonat_client *c, bool udp)
+{
+    size_t made = 0, from = c->server_count ? (size_t)wr_env_random_below(c->env, c->server_count) : 0;
+    for (size_t i = 0; i < c->server_count && made < WR_NATKIND_FEW; i++) {
+        struct wr_maddr known[WR_PEER_ADDRS_MAX];
+        const struct server *s = &c->servers[(from + i) % c->server_count];
+        size_t n = wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &s->peer, known, WR_PEER_ADDRS_MAX);
+        for (size_t k = 0; s->connected && s->v2 && s->ip.family == 6 && k < n; k++) {
+            struct wr_bytes addr = wr_maddr_bytes(&known[k]);
+            struct extra *e = &c->extras[udp][made];
+            struct wr_addr at;
+            if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
+                at.ip.family != 4 || !wr_policy_is_public(wr_swarm_policy(c->sw), &at.ip) ||
+                wr_policy_may_dial(wr_swarm_policy(c->sw), &s->peer, addr, WR_ORIGIN_STRANGER) != 0)
+                continue;
+            e->client = c;
+            if (wr_swarm_connect_addr(c->sw, addr, on_extra, e, &e->request) == 0)
+                made++;
+            else
+                e->request = NULL;
+            break;
+        }
+    }
+    return made;
+}
+
+static bool extras_under_way(const struct wr_autonat_client *c, bool udp)
+{
+    for (size_t i = 0; i < WR_NATKIND_FEW; i++)
+        if (c->extras[udp][i].request || c->extras[udp][i].conn_id)
+            return true;
+    return false;
+}
+
+/* Most peers are met over one transport, or by IPv6; of the other one there are too few samples. */
 static void extras(struct wr_autonat_client *c)
 {
     struct wr_maddr to[WR_SURVEY_SAMPLES];
-    if (!c->born_at || wr_env_now(c->env) - c->born_at < EXTRAS_AFTER)
+    wr_time now = wr_env_now(c->env);
+    if (!c->born_at || now - c->born_at < EXTRAS_AFTER)
         return;
     for (int udp = 0; udp <= 1; udp++) {
-        if (c->extras_made[udp] || kind_of(c, udp)->mapping != WR_NAT_MAP_UNKNOWN || !listening(c, udp))
+        if (c->extras_made[udp] || kind_of(c, udp)->mapping != WR_NAT_MAP_UNKNOWN || !listening(c, udp, false) ||
+            now < c->extras_at[udp] || extras_under_way(c, udp))
             continue;
         size_t count = targets(c, udp, to);
-        if (count < 2)
+        if (count < 2) {
+            if (c->extras_named[udp] < EXTRAS_NAMED && extras_by_name(c, udp) > 0) {
+                c->extras_named[udp]++;
+                c->extras_at[udp] = now + EXTRAS_AGAIN;
+            }
             continue;
+        }
         c->extras_made[udp] = true;
         for (size_t i = 0; i < count && i < WR_NATKIND_FEW; i++) {
             struct extra *e = &c->extras[udp][i];
@@ -349,7 +421,7 @@ static void extras(struct wr_autonat_client *c)
 static bool other_port(struct wr_autonat_client *c, const struct server *s, bool udp, struct wr_maddr *out)
 {
     struct wr_maddr known[WR_PEER_ADDRS_MAX];
-    const struct wr_natkind *k = samples_of(c, udp);
+    const struct wr_natkind *k = &c->samples[0][udp];
     size_t count = wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &s->peer, known, WR_PEER_ADDRS_MAX);
     for (size_t i = 0; i < count; i++) {
         struct wr_bytes addr = wr_maddr_bytes(&known[i]);
@@ -375,7 +447,7 @@ static void pairs(struct wr_autonat_client *c)
     if (!c->born_at || wr_env_now(c->env) - c->born_at < EXTRAS_AFTER)
         return;
     for (int udp = 0; udp <= 1; udp++) {
-        if (c->pairs_made[udp] || !wr_autonat_client_nat_hard(c, udp) || !listening(c, udp))
+        if (c->pairs_made[udp] || !wr_autonat_client_nat_hard(c, udp) || !listening(c, udp, false))
             continue;
         size_t made = 0, slot = 0;
         for (size_t i = 0; i < c->server_count; i++) {
@@ -671,7 +743,8 @@ void wr_autonat_client_nat_stop(struct wr_autonat_client *c)
     for (size_t i = 0; i < 2; i++) {
         wr_hairtest_cancel(&c->hairpins[i].test);
         wr_survey_cancel(&c->ports[i].survey);
-        wr_filtertest_cancel(&c->filters[i].test);
+        wr_filtertest_cancel(&c->filters[0][i].test);
+        wr_filtertest_cancel(&c->filters[1][i].test);
         for (size_t k = 0; k < WR_NATKIND_FEW; k++) {
             wr_connect_cancel(c->extras[i][k].request);
             c->extras[i][k] = (struct extra){.client = c};
@@ -683,17 +756,18 @@ void wr_autonat_client_nat_reset(struct wr_autonat_client *c)
 {
     struct wr_nat *nat = wr_swarm_nat(c->sw);
     wr_autonat_client_nat_stop(c);
-    wr_natkind_reset(&c->udp);
-    wr_natkind_reset(&c->tcp);
     for (size_t i = 0; i < 2; i++) {
+        wr_natkind_reset(&c->samples[0][i]);
+        wr_natkind_reset(&c->samples[1][i]);
         c->hairpins[i].tried = false;
         c->ports[i] = (struct ports){.client = c};
-        c->filters[i] = (struct filter){.client = c};
+        c->filters[0][i] = c->filters[1][i] = (struct filter){.client = c};
         c->extras_made[i] = c->pairs_made[i] = false;
+        c->extras_named[i] = 0;
+        c->extras_at[i] = 0;
         c->newest_port[i] = 0;
     }
-    nat->udp = (struct wr_nat_kind){.mapping = WR_NAT_MAP_UNKNOWN};
-    nat->tcp = nat->udp;
+    nat->udp = nat->tcp = nat->udp6 = nat->tcp6 = (struct wr_nat_kind){.mapping = WR_NAT_MAP_UNKNOWN};
     nat->external.family = 0;
     nat->strangers = false;
 }

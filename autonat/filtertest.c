@@ -202,12 +202,14 @@ static void on_connected(void *arg, int err, struct wr_conn *conn)
 
 static bool begin(struct wr_filtertest *t)
 {
+    struct wr_addr first;
     struct wr_protocol back = {.on_stream = on_back, .arg = t, .inbound_max = 2};
     memcpy(back.name, WR_AUTONAT_BACK, sizeof(WR_AUTONAT_BACK));
     wr_fresh_key(t->env, &t->key);
     t->fresh = wr_fresh_swarm(t->home, &t->key);
     t->asker = wr_fresh_swarm(t->home, &t->key);
-    return t->fresh && t->asker && wr_fresh_listen(t->fresh, t->udp) && wr_swarm_handle(t->fresh, &back) == 0 &&
+    return t->fresh && t->asker && wr_maddr_addr(wr_maddr_bytes(&t->peers[0]), &first) &&
+           wr_fresh_listen(t->fresh, t->udp, first.ip.family) && wr_swarm_handle(t->fresh, &back) == 0 &&
            wr_swarm_connect_addr(t->fresh, wr_maddr_bytes(&t->peers[0]), on_connected, t, &t->request) == 0;
 }
 

@@ -50,7 +50,7 @@ struct wr_filtertest {
     void (*on_done)(struct wr_filtertest *t, enum wr_nat_filtering filtering);
 };
 
-/* peers: public addresses of AutoNAT version 2 servers, all of one transport and on IPs of their own, at
+/* peers: public addresses of AutoNAT version 2 servers, all of one transport and family and on IPs of their own, at
  * least two.
  */
 void wr_filtertest_start(struct wr_filtertest *t, struct wr_swarm *home, bool udp,

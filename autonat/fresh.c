@@ -19,9 +19,9 @@ struct wr_swarm *wr_fresh_swarm(struct wr_swarm *home, const struct wr_key *key)
                                                       .heir = home});
 }
 
-bool wr_fresh_listen(struct wr_swarm *fresh, bool udp)
+bool wr_fresh_listen(struct wr_swarm *fresh, bool udp, uint8_t family)
 {
-    struct wr_addr any = {.ip.family = 4};
+    struct wr_addr any = {.ip.family = family};
     struct wr_maddr at;
     return wr_maddr_from_addr(&any, udp, &at) == 0 && wr_swarm_listen(fresh, wr_maddr_bytes(&at)) == 0;
 }

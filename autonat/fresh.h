@@ -10,7 +10,7 @@
 void wr_fresh_key(struct wr_env *env, struct wr_key *key);
 /* key is borrowed for the swarm's life. The caller destroys it. NULL: out of memory. */
 struct wr_swarm *wr_fresh_swarm(struct wr_swarm *home, const struct wr_key *key);
-/* On a port that the system chooses, of all IPv4 addresses; false: it did not work. */
-bool wr_fresh_listen(struct wr_swarm *fresh, bool udp);
+/* On a port that the system chooses, of all addresses of a family (4, 6); false: it did not work. */
+bool wr_fresh_listen(struct wr_swarm *fresh, bool udp, uint8_t family);
 
 #endif

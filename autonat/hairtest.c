@@ -116,7 +116,7 @@ static bool begin(struct wr_hairtest_side *side, const struct wr_maddr *peer)
     struct wr_hairtest *t = side->of;
     wr_fresh_key(t->env, &side->key);
     side->swarm = wr_fresh_swarm(t->home, &side->key);
-    return side->swarm && wr_fresh_listen(side->swarm, t->udp) &&
+    return side->swarm && wr_fresh_listen(side->swarm, t->udp, 4) &&
            wr_swarm_connect_addr(side->swarm, wr_maddr_bytes(peer), on_connected, side, &side->request) == 0;
 }
 

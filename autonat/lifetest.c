@@ -127,7 +127,7 @@ static bool begin(struct wr_lifetest *t, const struct wr_maddr *addr)
         return false;
     t->watch.on_event = on_event;
     wr_swarm_watch(t->fresh, &t->watch);
-    return wr_fresh_listen(t->fresh, true) &&
+    return wr_fresh_listen(t->fresh, true, 4) &&
            wr_swarm_connect_addr(t->fresh, wr_maddr_bytes(addr), on_connected, t, &t->request) == 0;
 }
 

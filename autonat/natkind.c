@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NET_BITS 24 /* of IPv4: one network is one witness; sheet 1 */
+#define NET_BITS 24 /* of IPv4, twice as many of IPv6: one network is one witness; sheet 1 */
 
 /* ---- samples --------------------------------------------------------------------------------------- */
 
@@ -60,7 +60,8 @@ static void count_networks(struct view *v, unsigned bits)
     for (size_t i = v->count; i > 0; i--) {
         bool seen = false;
         for (size_t j = i; j < v->count && !seen; j++)
-            seen = wr_ip_same_prefix(&v->of[i - 1]->remote.ip, &v->of[j]->remote.ip, bits);
+            seen = wr_ip_same_prefix(&v->of[i - 1]->remote.ip, &v->of[j]->remote.ip,
+                                     v->of[j]->remote.ip.family == 4 ? bits : 2 * bits);
         v->first[i - 1] = !seen;
         v->networks += !seen;
     }

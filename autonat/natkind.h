@@ -9,7 +9,7 @@
  *   pooling      more than one outside address
  *
  * One peer in five may lie: majorities decide, and medians where numbers are needed. Samples of one
- * network count (IPv4 /24) count once - of one address, where there are hardly any networks. Only
+ * network count (IPv4 /24, IPv6 /48) count once - of one address, where there are hardly any networks. Only
  * connections that we began make a mapping, so others are not put in. */
 #ifndef WR_NATKIND_H
 #define WR_NATKIND_H
@@ -33,7 +33,7 @@ struct wr_natkind_sample {
     wr_time at; /* when its mapping was made */
 };
 
-/* One transport. */
+/* One transport and family. */
 struct wr_natkind {
     struct wr_natkind_sample of[WR_NATKIND_SAMPLES]; /* by time, oldest first */
     size_t count;

@@ -46,6 +46,9 @@ static enum wr_reason verdict(const struct wr_diagnose_input *in)
         return WR_REASON_PUBLIC;
     if (kind->mapping == WR_NAT_MAP_UNKNOWN && in->public4 && in->reach4 == WR_REACH_PRIVATE)
         return WR_REASON_FIREWALL;
+    /* Who has no IPv4 learns nothing of a NAT there. */
+    if (in->only6 && in->global6 && in->reach6 == WR_REACH_PRIVATE)
+        return WR_REASON_FIREWALL;
     return nat_reason(kind);
 }
 

@@ -18,6 +18,7 @@ enum wr_diagnose_mapping {
 struct wr_diagnose_input {
     bool online;                  /* an interface has an address beyond this machine */
     bool public4, global6;        /* an interface has a public address of that family */
+    bool only6;                   /* we listen by IPv6 alone, beyond this machine */
     enum wr_reachability reach4, reach6;
     struct wr_nat nat;
     enum wr_diagnose_mapping mapping;

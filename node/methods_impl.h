@@ -110,6 +110,8 @@ void wr_methods_pack_maddrs(struct wr_pack *p, const char *key, const struct wr_
 /* Milliseconds from an instant until now. */
 void wr_methods_pack_ago(const struct wr_methods *m, struct wr_pack *p, const char *key, wr_time at);
 void wr_methods_pack_error(struct wr_pack *p, int err); /* error and text */
+/* methods_nat.c: mapping and filtering in words. */
+void wr_methods_pack_ways(struct wr_pack *p, const struct wr_nat_kind *kind);
 /* methods_nat.c: what is known of one transport's NAT, as a map that is left open for more. */
 void wr_methods_pack_kind(struct wr_pack *p, const char *key, const struct wr_nat_kind *kind);
 

@@ -72,17 +72,22 @@ static const char *reachable(const struct wr_methods *m)
     return wr_swarm_reachability(m->o.swarm, 0) == WR_REACH_PRIVATE ? "no" : "unknown";
 }
 
-void wr_methods_pack_kind(struct wr_pack *p, const char *key, const struct wr_nat_kind *kind)
+void wr_methods_pack_ways(struct wr_pack *p, const struct wr_nat_kind *kind)
 {
     static const char *const mappings[] = {"unknown", "none", "endpoint-independent", "address-dependent",
                                            "address-and-port-dependent"};
     static const char *const filterings[] = {"unknown", "endpoint-independent", "address-dependent",
                                              "address-and-port-dependent"};
+    wr_pack_text(p, "mapping", mappings[kind->mapping]);
+    wr_pack_text(p, "filtering", filterings[kind->filtering]);
+}
+
+void wr_methods_pack_kind(struct wr_pack *p, const char *key, const struct wr_nat_kind *kind)
+{
     static const char *const allocs[] = {"unknown", "preserving", "sequential", "block", "random"};
     static const char *const answers[] = {"unknown", "no", "yes"};
     wr_pack_map(p, key);
-    wr_pack_text(p, "mapping", mappings[kind->mapping]);
-    wr_pack_text(p, "filtering", filterings[kind->filtering]);
+    wr_methods_pack_ways(p, kind);
     wr_pack_text(p, "allocation", allocs[kind->alloc]);
     if (kind->alloc == WR_NAT_ALLOC_SEQUENTIAL)
         wr_pack_i64(p, "step", kind->step);

@@ -277,6 +277,18 @@ static void look_at_routers(const struct wr_methods *m, struct wr_diagnose_input
     wr_free(all);
 }
 
+/* By this family, beyond this machine. */
+static bool listens(const struct wr_addrbook *book, unsigned family)
+{
+    for (size_t i = 0; i < book->count; i++) {
+        struct wr_addr at;
+        if (book->of[i].source == WR_ADDR_LISTEN && wr_maddr_addr(wr_maddr_bytes(&book->of[i].addr), &at) &&
+            at.ip.family == family && wr_ip_classify(&at.ip) != WR_IP_LOOPBACK)
+            return true;
+    }
+    return false;
+}
+
 /* What relays said to us, where we ask them. */
 static void look_at_relays(const struct wr_methods *m, struct wr_diagnose_input *in)
 {
@@ -318,6 +330,7 @@ void wr_methods_evidence(const struct wr_methods *m, struct wr_diagnose_input *i
     look_at_relays(m, in);
     for (size_t i = 0; i < book->count; i++)
         in->relayed |= book->of[i].source == WR_ADDR_RELAYED;
+    in->only6 = listens(book, 6) && !listens(book, 4);
 }
 
 /* Of UDP: whatever is open, nothing is forgotten. */
@@ -338,6 +351,17 @@ static void pack_kind(const struct wr_methods *m, struct wr_pack *p, const char 
         wr_pack_u64(p, "port_low", kind->port_lo);
         wr_pack_u64(p, "port_high", kind->port_hi);
     }
+    wr_pack_end(p);
+}
+
+/* IPv6, once something is known of it. */
+static void pack_kind6(struct wr_pack *p, const char *key, const struct wr_nat_kind *kind)
+{
+    if (kind->mapping == WR_NAT_MAP_UNKNOWN && kind->filtering == WR_NAT_FILTER_UNKNOWN)
+        return;
+    wr_pack_map(p, key);
+    wr_methods_pack_ways(p, kind);
+    wr_pack_u64(p, "samples", kind->samples);
     wr_pack_end(p);
 }
 
@@ -392,6 +416,8 @@ static void check(const struct wr_methods *m, struct wr_call *call)
     wr_pack_text(p, "layers", wr_diagnose_layers_name(wr_diagnose_layers(&in)));
     pack_kind(m, p, "udp", &in.nat.udp);
     pack_kind(m, p, "tcp", &in.nat.tcp);
+    pack_kind6(p, "udp6", &in.nat.udp6);
+    pack_kind6(p, "tcp6", &in.nat.tcp6);
     pack_mappings(m, p);
     wr_methods_pack_addresses(m, p);
     wr_call_done(call);

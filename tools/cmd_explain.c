@@ -126,6 +126,16 @@ static void print_kind(const msgpack_object *check, const char *key)
     (void)printf("%s\n", print_count(print_u64(kind, "samples"), "observation", word));
 }
 
+/* The same of IPv6, where ports are hardly ever translated. */
+static void print_kind6(const msgpack_object *check, const char *key, const char *label)
+{
+    const msgpack_object *kind = wr_rpc_find(check, key);
+    char mapping[PRINT_TEXT], filtering[PRINT_TEXT];
+    if (kind)
+        (void)printf("%-11s mapping %s, filtering %s\n", label, print_text(kind, "mapping", mapping),
+                     print_text(kind, "filtering", filtering));
+}
+
 /* One protocol of one router, or one port by the protocol in use. */
 static void print_mapping(const char *label, const msgpack_object *row)
 {
@@ -155,6 +165,8 @@ static void print_check(const msgpack_object *check)
     (void)printf("layers      %s\n", print_text(check, "layers", layers));
     print_kind(check, "udp");
     print_kind(check, "tcp");
+    print_kind6(check, "udp6", "udp, IPv6");
+    print_kind6(check, "tcp6", "tcp, IPv6");
     rows = print_array(check, "mappings", &count);
     for (uint32_t i = 0; i < count; i++)
         print_mapping(i ? "" : "router", &rows[i]);

@@ -1,5 +1,5 @@
 /* nat.h - what is known of the NAT in front of us. Value. The words are those of RFC 4787, section 4 and 5.
- * UDP and TCP are translated apart, IPv4 only. Nothing here is believed without evidence: a field that has
+ * UDP and TCP are translated apart; IPv6 hardly ever is, and of it only mapping and filtering are told. Nothing here is believed without evidence: a field that has
  * none says UNKNOWN or 0. autonat fills it, dcutr plans by it, `check` prints it. */
 #ifndef WR_NAT_H
 #define WR_NAT_H
@@ -57,7 +57,8 @@ struct wr_nat_kind {
 };
 
 struct wr_nat {
-    struct wr_nat_kind udp, tcp;
+    struct wr_nat_kind udp, tcp;      /* of IPv4 */
+    struct wr_nat_kind udp6, tcp6;    /* of IPv6: mapping, filtering, samples */
     struct wr_ip external;    /* the outside address most peers see; family 0: none yet */
     bool strangers;           /* one got through to us: no verdict, but it may well become one */
 };

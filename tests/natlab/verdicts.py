@@ -6,7 +6,9 @@ usage: verdicts.py BUILD_DIR [--transport quic,tcp] [--only SITE,SITE] [--logs D
 A node behind every kind of NAT of kinds_test.py, and eight in the open on networks of their own. Reachability has to be
 right within 30 s of the start; what `check` says of mapping, filter, allocation, pooling and hairpin has to be right when it
 says anything, and has to say it within a minute, with no more than 400 packets. The number of NATs has to be right where
-peers see the node's own address or its router tells, and unknown elsewhere. With --full instead: how long NATs remember a
+peers see the node's own address or its router tells, and unknown elsewhere. Before that six homes with IPv6, in a laboratory
+where those in the open have it, too, and are met by it first: both families, each address, and what is said of mapping and
+filter have to be right in the same time, with 400 packets for each family. With --full instead: how long NATs remember a
 silent socket, by `check --full` of nodes behind kernel NATs of several time-outs; and that they know it still when they are
 started again.
 """
@@ -49,6 +51,17 @@ LIFETIMES = (30, 60, 120, 180, 300)    # seconds, the kernel's for UDP that was 
 FULL_SECONDS = 360
 RECALL_SECONDS = 60        # from a start until what was measured in an earlier life is known again
 
+# Name, its line, the families it listens by; reachable by IPv4 and IPv6; mapping and filter of each ("-": nothing is said of
+# it); the code of `check`.
+SIX = [("sixopen", "nat=public ipv6=open", "6", "unknown public", "-", "none eif", "public"),
+       ("sixwall", "nat=public ipv6=firewall", "6", "unknown private", "-", "none apdf", "firewall"),
+       ("dual", "nat=port-restricted ipv6=open", "46", "private public", "eim apdf", "none eif", "public"),
+       ("dualwall", "nat=port-restricted ipv6=firewall", "46", "private private", "eim apdf", "none apdf", "nat-easy"),
+       ("bothopen", "nat=public ipv6=open", "46", "public public", "none eif", "none eif", "public"),
+       ("bothwall", "nat=firewall ipv6=firewall", "46", "private private", "none apdf", "none apdf", "firewall")]
+ADDR6 = {"quic": "/ip6/%s/udp/%d/quic-v1", "tcp": "/ip6/%s/tcp/%d"}
+
+Six = collections.namedtuple("Six", "name words families reachable axes4 axes6 code")
 Site = collections.namedtuple("Site", "name mapping filter ports hairpin pooling reachable layers helped")
 
 
@@ -75,6 +88,15 @@ def description(full):
     return describe.parse("\n".join(lines), "verdicts")
 
 
+def six(only):
+    return [Six(*row) for row in SIX if not only or row[0] in only]
+
+
+def description6():
+    return describe.parse("\n".join(["site %s delay=20 ipv6=open" % name for name in PUBLIC + STRANGERS] +
+                                    ["site %s %s delay=20" % row[:2] for row in SIX]), "verdicts, IPv6")
+
+
 def interfaces(host):
     """Their counters, by name."""
     with host.inside():
@@ -87,16 +109,17 @@ def sent(host, transport):
     """Packets that a host has sent over UDP or TCP, by the kernel's count: nodes of both transports share a host. TCP's
     own leaves out what was sent again. What UDP sends at once for a packet of several counts as one there: of it, all
     that left by the interfaces is counted but for TCP's."""
-    counts = {}
     with host.inside():
         with open("/proc/thread-self/net/snmp", encoding="ascii") as file:
             lines = [line.split() for line in file]
+        with open("/proc/thread-self/net/snmp6", encoding="ascii") as file:
+            counts = {name: int(value) for name, value in map(str.split, file)}
     for names, values in zip(lines[::2], lines[1::2]):
         counts.update((names[0] + name, int(value)) for name, value in zip(names[1:], values[1:]))
     if transport == "tcp":
         return counts["Tcp:OutSegs"]
     left = sum(int(counters.split()[9]) for counters in interfaces(host).values())
-    return left - counts["Tcp:OutSegs"] - counts["Tcp:RetransSegs"] - counts["Icmp:OutMsgs"]
+    return left - counts["Tcp:OutSegs"] - counts["Tcp:RetransSegs"] - counts["Icmp:OutMsgs"] - counts["Icmp6OutMsgs"]
 
 
 def split_packets(host):
@@ -209,6 +232,90 @@ class Run:
             node.control.wait_event(lambda e: e["event"] == "address-observed", node.control.mark(), min(left, 1))
 
 
+class SixRun(Run):
+    """Homes with IPv6."""
+
+    def run(self):
+        listen = {family: ["--listen", addr[self.transport] % (any_, PORT)]
+                  for family, addr, any_ in (("4", ADDR, "0.0.0.0"), ("6", ADDR6, "::"))}
+        both = listen["4"] + listen["6"]
+
+        def known(*nodes):
+            return [word for node in nodes for word in
+                    ("--bootstrap", node.address(self.transport), "--bootstrap",
+                     ADDR6[self.transport] % (node.host.addr6, PORT) + "/p2p/" + node.peer)]
+        boot = self.start("boot", "--bootstrap", "none", *both)
+        nodes = [boot] + [self.start(name, *both, *known(boot)) for name in PUBLIC[1:]]
+        nodes += [self.start(name, "--dht", "off", *both, *known(*nodes)) for name in STRANGERS]
+        settling = time.monotonic()
+        for node in nodes:
+            self.both(node, settling, "public public")
+        threads = []
+        for site in six(self.args.only):
+            split_packets(self.net.hosts[site.name])
+            node = self.start(site.name, "--dht", "client", *known(boot), *(w for f in site.families for w in listen[f]))
+            nodes.append(node)
+            threads.append(threading.Thread(target=self.judge6, args=(site, node, time.monotonic())))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        for node in nodes:
+            node.stop()
+        for node in nodes:
+            node.process.wait(30)
+
+    @staticmethod
+    def both(node, started, wanted):
+        """Reachability by both families, as Run.reachability."""
+        while True:
+            mark = node.control.mark()
+            found = node.call("check")
+            said, left = "%(reachable4)s %(reachable6)s" % found, started + REACHABLE_SECONDS - time.monotonic()
+            if said == wanted or left <= 0:
+                return said, time.monotonic() - started
+            node.control.wait_event(lambda e: e["event"] in ("reachability-changed", "addresses-changed"), mark, min(left, 1))
+
+    def amiss(self, site, found):
+        """What is not said, or said otherwise than it is."""
+        amiss, udp = [], SECTION[self.transport]
+        for section, wanted in ((udp, site.axes4), (udp + "6", site.axes6)):
+            said = found.get(section, {})
+            said = [said.get("mapping", "unknown"), said.get("filtering", "unknown")]
+            if said != (["unknown"] * 2 if wanted == "-" else [WORDS[word] for word in wanted.split()]):
+                amiss.append("%s %s" % (section, " ".join(said)))
+        if found["code"] != site.code:
+            amiss.append("code " + found["code"])
+        outside = {"ip4": found.get("external"), "ip6": self.net.hosts[site.name].addr6}
+        for family, reachable in zip(outside, site.reachable.split()):
+            verdict = {"public": "reachable", "private": "unreachable"}.get(reachable)
+            mine = [a for a in found["addresses"] if a["addr"].startswith("/%s/%s/" % (family, outside[family])) and
+                    "/p2p-circuit" not in a["addr"]]
+            if verdict and not any(a["verdict"] == verdict for a in mine):
+                amiss.append("no %s address is %s" % (family, verdict))
+            amiss += ["%(addr)s %(verdict)s" % a for a in mine if a["verdict"] not in (verdict, "unknown")]
+        return amiss
+
+    def judge6(self, site, node, started):
+        try:
+            said, after = self.both(node, started, site.reachable)
+            amiss = self.amiss(site, node.call("check"))
+            while amiss and time.monotonic() < started + CHECK_SECONDS:
+                node.control.wait_event(lambda e: e["event"] == "address-observed", node.control.mark(), 1)
+                amiss = self.amiss(site, node.call("check"))
+            packets, known = sent(node.host, self.transport), time.monotonic() - started
+        except (rpc.RpcError, OSError) as error:
+            said, after, amiss, packets, known = "failed: %s" % error, 0, [], 0, 0
+        with self.lock:
+            self.packets[site.name] = packets
+            (self.right if said == site.reachable else self.wrong).add(site.name)
+            if amiss:
+                self.unknown.add(site.name)
+            print("  %-4s %-10s IPv4 and IPv6 %-16s after %4.1f s, check after %4.1f s and %3d packets%s%s" %
+                  (self.transport, site.name, said, after, known, packets,
+                   "" if said == site.reachable else ", should be " + site.reachable,
+                   "; amiss: " + ", ".join(amiss) if amiss else ""), flush=True)
+
+
 class FullRun(Run):
     """check --full, for each time-out beside the others."""
 
@@ -276,18 +383,42 @@ def inside_full(args):
     return 1 if run.wrong else 0
 
 
+def side_by_side(net, args, kind):
+    """One run for each transport, all at once."""
+    runs = [kind(net, args, transport) for transport in args.transport]
+    threads = [threading.Thread(target=run.run) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return runs
+
+
+def inside6(args):
+    """How many transports passed. Of so few sites each has to be right."""
+    passed = 0
+    with Net(description6(), args.link) as net:
+        for run in side_by_side(net, args, SixRun):
+            good, count = len(run.right - run.wrong - run.unknown), len(six(args.only))
+            many = [s.name for s in six(args.only) if run.packets.get(s.name, 0) > PACKETS * len(s.families)]
+            print("over %s, homes with IPv6: all of it right on %d of %d sites; packets at most %d, more than %d a family on %d" %
+                  (run.transport, good, count, max(run.packets.values(), default=0), PACKETS, len(many)), flush=True)
+            passed += good == count and not many
+    return passed
+
+
 def inside(args):
     passed = failed = 0
     if args.full:
         return inside_full(args)
+    if six(args.only):
+        passed = inside6(args)
+        failed = len(args.transport) - passed
+    if not list(sites(args.only)):
+        print("%d passed, %d failed, 0 skipped" % (passed, failed))
+        return 1 if failed else 0
     with Net(description(False), args.link) as net:
-        runs = [Run(net, args, transport) for transport in args.transport]
-        threads = [threading.Thread(target=run.run) for run in runs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for run in runs:
+        for run in side_by_side(net, args, Run):
             count = len(list(sites(args.only)))    # those that were never judged, too
             good = len(run.right - run.wrong)
             many = {name for name, packets in run.packets.items() if packets > PACKETS}
@@ -312,7 +443,7 @@ def main():
     args.transport, args.only = args.transport.split(","), {s for s in args.only.split(",") if s}
     args.link = os.path.join(os.path.abspath(args.build), "tests/natlab/lab_link")
     args.warren = os.path.join(os.path.abspath(args.build), "tools/warren")
-    return box.test("natlab/verdicts", len(args.transport), lambda: inside(args))
+    return box.test("natlab/verdicts", 2 * len(args.transport), lambda: inside(args))
 
 
 if __name__ == "__main__":

@@ -295,6 +295,125 @@ static void test_another_wall_of_ip6(void **state)
     }
 }
 
+static void listen6(struct member *m, const struct wr_ip *ip)
+{
+    struct wr_addr at = {.ip = *ip, .port = PORT};
+    struct wr_maddr addr;
+    for (int quic = 0; quic <= 1; quic++) {
+        assert_int_equal(wr_maddr_from_addr(&at, quic, &addr), 0);
+        assert_int_equal(wr_swarm_listen(m->n.swarm, wr_maddr_bytes(&addr)), 0);
+    }
+}
+
+static void meet_all6(struct world *w, bool quic)
+{
+    for (unsigned k = 0; k < w->servers; k++) {
+        struct wr_maddr four = w->s[k].n.addr;
+        struct wr_addr at = {.ip = *sim_host_ip6(w->s[k].n.host), .port = PORT};
+        listen6(&w->s[k], &at.ip);
+        assert_int_equal(wr_maddr_from_addr(&at, quic, &w->s[k].n.addr), 0);
+        assert_int_equal(node_connect(w->sim, &w->c.n, &w->s[k].n), 0);
+        w->s[k].n.addr = four;
+    }
+}
+
+/* As dialling prefers it, every server is met by IPv6. What stands in the way of IPv4 is found out all the same, and of IPv6
+ * that nothing is translated there, and who gets in. */
+static void test_whoever_is_met_by_ip6(void **state)
+{
+    static const struct {
+        enum simnat_filtering filtering;
+        bool open;
+        enum wr_reachability is;
+        enum wr_nat_filtering found, found6;
+    } homes[] = {{SIMNAT_APDF, true, WR_REACH_PUBLIC, APDF, EIF}, {SIMNAT_APDF, false, WR_REACH_PRIVATE, APDF, APDF}};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct world w;
+        bool quic = i % 2;
+        struct simnat_options home = {.filtering = homes[i / 2].filtering, .open6 = homes[i / 2].open,
+                                      .ip4 = {4, {140, 1, 0, 9}}, .ip6 = {6, {0x2a, 0x0e, 1, [15] = 9}}};
+        start(&w, SERVERS, OTHERS, &home);
+        listen6(&w.c, &home.ip6);
+        meet_all6(&w, quic);
+        sim_run(w.sim, 30 * WR_SEC);
+        const struct wr_nat *nat = wr_swarm_nat(w.c.n.swarm);
+        const struct wr_nat_kind *four = quic ? &nat->udp : &nat->tcp, *six = quic ? &nat->udp6 : &nat->tcp6;
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        assert_int_equal(four->mapping, EIM);
+        assert_int_equal(four->filtering, homes[i / 2].found);
+        assert_int_equal(wr_swarm_reachability(w.c.n.swarm, 6), homes[i / 2].is);
+        assert_int_equal(six->mapping, NONE);
+        assert_int_equal(six->filtering, homes[i / 2].found6);
+        /* And it stays so: what is checked again is checked by those we know. */
+        sim_run(w.sim, 3 * WR_HOUR);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        assert_int_equal(wr_swarm_reachability(w.c.n.swarm, 6), homes[i / 2].is);
+        stop(&w);
+    }
+}
+
+/* IPv6 comes when it is long known that IPv4 lets nobody in, and there is no stranger far and wide: who is known gets in from
+ * a fresh port, and the filter of IPv4 says nothing against that. */
+static void test_ip6_that_comes_later(void **state)
+{
+    (void)state;
+    for (int open = 0; open <= 1; open++) {
+        struct world w;
+        struct simnat_options home = {.filtering = SIMNAT_APDF, .open6 = open,
+                                      .ip4 = {4, {140, 1, 0, 9}}, .ip6 = {6, {0x2a, 0x0e, 1, [15] = 9}}};
+        start(&w, SERVERS, 0, &home);
+        meet_all(&w, true);
+        sim_run(w.sim, 20 * WR_SEC);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        for (unsigned i = 0; i < SERVERS; i++)
+            wr_swarm_disconnect(w.c.n.swarm, wr_swarm_self(w.s[i].n.swarm), WR_CONN_OK);
+        sim_run(w.sim, WR_SEC);
+        listen6(&w.c, &home.ip6);
+        meet_all6(&w, true);
+        sim_run(w.sim, 30 * WR_SEC);
+        const struct wr_addrbook *book = wr_swarm_addrbook(w.c.n.swarm);
+        unsigned open6 = 0;
+        for (size_t i = 0; i < book->count; i++) {
+            struct wr_addr at;
+            open6 += wr_maddr_addr(wr_maddr_bytes(&book->of[i].addr), &at) && at.ip.family == 6 &&
+                     book->of[i].verdict == WR_ADDR_REACHABLE;
+        }
+        assert_int_equal(open6, open ? 2 : 0); /* over both transports */
+        assert_int_equal(wr_swarm_reachability(w.c.n.swarm, 6), open ? WR_REACH_PUBLIC : WR_REACH_PRIVATE);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        stop(&w);
+    }
+}
+
+/* A server that is met by IPv6 may name any address as its IPv4: a few packets go there, and nothing else is tried with it. */
+static void test_an_address_that_is_only_named(void **state)
+{
+    (void)state;
+    struct world w;
+    struct simnat_options nat = {.filtering = SIMNAT_APDF, .ip4 = {4, {140, 1, 0, 9}}, .ip6 = {6, {0x2a, 0x0e, 1, [15] = 9}}};
+    struct simnat_options wall = {.mapping = SIMNAT_NONE};
+    struct wr_maddr victim;
+    start(&w, SERVERS, 0, &nat);
+    listen6(&w.c, &nat.ip6);
+    struct simnat *silent = simnat_add(w.sim, &wall);
+    (void)sim_host_add(w.sim, &(struct sim_host_options){.gateway = simnat_gateway(silent), .ip4 = *simnat_ip4(silent)});
+    struct wr_addr at = {.ip = *simnat_ip4(silent), .port = PORT};
+    assert_int_equal(wr_maddr_from_addr(&at, true, &victim), 0);
+    meet_all6(&w, true);
+    for (unsigned t = 0; t < 600; t++) {
+        for (unsigned k = 0; k < SERVERS; k++)
+            assert_int_equal(wr_peerstore_set_addrs(wr_swarm_peerstore(w.c.n.swarm), wr_swarm_self(w.s[k].n.swarm), &victim, 1,
+                                                    WR_TTL_CONNECTED, false), 0);
+        sim_run(w.sim, WR_SEC);
+    }
+    uint64_t packets = simnat_count(silent)->unsolicited;
+    print_message("%u packets\n", (unsigned)packets);
+    assert_in_range(packets, 1, 16);
+    stop(&w);
+    simnat_free(silent);
+}
+
 static void on_known(void *arg, int err, struct wr_conn *conn)
 {
     assert_true(err == 0 && conn);
@@ -718,6 +837,9 @@ int main(void)
         cmocka_unit_test(test_one_server_and_a_firewall),
         cmocka_unit_test(test_friends_only),
         cmocka_unit_test(test_another_wall_of_ip6),
+        cmocka_unit_test(test_whoever_is_met_by_ip6),
+        cmocka_unit_test(test_ip6_that_comes_later),
+        cmocka_unit_test(test_an_address_that_is_only_named),
         cmocka_unit_test(test_an_opened_port_without_strangers),
         cmocka_unit_test(test_an_opened_port_among_friends),
         cmocka_unit_test(test_strangers_who_come_late),
