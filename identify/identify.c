@@ -358,19 +358,25 @@ static void on_moved(struct wr_timer *timer)
     wr_swarm_each(round.id->swarm, ask_where, &round);
 }
 
-/* Is it news where we can be reached? */
-static bool reached_anew(struct wr_identify *id)
+/* When it is news where we can be reached: how long such changes gather. Relays seldom come or go alone: those that do
+ * wait for others as long as any change, but for no earlier push. */
+static wr_time gather_for(struct wr_identify *id)
 {
     const struct wr_addrbook *book = wr_swarm_addrbook(id->swarm);
-    uint64_t sum = 0;
-    for (size_t i = 0; i < book->count; i++)
-        if (book->of[i].verdict == WR_ADDR_REACHABLE)
-            sum += hash_one(wr_maddr_bytes(&book->of[i].addr), 3);
-    bool news = sum != id->reached;
-    id->reached = sum;
-    if (news)
+    uint64_t direct = 0, relayed = 0;
+    for (size_t i = 0; i < book->count; i++) {
+        uint64_t hash = hash_one(wr_maddr_bytes(&book->of[i].addr), 3);
+        if (book->of[i].source == WR_ADDR_RELAYED)
+            relayed += hash;
+        else if (book->of[i].verdict == WR_ADDR_REACHABLE)
+            direct += hash;
+    }
+    bool news = direct != id->reached;
+    if (news || relayed != id->relayed)
         id->reached_at = wr_env_now(id->env);
-    return news;
+    id->reached = direct;
+    id->relayed = relayed;
+    return news ? WR_IDENTIFY_PROMPT : WR_IDENTIFY_DEBOUNCE;
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------- */
@@ -400,7 +406,7 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         break;
     case WR_SWARM_ADDRS:
         drop_old_sockets(id);
-        push_later(id, wr_env_now(id->env) + (reached_anew(id) ? WR_IDENTIFY_PROMPT : WR_IDENTIFY_DEBOUNCE));
+        push_later(id, wr_env_now(id->env) + gather_for(id));
         break;
     case WR_SWARM_PROTOCOLS:
         push_later(id, wr_env_now(id->env) + WR_IDENTIFY_DEBOUNCE);

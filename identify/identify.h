@@ -22,7 +22,8 @@
 #define WR_IDENTIFY_DEBOUNCE    (1 * WR_SEC)     /* changes gather before a push; js */
 #define WR_IDENTIFY_PUSH_EVERY  (5 * WR_SEC)     /* per peer, at most; transport sheet 10.4. But where we can be reached from
                                                     now on, or no longer, all peers know within a second of the verdict: */
-#define WR_IDENTIFY_PROMPT      (250 * WR_MSEC)  /* such changes gather for no longer; ours */
+#define WR_IDENTIFY_PROMPT      (250 * WR_MSEC)  /* such changes gather for no longer; those of places at relays, which seldom
+                                                    change alone, for DEBOUNCE; ours */
 #define WR_IDENTIFY_PROMPT_MAX  3                /* ... and are pushed at once so often, then one per PUSH_EVERY; ours, go takes
                                                     10 of a network at once */
 #define WR_IDENTIFY_PUSH_TRIES  5                /* of news that the peer refuses, each after twice the time; ours */

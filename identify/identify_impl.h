@@ -49,7 +49,8 @@ struct wr_identify {
     bool push_waiting;            /* more to push once one of them is done */
     struct wr_timer push_timer, judge_timer, moved_timer;
     uint64_t reached;             /* hash of the addresses at which somebody got through to us */
-    wr_time reached_at;           /* when that changed */
+    uint64_t relayed;             /* the same of those at relays */
+    wr_time reached_at;           /* when one of the two changed */
     struct wr_observed observed;
     struct snapshot snapshots[WR_ADDRBOOK_SCOPES];
     struct wr_buf pubkey;

@@ -193,6 +193,33 @@ static void test_ways_in_are_pushed_at_once(void **state)
     assert_int_equal(stats(w->id_a).failed, 0);
 }
 
+/* So is a place at a relay, and that it is lost: whoever looks for us meanwhile is told of relays that are gone. */
+static void test_places_at_relays_wait_for_no_earlier_push(void **state)
+{
+    struct world *w = *state;
+    struct wr_maddr way;
+    w->id_a = identify(&w->a);
+    w->id_b = identify(&w->b);
+    assert_int_equal(node_connect(w->sim, &w->a, &w->b), 0);
+    sim_run(w->sim, 10 * WR_SEC);
+    node_handle(&w->a, "/story/1", refuse, NULL);
+    sim_run(w->sim, 1500 * WR_MSEC);
+    unsigned before = w->b.changed;
+    assert_int_equal(wr_maddr_parse("/ip4/93.184.216.1/tcp/4001/p2p/12D3KooWSKPTHNvGb9CWW2JSQ5Sg7x6YT9kzGMpJNZXBES1hxU82/"
+                                    "p2p-circuit", &way),
+                     0);
+    struct wr_addrbook *book = wr_swarm_addrbook(w->a.swarm);
+    assert_true(wr_addrbook_put(book, wr_maddr_bytes(&way), WR_ADDR_RELAYED, sim_now(w->sim)));
+    wr_swarm_addrs_changed(w->a.swarm);
+    sim_run(w->sim, WR_IDENTIFY_DEBOUNCE + 200 * WR_MSEC);
+    assert_int_equal(w->b.changed - before, 1);
+    assert_int_equal(node_peer(&w->b, &w->a)->addr_count, 2);
+    assert_true(wr_addrbook_del(book, wr_maddr_bytes(&way), WR_ADDR_RELAYED));
+    wr_swarm_addrs_changed(w->a.swarm);
+    sim_run(w->sim, WR_IDENTIFY_DEBOUNCE + 200 * WR_MSEC);
+    assert_int_equal(w->b.changed - before, 2);
+}
+
 static uint64_t count_records(void *arg)
 {
     return ++*(uint64_t *)arg;
@@ -505,6 +532,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_changes_are_pushed_once_and_not_too_often, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ways_in_are_pushed_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_places_at_relays_wait_for_no_earlier_push, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_address_change_is_pushed, setup, teardown),
         cmocka_unit_test(test_observers_agree_and_liars_lose),
         cmocka_unit_test_setup_teardown(test_other_ports_are_no_evidence, setup, teardown),
