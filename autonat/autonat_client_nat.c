@@ -8,6 +8,7 @@
 #define FILTER_SOONER   2             /* so many times the one, then the other; ours */
 #define FILTER_TRIES    4             /* tests that may say nothing, for each network; ours */
 #define FILTER_PEERS    WR_FILTERTEST_PEERS
+#define RANK_CAME       2u            /* of servers that came to us, or a greedy one of them more */
 #define LOOKS_MAX       4             /* for the newest port, at once; ours */
 #define EXTRAS_AFTER    (4 * WR_SEC) /* after the first server: by then it is clear what is missing; ours */
 #define EXTRAS_AGAIN    (3 * WR_SEC) /* after those to addresses that were only named, if too little came of them; ours */
@@ -231,14 +232,14 @@ static bool dials(const struct wr_autonat_client *c, const struct server *s, boo
 static unsigned rank_of(const struct wr_autonat_client *c, const struct server *s)
 {
     const struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
-    return (conn && conn->outbound ? 0u : 2u) + s->greedy;
+    return (conn && conn->outbound ? 0 : RANK_CAME) + s->greedy;
 }
 
 /* By IPv4, or by IPv6; the best first, and of them not always the same: everybody has met the bootstrap peers first. */
 static size_t gather(const struct wr_autonat_client *c, bool udp, bool ip6, bool dialling, struct wr_maddr *out)
 {
     size_t n = 0, from = c->server_count ? (size_t)wr_env_random_below(c->env, c->server_count) : 0;
-    for (unsigned rank = 0; rank <= 3; rank++)
+    for (unsigned rank = 0; rank < 2 * RANK_CAME; rank++)
         for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++) {
             const struct server *s = &c->servers[(from + i) % c->server_count];
             n += rank_of(c, s) == rank && (!dialling || dials(c, s, udp, ip6)) &&
@@ -352,8 +353,16 @@ static void on_extra(void *arg, int err, struct wr_conn *conn)
     watch_extras(e->client);
 }
 
-/* Whoever is connected by IPv6 and says that he has IPv4 as well is dialled there, if strangers may name that: a few, once
- * for each network that we are in. */
+static struct extra *free_extra(struct wr_autonat_client *c, bool udp)
+{
+    for (size_t i = 0; i < WR_NATKIND_FEW; i++)
+        if (!c->extras[udp][i].request && !c->extras[udp][i].conn_id)
+            return &c->extras[udp][i];
+    return NULL;
+}
+
+/* Whom we reached by IPv6 and who says that he has IPv4 as well is dialled there, if strangers may name that: a few, for each
+ * network that we are in. Who came to us may do the same now, and of two dials between the same ports one shows nothing. */
 static size_t extras_by_name(struct wr_autonat_client *c, bool udp)
 {
     size_t made = 0, from = c->server_count ? (size_t)wr_env_random_below(c->env, c->server_count) : 0;
@@ -361,9 +370,10 @@ static size_t extras_by_name(struct wr_autonat_client *c, bool udp)
         struct wr_maddr known[WR_PEER_ADDRS_MAX];
         const struct server *s = &c->servers[(from + i) % c->server_count];
         size_t n = wr_peerstore_addrs(wr_swarm_peerstore(c->sw), &s->peer, known, WR_PEER_ADDRS_MAX);
-        for (size_t k = 0; s->connected && s->v2 && s->ip.family == 6 && k < n; k++) {
+        bool fit = s->connected && s->v2 && s->ip.family == 6 && rank_of(c, s) < RANK_CAME;
+        struct extra *e = free_extra(c, udp);
+        for (size_t k = 0; fit && e && k < n; k++) {
             struct wr_bytes addr = wr_maddr_bytes(&known[k]);
-            struct extra *e = &c->extras[udp][made];
             struct wr_addr at;
             if (wr_maddr_kind(addr) != (udp ? WR_MADDR_QUIC : WR_MADDR_TCP) || !wr_maddr_addr(addr, &at) ||
                 at.ip.family != 4 || !wr_policy_is_public(wr_swarm_policy(c->sw), &at.ip) ||
@@ -383,7 +393,7 @@ static size_t extras_by_name(struct wr_autonat_client *c, bool udp)
 static bool extras_under_way(const struct wr_autonat_client *c, bool udp)
 {
     for (size_t i = 0; i < WR_NATKIND_FEW; i++)
-        if (c->extras[udp][i].request || c->extras[udp][i].conn_id)
+        if (c->extras[udp][i].request || (c->extras[udp][i].conn_id && !c->extras[udp][i].done_at))
             return true;
     return false;
 }
@@ -409,7 +419,9 @@ static void extras(struct wr_autonat_client *c)
         }
         c->extras_made[udp] = true;
         for (size_t i = 0; i < count && i < WR_NATKIND_FEW; i++) {
-            struct extra *e = &c->extras[udp][i];
+            struct extra *e = free_extra(c, udp);
+            if (!e)
+                break;
             e->client = c;
             if (wr_swarm_connect_addr(c->sw, wr_maddr_bytes(&to[i]), on_extra, e, &e->request) != 0)
                 e->request = NULL;

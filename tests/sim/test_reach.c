@@ -353,6 +353,28 @@ static void test_whoever_is_met_by_ip6(void **state)
     }
 }
 
+/* In the open, and the servers want to know the same of themselves: they dial us where we dial them. */
+static void test_who_is_met_by_ip6_in_the_open(void **state)
+{
+    (void)state;
+    for (int quic = 0; quic <= 1; quic++) {
+        struct world w;
+        start(&w, SERVERS, 1, NULL);
+        listen6(&w.c, sim_host_ip6(w.c.n.host));
+        for (unsigned i = 0; i < SERVERS; i++)
+            member_ask(&w.s[i]);
+        sim_run(w.sim, 10 * WR_SEC); /* they wait for more than the one peer that they have */
+        meet_all6(&w, quic);
+        sim_run(w.sim, 20 * WR_SEC);
+        const struct wr_nat *nat = wr_swarm_nat(w.c.n.swarm);
+        assert_int_equal((quic ? &nat->udp : &nat->tcp)->mapping, NONE);
+        assert_int_equal((quic ? &nat->udp6 : &nat->tcp6)->mapping, NONE);
+        assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+        assert_int_equal(wr_swarm_reachability(w.c.n.swarm, 6), WR_REACH_PUBLIC);
+        stop(&w);
+    }
+}
+
 /* IPv6 comes when it is long known that IPv4 lets nobody in, and there is no stranger far and wide: who is known gets in from
  * a fresh port, and the filter of IPv4 says nothing against that. */
 static void test_ip6_that_comes_later(void **state)
@@ -838,6 +860,7 @@ int main(void)
         cmocka_unit_test(test_friends_only),
         cmocka_unit_test(test_another_wall_of_ip6),
         cmocka_unit_test(test_whoever_is_met_by_ip6),
+        cmocka_unit_test(test_who_is_met_by_ip6_in_the_open),
         cmocka_unit_test(test_ip6_that_comes_later),
         cmocka_unit_test(test_an_address_that_is_only_named),
         cmocka_unit_test(test_an_opened_port_without_strangers),
