@@ -519,7 +519,7 @@ static void test_each_allocation_may_fail(void **state)
     (void)state;
     for (uint64_t skip = 0;; skip++) {
         struct world w;
-        struct sender c = {.err = 1, .left = 40000};
+        struct sender c = {.err = 1, .left = 400000};
         world_up(&w, &(struct sim_options){.seed = 9, .rtt = 60 * WR_MSEC});
         struct wr_peer *known = wr_peerstore_get(wr_swarm_peerstore(w.a.swarm), wr_swarm_self(w.b.swarm));
         assert_non_null(known);
