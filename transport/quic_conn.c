@@ -345,6 +345,7 @@ static int on_stream_acked(ngtcp2_conn *ng, int64_t id, uint64_t offset, uint64_
     (void)id;
     if (stream && len)
         wr_quic_stream_acked(stream, offset + len);
+    qc->acked_at = wr_env_now(qc->q->env);
     qc->room = true;
     return 0;
 }

@@ -140,8 +140,9 @@ struct wr_quic_conn {
     wr_time rtt;                         /* round trip at the last look, 0: not known */
     unsigned probes;                     /* sent since the last answer */
     wr_time mute_at;                     /* without an answer by then nobody is there; 0: not in question */
-    wr_time moved_until, follow_by;      /* we have moved, and what comes up to the one time may have been sent before; by the
-                                            other one something newer does. 0: not in question */
+    wr_time moved_until, follow_by;      /* we have moved, and acknowledgements up to the one time may be of what was said
+                                            before; by the other one newer ones come. 0: not in question */
+    wr_time acked_at;                    /* when data of ours was acknowledged last */
     wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
     bool data_came, asked;               /* since the last look; since data came */
     wr_time narrow_until;                /* large packets get lost: none of them for a while */

@@ -323,6 +323,8 @@ static void follow_window(struct wr_quic_conn *qc)
     if (info.bytes_in_flight > qc->in_flight_seen && !qc->probes)
         qc->asked_at = wr_env_now(qc->q->env);
     qc->in_flight_seen = info.bytes_in_flight;
+    if (!info.bytes_in_flight)
+        qc->follow_by = 0;    /* all that was said since the move has arrived */
     qc->loss_events += info.cwnd < qc->cwnd_seen;
     raise_send_max(qc, &info);
     qc->cwnd_seen = info.cwnd;
@@ -385,14 +387,14 @@ static void watch_silence(struct wr_quic_conn *qc)
 }
 
 /* A peer follows us only so many times, and does not say that it will not once more: quic-go three times, ngtcp2 0.12 here
- * WR_QUIC_STRAYS_MAX times. The first probe on a new path, of which no round trip is known, takes a second, the second one
- * two more: who let the first one pass is dialled anew. */
+ * WR_QUIC_STRAYS_MAX times. It may still answer a challenge, and ask where we were before. The first probe on a new path, of
+ * which no round trip is known, takes a second, the second one two more: who let the first one pass is dialled anew. */
 static void watch_move(struct wr_quic_conn *qc, wr_time now)
 {
     if (!qc->follow_by || now < qc->follow_by)
         return;
     qc->follow_by = 0;
-    if (qc->in_flight_seen && qc->heard_at <= qc->moved_until)
+    if (qc->acked_at <= qc->moved_until)
         wr_conn_mute(&qc->conn, true);
 }
 
