@@ -463,8 +463,15 @@ static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_t
     return false;
 }
 
-/* Who is asked first: whoever is a stranger to us over this transport, where only that proves something; then those
- * that want no dial data; then the one longest unasked. */
+/* It came to us, as homes do, which dial for nobody. */
+static bool came(const struct wr_autonat_client *c, const struct server *s)
+{
+    const struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
+    return !conn || !conn->outbound;
+}
+
+/* Who is asked first: whoever is a stranger to us over this transport, where only that proves something; then whom we
+ * reached ourselves; then those that want no dial data; then the one longest unasked. */
 static bool before(const struct wr_autonat_client *c, const struct wr_verdict_addr *a, const struct server *one,
                    const struct server *other)
 {
@@ -472,6 +479,8 @@ static bool before(const struct wr_autonat_client *c, const struct wr_verdict_ad
     bool known = wr_contacts_known(&c->contacts, &one->ip, a->udp, now);
     if (a->natted && !a->curious && known != wr_contacts_known(&c->contacts, &other->ip, a->udp, now))
         return !known;
+    if (came(c, one) != came(c, other))
+        return came(c, other);
     if (one->greedy != other->greedy)
         return other->greedy;
     return one->asked_at < other->asked_at;
