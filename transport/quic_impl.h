@@ -193,13 +193,13 @@ int wr_quic_send(struct wr_quic_sock *sock, const ngtcp2_path *path, uint8_t ecn
 bool wr_quic_may(struct wr_quic *q, struct wr_quic_rate *rate, unsigned max);
 /* From here on *at is that socket, or (NULL) none: a spare one goes when nobody uses it any more. */
 void wr_quic_sock_use(struct wr_quic_sock **at, struct wr_quic_sock *sock);
-/* conn and sparse are borrowed, as mem is by what is made with it. */
 /* 0, WR_ELIMIT. */
 int wr_quic_pool_init(struct wr_quic_pool *pool);
 /* Gets what was lent anew. False: the system has no memory. */
 bool wr_quic_pool_fill(struct wr_quic_pool *pool);
 /* After all blocks were given back. */
 void wr_quic_pool_clear(struct wr_quic_pool *pool);
+/* conn and pool are borrowed, as mem is by what is made with it. */
 void wr_quic_mem_init(struct wr_quic_mem *mem, struct wr_conn *conn, struct wr_quic_pool *pool);
 
 /* ---- quic_conn.c */

@@ -4,14 +4,11 @@
 #include <assert.h>
 #include <string.h>
 
-#define OPENING_MAX                                                                                \
-    (224 * 1024) /* bytes that ngtcp2 may hold of a handshake; it needs 96 KiB; ours */
-#define LOAN_MAX                                                                                   \
-    (256 * 1024) /* bytes beyond the account, for the rest of one call of ngtcp2's; ours */
-#define SPARSE_MIN                                                                                 \
-    (6 * 1024) /* bytes of an allocation: a smaller one has pages in the heap as well */
+#define OPENING_MAX (224 * 1024)       /* bytes that ngtcp2 may hold of a handshake; it needs 96 KiB; ours */
+#define LOAN_MAX    (256 * 1024)       /* bytes beyond the account, for the rest of one call of ngtcp2's; ours */
+#define SPARSE_MIN  (6 * 1024)         /* bytes of an allocation: a smaller one has pages in the heap as well */
 #define SPARSE_MAX  (WR_SPARSE_BLOCK - sizeof(struct mem_head))
-#define SPARE_BLOCK WR_SPARSE_BLOCK /* bytes: what a packet is noted down in takes no more */
+#define SPARE_BLOCK WR_SPARSE_BLOCK    /* bytes: what a packet is noted down in takes no more */
 
 enum kind { HEAP, SPARSE, SPARE };
 
@@ -65,8 +62,7 @@ static void mem_free(void *memory, void *user_data)
         wr_free(head);
 }
 
-/* Until its handshake is over, somebody whom nobody knows yet writes the list of what is missing of
- * it. */
+/* Until its handshake is over, somebody whom nobody knows yet writes the list of what is missing of it. */
 static bool may_hold(struct wr_conn *conn, size_t more)
 {
     if (conn->state == WR_CONN_OPENING && conn->memory.held + more > OPENING_MAX)
