@@ -445,9 +445,9 @@ static bool costs_data(const struct wr_autonat_client *c, const struct server *s
     return conn && !use_v1(c) && !wr_autonat_client_nat_sees(c, conn, ip);
 }
 
-static void look_again(wr_time at, wr_time *later)
+static void look_again(wr_time at, wr_time now, wr_time *later)
 {
-    if (at && at < *later)
+    if (at > now && at < *later)
         *later = at;
 }
 
@@ -459,7 +459,7 @@ static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_t
     if (!hard && at <= now)
         return true;
     if (!hard)
-        look_again(at, later);
+        look_again(at, now, later);
     return false;
 }
 
@@ -504,13 +504,14 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
         struct server *s = &c->servers[(from + k) % c->server_count];
         if (!usable(c, s) || wr_ip_equal(&s->ip, &at.ip) || being_asked(c, &s->peer, &a->addr))
             continue;
-        enum wr_verdict_wish w =
-            wr_verdict_wants(&c->verdict, i, &s->ip, s->delegates && s->v2 && !hard, now);
+        bool delegates = s->delegates && s->v2 && !hard;
+        enum wr_verdict_wish w = wr_verdict_wants(&c->verdict, i, &s->ip, delegates, now);
         /* Where strangers are known to be kept out none is waited for, unless the router says otherwise. */
-        if (w == WR_VERDICT_NOT && (a->opened || !wr_autonat_client_nat_closed(c, a->udp, a->family == 6)))
-            look_again(wr_verdict_again(&c->verdict, i, &s->ip, now), later);
+        if (w == WR_VERDICT_NOT && delegates &&
+            (a->opened || !wr_autonat_client_nat_closed(c, a->udp, a->family == 6)))
+            look_again(wr_verdict_again(&c->verdict, i, &s->ip, now), now, later);
         if (w != WR_VERDICT_NOT && s->quiet_until[a->udp] > now) {
-            look_again(s->quiet_until[a->udp], later);
+            look_again(s->quiet_until[a->udp], now, later);
             continue;
         }
         if (w == WR_VERDICT_NOT || (costs_data(c, s, &at.ip) && !pays(c, hard, now, later)))
@@ -669,8 +670,10 @@ static void reset(struct wr_autonat_client *c)
     wr_swarm_each(c->sw, keep_contact, c);
     c->born_at = wr_autonat_client_servers(c) ? now : 0;
     c->news_at = now;
-    for (size_t i = 0; i < c->server_count; i++)
+    for (size_t i = 0; i < c->server_count; i++) {
         c->servers[i].quiet_until[0] = c->servers[i].quiet_until[1] = c->servers[i].asked_at = 0;
+        c->servers[i].vain[0] = c->servers[i].vain[1] = 0;
+    }
     say_reach(c, 4);
     say_reach(c, 6);
     if (changed)

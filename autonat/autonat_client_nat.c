@@ -297,7 +297,7 @@ static void leave_alone(struct wr_autonat_client *c, const struct wr_filtertest 
             continue;
         for (size_t k = 0; k < c->server_count; k++)
             if (wr_ip_equal(&c->servers[k].ip, &at.ip))
-                wr_autonat_client_in_vain(c, &c->servers[k], udp, true);
+                wr_autonat_client_in_vain(c, &c->servers[k], udp, !t->asks[i].ask.unwilling);
     }
 }
 
@@ -417,6 +417,8 @@ static void extras(struct wr_autonat_client *c)
             }
             continue;
         }
+        if (!free_extra(c, udp))
+            continue;    /* others use those that were made: later */
         c->extras_made[udp] = true;
         for (size_t i = 0; i < count && i < WR_NATKIND_FEW; i++) {
             struct extra *e = free_extra(c, udp);

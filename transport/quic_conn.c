@@ -103,6 +103,13 @@ void wr_quic_conn_fail(struct wr_quic_conn *qc, int rc)
     wr_conn_ended(&qc->conn, err);
 }
 
+bool wr_quic_conn_ends(struct wr_quic_conn *qc)
+{
+    if (qc->mem.ends)
+        wr_quic_conn_fail(qc, NGTCP2_ERR_NOMEM);
+    return qc->mem.ends;
+}
+
 static void close_now(struct wr_quic_conn *qc)
 {
     ngtcp2_ccerr why = {0};
@@ -438,9 +445,11 @@ static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, WR_
 /* Whose packets are being read: the callback that opens them is told of none. */
 static _Thread_local struct wr_quic_conn *reader;
 
-void wr_quic_conn_reads(struct wr_quic_conn *qc)
+struct wr_quic_conn *wr_quic_conn_reads(struct wr_quic_conn *qc)
 {
+    struct wr_quic_conn *before = reader;
     reader = qc;
+    return before;
 }
 
 static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,
@@ -692,11 +701,12 @@ static void drop_tls(struct wr_quic_conn *qc)
 }
 
 /* A new path has a window of its own, which is no judgement on the old one's. */
-static void note_path(struct wr_quic_conn *qc, struct wr_quic_sock *sock)
+static void note_path(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const ngtcp2_path *path)
 {
     struct wr_addr remote;
     wr_addr_from_sockaddr(ngtcp2_conn_get_path(qc->ng)->remote.addr, &remote);
-    if (qc->sock != sock)
+    /* A listener does not move, and what comes by another way to who dialled it need not be its. */
+    if (qc->sock != sock && (!qc->conn.outbound || ngtcp2_path_eq(path, ngtcp2_conn_get_path(qc->ng))))
         wr_quic_sock_use(&qc->sock, sock);
     if (!wr_addr_equal(&remote, &qc->towards))
         qc->cwnd_seen = 0;
@@ -749,7 +759,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
                         uint8_t ecn, const uint8_t *data, size_t len)
 {
     ngtcp2_pkt_info pi = {.ecn = ecn};
-    if (qc->over)
+    if (qc->over || wr_quic_conn_ends(qc))
         return;
     qc->conn.bytes_in += len;
     bool stray = !qc->conn.outbound && !ngtcp2_path_eq(path, ngtcp2_conn_get_path(qc->ng));
@@ -778,7 +788,7 @@ void wr_quic_conn_input(struct wr_quic_conn *qc, struct wr_quic_sock *sock, cons
     qc->probes = 0;
     qc->mute_at = 0;
     wr_conn_mute(&qc->conn, false);
-    note_path(qc, sock);
+    note_path(qc, sock, path);
     after_work(qc);
 }
 

@@ -108,7 +108,7 @@ struct wr_quic_mem {
     struct wr_conn *conn;                /* its account pays for all of a block */
     struct wr_quic_pool *pool;
     uint64_t lent;                       /* bytes given beyond the account */
-    bool ends;                           /* something was lent or refused: ngtcp2 must not be called any more */
+    bool ends;                           /* something was lent or refused: all that ngtcp2 may do is say farewell */
 };
 
 struct wr_quic_conn {
@@ -223,8 +223,10 @@ void wr_quic_conn_keepalive(struct wr_quic_conn *qc);
 /* Goes on from this address of ours. False: it cannot. */
 bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const struct wr_addr *local);
 
-/* Before whatever has ngtcp2 open packets. */
-void wr_quic_conn_reads(struct wr_quic_conn *qc);
+/* Before whatever has ngtcp2 open packets. Returns whose were read before. */
+struct wr_quic_conn *wr_quic_conn_reads(struct wr_quic_conn *qc);
+/* Whether something was lent to it or refused: then it is over. */
+bool wr_quic_conn_ends(struct wr_quic_conn *qc);
 /* ngtcp2 cannot go on: says so to the peer and to the swarm. */
 void wr_quic_conn_fail(struct wr_quic_conn *qc, int rc);
 /* Over without a word: nobody is there, or it never began. */

@@ -37,11 +37,10 @@ static void rotate(struct wr_quic_conn *qc, struct wr_quic_stream *qs, uint64_t 
         wr_list_append(&qc->ready, &qs->ready);
 }
 
-/* Makes one packet; 0: nothing may or need be sent now. */
-static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngtcp2_pkt_info *pi,
+/* As write_packet. */
+static ngtcp2_ssize make_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngtcp2_pkt_info *pi,
                                  uint8_t *dest, size_t room)
 {
-    wr_quic_conn_reads(qc);    /* what came too soon in a handshake waits for the next packet to be made */
     for (;;) {
         struct wr_quic_stream *qs = first_ready(qc);
         ngtcp2_vec vec[PIECES_MAX];
@@ -81,6 +80,18 @@ static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngt
             return n;
         }
     }
+}
+
+/* Makes one packet; 0: nothing may or need be sent now. */
+static ngtcp2_ssize write_packet(struct wr_quic_conn *qc, ngtcp2_path *path, ngtcp2_pkt_info *pi,
+                                 uint8_t *dest, size_t room)
+{
+    /* What came too soon in a handshake waits for the next packet to be made. Another connection may be read just now:
+     * it has opened, and this one makes room for it. */
+    struct wr_quic_conn *other = wr_quic_conn_reads(qc);
+    ngtcp2_ssize n = make_packet(qc, path, pi, dest, room);
+    wr_quic_conn_reads(other);
+    return n;
 }
 
 /* Hands the batch over. False: no more for now. */
@@ -335,7 +346,7 @@ static void follow_window(struct wr_quic_conn *qc)
 void wr_quic_send_task(struct wr_task *task)
 {
     struct wr_quic_conn *qc = wr_list_entry(task, struct wr_quic_conn, flush);
-    if (qc->over)
+    if (qc->over || wr_quic_conn_ends(qc))
         return;
     if (qc->opens) {
         qc->opens = false;
@@ -402,6 +413,8 @@ static void on_timer(struct wr_timer *timer)
 {
     struct wr_quic_conn *qc = wr_list_entry(timer, struct wr_quic_conn, timer);
     ngtcp2_tstamp now = wr_quic_now(qc);
+    if (wr_quic_conn_ends(qc))
+        return;
     if (qc->mute_at && (ngtcp2_tstamp)qc->mute_at <= now) {
         qc->mute_at = 0;
         wr_conn_mute(&qc->conn, true);
