@@ -281,6 +281,24 @@ static void test_homes_have_no_say(void **state)
     }
 }
 
+/* The only server has found no stranger, dialled itself, and does not look for strangers any more: nothing is waited for, and
+ * life goes on. */
+static void test_a_server_that_looks_for_nobody_any_more(void **state)
+{
+    (void)state;
+    struct simnat_options cone = {.mapping = SIMNAT_EIM, .filtering = SIMNAT_ADF};
+    struct world w;
+    start(&w, 1, 0, &cone);
+    meet_all(&w, true);
+    sim_run(w.sim, 8 * WR_SEC);
+    assert_int_equal(reach(&w), WR_REACH_UNKNOWN);
+    assert_in_range(stats(&w).asked, 1, 100);
+    wr_swarm_unhandle(w.s[0].n.swarm, WR_AUTONAT_STRANGER);
+    sim_run(w.sim, 5 * WR_MIN);
+    assert_int_not_equal(reach(&w), WR_REACH_PUBLIC);
+    stop(&w);
+}
+
 /* Each mapping gets a port and one of many addresses at random, so that no server sees us where another one does. None of
  * those leads to us: nothing is paid to hear that from servers that have nothing to do with it. */
 static void test_a_pool_costs_nothing(void **state)
@@ -465,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_servers_that_have_too_much_to_do),
         cmocka_unit_test(test_questions_are_spread),
         cmocka_unit_test(test_homes_have_no_say),
+        cmocka_unit_test(test_a_server_that_looks_for_nobody_any_more),
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
         cmocka_unit_test(test_a_conspiracy),
