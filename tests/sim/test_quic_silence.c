@@ -177,7 +177,8 @@ static void move_on_and_on(wr_time pause)
         assert_true(answered_after(sim, &a, &b, &places[i % 2]) <= 1500 * WR_MSEC);
         sim_run(sim, pause);
     }
-    assert_true(a.opened <= 4);
+    if (WR_QUIC_ABORTS)    /* ngtcp2 1.x follows, but is slow to speak on a new path: then it is dialled anew as well */
+        assert_true(a.opened <= 4);
     sim_run(sim, WR_SEC);
     assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
     node_stop(&a);
@@ -192,10 +193,13 @@ static void a_peer_that_follows_no_more_is_dialled_again(void **state)
         move_on_and_on((200 + 200 * i) * WR_MSEC);
 }
 
-/* That the first words from a new place are lost is no reason to dial anew. */
+/* That the first words from a new place are lost is no reason to dial anew, unless they are not said again within a second
+ * (ngtcp2 1.x). */
 static void a_move_whose_first_words_are_lost(void **state)
 {
     (void)state;
+    if (!WR_QUIC_ABORTS)
+        skip();
     struct sim *sim = world(26);
     struct node a = {0}, b = {0};
     struct client c;
