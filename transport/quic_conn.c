@@ -12,8 +12,6 @@
 #define SILENCE_RTTS 4               /* after data came: then we ask; ours */
 #define SILENCE_MIN  (500 * WR_MSEC)
 #define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
-#define NEW_PATH_PTO (1 * WR_SEC)    /* thrice 333 ms, as no round trip is known there; RFC 9002 section 6.2.2. ngtcp2 1.x
-                                        goes on telling the old path's until the new one is proved */
 
 void wr_quic_conn_want_flush(struct wr_quic_conn *qc)
 {
@@ -810,8 +808,7 @@ bool wr_quic_conn_move(struct wr_quic_conn *qc, struct wr_quic_sock *sock, const
     qc->conn.local = *local;
     qc->conn.begun_at = now;
     qc->moved_until = now + 2 * qc->rtt;
-    wr_time pto = (wr_time)ngtcp2_conn_get_pto(qc->ng);
-    qc->follow_by = qc->moved_until + (pto > NEW_PATH_PTO ? pto : NEW_PATH_PTO);
+    qc->follow_by = qc->moved_until + (wr_time)ngtcp2_conn_get_pto(qc->ng);
     wr_quic_conn_want_flush(qc);
     return true;
 }
