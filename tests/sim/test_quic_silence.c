@@ -159,9 +159,9 @@ static wr_time answered_after(struct sim *sim, struct node *a, struct node *b, c
     return sim_now(sim) - moved;
 }
 
-/* A peer follows us only so many times, and does not say that it will not once more. Where we were before the last move it
- * still asks for us a while. */
-static void move_on_and_on(wr_time pause)
+/* A peer follows us only so many times, and does not say that it will not once more. Where we were before the last
+ * move it still asks for us a while, and we may be there again. */
+static void move_on_and_on(wr_time pause, bool back)
 {
     struct sim *sim = world(25);
     struct node a = {0}, b = {0};
@@ -174,10 +174,12 @@ static void move_on_and_on(wr_time pause)
     const struct wr_ip places[] = {*sim_host_ip4(a.host), {4, {45, 1, 2, 3}}};
     for (unsigned i = 1; i <= 2 * WR_QUIC_STRAYS_MAX; i++) {
         /* The first probe on the new path takes a second. */
-        assert_true(answered_after(sim, &a, &b, &places[i % 2]) <= 1500 * WR_MSEC);
+        struct wr_ip anew = {4, {45, 1, 3, (uint8_t)i}};
+        assert_true(answered_after(sim, &a, &b, back ? &places[i % 2] : &anew) <= 1500 * WR_MSEC);
         sim_run(sim, pause);
     }
-    if (WR_QUIC_ABORTS)    /* ngtcp2 1.x follows, but is slow to speak on a new path: then it is dialled anew as well */
+    /* ngtcp2 1.x follows without end, but takes over a second to speak to who is back: a connection each time. */
+    if (WR_QUIC_ABORTS || !back)
         assert_true(a.opened <= 4);
     sim_run(sim, WR_SEC);
     assert_int_equal(wr_swarm_conn_count(a.swarm), 1);
@@ -190,16 +192,14 @@ static void a_peer_that_follows_no_more_is_dialled_again(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < 10; i++)
-        move_on_and_on((200 + 200 * i) * WR_MSEC);
+        for (int back = 0; back <= 1; back++)
+            move_on_and_on((200 + 200 * i) * WR_MSEC, back);
 }
 
-/* That the first words from a new place are lost is no reason to dial anew, unless they are not said again within a second
- * (ngtcp2 1.x). */
+/* That the first words from a new place are lost is no reason to dial anew. */
 static void a_move_whose_first_words_are_lost(void **state)
 {
     (void)state;
-    if (!WR_QUIC_ABORTS)
-        skip();
     struct sim *sim = world(26);
     struct node a = {0}, b = {0};
     struct client c;
@@ -208,10 +208,9 @@ static void a_move_whose_first_words_are_lost(void **state)
     node_start(&b, sim, 2);
     talk(&a, &b, &c, 1);
     sim_run(sim, WR_SEC);
-    const struct wr_ip places[] = {*sim_host_ip4(a.host), {4, {45, 1, 2, 3}}};
     for (unsigned i = 1; i <= 4; i++) {
         sim_set_side(b.host, 1);
-        sim_move(a.host, places[i % 2], (struct wr_ip){0}, 0);
+        sim_move(a.host, (struct wr_ip){4, {45, 1, 3, (uint8_t)i}}, (struct wr_ip){0}, 0);
         talk(&a, &b, &c, 1);
         sim_run(sim, 900 * WR_MSEC);
         sim_heal(sim);
@@ -246,7 +245,8 @@ static void test_a_pause_of_the_network_is_outlived(void **state)
     sim_destroy(sim);
 }
 
-/* A peer forgets without a word, as those seem to that throw away what comes from a new address of ours: a new connection that opens meanwhile shows that it is not the network. */
+/* A peer forgets without a word, as those seem to that throw away what comes from a new address of ours: a new
+ * connection that opens meanwhile shows that it is not the network. */
 static void test_a_peer_that_answers_no_more_is_dialled_again(void **state)
 {
     (void)state;
