@@ -15,13 +15,13 @@
 #include <netinet/in.h>
 
 #define WR_QUIC_CID           8      /* bytes of the ids we give out; quinn */
-#define WR_QUIC_SPARES_MAX    4      /* ours */
+#define WR_QUIC_SPARES_MAX    4      /* sockets beside those, for single punches; ours */
 #define WR_QUIC_SOCKS_MAX     (16 + WR_QUIC_SPARES_MAX)    /* ours, as the swarm's listeners */
 #define WR_QUIC_DATAGRAM      1452   /* bytes sent at most; IPv6 over Ethernet; go */
 #define WR_QUIC_SECRET        32     /* bytes */
 #define WR_QUIC_IV            12     /* bytes, of every cipher; RFC 9001 section 5.3 */
 #define WR_QUIC_LINGERS_MAX   1024   /* ours; the oldest goes */
-#define WR_QUIC_SPARES        4      /* blocks put by: one call of ngtcp2's needs two or three; ours */
+#define WR_QUIC_RESERVE       4      /* blocks put by: one call of ngtcp2's needs two or three; ours */
 #define WR_QUIC_STREAM_WINDOW (512 * 1024)          /* bytes at first; go */
 #define WR_QUIC_STREAM_FAST   (8 * 1024 * 1024)     /* bytes it may grow to by doubling; ours */
 #define WR_QUIC_STREAM_MAX    (20 * 1024 * 1024)    /* and by small steps: 250 Mbit/s over 600 ms; ours, go has 10 */
@@ -63,8 +63,8 @@ struct wr_quic_rate {
 /* Blocks for all connections. */
 struct wr_quic_pool {
     struct wr_sparse sparse;
-    void *spares[WR_QUIC_SPARES];        /* owned: for when the system has none */
-    size_t spare_count;                  /* less those that are lent */
+    void *reserve[WR_QUIC_RESERVE];      /* owned: for when the system has none */
+    size_t reserve_count;                /* less those that are lent */
 };
 
 struct wr_quic {

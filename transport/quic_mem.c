@@ -8,9 +8,9 @@
 #define LOAN_MAX    (256 * 1024)       /* bytes beyond the account, for the rest of one call of ngtcp2's; ours */
 #define SPARSE_MIN  (6 * 1024)         /* bytes of an allocation: a smaller one has pages in the heap as well */
 #define SPARSE_MAX  (WR_SPARSE_BLOCK - sizeof(struct mem_head))
-#define SPARE_BLOCK WR_SPARSE_BLOCK    /* bytes: what a packet is noted down in takes no more */
+#define RESERVE_BLOCK WR_SPARSE_BLOCK  /* bytes: what a packet is noted down in takes no more */
 
-enum kind { HEAP, SPARSE, SPARE };
+enum kind { HEAP, SPARSE, RESERVED };
 
 /* What stands before each allocation. */
 struct mem_head {
@@ -22,7 +22,7 @@ static_assert(sizeof(struct mem_head) == 16, "what follows is aligned");
 int wr_quic_pool_init(struct wr_quic_pool *pool)
 {
     wr_sparse_init(&pool->sparse);
-    pool->spare_count = 0;
+    pool->reserve_count = 0;
     if (wr_quic_pool_fill(pool))
         return 0;
     wr_quic_pool_clear(pool);
@@ -31,11 +31,11 @@ int wr_quic_pool_init(struct wr_quic_pool *pool)
 
 bool wr_quic_pool_fill(struct wr_quic_pool *pool)
 {
-    while (pool->spare_count < WR_QUIC_SPARES) {
-        void *spare = wr_realloc(NULL, SPARE_BLOCK);
-        if (!spare)
+    while (pool->reserve_count < WR_QUIC_RESERVE) {
+        void *block = wr_realloc(NULL, RESERVE_BLOCK);
+        if (!block)
             return false;
-        pool->spares[pool->spare_count++] = spare;
+        pool->reserve[pool->reserve_count++] = block;
     }
     return true;
 }
@@ -43,8 +43,8 @@ bool wr_quic_pool_fill(struct wr_quic_pool *pool)
 void wr_quic_pool_clear(struct wr_quic_pool *pool)
 {
     wr_sparse_clear(&pool->sparse);
-    while (pool->spare_count > 0)
-        wr_free(pool->spares[--pool->spare_count]);
+    while (pool->reserve_count > 0)
+        wr_free(pool->reserve[--pool->reserve_count]);
 }
 
 static void mem_free(void *memory, void *user_data)
@@ -56,8 +56,8 @@ static void mem_free(void *memory, void *user_data)
     wr_account_give(&m->conn->memory, head->whole);
     if (head->kind == SPARSE)
         wr_sparse_give(&m->pool->sparse, head);
-    else if (head->kind == SPARE && m->pool->spare_count < WR_QUIC_SPARES)
-        m->pool->spares[m->pool->spare_count++] = head;
+    else if (head->kind == RESERVED && m->pool->reserve_count < WR_QUIC_RESERVE)
+        m->pool->reserve[m->pool->reserve_count++] = head;
     else
         wr_free(head);
 }
@@ -80,12 +80,12 @@ static bool lend(struct wr_quic_mem *m, size_t more)
     return true;
 }
 
-static struct mem_head *take_spare(struct wr_quic_mem *m, size_t whole)
+static struct mem_head *take_reserve(struct wr_quic_mem *m, size_t whole)
 {
-    if (whole > SPARE_BLOCK || m->pool->spare_count == 0)
+    if (whole > RESERVE_BLOCK || m->pool->reserve_count == 0)
         return NULL;
-    struct mem_head *head = m->pool->spares[--m->pool->spare_count];
-    head->kind = SPARE;
+    struct mem_head *head = m->pool->reserve[--m->pool->reserve_count];
+    head->kind = RESERVED;
     m->ends = true;
     return head;
 }
@@ -102,7 +102,7 @@ static void *mem_make(struct wr_quic_mem *m, size_t size, enum kind kind)
     if (head)
         head->kind = kind;
     else
-        head = take_spare(m, whole);
+        head = take_reserve(m, whole);
     if (!head) {
         wr_account_give(&m->conn->memory, whole);
         m->ends = true;

@@ -266,17 +266,17 @@ static void test_what_is_refused_ends_a_connection(void **state)
         if (what == 1)
             qc->mem.mem.free(qc->mem.mem.malloc(200000, qc->mem.mem.user_data), qc->mem.mem.user_data);
         p.a.limits.of[WR_LIMIT_MEMORY].max = max;
-        void *spare = qc->q->pool.spares[0];
+        void *block = qc->q->pool.reserve[0];
         if (what == 2) {
-            memmove(qc->q->pool.spares, qc->q->pool.spares + 1, (WR_QUIC_SPARES - 1) * sizeof(spare));
-            qc->q->pool.spare_count--;
+            memmove(qc->q->pool.reserve, qc->q->pool.reserve + 1, (WR_QUIC_RESERVE - 1) * sizeof(block));
+            qc->q->pool.reserve_count--;
             sim_alloc_fail(0, UINT32_MAX);
         }
         talk_if_open(&p.a, &p.b, &c, 1);
         sim_run(p.sim, 20 * WR_MSEC);
         sim_alloc_fail(0, 0);
         if (what == 2)
-            wr_free(spare);
+            wr_free(block);
         if (p.a.closed != 1)
             fail_msg("case %d", what);
         talk(&p.a, &p.b, &again, 1000);
