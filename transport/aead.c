@@ -1,15 +1,17 @@
 #include "transport/aead.h"
 
+#include "transport/aes.h"
 #include "transport/err.h"
 
 #include <openssl/evp.h>
 #include <sodium.h>
 #include <string.h>
 
-/* One direction of libcrypto's state. The key of the last call stays scheduled: a busy connection seals
+/* One direction of a library's state. The key of the last call stays scheduled: a busy connection seals
  * many frames in a row, and scheduling costs a tenth of a small frame. */
 struct direction {
-    EVP_CIPHER_CTX *ctx;    /* owned */
+    EVP_CIPHER_CTX *ctx;       /* owned; libcrypto's */
+    struct wr_aes_gcm *aes;    /* owned; the fast AES in its place */
     uint8_t key[WR_AEAD_KEY];
     bool keyed;
 };
@@ -21,7 +23,7 @@ struct direction {
 struct wr_aead {
     size_t sodium_below;   /* bytes; shorter messages are libsodium's */
     size_t key_len;
-    EVP_CIPHER *cipher;    /* owned; NULL when libsodium does all */
+    EVP_CIPHER *cipher;    /* owned; NULL when another library does all */
     struct direction seal, open;
 };
 
@@ -34,6 +36,7 @@ static bool direction_init(struct direction *d, EVP_CIPHER *cipher, int encrypt)
 static void direction_clear(struct direction *d)
 {
     EVP_CIPHER_CTX_free(d->ctx);    /* wipes its copy of the key */
+    wr_aes_gcm_destroy(d->aes);
     sodium_memzero(d->key, sizeof(d->key));
 }
 
@@ -64,11 +67,11 @@ static struct wr_aead *create(void)
     return sodium_init() >= 0 ? wr_alloc(sizeof(struct wr_aead)) : NULL;
 }
 
-static void drop_libcrypto(struct wr_aead *engine)
+static void drop_library(struct wr_aead *engine)
 {
     direction_clear(&engine->seal);
     direction_clear(&engine->open);
-    engine->seal.ctx = engine->open.ctx = NULL;
+    engine->seal = engine->open = (struct direction){0};
     EVP_CIPHER_free(engine->cipher);
     engine->cipher = NULL;
 }
@@ -80,7 +83,7 @@ static bool take_libcrypto(struct wr_aead *engine, enum wr_aead_cipher cipher)
     if (engine->cipher && direction_init(&engine->seal, engine->cipher, 1) &&
         direction_init(&engine->open, engine->cipher, 0))
         return true;
-    drop_libcrypto(engine);
+    drop_library(engine);
     return false;
 }
 
@@ -93,9 +96,31 @@ static struct wr_aead *create_libcrypto(enum wr_aead_cipher cipher)
     return NULL;
 }
 
-struct wr_aead *wr_aead_create_with(enum wr_aead_library library)
+static struct wr_aead *create_fast_aes(void)
 {
-    return library == WR_AEAD_LIBSODIUM ? create() : create_libcrypto(WR_AEAD_CHACHA20);
+    struct wr_aead *engine = wr_aes_works() ? create() : NULL;
+    if (!engine)
+        return NULL;
+    engine->key_len = WR_AES_KEY;
+    engine->seal.aes = wr_aes_gcm_create(engine->seal.key);
+    engine->open.aes = wr_aes_gcm_create(engine->open.key);
+    engine->seal.keyed = engine->open.keyed = true;
+    if (engine->seal.aes && engine->open.aes)
+        return engine;
+    wr_aead_destroy(engine);
+    return NULL;
+}
+
+struct wr_aead *wr_aead_create_with(enum wr_aead_library library, enum wr_aead_cipher cipher)
+{
+    switch (library) {
+    case WR_AEAD_LIBSODIUM:
+        return cipher == WR_AEAD_CHACHA20 ? create() : NULL;
+    case WR_AEAD_FAST_AES:
+        return cipher == WR_AEAD_AES128 ? create_fast_aes() : NULL;
+    default:
+        return create_libcrypto(cipher);
+    }
 }
 
 /* Others need libcrypto too (key.c), and they come after us: end here if it is broken. */
@@ -114,7 +139,7 @@ void wr_aead_warm(struct wr_aead *engine)
 
 struct wr_aead *wr_aead_create(void)
 {
-    struct wr_aead *engine = wr_aead_create_with(WR_AEAD_LIBCRYPTO);
+    struct wr_aead *engine = create_libcrypto(WR_AEAD_CHACHA20);
     if (!engine)
         engine = wr_aead_create_cold();
     if (engine)
@@ -124,15 +149,26 @@ struct wr_aead *wr_aead_create(void)
 
 struct wr_aead *wr_aead_create_cipher(enum wr_aead_cipher cipher)
 {
-    return cipher == WR_AEAD_CHACHA20 ? wr_aead_create() : create_libcrypto(cipher);
+    if (cipher == WR_AEAD_CHACHA20)
+        return wr_aead_create();
+    return cipher == WR_AEAD_AES128 && wr_aes_works() ? create_fast_aes() : create_libcrypto(cipher);
 }
 
 void wr_aead_destroy(struct wr_aead *engine)
 {
     if (!engine)
         return;
-    drop_libcrypto(engine);
+    drop_library(engine);
     wr_free(engine);
+}
+
+static struct wr_aes_gcm *fast(struct direction *d, const uint8_t *key)
+{
+    if (memcmp(d->key, key, WR_AES_KEY) != 0) {
+        wr_aes_gcm_set_key(d->aes, key);
+        memcpy(d->key, key, WR_AES_KEY);
+    }
+    return d->aes;
 }
 
 /* Sets key and nonce and feeds the associated data. */
@@ -190,6 +226,10 @@ int wr_aead_seal_two(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KE
     size_t len = head.len + rest.len;
     if (head.len > WR_AEAD_LEN_MAX || rest.len > WR_AEAD_LEN_MAX - head.len || ad.len > WR_AEAD_LEN_MAX)
         return WR_ELIMIT;
+    if (engine->seal.aes) {
+        wr_aes_gcm_seal(fast(&engine->seal, key), nonce, ad, head, rest, out);
+        return 0;
+    }
     if (engine->cipher && len >= engine->sodium_below)
         return direction_start(&engine->seal, key, engine->key_len, nonce, ad)
                    ? crypto_seal(&engine->seal, head, rest, out)
@@ -220,6 +260,8 @@ int wr_aead_open(struct wr_aead *engine, const uint8_t key[static WR_AEAD_KEY],
         return WR_EAUTH;
     if (len > WR_AEAD_LEN_MAX || ad.len > WR_AEAD_LEN_MAX)
         return WR_ELIMIT;
+    if (engine->open.aes)
+        return wr_aes_gcm_open(fast(&engine->open, key), nonce, ad, in, len - WR_AEAD_TAG, out);
     if (engine->cipher && len >= engine->sodium_below)
         return direction_start(&engine->open, key, engine->key_len, nonce, ad)
                    ? crypto_open(&engine->open, in, len - WR_AEAD_TAG, out)

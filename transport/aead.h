@@ -1,6 +1,7 @@
 /* aead.h - ChaCha20-Poly1305 (RFC 8439) and AES-GCM (RFC 5116) from the fastest library present. Value.
  * An engine holds the library's scratch state, so that a session needs only its key; one engine a node.
- * ChaCha: libcrypto is used where it works, libsodium otherwise and for short messages. AES: libcrypto. */
+ * ChaCha: libcrypto is used where it works, libsodium otherwise and for short messages. AES-128: the fast one of
+ * transport/aes.h where it works, else, and for AES-256, libcrypto. */
 #ifndef WR_AEAD_H
 #define WR_AEAD_H
 
@@ -13,7 +14,7 @@
 
 struct wr_aead;    /* engine */
 
-enum wr_aead_library { WR_AEAD_LIBCRYPTO, WR_AEAD_LIBSODIUM };
+enum wr_aead_library { WR_AEAD_LIBCRYPTO, WR_AEAD_LIBSODIUM, WR_AEAD_FAST_AES };
 enum wr_aead_cipher { WR_AEAD_CHACHA20, WR_AEAD_AES128, WR_AEAD_AES256 };
 
 struct wr_aead *wr_aead_create(void);    /* ChaCha20-Poly1305. NULL: out of memory */
@@ -24,8 +25,8 @@ void wr_aead_warm(struct wr_aead *engine);
 /* NULL: out of memory, or libcrypto has no such cipher. */
 struct wr_aead *wr_aead_create_cipher(enum wr_aead_cipher cipher);
 size_t wr_aead_key_len(enum wr_aead_cipher cipher);
-/* ChaCha20-Poly1305 with a stated library, for tests and comparisons. NULL also when it has no such cipher. */
-struct wr_aead *wr_aead_create_with(enum wr_aead_library library);
+/* With a stated library, for tests and comparisons. NULL also when it has no such cipher. */
+struct wr_aead *wr_aead_create_with(enum wr_aead_library library, enum wr_aead_cipher cipher);
 void wr_aead_destroy(struct wr_aead *engine);
 /* In place (out == in) or apart: writes len + WR_AEAD_TAG bytes to out. 0; WR_ELIMIT when len is above
  * WR_AEAD_LEN_MAX or the library fails. */

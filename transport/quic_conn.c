@@ -456,7 +456,7 @@ static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp
                       const uint8_t *sealed, size_t len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *head, size_t head_len)
 {
-    int rc = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, sealed, len, nonce, nonce_len, head, head_len);
+    int rc = wr_quic_keys_decrypt(dest, aead, ctx, sealed, len, nonce, nonce_len, head, head_len);
     if (!WR_QUIC_ABORTS || rc != 0)
         return rc;
     struct wr_bytes frames = WR_BYTES(dest, len - aead->max_overhead);
@@ -481,7 +481,7 @@ static int on_update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret
                          const uint8_t *tx_now, size_t len, void *user_data)
 {
     struct wr_quic_conn *qc = user_data;
-    int rc = ngtcp2_crypto_update_key_cb(ng, rx_secret, tx_secret, rx, rx_iv, tx, tx_iv, rx_now, tx_now, len, user_data);
+    int rc = wr_quic_keys_update(ng, rx_secret, tx_secret, rx, rx_iv, tx, tx_iv, rx_now, tx_now, len, user_data);
     if (rc == 0)
         wr_quic_order_key(&qc->order, rx->native_handle, WR_BYTES(rx_iv, WR_QUIC_IV));
     return rc;
@@ -498,9 +498,9 @@ static const ngtcp2_callbacks callbacks = {
     .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
     .recv_crypto_data = on_crypto,
     .handshake_completed = on_handshake,
-    .encrypt = ngtcp2_crypto_encrypt_cb,
+    .encrypt = wr_quic_keys_encrypt,
     .decrypt = on_decrypt,
-    .hp_mask = ngtcp2_crypto_hp_mask_cb,
+    .hp_mask = wr_quic_keys_mask,
     .recv_stream_data = on_stream_data,
     .acked_stream_data_offset = on_stream_acked,
     .stream_open = on_stream_open,
@@ -516,8 +516,8 @@ static const ngtcp2_callbacks callbacks = {
     .extend_max_stream_data = on_more_data,
     .dcid_status = on_peer_id,
     .handshake_confirmed = on_confirmed,
-    .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
-    .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
+    .delete_crypto_aead_ctx = wr_quic_keys_drop,
+    .delete_crypto_cipher_ctx = wr_quic_keys_drop_mask,
     .get_path_challenge_data = on_challenge,
     .path_validation = on_path,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
@@ -604,6 +604,7 @@ static int start_tls(struct wr_quic_conn *qc, bool dialer)
         gnutls_handshake_set_hook_function(qc->tls, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_POST, on_hello);
     rc = dialer ? ngtcp2_crypto_gnutls_configure_client_session(qc->tls)
                 : ngtcp2_crypto_gnutls_configure_server_session(qc->tls);
+    wr_quic_keys_hook(qc->tls);
     return rc == 0 ? 0 : WR_ELIMIT;
 }
 

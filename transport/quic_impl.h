@@ -236,6 +236,22 @@ static inline ngtcp2_tstamp wr_quic_now(const struct wr_quic_conn *qc)
     return (ngtcp2_tstamp)wr_env_now(qc->q->env);
 }
 
+/* ---- quic_keys.c: callbacks of ngtcp2's that know whose keys they are given */
+void wr_quic_keys_hook(gnutls_session_t session);    /* one that ngtcp2 has configured: what secrets lead to */
+int wr_quic_keys_update(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret, ngtcp2_crypto_aead_ctx *rx,
+                        uint8_t *rx_iv, ngtcp2_crypto_aead_ctx *tx, uint8_t *tx_iv, const uint8_t *rx_now,
+                        const uint8_t *tx_now, size_t len, void *user_data);
+int wr_quic_keys_encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,
+                         const uint8_t *plain, size_t len, const uint8_t *nonce, size_t nonce_len, const uint8_t *head,
+                         size_t head_len);
+int wr_quic_keys_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,
+                         const uint8_t *sealed, size_t len, const uint8_t *nonce, size_t nonce_len, const uint8_t *head,
+                         size_t head_len);
+int wr_quic_keys_mask(uint8_t *dest, const ngtcp2_crypto_cipher *cipher, const ngtcp2_crypto_cipher_ctx *ctx,
+                      const uint8_t *sample);
+void wr_quic_keys_drop(ngtcp2_conn *ng, ngtcp2_crypto_aead_ctx *ctx, void *user_data);
+void wr_quic_keys_drop_mask(ngtcp2_conn *ng, ngtcp2_crypto_cipher_ctx *ctx, void *user_data);
+
 /* ---- quic_send.c */
 /* Sends what there is to send and sets the timer: the task qc->flush. */
 void wr_quic_send_task(struct wr_task *task);

@@ -2,9 +2,9 @@
 #include "transport/tls_impl.h"
 
 #include "transport/err.h"
+#include "transport/hkdf.h"
 
 #include <assert.h>
-#include <gnutls/crypto.h>
 #include <sodium.h>
 #include <string.h>
 
@@ -35,23 +35,10 @@ static size_t secret_len(enum wr_aead_cipher cipher)
     return cipher == WR_AEAD_AES256 ? 48 : 32;
 }
 
-/* HKDF-Expand-Label with an empty context: section 7.1. */
 static int expand(enum wr_aead_cipher cipher, const uint8_t *secret, const char *label,
                   uint8_t *out, size_t len)
 {
-    static const char prefix[] = "tls13 ";
-    uint8_t info[64];
-    size_t label_len = strlen(label);
-    struct wr_buf text;
-    wr_buf_over(&text, info, sizeof(info));
-    wr_buf_put_u16be(&text, (uint16_t)len);
-    wr_buf_put_u8(&text, (uint8_t)(sizeof(prefix) - 1 + label_len));
-    wr_buf_put_cstr(&text, prefix);
-    wr_buf_put(&text, label, label_len);
-    wr_buf_put_u8(&text, 0);
-    gnutls_datum_t key = {(unsigned char *)(uintptr_t)secret, (unsigned)secret_len(cipher)};
-    gnutls_datum_t what = {info, (unsigned)text.len};
-    return gnutls_hkdf_expand(hash_of(cipher), &key, &what, out, len) < 0 ? WR_ELIMIT : 0;
+    return wr_hkdf_label(hash_of(cipher), WR_BYTES(secret, secret_len(cipher)), label, out, len);
 }
 
 /* Key and nonce that follow from d->secret: section 7.3. */

@@ -3,7 +3,8 @@
  *   naked [-c CORE,CORE] pipe BYTES           sealed frames of one Noise message each, one way
  *   naked [-c CORE,CORE] aespipe BYTES        the same with AES-128-GCM and records of 16 KiB, as in TLS
  *   naked [-c CORE,CORE] tlspipe BYTES        the record layer of GnuTLS with that cipher
- *   naked [-c CORE,CORE] udppipe BYTES        packets of 1,350 bytes with that cipher, 40 in a system call
+ *   naked [-c CORE,CORE] udppipe BYTES        packets of 1,350 bytes with that cipher of GnuTLS, 40 in a system call
+ *   naked [-c CORE,CORE] udpfast BYTES        the same with the fastest library there is
  *   naked [-c CORE,CORE] pingpong COUNT A B   sealed messages of A bytes, answered by B bytes
  *   naked [-c CORE,CORE] udpping COUNT A B    the same over UDP
  *   naked [-c CORE,CORE] conns COUNT          connect, the operations of a Noise XX handshake, a byte each way
@@ -500,12 +501,13 @@ static int init_only(const char *directory)
 static const struct kind {
     const char *name;
     naked_side asks, answers;
-    bool relayed, aes, tls;
+    bool relayed, aes, tls, fast;
 } kinds[] = {
     {.name = "pipe", .asks = pipe_send, .answers = pipe_receive},
     {.name = "aespipe", .asks = pipe_send, .answers = pipe_receive, .aes = true},
     {.name = "tlspipe", .asks = naked_tls_send, .answers = naked_tls_receive, .tls = true},
     {.name = "udppipe", .asks = naked_udp_send, .answers = naked_udp_receive},
+    {.name = "udpfast", .asks = naked_udp_send, .answers = naked_udp_receive, .fast = true},
     {.name = "pingpong", .asks = ping_ask, .answers = ping_answer},
     {.name = "udpping", .asks = naked_udp_ask, .answers = naked_udp_answer},
     {.name = "conns"},
@@ -520,6 +522,7 @@ static bool set_up(const struct kind *kind, struct task *task)
     task->answers = kind->answers;
     task->relayed = kind->relayed;
     tls = kind->tls;
+    naked_udp_fast = kind->fast;
     if (kind->aes) {
         body = RECORD_BODY;
         batch = RECORDS;

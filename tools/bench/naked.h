@@ -35,7 +35,8 @@ bool naked_tls_send(int fd, const size_t *amounts); /* amounts[0] bytes in recor
 bool naked_tls_receive(int fd, const size_t *amounts);
 bool naked_tls_handshake(int fd, bool dialer); /* and one byte each way */
 
-/* naked_udp.c: packets of QUIC's size, sealed with AES-128-GCM. The TCP socket tells the ports. */
+/* naked_udp.c: packets of QUIC's size, sealed with AES-128-GCM by GnuTLS. The TCP socket tells the ports. */
+extern bool naked_udp_fast;                            /* transport/aes.h in its place */
 bool naked_udp_send(int fd, const size_t *amounts);    /* amounts[0] bytes, segmentation offload */
 bool naked_udp_receive(int fd, const size_t *amounts); /* coalesced by the kernel */
 bool naked_udp_ask(int fd, const size_t *amounts);     /* amounts[0] messages of amounts[1] bytes */

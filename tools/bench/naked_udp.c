@@ -39,39 +39,55 @@ static int udp_open(int fd)
     return udp;
 }
 
-/* GnuTLS, which is the fastest here with short messages. */
-static gnutls_aead_cipher_hd_t engine_create(void)
+bool naked_udp_fast;
+
+/* GnuTLS, or what warren has for packets where that works. */
+struct engine {
+    gnutls_aead_cipher_hd_t gnutls;
+    struct wr_aead *fast;
+};
+
+static const uint8_t key[WR_AEAD_KEY] = {2};
+
+static bool engine_init(struct engine *e)
 {
-    uint8_t key[16] = {2};
-    gnutls_datum_t datum = {key, sizeof(key)};
-    gnutls_aead_cipher_hd_t engine;
-    return gnutls_aead_cipher_init(&engine, GNUTLS_CIPHER_AES_128_GCM, &datum) == 0 ? engine : NULL;
+    gnutls_datum_t datum = {(unsigned char *)(uintptr_t)key, 16};
+    *e = (struct engine){0};
+    if (naked_udp_fast)
+        return (e->fast = wr_aead_create_with(WR_AEAD_FAST_AES, WR_AEAD_AES128)) != NULL;
+    return gnutls_aead_cipher_init(&e->gnutls, GNUTLS_CIPHER_AES_128_GCM, &datum) == 0;
 }
 
-static void engine_destroy(gnutls_aead_cipher_hd_t engine)
+static void engine_clear(struct engine *e)
 {
-    if (engine)
-        gnutls_aead_cipher_deinit(engine);
+    wr_aead_destroy(e->fast);
+    if (e->gnutls)
+        gnutls_aead_cipher_deinit(e->gnutls);
 }
 
-static bool seal(gnutls_aead_cipher_hd_t engine, uint8_t *packet, size_t len, uint64_t n)
+static bool seal(const struct engine *e, uint8_t *packet, size_t len, uint64_t n)
 {
-    uint8_t nonce[WR_AEAD_NONCE];
+    uint8_t nonce[WR_AEAD_NONCE], *body = packet + HEADER;
     naked_nonce(nonce, n);
-    memcpy(packet + HEADER - sizeof(n), &n, sizeof(n));
+    memcpy(body - sizeof(n), &n, sizeof(n));
     size_t sealed = len + WR_AEAD_TAG;
-    return gnutls_aead_cipher_encrypt(engine, nonce, sizeof(nonce), packet, HEADER, WR_AEAD_TAG,
-                                      packet + HEADER, len, packet + HEADER, &sealed) == 0;
+    if (e->fast)
+        return wr_aead_seal(e->fast, key, nonce, WR_BYTES(packet, HEADER), body, len, body) == 0;
+    return gnutls_aead_cipher_encrypt(e->gnutls, nonce, sizeof(nonce), packet, HEADER, WR_AEAD_TAG, body, len, body,
+                                      &sealed) == 0;
 }
 
-static bool open_packet(gnutls_aead_cipher_hd_t engine, uint8_t *packet, size_t len, uint64_t n)
+static bool open_packet(const struct engine *e, uint8_t *packet, size_t len, uint64_t n)
 {
-    uint8_t nonce[WR_AEAD_NONCE];
+    uint8_t nonce[WR_AEAD_NONCE], *body = packet + HEADER;
     naked_nonce(nonce, n);
     size_t opened = len;
-    return len > HEADER + WR_AEAD_TAG &&
-           gnutls_aead_cipher_decrypt(engine, nonce, sizeof(nonce), packet, HEADER, WR_AEAD_TAG,
-                                      packet + HEADER, len - HEADER, packet + HEADER, &opened) == 0;
+    if (len <= HEADER + WR_AEAD_TAG)
+        return false;
+    if (e->fast)
+        return wr_aead_open(e->fast, key, nonce, WR_BYTES(packet, HEADER), body, len - HEADER, body) == 0;
+    return gnutls_aead_cipher_decrypt(e->gnutls, nonce, sizeof(nonce), packet, HEADER, WR_AEAD_TAG, body, len - HEADER,
+                                      body, &opened) == 0;
 }
 
 /* Packets, whole batches of them. */
@@ -92,11 +108,11 @@ static bool wait_room(int udp, uint64_t sent, uint64_t *answered)
 bool naked_udp_send(int fd, const size_t *amounts)
 {
     static uint8_t batch[BATCH * PACKET];
-    gnutls_aead_cipher_hd_t engine = engine_create();
+    struct engine engine;
     uint64_t sent = 0, answered = 0, total = total_of(amounts[0]);
     int udp = udp_open(fd), segment = PACKET;
     bool ok =
-        engine && udp >= 0 && setsockopt(udp, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment)) == 0;
+        engine_init(&engine) && udp >= 0 && setsockopt(udp, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment)) == 0;
     bool counted = false;
     while (ok && sent < total) {
         if (!counted && sent >= FIRST) {
@@ -104,7 +120,7 @@ bool naked_udp_send(int fd, const size_t *amounts)
             counted = true;
         }
         for (size_t i = 0; ok && i < BATCH; i++)
-            ok = seal(engine, batch + i * PACKET, BODY, sent + i);
+            ok = seal(&engine, batch + i * PACKET, BODY, sent + i);
         ok = ok && wait_room(udp, sent, &answered) &&
              send(udp, batch, sizeof(batch), 0) == sizeof(batch);
         sent += BATCH;
@@ -113,23 +129,23 @@ bool naked_udp_send(int fd, const size_t *amounts)
         ok = recv(udp, &answered, sizeof(answered), 0) == sizeof(answered);
     if (udp >= 0)
         close(udp);
-    engine_destroy(engine);
+    engine_clear(&engine);
     return ok;
 }
 
 bool naked_udp_receive(int fd, const size_t *amounts)
 {
     static uint8_t buf[1 << 16];
-    gnutls_aead_cipher_hd_t engine = engine_create();
+    struct engine engine;
     uint64_t seen = 0, told = 0, total = total_of(amounts[0]);
     int udp = udp_open(fd), on = 1;
-    bool ok = engine && udp >= 0 && setsockopt(udp, SOL_UDP, UDP_GRO, &on, sizeof(on)) == 0,
+    bool ok = engine_init(&engine) && udp >= 0 && setsockopt(udp, SOL_UDP, UDP_GRO, &on, sizeof(on)) == 0,
          counted = false;
     while (ok && seen < total) {
         ssize_t n = recv(udp, buf, sizeof(buf), 0);
         ok = n > 0;
         for (ssize_t at = 0; ok && at < n; at += PACKET)
-            ok = open_packet(engine, buf + at, n - at < PACKET ? (size_t)(n - at) : PACKET, seen++);
+            ok = open_packet(&engine, buf + at, n - at < PACKET ? (size_t)(n - at) : PACKET, seen++);
         if (ok && (seen - told >= BATCH || seen == total)) {
             told = seen;
             ok = send(udp, &seen, sizeof(seen), 0) == sizeof(seen);
@@ -141,13 +157,13 @@ bool naked_udp_receive(int fd, const size_t *amounts)
     }
     if (udp >= 0)
         close(udp);
-    engine_destroy(engine);
+    engine_clear(&engine);
     return ok;
 }
 
 /* ---- ping-pong */
 
-static bool pong(int udp, gnutls_aead_cipher_hd_t engine, uint64_t n, size_t out, bool first)
+static bool pong(int udp, const struct engine *engine, uint64_t n, size_t out, bool first)
 {
     static uint8_t packet[1 << 16];
     for (int half = 0; half < 2; half++) {
@@ -166,15 +182,15 @@ static bool pong(int udp, gnutls_aead_cipher_hd_t engine, uint64_t n, size_t out
 
 static bool ping(int fd, const size_t *amounts, size_t out, bool first)
 {
-    gnutls_aead_cipher_hd_t engine = engine_create();
+    struct engine engine;
     int64_t *times = calloc(amounts[0], sizeof(*times));
     int udp = udp_open(fd);
-    bool ok = engine && times && udp >= 0;
+    bool ok = engine_init(&engine) && times && udp >= 0;
     for (size_t i = 0; ok && i < amounts[0] + NAKED_FIRST; i++) {
         if (i == NAKED_FIRST)
             naked_clock_start();
         int64_t begun = naked_clock(CLOCK_MONOTONIC);
-        ok = pong(udp, engine, i, out, first);
+        ok = pong(udp, &engine, i, out, first);
         if (i >= NAKED_FIRST)
             times[i - NAKED_FIRST] = naked_clock(CLOCK_MONOTONIC) - begun;
     }
@@ -183,7 +199,7 @@ static bool ping(int fd, const size_t *amounts, size_t out, bool first)
     if (udp >= 0)
         close(udp);
     free(times);
-    engine_destroy(engine);
+    engine_clear(&engine);
     return ok;
 }
 
