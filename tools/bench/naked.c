@@ -11,6 +11,7 @@
  *   naked [-c CORE,CORE] tlsconns COUNT       connect, handshake of GnuTLS with two certificates, a byte each way
  *   naked [-c CORE,CORE] relay BYTES          as pipe, through a process that opens each frame and seals it anew
  *   naked [-c CORE,CORE] relayping COUNT A B  as pingpong, through such a process
+ *   aesrelay, aespingpong, aesrelayping: the same with the cipher and the records of aespipe
  *   naked init DIRECTORY                      only sets up the libraries that the node uses, then waits
  * The first core is the client's, a relay runs on the second. CPU time is that of each process between the first and
  * the last byte. */
@@ -514,6 +515,9 @@ static const struct kind {
     {.name = "tlsconns", .tls = true},
     {.name = "relay", .asks = pipe_send, .answers = pipe_receive, .relayed = true},
     {.name = "relayping", .asks = ping_ask, .answers = ping_answer, .relayed = true},
+    {.name = "aesrelay", .asks = pipe_send, .answers = pipe_receive, .relayed = true, .aes = true},
+    {.name = "aespingpong", .asks = ping_ask, .answers = ping_answer, .aes = true},
+    {.name = "aesrelayping", .asks = ping_ask, .answers = ping_answer, .relayed = true, .aes = true},
 };
 
 static bool set_up(const struct kind *kind, struct task *task)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from cases import MIB, Case, Metric, good
+from cases import MIB, OVER, Case, Metric, good
 from figures import Meter, process_clock
 from lab import Lab, why_not
 from peerproc import Peer, programs
@@ -46,14 +46,14 @@ class Relays(Case):
     def relay(self, impl):
         limits = LIFTED + (LIFTED_OURS if impl == "warren" else "")
         command = self.host().command(self.core(1)) + [programs()[0][impl]]
-        r = Peer(impl, [*command[1:], "--relay", "--relay-limits", limits, "--listen", f"/ip4/{RELAY}/tcp/0"],
+        r = Peer(impl, [*command[1:], *OVER[self.over], "--relay", "--relay-limits", limits, "--listen", f"/ip4/{RELAY}/tcp/0"],
                  path=command[0], name=f"{impl} (relay)")
         self.setup.versions[impl] = r.ready.get("version", "")
         return r
 
     def end(self, count, listen):
         command = self.host().command(self.core(0)) + [programs()[0]["warren"]]
-        return Peer("warren", [*command[1:], "--circuit", "--reach", "private", "--hosts", count, "--listen", listen],
+        return Peer("warren", [*command[1:], *OVER[self.over], "--circuit", "--reach", "private", "--hosts", count, "--listen", listen],
                     path=command[0], name="warren (end)")
 
     def together(self, calls):
@@ -74,6 +74,7 @@ class Passing(Relays):
                Metric("messages", "relay's CPU us/message, many circuits", per_peer=3, per_other={"coturn": 1 / 3}),
                Metric("added", "ms, p99 of a message and its echo above the direct one's", per_naked=2))
     yardstick, others = "naked", ("coturn", "haproxy")
+    kinds = "relay", "relayping", "pingpong"    # of naked
     PROGRAMS = {"coturn": ("turnserver", "turnutils_uclient", "turnutils_peer"), "haproxy": ("haproxy", "iperf3")}
 
     def lacks(self, name):
@@ -82,6 +83,10 @@ class Passing(Relays):
 
     def circuits(self):
         return self.size(20, 100, 100)
+
+    def messages(self):
+        """So many that the hundredth part of them is no matter of luck: two of such parts are subtracted."""
+        return self.size(5000, 10000, 20000)
 
     def prepare(self, name):
         r = self.relay(name)
@@ -102,7 +107,7 @@ class Passing(Relays):
         if name in self.PROGRAMS:
             return getattr(self, name)()
         r, b, a = self.started[name]
-        count, amount, messages = self.circuits(), self.size(32, 128, 512) * MIB, self.size(500, 2000, 10000)
+        count, amount, messages = self.circuits(), self.size(32, 128, 512) * MIB, self.messages()
         out = {}
         with Meter({"relay": r.proc.pid}) as m:
             a.call("perf", peer=b.id(), up=amount, down=0, timeout=self.patience)
@@ -125,10 +130,11 @@ class Passing(Relays):
         return out
 
     def measure_naked(self):
-        amount, messages = self.size(32, 128, 512) * MIB, self.size(500, 2000, 10000)
-        one = self.naked("relayping", messages, MESSAGE, MESSAGE)
-        straight = self.naked("pingpong", messages, MESSAGE, MESSAGE)
-        return {"main": self.naked("relay", amount)["relay_ns"] / amount,
+        amount, messages = self.size(32, 128, 512) * MIB, self.messages()
+        bulk, passed, direct = self.kinds
+        one = self.naked(passed, messages, MESSAGE, MESSAGE)
+        straight = self.naked(direct, messages, MESSAGE, MESSAGE)
+        return {"main": self.naked(bulk, amount)["relay_ns"] / amount,
                 "message": one["relay_ns"] / messages / 2 * 1e-3,
                 "added": max((one["p99_ns"] - straight["p99_ns"]) * 1e-6, 1e-3)}
 
@@ -183,6 +189,11 @@ class Passing(Relays):
         return {"main": used / amount}
 
 
+class PassingTls(Passing):
+    title, over = "a circuit relay reached over TLS: bulk, messages of 1,200 bytes", "tls"
+    kinds = "aesrelay", "aesrelayping", "aespingpong"
+
+
 class Resting(Relays):
     """The guests do not listen: 10,000 of them, each with a listener, are more than the files that a process may open."""
 
@@ -234,4 +245,4 @@ class Resting(Relays):
         return min(relay.call("gc")["anonKiB"] for _ in range(2))
 
 
-CASES = (Passing, Resting)
+CASES = (Passing, PassingTls, Resting)
