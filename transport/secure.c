@@ -175,10 +175,10 @@ static const struct wr_secure tls = {
 
 /* ---- choice --------------------------------------------------------------------------------- */
 
-/* Noise first. Measured (EPYC with AES, processor time of both ends): a handshake alone is 520 us
+/* Noise first. Measured (processor time of both ends): a handshake alone is 520 us
  * and 440 bytes with Noise; with TLS 1590 bytes and 2200 us, or 1330 us between peers that met
- * before. A whole short connection is 1450 against 2480 us, a byte in a long stream 2.16
- * against 1.65 ns (docs/benchmarks.md). So TLS is ahead after 2 MB, which few connections of a node
+ * before. A whole short connection is 1450 against 2480 us, a byte in a long stream 1.62
+ * against 0.41 ns (docs/benchmarks.md). So TLS is ahead after 1 MB, which few connections of a node
  * carry. And every libp2p node speaks Noise: a first flight that proposes it is never refused,
  * where a refusal costs two round trips. */
 
