@@ -103,8 +103,9 @@ class Case:
     def measure(self, name):
         raise NotImplementedError
 
-    def naked(self, *args):
-        cores = self.setup.cores
+    def naked(self, *args, together=False):
+        """together: both ends on the client's core."""
+        cores = self.setup.cores[:1] * 2 if together else self.setup.cores
         place = ["-c", "%d,%d" % tuple(cores)] if cores[0] is not None else []
         with Counted() as counted:
             run = subprocess.run(counted.prefix + [self.setup.naked] + place + [str(a) for a in args], check=True,
