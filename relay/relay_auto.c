@@ -179,28 +179,33 @@ static bool net_taken(const struct wr_relay_auto *ra, const struct wr_ip *ip, co
     return false;
 }
 
+/* We have no place at all, and none is asked for. */
+static bool needy(const struct wr_relay_auto *ra)
+{
+    return wr_list_empty(wr_relay_client_holds(ra->client));
+}
+
+/* Who was lost time and again is better than nobody, a moment after the last time. */
+static bool out_of_question(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    const struct avoid *a = avoid_of(ra, relay);
+    if (!a || !avoided(ra, relay))
+        return false;
+    return a->refused || !needy(ra) || wr_env_now(ra->env) - a->at < WR_RELAY_AUTO_HURRY;
+}
+
 struct choice {
     const struct wr_relay_auto *ra;
     const struct wr_peerid *except;
     struct wr_peerid best;
     wr_time distance;
-    bool needy;    /* we have none at all */
 };
-
-/* Who was lost time and again is better than nobody, a moment after the last time. */
-static bool out_of_question(const struct choice *choice, const struct wr_peerid *relay)
-{
-    const struct avoid *a = avoid_of(choice->ra, relay);
-    if (!a || !avoided(choice->ra, relay))
-        return false;
-    return a->refused || !choice->needy || wr_env_now(choice->ra->env) - a->at < WR_RELAY_AUTO_HURRY;
-}
 
 static void weigh(struct wr_conn *c, void *arg)
 {
     struct choice *choice = arg;
     const struct wr_relay_auto *ra = choice->ra;
-    if (c->circuit || c->closing || wr_relay_client_held(ra->client, &c->peer) || out_of_question(choice, &c->peer) ||
+    if (c->circuit || c->closing || wr_relay_client_held(ra->client, &c->peer) || out_of_question(ra, &c->peer) ||
         wr_peerstore_speaks(wr_swarm_peerstore(ra->swarm), &c->peer, WR_RELAY_HOP_NAME) != 1 ||
         net_taken(ra, &c->remote.ip, choice->except))
         return;
@@ -214,7 +219,7 @@ static void weigh(struct wr_conn *c, void *arg)
 /* The nearest connected relay that may be asked; len 0: none. */
 static struct choice choose(struct wr_relay_auto *ra, const struct wr_peerid *except)
 {
-    struct choice choice = {.ra = ra, .except = except, .needy = wr_list_empty(wr_relay_client_holds(ra->client))};
+    struct choice choice = {.ra = ra, .except = except};
     wr_swarm_each(ra->swarm, weigh, &choice);
     return choice;
 }
@@ -269,6 +274,13 @@ static bool was_reached(const struct wr_peer *peer)
     return false;
 }
 
+/* It was called in vain: how long it is left alone does not depend on our need. */
+static bool unreached(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
+{
+    const struct avoid *a = avoid_of(ra, relay);
+    return a && a->unreached && avoided(ra, relay);
+}
+
 /* Somebody known to relay with whom we are not connected: of those that we have reached, or else of the others, who was
  * met last. Whoever came over a relay may say what he likes of himself, and a crowd of such would come first. */
 static const struct wr_peer *whom_to_call(const struct wr_relay_auto *ra)
@@ -277,8 +289,8 @@ static const struct wr_peer *whom_to_call(const struct wr_relay_auto *ra)
     const struct wr_peer *other = NULL;
     for (struct wr_list *it = ps->recent.prev; it != &ps->recent; it = it->prev) {
         const struct wr_peer *peer = wr_list_entry(it, struct wr_peer, node);
-        if (peer->connections || !peer->addr_count || avoided(ra, &peer->id) || is_knocked(ra, &peer->id) ||
-            wr_peerstore_speaks(ps, &peer->id, WR_RELAY_HOP_NAME) != 1)
+        if (peer->connections || !peer->addr_count || out_of_question(ra, &peer->id) || unreached(ra, &peer->id) ||
+            is_knocked(ra, &peer->id) || wr_peerstore_speaks(ps, &peer->id, WR_RELAY_HOP_NAME) != 1)
             continue;
         if (was_reached(peer))
             return peer;

@@ -202,6 +202,43 @@ static void test_both_are_switched_off(void **state)
     }
 }
 
+/* A relay that was restarted time and again, and is up now: who has just lost all others calls it, however long it would
+ * be left alone otherwise. */
+static void test_a_lost_one_is_called_in_need(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 19});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 4, 5);
+    for (unsigned i = 0; i < 4; i++) {
+        struct sim_host *host = w.relays[4].n.host;
+        sim_run(w.sim, 5 * WR_SEC);
+        assert_true(held(&w, 4));
+        far_down(&w.relays[4]);
+        sim_run(w.sim, WR_SEC);
+        w.relays[4] = (struct far){.n.host = host};
+        far_up(&w.relays[4], w.sim, 14, *sim_host_ip4(host));
+        meet(&w, 4, 5);
+    }
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_true(held(&w, 4));
+    meet(&w, 2, 4);
+    sim_run(w.sim, 2 * WR_SEC);
+    assert_int_equal(held_count(&w), 2);
+    unsigned first = held(&w, 2) ? 2 : 3;
+    wr_swarm_disconnect(w.home.swarm, wr_swarm_self(w.relays[4].n.swarm), WR_CONN_OK);
+    wr_swarm_disconnect(w.home.swarm, wr_swarm_self(w.relays[5 - first].n.swarm), WR_CONN_OK);
+    sim_run(w.sim, 5 * WR_SEC);
+    far_down(&w.relays[5 - first]);
+    far_down(&w.relays[first]);
+    wr_time at = sim_now(w.sim);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_true(held(&w, 4));
+    assert_true(w.made_at - at <= 3 * WR_SEC);
+    world_down(&w);
+}
+
 /* Who has no place at all looks for one every few seconds at first, and soon no more than twice a minute. */
 static void test_a_search_in_need(void **state)
 {
@@ -489,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_both_lost),
         cmocka_unit_test(test_both_lost_among_liars),
         cmocka_unit_test(test_both_are_switched_off),
+        cmocka_unit_test(test_a_lost_one_is_called_in_need),
         cmocka_unit_test(test_a_search_in_need),
         cmocka_unit_test(test_another_network),
         cmocka_unit_test(test_a_relay_comes_back),
