@@ -3,6 +3,7 @@
 #ifndef WR_RELAY_AUTO_IMPL_H
 #define WR_RELAY_AUTO_IMPL_H
 
+#include "relay/patience.h"
 #include "relay/relay_auto.h"
 #include "transport/map.h"
 
@@ -18,7 +19,8 @@ struct probe {
     size_t got;
     wr_time sent_at, rtt;
     wr_time checked_at;             /* whether circuits reach us was last asked */
-    struct wr_timer timer;          /* the next ping, or the end of patience */
+    struct wr_timer timer;          /* the next ping */
+    struct wr_patience patience;    /* with the one that is out */
     struct wr_task task;            /* disposal */
 };
 

@@ -26,6 +26,7 @@ static bool needed(const struct probe *p)
 
 static void rest(struct probe *p)
 {
+    wr_patience_stop(&p->patience);
     wr_timer_start(p->of->env, &p->timer,
                    wr_env_now(p->of->env) + (needed(p) ? WR_RELAY_AUTO_PING : WR_RELAY_AUTO_PING_SLOW), on_next);
 }
@@ -73,9 +74,9 @@ static void on_close(struct wr_stream *s, void *arg, int err)
 
 static const struct wr_stream_ops ops = {.on_data = on_data, .on_close = on_close};
 
-static void on_silence(struct wr_timer *timer)
+static void on_silence(struct wr_patience *patience)
 {
-    struct probe *p = wr_list_entry(timer, struct probe, timer);
+    struct probe *p = wr_list_entry(patience, struct probe, patience);
     char text[WR_PEERID_TEXT];
     struct wr_stream *s = p->stream;
     struct wr_conn *c = wr_stream_conn(s);
@@ -108,7 +109,8 @@ static void on_next(struct wr_timer *timer)
     p->stream = s;
     p->got = 0;
     p->sent_at = wr_env_now(env);
-    wr_timer_start(env, &p->timer, p->sent_at + WR_RELAY_AUTO_PONG, on_silence);
+    wr_timer_stop(env, &p->timer);
+    wr_patience_start(&p->patience, env, WR_RELAY_AUTO_PONG, on_silence);
 }
 
 void wr_relay_auto_probe_start(struct wr_relay_auto *ra, const struct wr_peerid *relay)
@@ -144,6 +146,7 @@ void wr_relay_auto_probe_stop(struct wr_relay_auto *ra, const struct wr_peerid *
     if (!p)
         return;
     wr_timer_stop(ra->env, &p->timer);
+    wr_patience_stop(&p->patience);
     if (p->stream)
         wr_stream_reset(p->stream, WR_STREAM_OK);
     wr_list_remove(&p->node);

@@ -9,7 +9,7 @@ void wr_relay_client_check_stop(struct wr_relay_check *k)
     struct wr_stream *there = k->there, *back = k->back;
     k->running = false;
     k->there = k->back = NULL;
-    wr_timer_stop(k->client->env, &k->timer);
+    wr_patience_stop(&k->patience);
     wr_msg_reset(&k->hop, WR_STREAM_OK);
     if (there)
         wr_stream_reset(there, WR_STREAM_OK);
@@ -23,9 +23,9 @@ static void fail(struct wr_relay_check *k, int err, unsigned status)
     wr_relay_client_checked(k, err, status);
 }
 
-static void on_timer(struct wr_timer *timer)
+static void on_silence(struct wr_patience *patience)
 {
-    fail(wr_list_entry(timer, struct wr_relay_check, timer), WR_ETIMEOUT, 0);
+    fail(wr_list_entry(patience, struct wr_relay_check, patience), WR_ETIMEOUT, 0);
 }
 
 /* ---- the end that we asked for ------------------------------------------------------------------------------ */
@@ -127,7 +127,7 @@ void wr_relay_client_check_start(struct wr_relay_check *k, const struct wr_peeri
     if (wr_relay_client_send(&k->hop, WR_RELAY_HOP, &connect) != 0)
         wr_relay_client_check_stop(k);
     else
-        wr_timer_start(rc->env, &k->timer, wr_env_now(rc->env) + WR_RELAY_CHECK_TIMEOUT, on_timer);
+        wr_patience_start(&k->patience, rc->env, WR_RELAY_CHECK_TIMEOUT, on_silence);
 }
 
 /* ---- the end that came back --------------------------------------------------------------------------------- */

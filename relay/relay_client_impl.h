@@ -3,6 +3,7 @@
 #ifndef WR_RELAY_CLIENT_IMPL_H
 #define WR_RELAY_CLIENT_IMPL_H
 
+#include "relay/patience.h"
 #include "relay/relay_client.h"
 #include "transport/msg.h"
 
@@ -34,7 +35,7 @@ struct wr_relay_check {
     struct wr_stream *back;     /* the end that came back to us; NULL: none */
     uint8_t sent[WR_RELAY_CHECK_LEN];
     size_t echoed, returned;    /* of them: at the end that came back, and here again */
-    struct wr_timer timer;      /* the end of patience */
+    struct wr_patience patience;
 };
 
 /* A direct connection to a relay, or NULL. */

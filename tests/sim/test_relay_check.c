@@ -371,6 +371,29 @@ static void test_connections_that_end_are_not_the_relays_fault(void **state)
     world_down(&w);
 }
 
+/* The machine on which both run does something else for some seconds, time and again. The answers are there a moment
+ * after it goes on, and the end of our patience at once: that nobody looked is not the relay's fault. */
+static void test_we_were_held_up(void **state)
+{
+    struct world w;
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 57, .rtt = 80 * WR_MSEC});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    meet(&w, 2, 3);
+    sim_run(w.sim, 5 * WR_SEC);
+    assert_true(held(&w, 2));
+    for (unsigned i = 0; i < 200; i++) {
+        sim_run(w.sim, 10 * WR_SEC + (wr_time)sim_random(w.sim, 5000) * WR_MSEC);
+        sim_pause(w.home.host, true);
+        sim_pause(w.relays[2].n.host, true);
+        sim_run(w.sim, 4500 * WR_MSEC);
+        sim_pause(w.home.host, false);
+        sim_pause(w.relays[2].n.host, false);
+    }
+    assert_true(w.lost == 0 && held(&w, 2));
+    world_down(&w);
+}
+
 /* While nothing is known of our reachability a place is a precaution, and hardly looked after. */
 static void test_a_precaution_costs_less(void **state)
 {
@@ -436,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_a_forgotten_place),
         cmocka_unit_test(test_nobody_is_blamed),
         cmocka_unit_test(test_connections_that_end_are_not_the_relays_fault),
+        cmocka_unit_test(test_we_were_held_up),
         cmocka_unit_test(test_a_precaution_costs_less),
         cmocka_unit_test(test_nobody_comes_as_us),
     };
