@@ -41,6 +41,7 @@ static void pack_hold(const struct wr_methods *m, struct wr_pack *p, const struc
         wr_pack_bool(p, "limited", h->limited);
         pack_limit(p, &h->limit);
         wr_pack_u64(p, "circuits", h->circuits);
+        wr_pack_bool(p, "doubted", h->doubted);
         if (h->proven_at)
             wr_pack_u64(p, "proven_ms", ms(now - h->proven_at));
     }

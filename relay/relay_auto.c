@@ -9,6 +9,7 @@
 #define NET_BITS_4  16            /* one provider's; nat sheet 6 */
 #define NET_BITS_6  32
 #define RTT_UNKNOWN WR_SEC        /* ranks behind all that were measured */
+#define RTT_AVOIDED WR_MIN        /* ... and these, which only need makes us ask, behind all others */
 
 static void look(struct wr_relay_auto *ra);
 
@@ -122,13 +123,13 @@ static void avoid(struct wr_relay_auto *ra, const struct wr_peerid *relay, wr_ti
     a->until = wr_env_now(ra->env) + (time < WR_RELAY_AUTO_REFUSED ? time : WR_RELAY_AUTO_REFUSED);
 }
 
-/* It answers, and is no use: not asked again for a while even by who has no other. */
-static void avoid_useless(struct wr_relay_auto *ra, const struct wr_peerid *relay)
+/* It grants places and brought nobody, or worse: that we doubt, and may be wrong. Better than no relay it is all the same. */
+static void avoid_doubted(struct wr_relay_auto *ra, const struct wr_peerid *relay, bool worse)
 {
-    avoid(ra, relay, WR_RELAY_AUTO_SILENT, false);
+    avoid(ra, relay, worse ? WR_RELAY_AUTO_REFUSED : WR_RELAY_AUTO_SILENT, false);
     struct avoid *a = avoid_of(ra, relay);
     if (a)
-        a->refused = true;
+        a->refused = false;
 }
 
 static void avoid_unreached(struct wr_relay_auto *ra, const struct wr_peerid *relay)
@@ -161,7 +162,7 @@ wr_time wr_relay_auto_rtt(const struct wr_relay_auto *ra, const struct wr_peerid
 static wr_time distance(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
 {
     wr_time rtt = wr_relay_auto_rtt(ra, relay);
-    return rtt ? rtt : RTT_UNKNOWN;
+    return (rtt ? rtt : RTT_UNKNOWN) + (avoided(ra, relay) ? RTT_AVOIDED : 0);
 }
 
 /* Is one of ours, held or asked, on this network? Apart from `except`. */
@@ -172,7 +173,7 @@ static bool net_taken(const struct wr_relay_auto *ra, const struct wr_ip *ip, co
         const struct wr_relay_hold *h =
             (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
         const struct wr_conn *c = wr_swarm_conn(ra->swarm, &h->relay);
-        if (c && !h->ending && !(except && wr_peerid_equal(except, &h->relay)) &&
+        if (c && !h->ending && !h->doubted && !(except && wr_peerid_equal(except, &h->relay)) &&
             wr_ip_same_prefix(&c->remote.ip, ip, ip->family == 4 ? NET_BITS_4 : NET_BITS_6))
             return true;
     }
@@ -185,7 +186,7 @@ static bool needy(const struct wr_relay_auto *ra)
     return wr_list_empty(wr_relay_client_holds(ra->client));
 }
 
-/* Who was lost time and again is better than nobody, a moment after the last time. */
+/* Who was lost time and again, or is doubted, is better than nobody, a moment after the last time. */
 static bool out_of_question(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
 {
     const struct avoid *a = avoid_of(ra, relay);
@@ -224,7 +225,7 @@ static struct choice choose(struct wr_relay_auto *ra, const struct wr_peerid *ex
     return choice;
 }
 
-/* Of our own choice: how many there are, asked ones included and ending ones not; the farthest that is held. */
+/* Of our own choice: how many there are, asked ones included and ending and doubted ones not; the farthest that is held. */
 static size_t chosen(const struct wr_relay_auto *ra, const struct wr_relay_hold **farthest, bool *asking)
 {
     const struct wr_list *holds = wr_relay_client_holds(ra->client);
@@ -234,7 +235,7 @@ static size_t chosen(const struct wr_relay_auto *ra, const struct wr_relay_hold 
     for (const struct wr_list *it = holds->next; it != holds; it = it->next) {
         const struct wr_relay_hold *h =
             (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
-        if (wr_relay_auto_owned(ra, &h->relay) || h->ending)
+        if (wr_relay_auto_owned(ra, &h->relay) || h->ending || h->doubted)
             continue;
         n++;
         *asking |= h->state == WR_RELAY_ASKING;
@@ -381,6 +382,33 @@ static void let_all_go(struct wr_relay_auto *ra)
     }
 }
 
+/* Places in doubt go once another one was seen to be good since. Until then the trouble may be our own, and they are better
+ * than none: of them the newest stay. */
+static void judge_doubted(struct wr_relay_auto *ra)
+{
+    const struct wr_list *holds = wr_relay_client_holds(ra->client);
+    struct wr_list *it, *next;
+    size_t doubted = 0;
+    wr_time good_at = 0;
+    for (it = holds->next; it != holds; it = it->next) {
+        const struct wr_relay_hold *h = wr_list_entry(it, struct wr_relay_hold, node);
+        doubted += h->doubted;
+        if (h->state == WR_RELAY_HELD && !h->doubted && !h->ending && h->proven_at > good_at)
+            good_at = h->proven_at;
+    }
+    for (it = holds->next; it != holds; it = next) {
+        const struct wr_relay_hold *h = wr_list_entry(it, struct wr_relay_hold, node);
+        next = it->next;
+        if (!h->doubted || (good_at < h->missed_at && doubted <= WR_RELAY_AUTO_WANT))
+            continue;
+        struct wr_peerid relay = h->relay;
+        doubted--;
+        ra->giving_up = true;
+        wr_relay_client_give_up(ra->client, &relay);
+        ra->giving_up = false;
+    }
+}
+
 /* Now and then: one that is more than twice as near takes the farthest one's place. */
 static void review(struct wr_relay_auto *ra, const struct wr_relay_hold *farthest)
 {
@@ -399,6 +427,7 @@ static void look(struct wr_relay_auto *ra)
     const struct wr_relay_hold *farthest;
     bool asking, owned = hold_owned(ra);
     look_for_nat(ra);
+    judge_doubted(ra);
     if (!wanted(ra)) {
         let_all_go(ra);
         bool waiting = wr_swarm_reachability(ra->swarm, 0) == WR_REACH_UNKNOWN;
@@ -435,14 +464,14 @@ static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned 
         wr_relay_auto_probe_start(ra, relay);
     } else {
         bool held = wr_relay_auto_probe(ra, relay) != NULL;
-        const struct wr_conn *c = wr_swarm_conn(ra->swarm, relay);
+        bool refused = status || err == WR_EUNSUPPORTED || err == WR_EPROTO || err == WR_EPEERID || err == WR_EAUTH;
         wr_relay_auto_probe_stop(ra, relay);
-        if (status || err == WR_EUNSUPPORTED || err == WR_EPROTO || err == WR_EPEERID || err == WR_EAUTH)
+        if (refused && !ra->giving_up)
             avoid(ra, relay, WR_RELAY_AUTO_REFUSED, false);
-        else if (ra->changed_at && wr_env_now(ra->env) - ra->changed_at < WR_RELAY_AUTO_UPHEAVAL)
+        else if (!refused && ra->changed_at && wr_env_now(ra->env) - ra->changed_at < WR_RELAY_AUTO_UPHEAVAL)
             avoid(ra, relay, WR_RELAY_AUTO_TICK, false);
-        else if (held && c && !c->circuit)
-            avoid_useless(ra, relay);
+        else if (ra->giving_up)
+            avoid_doubted(ra, relay, refused);
         else
             avoid(ra, relay, held ? WR_RELAY_AUTO_LOST : WR_RELAY_AUTO_SILENT, held);
         wr_swarm_untag(ra->swarm, relay, TAG);
@@ -456,6 +485,21 @@ static void on_ending(void *arg, const struct wr_peerid *relay)
 {
     (void)relay;
     look_soon(arg);
+}
+
+/* Is it this one, or is it us? That the others tell: one that counts circuits is asked out of turn only when it matters. */
+static void on_doubt(void *arg, const struct wr_peerid *relay)
+{
+    struct wr_relay_auto *ra = arg;
+    const struct wr_relay_hold *of = wr_relay_client_held(ra->client, relay);
+    const struct wr_list *holds = wr_relay_client_holds(ra->client);
+    for (const struct wr_list *it = holds->next; of && it != holds; it = it->next) {
+        const struct wr_relay_hold *h =
+            (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
+        if (h != of && h->proven_at < of->missed_at && (of->doubted || !h->check_every))
+            wr_relay_client_check(ra->client, &h->relay);
+    }
+    look_soon(ra);
 }
 
 /* ---- the owner's ----------------------------------------------------------------------------------------------------- */
@@ -574,7 +618,8 @@ struct wr_relay_auto *wr_relay_auto_create(const struct wr_relay_auto_options *o
     ra->options = *options;
     ra->swarm = options->swarm;
     ra->env = wr_swarm_env(ra->swarm);
-    struct wr_relay_client_options client = {.swarm = ra->swarm, .on_hold = on_hold, .on_ending = on_ending, .arg = ra};
+    struct wr_relay_client_options client = {
+        .swarm = ra->swarm, .on_hold = on_hold, .on_ending = on_ending, .on_doubt = on_doubt, .arg = ra};
     ra->client = wr_relay_client_create(&client);
     if (!ra->client) {
         wr_free(ra);

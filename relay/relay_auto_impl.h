@@ -29,7 +29,7 @@ struct avoid {
     struct wr_peerid relay;         /* the key */
     wr_time at, until;
     unsigned losses;
-    bool refused;                   /* it said no, does not speak it, or brought nobody */
+    bool refused;                   /* it said no, or does not speak it: our need does not matter */
     bool unreached;                 /* no connection came about: void once there is one */
 };
 
@@ -59,6 +59,7 @@ struct wr_relay_auto {
     struct owned *owned[WR_RELAY_AUTO_OWNED_MAX];    /* or NULL */
     struct knock knocks[WR_RELAY_AUTO_KNOCKS];
     bool was_wanted;             /* when that was last decided */
+    bool giving_up;              /* a place in doubt, just now */
     wr_time unknown_since, searched_at, reviewed_at;
     wr_time natted_since;        /* a NAT is seen; 0: none */
     wr_time search_wait;         /* between searches while none is held */

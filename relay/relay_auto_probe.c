@@ -31,17 +31,20 @@ static void rest(struct probe *p)
                    wr_env_now(p->of->env) + (needed(p) ? WR_RELAY_AUTO_PING : WR_RELAY_AUTO_PING_SLOW), on_next);
 }
 
-/* Whether circuits reach us is asked when nobody has shown it for a while, and of a new relay at once. */
+/* Whether circuits reach us is asked of a new relay at once; then, while it is needed, with each ping; and where that would be
+ * too often, when nobody has shown it for a while. */
 static void check(struct probe *p)
 {
     const struct wr_relay_hold *h = wr_relay_client_held(p->of->client, &p->relay);
     wr_time now = wr_env_now(p->of->env), known_at = p->checked_at;
-    wr_time every = needed(p) ? WR_RELAY_AUTO_CHECK : WR_RELAY_AUTO_CHECK_SLOW;
+    wr_time every = needed(p) ? 0 : WR_RELAY_AUTO_CHECK_SLOW;
     if (!h)
         return;
+    if (h->check_every > every)
+        every = h->check_every;
     if (h->proven_at && h->proven_at > known_at)
         known_at = h->proven_at;
-    if (now - known_at + WR_RELAY_AUTO_PONG < every)    /* what was asked then was known a moment later */
+    if (known_at && now - known_at + WR_RELAY_AUTO_PONG < every)    /* what was asked then was known a moment later */
         return;
     p->checked_at = now;
     wr_relay_client_check(p->of->client, &p->relay);
@@ -120,7 +123,6 @@ void wr_relay_auto_probe_start(struct wr_relay_auto *ra, const struct wr_peerid 
         return;    /* out of memory: the loss is noticed later */
     p->of = ra;
     p->relay = *relay;
-    p->checked_at = wr_env_now(ra->env) - WR_RELAY_AUTO_CHECK;    /* it is due, if it is needed */
     wr_list_append(&ra->probes, &p->node);
     wr_timer_start(ra->env, &p->timer, wr_env_now(ra->env), on_next);
 }

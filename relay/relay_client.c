@@ -16,8 +16,9 @@ struct hold {
     unsigned failed, fulls;     /* checks in a row: that failed, that had no room */
     uint64_t over;              /* the connection that it was last asked over */
     bool listed;                /* the relay named the protocol among those it speaks */
-    int err;                    /* of that failure ... */
-    unsigned status;            /* ... and what the relay said */
+    int err;                    /* of that failure */
+    int doubt;                  /* the error of the check that brought it into doubt ... */
+    unsigned status;            /* ... and what the relay said then */
 };
 
 static const char *const hop_offer[] = {WR_RELAY_HOP_NAME, NULL};
@@ -238,6 +239,8 @@ static void granted(struct hold *h, const struct wr_relay_msg *m)
     h->listed = wr_peerstore_speaks(wr_swarm_peerstore(rc->swarm), &h->of.relay, WR_RELAY_HOP_NAME) == 1;
     h->of.ending = false;
     h->of.vouched = m->voucher.len > 0;
+    if (!h->of.vouched)
+        h->of.check_every = WR_RELAY_CHECK_RARE;
     h->of.limited = m->has_limit;
     h->of.limit = m->limit;
     h->of.expires_at = now + life;
@@ -401,7 +404,41 @@ static void on_again(struct wr_timer *timer)
 static void proven(struct hold *h)
 {
     h->of.proven_at = wr_env_now(h->client->env);
+    h->of.doubted = false;
+    h->of.missed_at = 0;
     h->failed = h->fulls = 0;
+}
+
+/* It may count our circuits, or those of all at our address, or have none left for anybody: which of these it is, it does
+ * not say, and asking often helps with none. */
+static void no_room(struct hold *h)
+{
+    wr_time every = 2 * h->of.check_every;
+    h->of.check_every = every < WR_RELAY_CHECK_FULL ? WR_RELAY_CHECK_FULL
+                        : every < WR_RELAY_CHECK_RARE ? every
+                                                      : WR_RELAY_CHECK_RARE;
+    if (++h->fulls >= WR_RELAY_CHECK_FULLS)
+        begin_to_end(h, "no room for circuits to us");
+}
+
+static void doubt(struct hold *h, int err, unsigned status)
+{
+    struct wr_relay_client *rc = h->client;
+    if (!rc->options.on_doubt) {
+        lose(h, err, status);
+        return;
+    }
+    h->doubt = err;
+    h->status = status;
+    h->of.doubted = true;
+    rc->options.on_doubt(rc->options.arg, &h->of.relay);
+}
+
+void wr_relay_client_give_up(struct wr_relay_client *rc, const struct wr_peerid *relay)
+{
+    struct hold *h = find(rc, relay);
+    if (h && h->of.doubted)
+        lose(h, h->doubt, h->status);
 }
 
 void wr_relay_client_checked(struct wr_relay_check *k, int err, unsigned status)
@@ -415,20 +452,24 @@ void wr_relay_client_checked(struct wr_relay_check *k, int err, unsigned status)
     if (err == 0 || err == WR_ELIMIT)    /* out of memory says nothing of the relay */
         return;
     if (status == WR_RELAY_FULL) {
-        if (++h->fulls >= WR_RELAY_CHECK_FULLS)
-            begin_to_end(h, "no room for circuits to us");
+        no_room(h);
         return;
     }
+    if (h->of.doubted)    /* until one succeeds */
+        return;
     wr_log(wr_env_log(rc->env), WR_LOG_INFO, "relay", "no circuit to us relay=%s err=%s status=%u",
            wr_peerid_print(&h->of.relay, text), wr_err_name(err), status);
     if (++h->failed == 2) {
-        lose(h, err, status);
+        doubt(h, err, status);
         return;
     }
+    h->of.missed_at = now;
+    if (rc->options.on_doubt)
+        rc->options.on_doubt(rc->options.arg, &h->of.relay);
     /* It holds no place for us, and had not said so. */
     if (status == WR_RELAY_NOT_THERE && !wr_msg_open(&h->msg))
         wr_timer_start(rc->env, &h->timer, now, on_refresh);
-    wr_timer_start(rc->env, &h->again, now + WR_RELAY_CHECK_AGAIN, on_again);
+    wr_timer_start(rc->env, &h->again, err == WR_ETIMEOUT ? now : now + WR_RELAY_CHECK_AGAIN, on_again);
 }
 
 /* ---- life --------------------------------------------------------------------------------------------------- */

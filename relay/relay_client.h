@@ -28,11 +28,19 @@
 #define WR_RELAY_LIFE_MAX     (24 * WR_HOUR)      /* ... and as WR_RELAY_LIFE_GUESS above this, or when it is past */
 #define WR_RELAY_LIFE_GUESS   (1 * WR_HOUR)       /* go, rust; one of the two clocks is wrong then */
 #define WR_RELAY_RETRY        (30 * WR_SEC)       /* after a refresh that got no answer; ours */
-#define WR_RELAY_CHECK_TIMEOUT (4 * WR_SEC)       /* for a circuit to ourselves, there and back; ours */
-#define WR_RELAY_CHECK_AGAIN  (2 * WR_SEC)        /* after one that failed: the next, which decides. When the relay is gone
-                                                     for good, pings have shown that by then; ours */
-#define WR_RELAY_CHECK_FULLS  4                   /* ... but so many in a row that had no room: that may pass, and
+#define WR_RELAY_CHECK_TRIPS  8                   /* round trips for a circuit to ourselves, there and back: it takes four. Ours */
+#define WR_RELAY_CHECK_SLACK  (800 * WR_MSEC)     /* ... and this: repeats of lost packets. Ours */
+#define WR_RELAY_CHECK_MIN    (2 * WR_SEC)        /* ... in all at least: the relay may be busy; ours */
+#define WR_RELAY_CHECK_MAX    (4 * WR_SEC)        /* ... at most; ours */
+#define WR_RELAY_CHECK_AGAIN  (2 * WR_SEC)        /* after one that failed, the next, which decides; at once after one that
+                                                     got no answer. When the relay is gone for good, pings have shown that
+                                                     by then; ours */
+#define WR_RELAY_CHECK_FULLS  3                   /* ... but so many in a row that had no room: that may pass, and
                                                      strangers could bring it about for a while; ours */
+#define WR_RELAY_CHECK_FULL   (15 * WR_SEC)       /* between checks after one that had no room, doubled each time up to ... */
+#define WR_RELAY_CHECK_RARE   (5 * WR_MIN)        /* ... this, and always so long at relays that sign no vouchers: rust
+                                                     does not, and grants a peer 30 circuits, then one each two minutes,
+                                                     and all that share an address 60, then one a minute. Ours */
 
 struct wr_relay_client;
 
@@ -44,6 +52,7 @@ struct wr_relay_hold {
     struct wr_peerid relay;
     enum wr_relay_hold_state state;
     bool ending;                  /* the relay is too full to prolong it, or to bring anybody */
+    bool doubted;                 /* two checks in a row failed, and nothing has come through since */
     bool vouched;                 /* the relay signed a voucher, and it is right */
     bool limited;                 /* circuits to us have limits: */
     struct wr_relay_limit limit;
@@ -54,6 +63,8 @@ struct wr_relay_hold {
     size_t addr_count;
     uint64_t circuits;            /* that others brought to us */
     wr_time proven_at;            /* when one was last seen to work, a stranger's or our own; 0: never */
+    wr_time missed_at;            /* when the first of the checks that failed in a row did; 0: the last one did not */
+    wr_time check_every;          /* the relay may count circuits: checks no oftener than so; 0: nothing speaks for it */
 };
 
 struct wr_relay_client_options {
@@ -63,6 +74,9 @@ struct wr_relay_client_options {
     void (*on_hold)(void *arg, const struct wr_peerid *relay, int err, unsigned status);
     /* A reservation has begun to end (`ending`): time to look for another one. NULL: nobody wants to know. */
     void (*on_ending)(void *arg, const struct wr_peerid *relay);
+    /* A check failed, or the next one, too: then the reservation is in doubt (`doubted`). It stays, and so do its addresses,
+     * until it is given up or shown to be good after all. NULL: it is lost at once. */
+    void (*on_doubt)(void *arg, const struct wr_peerid *relay);
     void *arg;
 };
 
@@ -74,9 +88,11 @@ void wr_relay_client_destroy(struct wr_relay_client *rc);    /* before the swarm
  * WR_ECLOSED (no direct connection), WR_ELIMIT. */
 int wr_relay_client_hold(struct wr_relay_client *rc, const struct wr_peerid *relay);
 /* Do circuits through this relay reach us? Asks it for one to ourselves. When two in a row fail, be it that it refuses them
- * or that nothing passes, the place is lost: on_hold with what went wrong; when it had no room for so many, it begins to
- * end. Nothing is done when no place is held there, or one is under way. */
+ * or that nothing passes, the place comes into doubt; when it had no room for so many, it begins to end. Nothing is done
+ * when no place is held there, or one is under way. */
 void wr_relay_client_check(struct wr_relay_client *rc, const struct wr_peerid *relay);
+/* A place in doubt is lost: on_hold with what was wrong. Nothing is done with any other. */
+void wr_relay_client_give_up(struct wr_relay_client *rc, const struct wr_peerid *relay);
 /* Lets it go; on_hold is not called. (Relay v2 has no word for it: the place runs out.) */
 void wr_relay_client_drop(struct wr_relay_client *rc, const struct wr_peerid *relay);
 /* struct wr_relay_hold, oldest first. */

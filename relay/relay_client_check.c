@@ -113,6 +113,12 @@ static void on_answer_close(struct wr_msg *m, int err)
 
 static const struct wr_msg_ops answer_ops = {.on_message = on_answer, .on_close = on_answer_close};
 
+static wr_time patience_with(const struct wr_stream *s)
+{
+    wr_time time = WR_RELAY_CHECK_TRIPS * wr_conn_rtt(wr_stream_conn(s)) + WR_RELAY_CHECK_SLACK;
+    return time < WR_RELAY_CHECK_MIN ? WR_RELAY_CHECK_MIN : time < WR_RELAY_CHECK_MAX ? time : WR_RELAY_CHECK_MAX;
+}
+
 void wr_relay_client_check_start(struct wr_relay_check *k, const struct wr_peerid *relay)
 {
     struct wr_relay_client *rc = k->client;
@@ -127,7 +133,7 @@ void wr_relay_client_check_start(struct wr_relay_check *k, const struct wr_peeri
     if (wr_relay_client_send(&k->hop, WR_RELAY_HOP, &connect) != 0)
         wr_relay_client_check_stop(k);
     else
-        wr_patience_start(&k->patience, rc->env, WR_RELAY_CHECK_TIMEOUT, on_silence);
+        wr_patience_start(&k->patience, rc->env, patience_with(s), on_silence);
 }
 
 /* ---- the end that came back --------------------------------------------------------------------------------- */

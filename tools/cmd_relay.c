@@ -12,6 +12,8 @@ static void print_relay(const msgpack_object *relay)
     (void)printf("relay       %s  %s", print_text(relay, "peer", peer), print_text(relay, "state", state));
     if (print_number(relay, "rtt_ms") > 0)
         (void)printf(", %.0f ms away", print_number(relay, "rtt_ms"));
+    if (print_bool(relay, "doubted"))
+        (void)printf(", in doubt: nothing comes through");
     if (strcmp(state, "held") == 0)
         (void)printf(", for another %s", print_duration(print_u64(relay, "expires_ms"), text));
     (void)printf("%s\n", print_bool(relay, "owner") ? ", named by you" : "");

@@ -143,7 +143,7 @@ static void cmd_check(struct command *c)
         command_fail(c, "check: no place is held there");
         return;
     }
-    if (!hold->proven_at)
+    if (!hold->proven_at || arg_u64(c, "again", 0))
         wr_relay_client_check(rc, &relay);
     double ms = (double)(wr_env_now(c->host->peer->env) - hold->proven_at) / 1e6;
     command_ok(c, json_pack("{s:o}", "proven", hold->proven_at ? json_real(ms) : json_null()));
