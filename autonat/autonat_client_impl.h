@@ -78,6 +78,7 @@ struct look {
 struct filter {
     struct wr_autonat_client *client;
     struct wr_filtertest test;
+    struct wr_peerid asked[WR_SURVEY_SAMPLES]; /* by it, in its order */
     enum wr_nat_filtering found;
     bool udp, ip6;
     unsigned tried;

@@ -236,21 +236,25 @@ static unsigned rank_of(const struct wr_autonat_client *c, const struct server *
 }
 
 /* By IPv4, or by IPv6; the best first, and of them not always the same: everybody has met the bootstrap peers first. */
-static size_t gather(const struct wr_autonat_client *c, bool udp, bool ip6, bool dialling, struct wr_maddr *out)
+static size_t gather(const struct wr_autonat_client *c, bool udp, bool ip6, bool dialling, struct wr_maddr *out,
+                     struct wr_peerid *who)
 {
     size_t n = 0, from = c->server_count ? (size_t)wr_env_random_below(c->env, c->server_count) : 0;
     for (unsigned rank = 0; rank < 2 * RANK_CAME; rank++)
         for (size_t i = 0; i < c->server_count && n < WR_SURVEY_SAMPLES; i++) {
             const struct server *s = &c->servers[(from + i) % c->server_count];
-            n += rank_of(c, s) == rank && (!dialling || dials(c, s, udp, ip6)) &&
-                 target_of(c, s, udp, ip6, &out[n]);
+            if (rank_of(c, s) != rank || (dialling && !dials(c, s, udp, ip6)) || !target_of(c, s, udp, ip6, &out[n]))
+                continue;
+            if (who)
+                who[n] = s->peer;
+            n++;
         }
     return n;
 }
 
 static size_t targets(const struct wr_autonat_client *c, bool udp, struct wr_maddr *out)
 {
-    return gather(c, udp, false, false, out);
+    return gather(c, udp, false, false, out, NULL);
 }
 
 /* Do we listen on this transport and family at all? */
@@ -286,18 +290,17 @@ bool wr_autonat_client_nat_closed(const struct wr_autonat_client *c, bool udp, b
     return found == WR_NAT_FILTER_ADF || found == WR_NAT_FILTER_APDF;
 }
 
-/* Who did not dial is asked again later, for anything. */
-static void leave_alone(struct wr_autonat_client *c, const struct wr_filtertest *t, bool udp)
+/* Who did not dial is asked again later, for anything. Others at his IP, behind the same NAT say, have nothing to do with
+ * it. */
+static void leave_alone(struct wr_autonat_client *c, const struct filter *f)
 {
-    for (size_t i = 0; i < t->peer_count; i++) {
-        enum wr_ask_result result = t->asks[i].result;
-        struct wr_addr at;
-        if (!t->asks[i].over || (result != WR_ASK_REFUSED && result != WR_ASK_BROKEN) ||
-            !wr_maddr_addr(wr_maddr_bytes(&t->peers[i]), &at))
+    for (size_t i = 0; i < f->test.peer_count; i++) {
+        const struct wr_filtertest_ask *a = &f->test.asks[i];
+        if (!a->over || (a->result != WR_ASK_REFUSED && a->result != WR_ASK_BROKEN))
             continue;
         for (size_t k = 0; k < c->server_count; k++)
-            if (wr_ip_equal(&c->servers[k].ip, &at.ip))
-                wr_autonat_client_in_vain(c, &c->servers[k], udp, !t->asks[i].ask.unwilling);
+            if (wr_peerid_equal(&c->servers[k].peer, &f->asked[i]))
+                wr_autonat_client_in_vain(c, &c->servers[k], f->udp, !a->ask.unwilling);
     }
 }
 
@@ -307,7 +310,7 @@ static void on_tested(struct wr_filtertest *t, enum wr_nat_filtering filtering)
     struct wr_autonat_client *c = f->client;
     f->found = filtering;
     f->again_at = wr_env_now(c->env) + (f->tried <= FILTER_SOONER ? FILTER_SOON : FILTER_AGAIN);
-    leave_alone(c, t, f->udp);
+    leave_alone(c, f);
     wr_autonat_client_again(c);
 }
 
@@ -319,7 +322,7 @@ static void filter_by(struct wr_autonat_client *c, bool udp, bool ip6)
     if (f->test.home || f->found != WR_NAT_FILTER_UNKNOWN || f->tried >= FILTER_TRIES || age < FILTER_AFTER ||
         now < f->again_at || !listening(c, udp, ip6))
         return;
-    size_t most = FILTER_PEERS, count = gather(c, udp, ip6, true, to);
+    size_t most = FILTER_PEERS, count = gather(c, udp, ip6, true, to, f->asked);
     /* Two will do when no third turns up. */
     if (count < 2 || (count < most && age < FILTER_PATIENCE))
         return;

@@ -11,6 +11,7 @@
 #define ASKED_MAX      4   /* strangers asked for one dial, one after the other; ours */
 #define UNWILLING_MAX  256 /* peers remembered that dial for nobody; ours, the oldest goes */
 #define UNWILLING      (10 * WR_MIN) /* for so long; ours: what is known of their NATs changes */
+#define UNWILLING_NETS 2             /* when askers of so many networks were refused; ours: one may have been meant */
 
 enum kind { KIND_V1, KIND_V2, KIND_STRANGER, KIND_WAKE };
 
@@ -48,9 +49,10 @@ struct talk {
     struct wr_task task; /* disposal */
 };
 
-/* Somebody who dials nobody over one family and transport, as who is behind a NAT. */
+/* Somebody who did not dial over one family and transport, as who is behind a NAT does for nobody. */
 struct unwilling {
     struct wr_peerid peer;
+    struct wr_ip net; /* of whom he would have dialled for */
     uint8_t family;
     bool udp;
     wr_time until;
@@ -275,11 +277,35 @@ static bool is_busy(const struct wr_autonat_server *s, const struct wr_conn *c)
     return asked >= TALKS_PER_CONN;
 }
 
+/* For how many networks did he refuse a dial like this one? *here: for this asker's among them. */
+static unsigned refusals(const struct talk *t, const struct wr_peerid *peer, bool *here)
+{
+    const struct wr_autonat_server *s = t->server;
+    struct wr_ip target = target_of(t), net = wr_policy_network(&t->seen.ip);
+    unsigned nets = 0;
+    *here = false;
+    for (size_t i = 0; i < UNWILLING_MAX; i++) {
+        const struct unwilling *u = &s->unwilling[i];
+        if (u->until <= wr_env_now(s->env) || u->family != target.family || u->udp != over_udp(t) ||
+            !wr_peerid_equal(&u->peer, peer))
+            continue;
+        nets++;
+        *here |= wr_ip_equal(&u->net, &net);
+    }
+    return nets;
+}
+
 /* He who was asked last. */
 static void note_unwilling(const struct talk *t)
 {
     struct wr_autonat_server *s = t->server;
-    s->unwilling[s->unwilling_next] = (struct unwilling){.peer = t->asked[t->asked_count - 1],
+    const struct wr_peerid *peer = &t->asked[t->asked_count - 1];
+    bool here;
+    (void)refusals(t, peer, &here);
+    if (here)    /* two were under way */
+        return;
+    s->unwilling[s->unwilling_next] = (struct unwilling){.peer = *peer,
+                                                         .net = wr_policy_network(&t->seen.ip),
                                                          .family = target_of(t).family,
                                                          .udp = over_udp(t),
                                                          .until = wr_env_now(s->env) + UNWILLING};
@@ -287,20 +313,15 @@ static void note_unwilling(const struct talk *t)
 }
 
 /* Was he asked for this dial already, or does he dial nobody? Most of a network stand behind NATs: with any of them as
- * likely as those who do dial, hardly ever one of these would be found. */
+ * likely as those who do dial, hardly ever one of these would be found. But he may have a rule against one asker, who is
+ * not to keep him from all others. */
 static bool asked_in_vain(const struct talk *t, const struct wr_peerid *peer)
 {
-    const struct wr_autonat_server *s = t->server;
-    struct wr_ip target = target_of(t);
-    wr_time now = wr_env_now(s->env);
+    bool here;
     for (size_t i = 0; i < t->asked_count; i++)
         if (wr_peerid_equal(&t->asked[i], peer))
             return true;
-    for (size_t i = 0; i < UNWILLING_MAX; i++)
-        if (s->unwilling[i].until > now && s->unwilling[i].family == target.family &&
-            s->unwilling[i].udp == over_udp(t) && wr_peerid_equal(&s->unwilling[i].peer, peer))
-            return true;
-    return false;
+    return refusals(t, peer, &here) >= UNWILLING_NETS || here;
 }
 
 /* A warren peer of ours that is neither in this business himself nor at any of its addresses. */

@@ -19,6 +19,7 @@
 
 struct node {
     struct sim_host *host;
+    uint16_t port;           /* 0: PORT */
     struct wr_env *env;
     struct wr_limits limits;
     struct wr_key key;
@@ -59,7 +60,7 @@ static void node_start(struct node *n, struct sim *sim, unsigned seed)
     assert_non_null(n->swarm);
     n->watch.on_event = node_event;
     wr_swarm_watch(n->swarm, &n->watch);
-    struct wr_addr at = {.ip = *sim_host_ip4(n->host), .port = PORT};
+    struct wr_addr at = {.ip = *sim_host_ip4(n->host), .port = n->port ? n->port : PORT};
     assert_int_equal(wr_maddr_from_addr(&at, false, &n->addr), 0);
     assert_int_equal(wr_swarm_listen(n->swarm, wr_maddr_bytes(&n->addr)), 0);
 }

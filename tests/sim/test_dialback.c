@@ -404,6 +404,35 @@ static void test_a_stranger_is_found_among_homes(void **state)
     stop(&w);
 }
 
+/* Whom all strangers have a rule against asks for dials: that they refuse him keeps them from nobody else. */
+static void test_a_blocked_asker_silences_nobody(void **state)
+{
+    (void)state;
+    struct world w;
+    struct attack a = {0}, b = {0};
+    char who[WR_PEERID_TEXT];
+    start(&w, SERVERS, OTHERS, NULL);
+    for (unsigned i = 0; i < SERVERS; i++)
+        connect_to(&w, &w.s[i], &w.c, true);
+    for (unsigned i = 0; i < OTHERS; i++)
+        connect_to(&w, &w.x[i], &w.c, true);
+    sim_run(w.sim, WR_MIN);
+    for (unsigned i = 0; i < SERVERS; i++)
+        assert_int_equal(wr_policy_rule(wr_swarm_policy(w.s[i].n.swarm), true,
+                                        wr_peerid_print(wr_swarm_self(w.x[0].n.swarm), who), true),
+                         0);
+    for (unsigned i = 0; i < OTHERS; i++)
+        wr_swarm_unhandle(w.x[i].n.swarm, WR_AUTONAT_STRANGER);
+    ask_for_strangers(&w, &a, 4);
+    struct wr_autonat_server_stats before = served(&w.c);
+    struct wr_ask_question q = {.addr = &w.x[1].n.addr, .nonce = 1, .stranger = true};
+    b.running = wr_ask_start(&b.ask, w.x[1].n.env, node_conn(&w.x[1].n, &w.c.n), WR_AUTONAT_REQUEST, &q,
+                             on_attack_over) == 0;
+    sim_run(w.sim, 20 * WR_SEC);
+    assert_int_equal(served(&w.c).delegated, before.delegated + 1);
+    stop(&w);
+}
+
 /* ---- its rates ------------------------------------------------------------------------------------- */
 
 /* A peer who asks every second for a dial of itself gets what one network gets, by either version. */
@@ -813,6 +842,7 @@ int main(void)
         cmocka_unit_test(test_who_is_seen_elsewhere_dials_for_nobody),
         cmocka_unit_test(test_a_home_dials_for_nobody),
         cmocka_unit_test(test_a_stranger_is_found_among_homes),
+        cmocka_unit_test(test_a_blocked_asker_silences_nobody),
         cmocka_unit_test(test_questions_have_a_rate),
         cmocka_unit_test(test_everybody_together_has_a_rate),
         cmocka_unit_test(test_third_parties_have_a_rate),

@@ -230,6 +230,49 @@ static void test_servers_that_have_too_much_to_do(void **state)
     }
 }
 
+struct two_faced {
+    struct stranger to_others;
+    const struct wr_peerid *silent_to;
+};
+
+static void be_two_faced(struct wr_stream *s, void *arg)
+{
+    struct two_faced *t = arg;
+    if (!wr_peerid_equal(&wr_stream_conn(s)->peer, t->silent_to))
+        on_question(s, &t->to_others);
+}
+
+/* One of two at the same IP does not answer us, and refuses the identity that the filter is tried with. That is not held
+ * against the other. */
+static void test_two_at_one_address(void **state)
+{
+    static const struct wr_msg_ops ops = {.on_message = decline, .on_close = lie_over};
+    (void)state;
+    for (unsigned seed = 0; seed < 5; seed++) {
+        struct world w;
+        struct two_faced bad = {.to_others = {.ops = &ops, .yes = true}};
+        struct member good = {0};
+        struct simnat_options nat = {.filtering = SIMNAT_ADF};
+        struct wr_autonat_server_stats s;
+        start(&w, 2, 0, &nat);
+        bad.to_others.env = w.s[0].n.env;
+        bad.silent_to = wr_swarm_self(w.c.n.swarm);
+        wr_swarm_unhandle(w.s[0].n.swarm, WR_AUTONAT_REQUEST);
+        node_handle(&w.s[0].n, WR_AUTONAT_REQUEST, be_two_faced, &bad);
+        good.n.host = w.s[0].n.host;
+        good.n.port = PORT + 1;
+        member_start(&w, &good, 77 + seed);
+        meet_all(&w, true);
+        connect_to(&w, &w.c, &good, true);
+        sim_run(w.sim, 15 * WR_SEC);
+        wr_autonat_server_stats(good.server, &s);
+        assert_true(bad.to_others.asked > 0);
+        assert_true(s.requests >= 6);    /* 4, were it left alone for half a minute */
+        member_stop(&good);
+        stop(&w);
+    }
+}
+
 /* Everybody has met the same peers in the same order: the questions of many are spread over all of them. */
 static void test_questions_are_spread(void **state)
 {
@@ -481,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_dial_data_has_an_end),
         cmocka_unit_test(test_servers_that_refuse),
         cmocka_unit_test(test_servers_that_have_too_much_to_do),
+        cmocka_unit_test(test_two_at_one_address),
         cmocka_unit_test(test_questions_are_spread),
         cmocka_unit_test(test_homes_have_no_say),
         cmocka_unit_test(test_a_server_that_looks_for_nobody_any_more),
