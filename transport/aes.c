@@ -4,6 +4,7 @@
 
 #ifdef WR_HAVE_IPSEC_MB
 
+#include <cpuid.h>
 #include <intel-ipsec-mb.h>
 #include <pthread.h>
 #include <sodium.h>
@@ -11,6 +12,8 @@
 
 #define SCHEDULE 176    /* bytes: eleven round keys (FIPS 197, section 5.2) */
 #define ALIGN    64     /* bytes: what the library's structures want */
+#define KEEPS_AVX    0x06    /* bits of XCR0: the registers of SSE and AVX; those and the three of AVX-512 */
+#define KEEPS_AVX512 0xe6
 
 struct wr_aes_gcm {
     struct gcm_key_data key;
@@ -37,12 +40,26 @@ static struct {
     aes_cfb_t one;
 } aes;
 
+/* The library (1.3) asks the processor alone. A system that does not keep the wide registers, as Linux with noxsave or
+ * clearcpuid, ends the program at the first instruction that touches one. */
+static bool kept(uint64_t features)
+{
+    unsigned a, b, c, d, low, high;
+    uint64_t need = features & IMB_FEATURE_AVX512_SKX ? KEEPS_AVX512 : KEEPS_AVX;
+    if (!(features & IMB_FEATURE_AVX))
+        return true;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return false;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & need) == need;
+}
+
 static void find(void)
 {
     IMB_MGR *m = alloc_mb_mgr(0);
     if (!m)
         return;
-    if (m->features & IMB_FEATURE_AESNI && m->features & IMB_FEATURE_PCLMULQDQ) {
+    if (m->features & IMB_FEATURE_AESNI && m->features & IMB_FEATURE_PCLMULQDQ && kept(m->features)) {
         init_mb_mgr_auto(m, NULL);
         aes.schedule = m->gcm128_pre;
         aes.begin = m->gcm128_init;
