@@ -2,6 +2,7 @@
  * so that it does not matter what else the machine does that runs this. */
 #include "tests/sim/flow.h"
 #include "tests/sim/quic_world.h"
+#include "transport/quic_impl.h"
 
 #define SINK "/test/sink/1.0.0"
 #define LINE 12500000        /* bytes a second */
@@ -116,6 +117,39 @@ static void test_a_sender_that_comes_late_fills_a_line(void **state)
     sim_destroy(sim);
 }
 
+/* The most that a stream may hold while it fills a line. */
+static uint64_t held_at_most(uint64_t line, wr_time rtt, wr_time start)
+{
+    struct sim *sim = sim_create(&(struct sim_options){.seed = 1, .rtt = rtt});
+    struct node a = {0}, b = {0};
+    uint64_t taken = 0, most = 0;
+    pour_over(sim, &a, &b, line, &taken);
+    for (unsigned i = 0; i < 50; i++) {
+        sim_run(sim, start / 50);
+        const struct wr_conn *conn = wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm));
+        uint64_t cap = conn ? ((const struct wr_quic_conn *)(const void *)conn)->send_cap : 0;
+        most = cap > most ? cap : most;
+    }
+    uint64_t before = taken;
+    sim_run(sim, 10 * WR_MSEC);
+    assert_in_range(taken - before, line / 100 * 90 / 100, line / 100);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+    return most;
+}
+
+/* To a peer that is near, what a stream holds beyond what fills the line would only be out of the core's cache when it is
+ * sent. */
+static void test_to_a_near_peer_little_is_held(void **state)
+{
+    (void)state;
+    const uint64_t fast = 1250000000;    /* 10 Gbit/s */
+    assert_int_equal(held_at_most(fast, 200 * WR_USEC, 50 * WR_MSEC), 512 * 1024);
+    assert_in_range(held_at_most(fast, WR_MSEC, 50 * WR_MSEC), 2 * fast / 1000, 2 * fast / 1000 + 10000);
+    assert_int_equal(held_at_most(fast / 10, 20 * WR_MSEC, 800 * WR_MSEC), WR_QUIC_SEND_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +157,7 @@ int main(void)
         cmocka_unit_test(test_a_long_fat_line_is_filled),
         cmocka_unit_test(test_a_long_line_without_a_queue_keeps_its_connection),
         cmocka_unit_test(test_a_sender_that_comes_late_fills_a_line),
+        cmocka_unit_test(test_to_a_near_peer_little_is_held),
     };
     return cmocka_run_group_tests_name("quic_long", tests, NULL, NULL);
 }
