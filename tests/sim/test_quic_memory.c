@@ -103,6 +103,36 @@ static void test_keys_change_without_tls(void **state)
     pair_stop(&p);
 }
 
+/* Nor does an allocation that fails while they change end more than the connection, or leave a key behind. */
+static void test_any_allocation_may_fail_while_keys_change(void **state)
+{
+    (void)state;
+    bool all = false;
+    int ended = 0;
+    for (uint64_t skip = 0; !all; skip++) {
+        struct pair p;
+        struct client c;
+        pair_start(&p, 12);
+        talk(&p.a, &p.b, &c, 1);
+        sim_run(p.sim, 2 * WR_SEC);
+        assert_whole(&c);
+        struct wr_quic_conn *here = quic_of(&p.a, &p.b);
+        assert_int_equal(ngtcp2_conn_initiate_key_update(here->ng, wr_quic_now(here)), 0);
+        talk(&p.a, &p.b, &c, 5000);
+        sim_alloc_fail(skip, 1);
+        sim_run(p.sim, WR_SEC);
+        all = sim_alloc_count() <= skip;
+        sim_alloc_fail(0, 0);
+        ended += p.a.closed > 0 || p.b.closed > 0;
+        sim_run(p.sim, WR_MIN);    /* whoever heard nothing knows it by then */
+        talk(&p.a, &p.b, &c, 1000);
+        sim_run(p.sim, 20 * WR_SEC);
+        assert_whole(&c);
+        pair_stop(&p);
+    }
+    assert_true(ended > 0);
+}
+
 /* Pools that are made for bursts do not take their whole size of a connection that is idle. */
 static void test_pools_are_sparse(void **state)
 {
@@ -326,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_a_connection_pays_for_itself),
         cmocka_unit_test(test_an_idle_connection_has_put_its_handshake_away),
         cmocka_unit_test(test_keys_change_without_tls),
+        cmocka_unit_test(test_any_allocation_may_fail_while_keys_change),
         cmocka_unit_test(test_pools_are_sparse),
         cmocka_unit_test(test_a_part_is_enough),
         cmocka_unit_test(test_a_part_is_enough_to_send_much),
