@@ -11,6 +11,8 @@
 #define KEEPALIVE_MIN (1 * WR_SEC)   /* whatever the peer calls idle: it must not set our pace; ours */
 #define SILENCE_RTTS 4               /* after data came: then we ask; ours */
 #define SILENCE_MIN  (500 * WR_MSEC)
+#define TRANSFER     (16 * 1024)     /* bytes since the last such silence: less is talk, which may pause; ours */
+#define CREDIT_SHARE 2               /* while the peer may open this part of all streams, it is told of no more; ours */
 #define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
 
 void wr_quic_conn_want_flush(struct wr_quic_conn *qc)
@@ -260,6 +262,7 @@ static void expect_data(struct wr_quic_conn *qc)
         return;
     qc->silence = soon;
     qc->asked = false;
+    qc->came = 0;
     ngtcp2_conn_set_keep_alive_timeout(qc->ng, (ngtcp2_duration)soon);
 }
 
@@ -316,10 +319,25 @@ static int on_confirmed(ngtcp2_conn *ng, void *user_data)
 
 /* ---- what ngtcp2 calls: streams -------------------------------------------------------------------- */
 
+/* Each stream of the peer's that is over makes room for another one. To say so each time would be a packet, and its
+ * acknowledgement, for every question it asks. */
+static void give_credit(struct wr_quic_conn *qc)
+{
+    uint64_t left = qc->allowed - qc->opened;
+    if (qc->credit == 0 || left > qc->q->ctx->limits->of[WR_LIMIT_STREAMS_PER_CONN].max / CREDIT_SHARE)
+        return;
+    ngtcp2_conn_extend_max_streams_bidi(qc->ng, qc->credit);
+    qc->allowed += qc->credit;
+    qc->credit = 0;
+}
+
 static int on_stream_open(ngtcp2_conn *ng, int64_t id, void *user_data)
 {
     struct wr_quic_conn *qc = user_data;
     struct wr_quic_stream *qs = wr_quic_stream_create(qc, false);
+    if ((uint64_t)id / 4 >= qc->opened)
+        qc->opened = (uint64_t)id / 4 + 1;
+    give_credit(qc);
     if (qs) {
         qs->id = id;
         ngtcp2_conn_set_stream_user_data(ng, id, qs);
@@ -336,7 +354,7 @@ static int on_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t 
     struct wr_quic_conn *qc = user_data;
     (void)id;
     (void)offset;
-    qc->data_came = true;
+    qc->came += len;
     if (stream)
         wr_quic_stream_arrived(stream, data, len, flags & NGTCP2_STREAM_DATA_FLAG_FIN);
     else
@@ -366,7 +384,8 @@ static int on_stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t
     if (ngtcp2_conn_is_local_stream(ng, id))
         qc->opens = true;
     else
-        ngtcp2_conn_extend_max_streams_bidi(ng, 1);
+        qc->credit++;
+    give_credit(qc);
     if (stream)
         wr_quic_stream_closed(stream);
     return 0;
@@ -551,8 +570,7 @@ static struct wr_quic_conn *create(struct wr_quic *q, struct wr_quic_sock *sock,
     return qc;
 }
 
-static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *settings,
-                         ngtcp2_transport_params *params)
+static void set_settings(struct wr_quic_conn *qc, ngtcp2_settings *settings, ngtcp2_transport_params *params)
 {
     static const ngtcp2_cc_algo cc_of[] = {[WR_QUIC_CUBIC] = NGTCP2_CC_ALGO_CUBIC,
                                            [WR_QUIC_RENO] = NGTCP2_CC_ALGO_RENO,
@@ -572,7 +590,7 @@ static void set_settings(const struct wr_quic_conn *qc, ngtcp2_settings *setting
     params->initial_max_stream_data_bidi_local = WR_QUIC_STREAM_WINDOW;
     params->initial_max_stream_data_bidi_remote = WR_QUIC_STREAM_WINDOW;
     params->initial_max_data = WR_QUIC_CONN_WINDOW;
-    params->initial_max_streams_bidi = streams;
+    params->initial_max_streams_bidi = qc->allowed = streams;
     params->initial_max_streams_uni = 0;
     params->max_idle_timeout = WR_QUIC_IDLE;
     params->active_connection_id_limit = 4;    /* quic-go; ngtcp2 keeps as many spare for a move */
@@ -722,9 +740,8 @@ static void after_work(struct wr_quic_conn *qc)
         for (struct wr_list *it; (it = wr_list_pop(&qc->starved));)
             wr_list_append(&qc->ready, it);
     }
-    if (qc->data_came && (qc->silence == 0 || qc->asked))
+    if (qc->came >= TRANSFER && (qc->silence == 0 || qc->asked))
         expect_data(qc);
-    qc->data_came = false;
     if (qc->confirmed && qc->tls)
         drop_tls(qc);
     wr_quic_conn_want_flush(qc);

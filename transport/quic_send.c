@@ -16,6 +16,7 @@
 #define LATE_MIN     (2 * WR_MSEC)   /* or this, twice a timer's coarseness; ours */
 #define LATE_MAX     (16 * WR_MSEC)  /* and never more than this: queues on the way have to take the burst; ours */
 #define OVERDUE_WAIT (1 * WR_MSEC)   /* ours */
+#define WIDE_AFTER   (8 * 1024)      /* bytes sent and received, until then larger packets are not tried; ours */
 #define JAM_WAIT     (1 * WR_MSEC)   /* least wait for a timer while the socket is full */
 
 /* Datagrams of one size, path and mark, to be sent together. */
@@ -217,6 +218,16 @@ static void note_challenge(struct wr_quic_conn *qc, const ngtcp2_path *path, siz
         qc->settling = WR_QUIC_ABORTS;
 }
 
+/* Whether all packets are as small as any path takes. Most connections ask a question or two: the probes of the path
+ * would be as many packets as these, and ngtcp2 makes none that has no room. One that has moved is none of them, and probes
+ * are also what shows a peer soon where we are. */
+static bool is_narrow(const struct wr_quic_conn *qc)
+{
+    if (qc->narrow_until > wr_env_now(qc->q->env))
+        return true;
+    return qc->migrations == 0 && qc->conn.bytes_in + qc->conn.bytes_out < WIDE_AFTER;
+}
+
 /* Sends what ngtcp2 has; returns 0 when that is all, 1 when the turn is used up, -1 when it is over or
  * must wait. */
 static int send_all(struct wr_quic_conn *qc)
@@ -224,7 +235,7 @@ static int send_all(struct wr_quic_conn *qc)
     uint8_t *buffer = qc->q->ctx->scratch;
     struct batch b = {.len = 0};
     size_t total = 0, quantum = FLUSH_TURN;
-    size_t room = qc->narrow_until > wr_env_now(qc->q->env) ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : WR_QUIC_DATAGRAM;
+    size_t room = is_narrow(qc) ? NGTCP2_MAX_UDP_PAYLOAD_SIZE : WR_QUIC_DATAGRAM;
     if (paced(qc)) {
         size_t due = ngtcp2_conn_get_send_quantum(qc->ng) + overdue(qc);
         quantum = due < quantum ? due : quantum;
@@ -273,6 +284,7 @@ static void grow_silence(struct wr_quic_conn *qc, wr_time now)
         return;
     qc->silence = qc->silence * 7 / 4;    /* not twice: it must not keep step with anything */
     qc->asked = true;
+    qc->came = 0;
     if (qc->silence >= qc->keepalive)
         qc->silence = 0;
     ngtcp2_conn_set_keep_alive_timeout(

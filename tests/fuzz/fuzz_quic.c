@@ -95,7 +95,7 @@ static void begin(void)
     struct wr_addr at = {.ip = *sim_host_ip4(host)};
     wr_env_dgram(sim_host_env(host), &at, &stranger_ops, NULL, &w.dgram);
     w.to = (struct wr_addr){.ip = *sim_host_ip4(w.node.host), .port = 4001};
-    talk(&w.good, &w.node, &c, 1000);
+    talk(&w.good, &w.node, &c, 10000);    /* so that the path's width is known, too, and no more memory comes or goes */
     sim_run(w.sim, 60 * WR_SEC);
     assert(c.closed && c.err == 0);
     villain_start(&w.caller, w.sim, &dials);

@@ -79,6 +79,40 @@ static void test_streams_without_end(void **state)
     sim_destroy(sim);
 }
 
+/* Most of the streams that we may have stay, and there is room for ever more beside them. */
+static void test_streams_that_stay(void **state)
+{
+    enum { MOST = 16, STAY = MOST / 2 - 1 };    /* half of them are ours */
+    static const struct wr_stream_ops idle = {.on_open = NULL};
+    (void)state;
+    struct sim *sim = world(28);
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    a.limits.of[WR_LIMIT_STREAMS_PER_CONN].max = b.limits.of[WR_LIMIT_STREAMS_PER_CONN].max = MOST;
+    talk(&a, &b, &c, 10);
+    sim_run(sim, WR_SEC);
+    for (int i = 0, err; i < STAY; i++) {
+        struct wr_conn *conn = wr_swarm_conn(a.swarm, wr_swarm_self(b.swarm));
+        assert_non_null(conn);
+        struct wr_stream *s = wr_conn_open_stream(conn, echo_offer, &idle, NULL, &err);
+        assert_non_null(s);
+        assert_int_equal(wr_stream_write(s, "stay", 4), 4);
+    }
+    sim_run(sim, WR_SEC);
+    for (int round = 0; round < 5 * MOST; round++) {
+        talk(&a, &b, &c, 10);
+        sim_run(sim, WR_SEC);
+        assert_whole(&c);
+    }
+    assert_int_equal(a.opened, 1);
+    assert_int_equal(b.served, 1 + STAY + 5 * MOST);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 static void test_loss_and_reordering_cost_time_only(void **state)
 {
     (void)state;
@@ -588,6 +622,7 @@ int main(void)
         cmocka_unit_test(test_a_byte_is_answered_in_two_round_trips),
         cmocka_unit_test(test_200_streams_at_once),
         cmocka_unit_test(test_streams_without_end),
+        cmocka_unit_test(test_streams_that_stay),
         cmocka_unit_test(test_loss_and_reordering_cost_time_only),
         cmocka_unit_test(test_what_was_overtaken_is_not_lost),
         cmocka_unit_test(test_a_long_fat_path_is_filled),

@@ -41,6 +41,34 @@ static void test_an_idle_connection_stays_and_is_quiet(void **state)
     sim_destroy(sim);
 }
 
+/* A dial and a question: a handshake, the question, the answer, and what acknowledges them. Nothing looks for larger packets,
+ * nor for a peer that has nothing to say, and of streams that are over many are told of at once. */
+static void test_a_question_takes_few_packets(void **state)
+{
+    (void)state;
+    struct sim *sim = world(27);
+    struct node a = {0}, b = {0};
+    struct client c;
+    node_start(&a, sim, 1);
+    node_start(&b, sim, 2);
+    talk(&a, &b, &c, 100);
+    sim_run(sim, 8 * WR_SEC);
+    assert_whole(&c);
+    uint64_t from_a = sim_host_traffic(a.host)->datagrams, from_b = sim_host_traffic(b.host)->datagrams;
+    for (int i = 0; i < 8; i++) {
+        talk(&a, &b, &c, 100);
+        sim_run(sim, WR_SEC);
+        assert_whole(&c);
+    }
+    assert_in_range(from_a, 1, 6);
+    assert_in_range(from_b, 1, 6);
+    assert_in_range(sim_host_traffic(a.host)->datagrams - from_a, 1, 8 * 3);
+    assert_in_range(sim_host_traffic(b.host)->datagrams - from_b, 1, 8 * 3);
+    node_stop(&a);
+    node_stop(&b);
+    sim_destroy(sim);
+}
+
 /* A NAT that forgets after ten seconds, as is found out in the middle of it: an idle connection is heard of every six. */
 static void test_a_forgetful_nat_is_reminded(void **state)
 {
@@ -392,6 +420,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_idle_connection_stays_and_is_quiet),
+        cmocka_unit_test(test_a_question_takes_few_packets),
         cmocka_unit_test(test_a_forgetful_nat_is_reminded),
         cmocka_unit_test(test_a_dead_peer_is_noticed),
         cmocka_unit_test(test_a_restart_resets_old_connections),
