@@ -382,27 +382,51 @@ static void let_all_go(struct wr_relay_auto *ra)
     }
 }
 
-/* Places in doubt go once another one was seen to be good since. Until then the trouble may be our own, and they are better
- * than none: of them the newest stay. */
+/* Was another one seen to be good since this one first failed? *meanwhile: and this one failed once more in a time when that
+ * one was good. */
+static bool others_good(const struct wr_relay_auto *ra, const struct wr_relay_hold *of, bool *meanwhile)
+{
+    const struct wr_list *holds = wr_relay_client_holds(ra->client);
+    bool good = false;
+    *meanwhile = false;
+    for (const struct wr_list *it = holds->next; it != holds; it = it->next) {
+        const struct wr_relay_hold *h =
+            (const struct wr_relay_hold *)((uintptr_t)it - offsetof(struct wr_relay_hold, node));
+        if (h->state != WR_RELAY_HELD || h->doubted || h->ending || h->proven_at < of->missed_at)
+            continue;
+        good = true;
+        *meanwhile |= h->good_since <= of->vain_at;
+    }
+    return good;
+}
+
+static bool chosen_doubted(const struct wr_relay_auto *ra, const struct wr_relay_hold *h)
+{
+    return h->doubted && !wr_relay_auto_owned(ra, &h->relay);
+}
+
+/* Places in doubt go when they fail while another one is good. Until then the trouble may be our own, and they are better
+ * than none: the owner's stay, and the newest of our choice. Once another one is good again they are asked once more. */
 static void judge_doubted(struct wr_relay_auto *ra)
 {
     const struct wr_list *holds = wr_relay_client_holds(ra->client);
     struct wr_list *it, *next;
     size_t doubted = 0;
-    wr_time good_at = 0;
-    for (it = holds->next; it != holds; it = it->next) {
-        const struct wr_relay_hold *h = wr_list_entry(it, struct wr_relay_hold, node);
-        doubted += h->doubted;
-        if (h->state == WR_RELAY_HELD && !h->doubted && !h->ending && h->proven_at > good_at)
-            good_at = h->proven_at;
-    }
+    for (it = holds->next; it != holds; it = it->next)
+        doubted += chosen_doubted(ra, wr_list_entry(it, struct wr_relay_hold, node));
     for (it = holds->next; it != holds; it = next) {
         const struct wr_relay_hold *h = wr_list_entry(it, struct wr_relay_hold, node);
+        bool meanwhile, good = h->doubted && others_good(ra, h, &meanwhile);
         next = it->next;
-        if (!h->doubted || (good_at < h->missed_at && doubted <= WR_RELAY_AUTO_WANT))
+        if (!h->doubted)
+            continue;
+        if (good && !meanwhile)
+            wr_relay_client_check(ra->client, &h->relay);
+        bool ours = chosen_doubted(ra, h);
+        if (!(good && meanwhile) && !(ours && doubted > WR_RELAY_AUTO_WANT))
             continue;
         struct wr_peerid relay = h->relay;
-        doubted--;
+        doubted -= ours;
         ra->giving_up = true;
         wr_relay_client_give_up(ra->client, &relay);
         ra->giving_up = false;

@@ -403,7 +403,10 @@ static void on_again(struct wr_timer *timer)
 
 static void proven(struct hold *h)
 {
-    h->of.proven_at = wr_env_now(h->client->env);
+    wr_time now = wr_env_now(h->client->env);
+    if (!h->of.proven_at || h->of.missed_at)
+        h->of.good_since = now;
+    h->of.proven_at = now;
     h->of.doubted = false;
     h->of.missed_at = 0;
     h->failed = h->fulls = 0;
@@ -455,6 +458,7 @@ void wr_relay_client_checked(struct wr_relay_check *k, int err, unsigned status)
         no_room(h);
         return;
     }
+    h->of.vain_at = k->asked_at;
     if (h->of.doubted)    /* until one succeeds */
         return;
     wr_log(wr_env_log(rc->env), WR_LOG_INFO, "relay", "no circuit to us relay=%s err=%s status=%u",

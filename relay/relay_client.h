@@ -63,7 +63,9 @@ struct wr_relay_hold {
     size_t addr_count;
     uint64_t circuits;            /* that others brought to us */
     wr_time proven_at;            /* when one was last seen to work, a stranger's or our own; 0: never */
+    wr_time good_since;           /* proven, and no check has failed since then, before proven_at */
     wr_time missed_at;            /* when the first of the checks that failed in a row did; 0: the last one did not */
+    wr_time vain_at;              /* when the last one that failed was asked for */
     wr_time check_every;          /* the relay may count circuits: checks no oftener than so; 0: nothing speaks for it */
 };
 

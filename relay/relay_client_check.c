@@ -128,6 +128,7 @@ void wr_relay_client_check_start(struct wr_relay_check *k, const struct wr_peeri
     if (!s)
         return;
     k->running = true;
+    k->asked_at = wr_env_now(rc->env);
     k->returned = k->echoed = 0;
     wr_msg_start(&k->hop, rc->env, s, WR_RELAY_MSG_MAX, &answer_ops);
     if (wr_relay_client_send(&k->hop, WR_RELAY_HOP, &connect) != 0)

@@ -35,6 +35,7 @@ struct wr_relay_check {
     struct wr_stream *back;     /* the end that came back to us; NULL: none */
     uint8_t sent[WR_RELAY_CHECK_LEN];
     size_t echoed, returned;    /* of them: at the end that came back, and here again */
+    wr_time asked_at;
     struct wr_patience patience;
 };
 

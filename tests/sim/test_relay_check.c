@@ -427,6 +427,59 @@ static void test_doubted_ones_are_better_than_none(void **state)
     world_down(&w);
 }
 
+/* The same, and they are not asked at the same moment: that the first one is good again while the other one has not been asked
+ * since is no reason to give that up. */
+static void test_doubts_end_one_after_the_other(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 6; k++) {
+        struct world w;
+        struct other_hop hop[2];
+        world_up(&w, &(struct sim_options){.seed = 43, .rtt = 80 * WR_MSEC});
+        for (unsigned i = 0; i < 2; i++)
+            turn(&w.relays[2 + i], &hop[i], JOINS, TOY_HONEST);
+        wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+        meet(&w, 2, 3);
+        sim_run(w.sim, 5 * WR_SEC + k * 800 * WR_MSEC);
+        meet(&w, 3, 4);
+        sim_run(w.sim, 10 * WR_SEC);
+        hop[0].manner = hop[1].manner = SAYS_NOTHING;
+        sim_run(w.sim, WR_MIN);
+        assert_int_equal(wr_relay_auto_phase(w.choice), WR_RELAY_AUTO_SEARCHING);
+        hop[0].manner = hop[1].manner = JOINS;
+        sim_run(w.sim, 15 * WR_SEC);
+        assert_int_equal(wr_relay_auto_phase(w.choice), WR_RELAY_AUTO_CONTENT);
+        assert_true(w.lost == 0 && held_count(&w) == 2);
+        world_down(&w);
+    }
+}
+
+/* The owner named three, and all bring nobody for a while: none of them is given up for that. */
+static void test_the_owners_stay_in_doubt(void **state)
+{
+    struct world w;
+    struct other_hop hop[3];
+    (void)state;
+    world_up(&w, &(struct sim_options){.seed = 45, .rtt = 80 * WR_MSEC});
+    wr_swarm_set_reachability(w.home.swarm, 4, WR_REACH_PRIVATE);
+    for (unsigned i = 0; i < 3; i++) {
+        struct wr_maddr at = w.relays[2 + i].n.addr;
+        turn(&w.relays[2 + i], &hop[i], JOINS, TOY_HONEST);
+        assert_int_equal(wr_maddr_append_peer(&at, wr_swarm_self(w.relays[2 + i].n.swarm)), 0);
+        assert_int_equal(wr_relay_auto_use(w.choice, wr_maddr_bytes(&at)), 0);
+    }
+    sim_run(w.sim, 10 * WR_SEC);
+    assert_int_equal(held_count(&w), 3);
+    for (unsigned i = 0; i < 3; i++)
+        hop[i].manner = DENIES;
+    sim_run(w.sim, 15 * WR_SEC);
+    for (unsigned i = 0; i < 3; i++)
+        hop[i].manner = JOINS;
+    sim_run(w.sim, WR_MIN);
+    assert_true(w.lost == 0 && held_count(&w) == 3);
+    world_down(&w);
+}
+
 /* All that there are bring nobody: two places are kept, others are tried beside them, none of them often. */
 static void test_among_useless_ones(void **state)
 {
@@ -592,6 +645,8 @@ int main(void)
         cmocka_unit_test(test_a_forgotten_place),
         cmocka_unit_test(test_rationed_circuits),
         cmocka_unit_test(test_doubted_ones_are_better_than_none),
+        cmocka_unit_test(test_doubts_end_one_after_the_other),
+        cmocka_unit_test(test_the_owners_stay_in_doubt),
         cmocka_unit_test(test_among_useless_ones),
         cmocka_unit_test(test_nobody_is_blamed),
         cmocka_unit_test(test_connections_that_end_are_not_the_relays_fault),
