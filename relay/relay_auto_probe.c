@@ -18,10 +18,11 @@ struct probe *wr_relay_auto_probe(const struct wr_relay_auto *ra, const struct w
     return NULL;
 }
 
-/* Until it is known that nobody reaches us otherwise, a place is a precaution. */
+/* Until it is known that nobody reaches us otherwise, a place is a precaution. IPv6 alone is not enough: many have none. */
 static bool needed(const struct probe *p)
 {
-    return wr_swarm_reachability(p->of->swarm, 0) == WR_REACH_PRIVATE;
+    return wr_swarm_reachability(p->of->swarm, 4) == WR_REACH_PRIVATE ||
+           wr_swarm_reachability(p->of->swarm, 0) == WR_REACH_PRIVATE;
 }
 
 static void rest(struct probe *p)
