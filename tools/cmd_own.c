@@ -12,6 +12,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -104,6 +105,7 @@ static bool key_path(const struct cli *cli, char *out, size_t size)
 
 static int key_error(const char *path, int error)
 {
+    struct stat st;
     switch (error) {
     case WR_ENOTFOUND:
         return cli_fail(
@@ -112,8 +114,13 @@ static int key_error(const char *path, int error)
         return cli_fail(CLI_NO, "%s exists; an identity is never overwritten: move it away first",
                         path);
     case WR_EPERM:
-        return cli_fail(CLI_NO, "%s: not allowed, or readable by others; `chmod 600 %s` closes it",
-                        path, path);
+        if (stat(path, &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO)))
+            return cli_fail(CLI_NO, "%s: others can get at it; `chmod 600 %s` closes it", path,
+                            path);
+        return cli_fail(CLI_NO,
+                        "%s: permission denied; run this as the user it belongs to, or name "
+                        "another file",
+                        path);
     case WR_ECORRUPT:
         return cli_fail(CLI_NO, "%s is not an Ed25519 key in libp2p form; restore a copy of it",
                         path);

@@ -330,6 +330,7 @@ class Key(Case):
             file.write(bytes([byte ^ 1]))
         self.fails(self.warren("key", "show", path), NO, "not an Ed25519 key")
         self.fails(self.warren("key", "show", self.home.at("none")), NO, "warren key new")
+        self.fails(self.warren("key", "new", "/sys/id.key"), NO, "permission denied")   # also to root
 
     def test_of_a_data_directory(self):
         new = self.warren("key", "new", "--data", self.home.at("d"))
