@@ -49,6 +49,8 @@ static enum wr_reason verdict(const struct wr_diagnose_input *in)
     /* Who has no IPv4 learns nothing of a NAT there. */
     if (in->only6 && in->global6 && in->reach6 == WR_REACH_PRIVATE)
         return WR_REASON_FIREWALL;
+    if (kind->mapping == WR_NAT_MAP_NONE && in->reach4 == WR_REACH_UNKNOWN)
+        return WR_REASON_LEARNING; /* nothing says yet that strangers do not get through */
     return nat_reason(kind);
 }
 

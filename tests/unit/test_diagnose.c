@@ -27,6 +27,7 @@ static const struct {
     {"on the internet", "public", {.online = true, .public4 = true, .reach4 = WR_REACH_PUBLIC}},
     {"a public address, ports closed", "firewall", {AT_HOME, PRIVATE, .public4 = true}},
     {"seen at its own address, ports closed", "firewall", {AT_HOME, PRIVATE, NAT(NONE, UNKNOWN)}},
+    {"seen at its own address, not tried enough yet", "learning", {.online = true, NAT(NONE, PRESERVING)}},
     {"IPv6 alone, ports closed", "firewall",
      {AT_HOME, .reach6 = WR_REACH_PRIVATE, .relay_wanted = true, .global6 = true, .only6 = true}},
     {"IPv6 alone, not known yet", "learning", {AT_HOME, .global6 = true, .only6 = true}},
