@@ -38,9 +38,19 @@ unsigned wr_autonat_client_servers(const struct wr_autonat_client *c)
     return n;
 }
 
+/* It refused, as homes do: a server by name alone. */
+static bool is_home(const struct server *s)
+{
+    return s->unwilling[0][0] || s->unwilling[0][1] || s->unwilling[1][0] || s->unwilling[1][1];
+}
+
+/* Too few who may dial, or fewer than it takes for all our addresses if each is asked once. */
 static bool few(const struct wr_autonat_client *c)
 {
-    return wr_autonat_client_servers(c) < WR_AUTONAT_CLIENT_FEW;
+    size_t n = 0, wanted = c->verdict.count * WR_VERDICT_NEED;
+    for (size_t i = 0; i < c->server_count; i++)
+        n += usable(c, &c->servers[i]) && !is_home(&c->servers[i]);
+    return n < WR_AUTONAT_CLIENT_FEW || n < wanted;
 }
 
 /* In how many networks are those that can be asked, and that dial addresses like this one? NULL: all. */

@@ -32,7 +32,8 @@
 #define WR_AUTONAT_CLIENT_BACKS     16              /* dial-back streams at once; ours */
 #define WR_AUTONAT_CLIENT_FIRST     (500 * WR_MSEC) /* from a new address or server to the question; go 1 s */
 #define WR_AUTONAT_CLIENT_AGAIN     (2 * WR_MIN)    /* between two questions to one server; go */
-#define WR_AUTONAT_CLIENT_FEW       8               /* servers: fewer are asked more often ... */
+#define WR_AUTONAT_CLIENT_FEW       8               /* servers that dial: fewer, or fewer than answers are wanted for all
+                                                       addresses, are asked more often ... */
 #define WR_AUTONAT_CLIENT_AGAIN_FEW (2 * WR_SEC)    /* ... than that; ours: their rates allow 12 a minute */
 #define WR_AUTONAT_CLIENT_QUIET     (10 * WR_MIN)   /* a server that refused is left alone for; go ... */
 #define WR_AUTONAT_CLIENT_QUIET_FEW (30 * WR_SEC)   /* ... or, where there are few; ours ... */

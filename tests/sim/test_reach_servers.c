@@ -324,6 +324,72 @@ static void test_homes_have_no_say(void **state)
     }
 }
 
+/* How many of our addresses strangers are known to reach. */
+static unsigned reachable(struct world *w)
+{
+    const struct wr_addrbook *book = wr_swarm_addrbook(w->c.n.swarm);
+    unsigned n = 0;
+    for (size_t i = 0; i < book->count; i++)
+        n += book->of[i].source == WR_ADDR_LISTEN && book->of[i].verdict == WR_ADDR_REACHABLE;
+    return n;
+}
+
+/* Many could be asked, and nearly all of them are homes: those that do dial are few, and asked again soon. */
+static void test_few_among_many_homes(void **state)
+{
+    enum { HOMES = 12 };
+    static const struct wr_msg_ops ops = {.on_message = decline, .on_close = lie_over};
+    (void)state;
+    struct world w;
+    struct member home[HOMES] = {0};
+    struct stranger says[HOMES];
+    start(&w, SERVERS, 0, NULL);
+    for (unsigned i = 0; i < HOMES; i++) {
+        member_start(&w, &home[i], 100 + i);
+        make_stranger(&home[i], &says[i], &ops);
+        says[i].yes = true;
+        connect_to(&w, &w.c, &home[i], true);
+    }
+    meet_all(&w, true);
+    sim_run(w.sim, 30 * WR_SEC);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    assert_int_equal(reachable(&w), 2);
+    for (unsigned i = 0; i < HOMES; i++)
+        member_stop(&home[i]);
+    stop(&w);
+}
+
+/* Each of them is asked once, and that is not enough for all addresses of a node that has many, as one with IPv6 has. */
+static void test_more_addresses_than_servers(void **state)
+{
+    enum { MORE = 5 };
+    (void)state;
+    struct world w;
+    struct member more[MORE] = {0};
+    start(&w, SERVERS, 0, NULL);
+    for (uint16_t port = 5001; port <= 5002; port++) {
+        struct wr_addr at;
+        struct wr_maddr addr;
+        assert_true(wr_maddr_addr(wr_maddr_bytes(&w.c.n.addr), &at));
+        at.port = port;
+        for (int udp = 0; udp <= 1; udp++) {
+            assert_int_equal(wr_maddr_from_addr(&at, udp, &addr), 0);
+            assert_int_equal(wr_swarm_listen(w.c.n.swarm, wr_maddr_bytes(&addr)), 0);
+        }
+    }
+    for (unsigned i = 0; i < MORE; i++) {
+        member_start(&w, &more[i], 100 + i);
+        connect_to(&w, &w.c, &more[i], true);
+    }
+    meet_all(&w, true);
+    sim_run(w.sim, 30 * WR_SEC);
+    assert_int_equal(reach(&w), WR_REACH_PUBLIC);
+    assert_int_equal(reachable(&w), 6);
+    for (unsigned i = 0; i < MORE; i++)
+        member_stop(&more[i]);
+    stop(&w);
+}
+
 /* The only server has found no stranger, dialled itself, and does not look for strangers any more: nothing is waited for, and
  * life goes on. */
 static void test_a_server_that_looks_for_nobody_any_more(void **state)
@@ -527,6 +593,8 @@ int main(void)
         cmocka_unit_test(test_two_at_one_address),
         cmocka_unit_test(test_questions_are_spread),
         cmocka_unit_test(test_homes_have_no_say),
+        cmocka_unit_test(test_few_among_many_homes),
+        cmocka_unit_test(test_more_addresses_than_servers),
         cmocka_unit_test(test_a_server_that_looks_for_nobody_any_more),
         cmocka_unit_test(test_a_pool_costs_nothing),
         cmocka_unit_test(test_a_lying_server),
