@@ -406,7 +406,7 @@ static void on_answer(struct wr_ask *ask, enum wr_ask_result result)
     /* A dial that failed came from a stranger when the server says so, or is one itself on this transport.
      */
     if (outcome == WR_VERDICT_FAILED)
-        e.stranger = ask->stranger || !wr_autonat_client_nat_talked(c, &p->addr, p->udp, &p->ip);
+        e.stranger = ask->stranger || !wr_autonat_client_nat_talked(c, &p->addr, p->udp, &p->via.ip);
     if (s && (outcome != WR_VERDICT_NOTHING || result == WR_ASK_REFUSED))
         s->unwilling[p->udp][p->ip6] = result == WR_ASK_REFUSED && ask->unwilling;
     if (outcome == WR_VERDICT_NOTHING && s)
@@ -448,10 +448,36 @@ static bool being_asked(const struct wr_autonat_client *c, const struct wr_peeri
     return false;
 }
 
+struct way {
+    const struct wr_autonat_client *c;
+    const struct wr_peerid *peer;
+    const struct wr_ip *ip;
+    struct wr_conn *found;
+};
+
+static void find_way(struct wr_conn *conn, void *arg)
+{
+    struct way *w = arg;
+    if (!w->found && !conn->circuit && !conn->closing && wr_peerid_equal(&conn->peer, w->peer) &&
+        wr_autonat_client_nat_sees(w->c, conn, w->ip))
+        w->found = conn;
+}
+
+/* The connection to ask a server by about this IP: one by which it sees us there, if there is one. Who is met by both families
+ * would else want dial data for one of them. */
+static struct wr_conn *way_to(const struct wr_autonat_client *c, const struct server *s, const struct wr_ip *ip)
+{
+    struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
+    struct way w = {.c = c, .peer = &s->peer, .ip = ip};
+    if (conn && (conn->circuit || !wr_autonat_client_nat_sees(c, conn, ip)))
+        wr_swarm_each(c->sw, find_way, &w);
+    return w.found ? w.found : conn;
+}
+
 /* Will the server want dial data for a question about this IP? As it should where it does not see us there. */
 static bool costs_data(const struct wr_autonat_client *c, const struct server *s, const struct wr_ip *ip)
 {
-    const struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
+    const struct wr_conn *conn = way_to(c, s, ip);
     return conn && !use_v1(c) && !wr_autonat_client_nat_sees(c, conn, ip);
 }
 
@@ -463,9 +489,13 @@ static void look_again(wr_time at, wr_time now, wr_time *later)
 
 /* Whether such a question may be asked now. Where every peer sees another port no address leads to us, and only he for
  * whom a mapping was made can tell more: for an answer of the others nothing is paid. */
-static bool pays(const struct wr_autonat_client *c, bool hard, wr_time now, wr_time *later)
+static bool pays(const struct wr_autonat_client *c, bool udp, const struct wr_ip *ip, wr_time now, wr_time *later)
 {
+    bool hard = wr_autonat_client_nat_hard(c, udp);
     wr_time at = data_at(c);
+    /* Servers that come to see us there ask for nothing. */
+    if (ip->family == 4 && wr_autonat_client_nat_meeting(c, udp) && at < now + WR_SEC)
+        at = now + WR_SEC;
     if (!hard && at <= now)
         return true;
     if (!hard)
@@ -481,9 +511,9 @@ static bool came(const struct wr_autonat_client *c, const struct server *s)
 }
 
 /* Who is asked first: whoever is a stranger to us over this transport, where only that proves something; then whom we
- * reached ourselves; then those that want no dial data; then the one longest unasked. */
-static bool before(const struct wr_autonat_client *c, const struct wr_verdict_addr *a, const struct server *one,
-                   const struct server *other)
+ * reached ourselves; then those that want no dial data; then the one longest unasked. ip: of the address. */
+static bool before(const struct wr_autonat_client *c, const struct wr_verdict_addr *a, const struct wr_ip *ip,
+                   const struct server *one, const struct server *other)
 {
     wr_time now = wr_env_now(c->env);
     bool known = wr_contacts_known(&c->contacts, &one->ip, a->udp, now);
@@ -491,8 +521,9 @@ static bool before(const struct wr_autonat_client *c, const struct wr_verdict_ad
         return !known;
     if (came(c, one) != came(c, other))
         return came(c, other);
-    if (one->greedy != other->greedy)
-        return other->greedy;
+    bool costs = one->greedy || costs_data(c, one, ip), others = other->greedy || costs_data(c, other, ip);
+    if (costs != others)
+        return others;
     return one->asked_at < other->asked_at;
 }
 
@@ -524,7 +555,7 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
             look_again(s->quiet_until[a->udp], now, later);
             continue;
         }
-        if (w == WR_VERDICT_NOT || (costs_data(c, s, &at.ip) && !pays(c, hard, now, later)))
+        if (w == WR_VERDICT_NOT || (costs_data(c, s, &at.ip) && !pays(c, a->udp, &at.ip, now, later)))
             continue;
         if (s->busy >= WR_AUTONAT_CLIENT_BUSY || !rested(c, s, doubtful, now)) {
             *later = doubtful ? now + WR_SEC : *later;
@@ -535,7 +566,7 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
             *wish = w;
             return s;
         }
-        if (!best || before(c, a, s, best)) {
+        if (!best || before(c, a, &at.ip, s, best)) {
             best = s;
             *wish = w;
         }
@@ -547,7 +578,9 @@ static struct server *choose(struct wr_autonat_client *c, size_t i, enum wr_verd
 static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr_verdict_wish wish)
 {
     const struct wr_verdict_addr *a = &c->verdict.of[i];
-    struct wr_conn *conn = wr_swarm_conn(c->sw, &s->peer);
+    struct wr_addr at;
+    (void)wr_maddr_addr(wr_maddr_bytes(&a->addr), &at);
+    struct wr_conn *conn = way_to(c, s, &at.ip);
     struct probe *p = conn && !conn->circuit ? wr_alloc(sizeof(*p)) : NULL;
     bool v1 = use_v1(c);
     s->asked_at = wr_env_now(c->env);
@@ -558,12 +591,11 @@ static bool ask(struct wr_autonat_client *c, size_t i, struct server *s, enum wr
     p->udp = a->udp;
     p->ip6 = a->family == 6;
     p->server = s->peer;
-    p->ip = conn->remote.ip;
+    p->ip = s->ip;
     p->via = conn->remote;
     p->v1 = v1;
     p->stranger_wanted = wish == WR_VERDICT_STRANGER;
-    struct wr_addr at;
-    p->costs = wr_maddr_addr(wr_maddr_bytes(&p->addr), &at) && costs_data(c, s, &at.ip);
+    p->costs = costs_data(c, s, &at.ip);
     wr_env_random(c->env, &p->nonce, sizeof(p->nonce));
     struct wr_ask_question q = {.addr = &p->addr,
                                 .nonce = p->nonce,

@@ -144,7 +144,7 @@ void wr_autonat_client_back_conn(struct wr_autonat_client *c, const struct wr_co
     wr_list_each(it, &c->probes)
     {
         struct probe *p = wr_list_entry(it, struct probe, node);
-        if (!p->v1 || p->arrived || !wr_ip_equal(&p->ip, &conn->remote.ip) || !proves(c, p, conn))
+        if (!p->v1 || p->arrived || !wr_ip_equal(&p->via.ip, &conn->remote.ip) || !proves(c, p, conn))
             continue;
         p->arrived = true;
         p->stranger = is_stranger(c, p, conn);

@@ -35,8 +35,8 @@ struct probe {
     struct wr_ask ask;
     struct wr_maddr addr;
     struct wr_peerid server;
-    struct wr_ip ip;    /* the server's */
-    struct wr_addr via; /* our connection's other end */
+    struct wr_ip ip;    /* the server's: it has one voice, by whichever connection it is asked */
+    struct wr_addr via; /* the other end of that connection */
     bool udp, ip6, v1, over;
     uint64_t nonce;
     bool arrived;  /* the nonce came, or (version 1) a connection from the server */
@@ -174,6 +174,8 @@ bool wr_autonat_client_nat_talked(const struct wr_autonat_client *c, const struc
 /* Does the other end of this connection see us at this IP? Then it wants no dial data for an address there. */
 bool wr_autonat_client_nat_sees(const struct wr_autonat_client *c, const struct wr_conn *conn,
                                 const struct wr_ip *ip);
+/* Are connections being made to servers, that have not said yet where they see us? */
+bool wr_autonat_client_nat_meeting(const struct wr_autonat_client *c, bool udp);
 /* Is there a server to ask that the mapping of this address was made for? */
 bool wr_autonat_client_nat_owned(const struct wr_autonat_client *c, const struct wr_maddr *addr, bool udp);
 bool wr_autonat_client_nat_hard(const struct wr_autonat_client *c,

@@ -393,7 +393,7 @@ static size_t extras_by_name(struct wr_autonat_client *c, bool udp)
     return made;
 }
 
-static bool extras_under_way(const struct wr_autonat_client *c, bool udp)
+bool wr_autonat_client_nat_meeting(const struct wr_autonat_client *c, bool udp)
 {
     for (size_t i = 0; i < WR_NATKIND_FEW; i++)
         if (c->extras[udp][i].request || (c->extras[udp][i].conn_id && !c->extras[udp][i].done_at))
@@ -410,7 +410,7 @@ static void extras(struct wr_autonat_client *c)
         return;
     for (int udp = 0; udp <= 1; udp++) {
         if (c->extras_made[udp] || kind_of(c, udp)->mapping != WR_NAT_MAP_UNKNOWN || !listening(c, udp, false) ||
-            now < c->extras_at[udp] || extras_under_way(c, udp))
+            now < c->extras_at[udp] || wr_autonat_client_nat_meeting(c, udp))
             continue;
         size_t count = targets(c, udp, to);
         if (count < 2) {
@@ -518,6 +518,26 @@ static void find_wanted(struct wr_conn *c, void *arg)
         w->conn = c;
 }
 
+static void find_by_ip6(struct wr_conn *c, void *arg)
+{
+    struct another *a = arg;
+    a->found = a->found || (!c->circuit && !c->closing && c->remote.ip.family == 6 && wr_peerid_equal(&c->peer, &a->than->peer));
+}
+
+/* Is there still something to be asked by it, for which dial data would be wanted by IPv6? */
+static bool awaited(const struct wr_autonat_client *c, const struct wr_conn *conn)
+{
+    struct another a = {.than = conn};
+    bool open = false;
+    for (size_t i = 0; i < c->verdict.count; i++) {
+        const struct wr_verdict_addr *v = &c->verdict.of[i];
+        open |= v->family == 4 && v->udp == conn->udp && (v->verdict == WR_ADDR_UNKNOWN || v->curious);
+    }
+    if (open && conn->remote.ip.family == 4 && !wr_autonat_client_nat_hard(c, conn->udp))
+        wr_swarm_each(c->sw, find_by_ip6, &a);
+    return a.found;
+}
+
 /* Closes it when nobody uses it and there is another one to that peer; false: somebody does. */
 static bool extra_ended(const struct wr_autonat_client *c, const struct extra *e)
 {
@@ -525,7 +545,7 @@ static bool extra_ended(const struct wr_autonat_client *c, const struct extra *e
     wr_swarm_each(c->sw, find_wanted, &w);
     if (!w.conn)
         return true;
-    if (w.conn->stream_count)
+    if (w.conn->stream_count || awaited(c, w.conn))
         return wr_env_now(c->env) - e->done_at >= EXTRA_PATIENCE;
     if (spare(c, w.conn))
         wr_conn_close(w.conn, WR_CONN_OK);

@@ -353,6 +353,26 @@ static void test_whoever_is_met_by_ip6(void **state)
     }
 }
 
+/* Who is met by both families is asked about each address by the connection that shows it, and so wants no dial data. */
+static void test_both_families_cost_nothing(void **state)
+{
+    enum { THREE = 3 };    /* as many as are met by IPv4, too */
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct world w;
+        struct simnat_options home = {.filtering = SIMNAT_APDF, .open6 = i / 2 == 0,
+                                      .ip4 = {4, {140, 1, 0, 9}}, .ip6 = {6, {0x2a, 0x0e, 1, [15] = 9}}};
+        start(&w, THREE, OTHERS, &home);
+        listen6(&w.c, &home.ip6);
+        meet_all6(&w, i % 2);
+        sim_run(w.sim, 30 * WR_SEC);
+        assert_int_equal(reach(&w), WR_REACH_PRIVATE);
+        assert_int_equal(wr_swarm_reachability(w.c.n.swarm, 6), i / 2 == 0 ? WR_REACH_PUBLIC : WR_REACH_PRIVATE);
+        assert_int_equal(stats(&w).data_bytes, 0);
+        stop(&w);
+    }
+}
+
 /* In the open, and the servers want to know the same of themselves: they dial us where we dial them. */
 static void test_who_is_met_by_ip6_in_the_open(void **state)
 {
@@ -860,6 +880,7 @@ int main(void)
         cmocka_unit_test(test_friends_only),
         cmocka_unit_test(test_another_wall_of_ip6),
         cmocka_unit_test(test_whoever_is_met_by_ip6),
+        cmocka_unit_test(test_both_families_cost_nothing),
         cmocka_unit_test(test_who_is_met_by_ip6_in_the_open),
         cmocka_unit_test(test_ip6_that_comes_later),
         cmocka_unit_test(test_an_address_that_is_only_named),
