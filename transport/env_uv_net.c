@@ -205,6 +205,13 @@ static bool alive(const struct wr_sock *s)
     return s->source.fd >= 0;
 }
 
+/* What comes first in a connection is answered, and acknowledged by that: the kernel would acknowledge each segment at once.
+ * Not before both ends have it, or the last step of its handshake waits for data that the other one may have to send. */
+static void patient_acks(int fd)
+{
+    wr_env_uv_set_option(fd, IPPROTO_TCP, TCP_QUICKACK, 0);
+}
+
 static void on_connected(struct wr_sock *s)
 {
     int error = 0;
@@ -224,6 +231,7 @@ static void on_connected(struct wr_sock *s)
         return;
     }
     s->flags &= ~(unsigned)CONNECTING;
+    patient_acks(s->source.fd);
     want(s, s->first != NULL);
     if ((s->flags & SHUT) && !s->first)
         shutdown(s->source.fd, SHUT_WR);
@@ -508,6 +516,7 @@ static int sock_create(struct wr_env_uv *e, int fd, uint32_t events, unsigned fl
 
 int wr_env_uv_sock_accepted(struct wr_env_uv *e, int fd, bool local, struct wr_sock **out)
 {
+    patient_acks(fd);
     return sock_create(e, fd, EPOLLIN, local ? LOCAL : 0, out);
 }
 

@@ -227,7 +227,7 @@ class Run:
             left = started + CHECK_SECONDS - time.monotonic()
             if not (wrong or unknown) or left <= 0:
                 return wrong, unknown
-            node.control.wait_event(lambda e: e["event"] == "address-observed", node.control.mark(), min(left, 1))
+            node.control.wait_event(lambda e: e["event"] == "address-observed", node.control.mark(), min(left, 0.2))
 
 
 class SixRun(Run):
