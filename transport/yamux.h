@@ -22,7 +22,8 @@
 
 #define WR_YAMUX_HEADER         12                  /* bytes */
 #define WR_YAMUX_WINDOW         (256 * 1024)        /* bytes; both sides start with it, spec */
-#define WR_YAMUX_WINDOW_MAX     (16 * 1024 * 1024)  /* bytes a stream's window may grow to; go, js */
+#define WR_YAMUX_WINDOW_MAX     (24 * 1024 * 1024)  /* bytes a stream's window may grow to: 250 Mbit/s x 600 ms and grants on
+                                                       the way; ours, go and js 16 MiB */
 #define WR_YAMUX_BODY_MAX       65507               /* bytes of data per frame sent: one Noise frame */
 #define WR_YAMUX_ACK_BACKLOG    256                 /* opened streams not acknowledged yet; spec */
 #define WR_YAMUX_SEND_QUEUE     (128 * 1024)        /* bytes queued per stream; ours: two Noise frames */
