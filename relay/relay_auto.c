@@ -136,8 +136,10 @@ static void avoid_unreached(struct wr_relay_auto *ra, const struct wr_peerid *re
 {
     avoid(ra, relay, WR_RELAY_AUTO_SILENT, false);
     struct avoid *a = avoid_of(ra, relay);
-    if (a)
-        a->unreached = true;
+    if (!a)
+        return;
+    a->unreached = true;
+    a->vain++;
 }
 
 /* ---- choosing --------------------------------------------------------------------------------------------------- */
@@ -275,11 +277,17 @@ static bool was_reached(const struct wr_peer *peer)
     return false;
 }
 
-/* It was called in vain: how long it is left alone does not depend on our need. */
+/* It was called in vain, and may be there again. In need it is called sooner: after WR_RELAY_AUTO_HURRY, and twice as long
+ * each time, so that what is gone is not called on and on. */
 static bool unreached(const struct wr_relay_auto *ra, const struct wr_peerid *relay)
 {
     const struct avoid *a = avoid_of(ra, relay);
-    return a && a->unreached && avoided(ra, relay);
+    if (!a || !a->unreached || !avoided(ra, relay))
+        return false;
+    wr_time wait = WR_RELAY_AUTO_HURRY;
+    for (unsigned i = 1; i < a->vain && wait < WR_RELAY_AUTO_SILENT; i++)
+        wait *= 2;
+    return !needy(ra) || wr_env_now(ra->env) - a->at < wait;
 }
 
 /* Somebody known to relay with whom we are not connected: of those that we have reached, or else of the others, who was
@@ -323,10 +331,13 @@ static bool knock(struct wr_relay_auto *ra, size_t most)
 static void search(struct wr_relay_auto *ra, bool any)
 {
     wr_time now = wr_env_now(ra->env), wait = any ? WR_RELAY_AUTO_DISCOVER : ra->search_wait;
+    wait = wait ? wait : WR_RELAY_AUTO_HURRY;
     bool knocking = knock(ra, any ? 1 : WR_RELAY_AUTO_KNOCKS);
     if ((knocking && any) || !ra->options.discover || (ra->searched_at && now - ra->searched_at < wait))
         return;
-    if (!any && ra->searched_at)
+    if (!any && !ra->search_wait)
+        ra->search_wait = WR_RELAY_AUTO_HURRY;
+    else if (!any)
         ra->search_wait = 2 * wait < WR_RELAY_AUTO_DISCOVER ? 2 * wait : WR_RELAY_AUTO_DISCOVER;
     ra->searched_at = now;
     ra->options.discover(ra->options.arg);
@@ -483,7 +494,7 @@ static void on_hold(void *arg, const struct wr_peerid *relay, int err, unsigned 
 {
     struct wr_relay_auto *ra = arg;
     if (err == 0) {
-        ra->search_wait = WR_RELAY_AUTO_HURRY;
+        ra->search_wait = 0;
         wr_swarm_tag(ra->swarm, relay, TAG, WORTH, true);
         wr_relay_auto_probe_start(ra, relay);
     } else {
@@ -585,7 +596,7 @@ size_t wr_relay_auto_owned_list(const struct wr_relay_auto *ra, struct wr_maddr 
 static void on_network(struct wr_relay_auto *ra)
 {
     ra->changed_at = wr_env_now(ra->env);
-    ra->search_wait = WR_RELAY_AUTO_HURRY;
+    ra->search_wait = 0;
     wr_list_each(it, &ra->avoid_order)
     {
         struct avoid *a = wr_list_entry(it, struct avoid, node);
@@ -609,10 +620,13 @@ static void on_event(struct wr_swarm_watch *watch, const struct wr_swarm_event *
         forget(ra, a);
     if (event->type == WR_SWARM_REACHABILITY) {
         enum wr_reachability reach = wr_swarm_reachability(ra->swarm, 0);
-        if (reach == WR_REACH_UNKNOWN)
+        if (reach == WR_REACH_UNKNOWN) {
             ra->unknown_since = wr_env_now(ra->env);
-        else
+        } else {
             ra->was_wanted = wanted(ra);
+            /* IPv6 alone is not enough: many have none. */
+            ra->was_private = reach == WR_REACH_PRIVATE || wr_swarm_reachability(ra->swarm, 4) == WR_REACH_PRIVATE;
+        }
     }
     if (event->type == WR_SWARM_REACHABILITY || event->type == WR_SWARM_IDENTIFIED ||
         event->type == WR_SWARM_PEER_CHANGED)
@@ -653,7 +667,6 @@ struct wr_relay_auto *wr_relay_auto_create(const struct wr_relay_auto_options *o
     wr_list_init(&ra->avoid_order);
     wr_map_init(&ra->avoid, WR_RELAY_AUTO_AVOID_MAX, wr_env_hash_seed(ra->env));
     ra->unknown_since = ra->reviewed_at = wr_env_now(ra->env);
-    ra->search_wait = WR_RELAY_AUTO_HURRY;
     ra->watch.on_event = on_event;
     wr_swarm_watch(ra->swarm, &ra->watch);
     wr_timer_start(ra->env, &ra->timer, wr_env_now(ra->env) + WR_RELAY_AUTO_TICK, on_timer);

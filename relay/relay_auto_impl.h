@@ -31,6 +31,7 @@ struct avoid {
     unsigned losses;
     bool refused;                   /* it said no, or does not speak it: our need does not matter */
     bool unreached;                 /* no connection came about: void once there is one */
+    unsigned vain;                  /* calls in a row that came to nothing */
 };
 
 struct owned {
@@ -59,10 +60,11 @@ struct wr_relay_auto {
     struct owned *owned[WR_RELAY_AUTO_OWNED_MAX];    /* or NULL */
     struct knock knocks[WR_RELAY_AUTO_KNOCKS];
     bool was_wanted;             /* when that was last decided */
+    bool was_private;            /* when our reachability was last known */
     bool giving_up;              /* a place in doubt, just now */
     wr_time unknown_since, searched_at, reviewed_at;
     wr_time natted_since;        /* a NAT is seen; 0: none */
-    wr_time search_wait;         /* between searches while none is held */
+    wr_time search_wait;         /* between searches while none is held; 0: none was made since the last one was */
     wr_time changed_at;          /* our network; 0: never */
     struct wr_timer timer;
     struct wr_task task;            /* another look at the end of the turn */

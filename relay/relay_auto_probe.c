@@ -18,11 +18,10 @@ struct probe *wr_relay_auto_probe(const struct wr_relay_auto *ra, const struct w
     return NULL;
 }
 
-/* Until it is known that nobody reaches us otherwise, a place is a precaution. IPv6 alone is not enough: many have none. */
+/* Until it is known that nobody reaches us otherwise, a place is a precaution. */
 static bool needed(const struct probe *p)
 {
-    return wr_swarm_reachability(p->of->swarm, 4) == WR_REACH_PRIVATE ||
-           wr_swarm_reachability(p->of->swarm, 0) == WR_REACH_PRIVATE;
+    return p->of->was_private;
 }
 
 static void rest(struct probe *p)

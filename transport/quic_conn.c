@@ -11,7 +11,8 @@
 #define KEEPALIVE_MIN (1 * WR_SEC)   /* whatever the peer calls idle: it must not set our pace; ours */
 #define SILENCE_RTTS 4               /* after data came: then we ask; ours */
 #define SILENCE_MIN  (500 * WR_MSEC)
-#define TRANSFER     (16 * 1024)     /* bytes since the last such silence: less is talk, which may pause; ours */
+#define TRANSFER     (16 * 1024)     /* bytes since we last asked: less is talk, which may pause; ours */
+#define TALK_PAUSE   2               /* times as long as a transfer; ours */
 #define CREDIT_SHARE 2               /* while the peer may open this part of all streams, it is told of no more; ours */
 #define LINGER_PTOS  3               /* RFC 9000 section 10.2 */
 
@@ -251,18 +252,20 @@ static int on_crypto(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t of
 
 /* While a transfer comes in, silence is strange: if our NAT gave us a new port, what the peer sends goes to
  * the old one, and it learns of the new one only from us. So the first question after data comes soon, the
- * next ones ever later. */
+ * next ones ever later; after a few words they are fewer. */
 static void expect_data(struct wr_quic_conn *qc)
 {
     ngtcp2_conn_info info;
     ngtcp2_conn_get_conn_info(qc->ng, &info);
     wr_time soon = SILENCE_RTTS * (wr_time)info.smoothed_rtt;
     soon = soon < SILENCE_MIN ? SILENCE_MIN : soon;
+    qc->talk = qc->came < TRANSFER;
+    if (qc->talk)
+        soon *= TALK_PAUSE;
     if (soon >= qc->keepalive)
         return;
     qc->silence = soon;
     qc->asked = false;
-    qc->came = 0;
     ngtcp2_conn_set_keep_alive_timeout(qc->ng, (ngtcp2_duration)soon);
 }
 
@@ -354,6 +357,7 @@ static int on_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t 
     struct wr_quic_conn *qc = user_data;
     (void)id;
     (void)offset;
+    qc->data_came = true;
     qc->came += len;
     if (stream)
         wr_quic_stream_arrived(stream, data, len, flags & NGTCP2_STREAM_DATA_FLAG_FIN);
@@ -740,8 +744,9 @@ static void after_work(struct wr_quic_conn *qc)
         for (struct wr_list *it; (it = wr_list_pop(&qc->starved));)
             wr_list_append(&qc->ready, it);
     }
-    if (qc->came >= TRANSFER && (qc->silence == 0 || qc->asked))
+    if (qc->data_came && (qc->silence == 0 || qc->asked || (qc->talk && qc->came >= TRANSFER)))
         expect_data(qc);
+    qc->data_came = false;
     if (qc->confirmed && qc->tls)
         drop_tls(qc);
     wr_quic_conn_want_flush(qc);

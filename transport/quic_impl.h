@@ -144,8 +144,8 @@ struct wr_quic_conn {
                                             before; by the other one newer ones come. 0: not in question */
     wr_time acked_at;                    /* when data of ours was acknowledged last */
     wr_time silence, heard_at;           /* the shorter one after data, 0: not in force; last packet taken */
-    bool asked;                          /* since it came into force */
-    uint64_t came;                       /* bytes of streams since the shorter one came into force last */
+    bool data_came, asked, talk;         /* since the last look; since data came; it was little */
+    uint64_t came;                       /* bytes of streams since the last time that we asked */
     uint64_t opened, allowed, credit;    /* the peer's streams so far; as many as it may open; not told yet beyond that */
     wr_time narrow_until;                /* large packets get lost: none of them for a while */
     uint64_t cwnd_seen, loss_events;     /* the window at the last look; how often it was cut since */

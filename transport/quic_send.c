@@ -282,7 +282,7 @@ static void grow_silence(struct wr_quic_conn *qc, wr_time now)
 {
     if (qc->silence == 0 || now - qc->heard_at < qc->silence)
         return;
-    qc->silence = qc->silence * 7 / 4;    /* not twice: it must not keep step with anything */
+    qc->silence = qc->silence * (qc->talk ? 13 : 7) / 4;    /* not twice: it must not keep step with anything */
     qc->asked = true;
     qc->came = 0;
     if (qc->silence >= qc->keepalive)
